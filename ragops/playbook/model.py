@@ -1,0 +1,194 @@
+"""The playbook as frozen models. YAML is read by `loading`; here live types, limits and defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, Step
+from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
+
+
+class Database(Section):
+    dsn: str | None = None
+    """`--dsn` and RAGOPS_DSN come first; null means the embedded server."""
+    allow_plaintext: bool = False
+    """Allow a connection to another machine without TLS."""
+    connect_timeout_s: PositiveInt = 10
+
+
+class Parameters(Section):
+    """llama.cpp's parameters as the procedure lists them; `ragops verify` shows the effective ones."""
+
+    n_ctx: PositiveInt = 512
+    n_batch: PositiveInt = 2048
+    n_ubatch: PositiveInt = 2048
+    n_threads: PositiveInt | Literal["planned", "cpu_count"] = "planned"
+    low_vram: bool = False
+    f16_kv: bool = True
+    verbose: bool = False
+
+
+class Model(Section):
+    file: Path | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
+    dimensions: PositiveInt | None = None
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    query_prefix: str = ""
+    document_prefix: str = ""
+    parameters: Parameters = Parameters()
+
+
+class Build(Section):
+    """What the workers' build must be, as the loaded library reports it."""
+
+    version: str | None = None
+    """Exact version of llama-cpp-python; null accepts any."""
+    features: dict[str, bool] = Field(default_factory=dict)
+    """Effective features by llama.cpp's names, e.g. `AVX2: false`."""
+
+
+class Workers(Section):
+    count: PositiveInt = 3
+    threads: PositiveInt | None = None
+    """Threads a worker; null plans workers × threads ≤ physical cores."""
+    batch_size: PositiveInt = 100
+    tokens_per_batch: PositiveInt = 256
+    python: Path | None = None
+    """Another interpreter that holds llama_cpp, e.g. of an aligned build."""
+    lease_s: PositiveInt = 120
+    request_deadline_s: PositiveInt = 300
+    max_attempts: PositiveInt = 3
+
+
+class Chunking(Section):
+    max_tokens: PositiveInt | None = None
+    """Longest chunk in the model's own tokens, separators and prefix included; null: the model's context."""
+    overlap_tokens: NonNegativeInt = 0
+
+
+class Source(Section):
+    """Where the documents come from: exactly one of folder, table, query or manifest."""
+
+    folder: Path | None = None
+    patterns: tuple[str, ...] = Field(default=("**/*",), min_length=1)
+    table: TableText | None = None
+    id_column: Identifier = "id"
+    text_column: Identifier = "content"
+    query: str | None = None
+    """SELECT whose first column is the row's id and whose second is its text."""
+    manifest: Path | None = None
+    root: Path | None = None
+    """Folder that the manifest's lines are relative to; null: the manifest's own."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [kind for kind in ("folder", "table", "query", "manifest") if getattr(self, kind) is not None]
+        if len(given) > 1:
+            raise ValueError(f"one source only, found {' and '.join(given)}")
+        return self
+
+
+class Index(Section):
+    name: Identifier
+    table: VectorTable
+    metric: Literal["cosine", "l2", "ip"] = "cosine"
+    m: Annotated[int, Field(ge=2, le=100)] = 16
+    ef_construction: Annotated[int, Field(ge=4, le=1000)] = 64
+
+    @model_validator(mode="after")
+    def _wide_enough(self) -> Self:
+        if self.ef_construction < 2 * self.m:
+            needed = f"at least 2 × m = {2 * self.m}"
+            raise ValueError(f"ef_construction must be {needed}, found {self.ef_construction}")
+        return self
+
+
+class Validation(Section):
+    sample: PositiveInt = 50
+    """Stored rows, drawn at random, whose text is embedded again."""
+    max_distance: PositiveFloat = 1e-3
+    """Largest cosine distance between a stored vector and the same text embedded again."""
+    thresholds: tuple[PositiveFloat, ...] = (0.3, 0.5, 0.7, 0.9)
+    criterion: PositiveFloat = 0.7
+    """The procedure's own criterion: at least one row under this distance."""
+    queries: tuple[str, ...] = ()
+    """Sample queries; empty: the first eight words of sampled documents."""
+    sampled_queries: PositiveInt = 8
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Largest share of failed items among the processed ones."""
+
+
+DEFAULT_INDEXES = (
+    Index(name="idx_documents_embedding_hnsw", table="documents"),
+    Index(name="idx_document_chunks_embedding_hnsw", table="document_chunks"),
+)
+
+
+class Playbook(Section):
+    """A validated playbook."""
+
+    version: Literal[1]
+    name: str = Field(min_length=1)
+    description: str = ""
+    database: Database = Database()
+    model: Model = Model()
+    build: Build = Build()
+    workers: Workers = Workers()
+    chunking: Chunking = Chunking()
+    source: Source = Source()
+    tables: Tables = Tables()
+    indexes: tuple[Index, ...] = DEFAULT_INDEXES
+    validation: Validation = Validation()
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = [*_wrong_order(self.steps), *_wrong_tables(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def gates(self) -> tuple[int, ...]:
+        """The item counts at which embedding stops, ascending; they cut the queue into phases."""
+        return tuple(step.until for step in self.steps if isinstance(step, Embed) and step.until is not None)
+
+    def with_changes(self, **sections: dict[str, Any]) -> Playbook:
+        """A copy with some keys of some sections replaced, e.g. `workers={"count": 2}`."""
+        changed = {
+            name: getattr(self, name).model_copy(update=values) for name, values in sections.items() if values
+        }
+        return self.model_copy(update=changed)
+
+    def ledger_copy(self) -> dict[str, Any]:
+        """The playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
+        return self.with_changes(database={"dsn": None}).model_dump(mode="json")
+
+
+def _wrong_order(steps: tuple[Step, ...]) -> list[str]:
+    problems = []
+    verbs = [step.step for step in steps]
+    gates = [step.until for step in steps if isinstance(step, Embed) and step.until is not None]
+    if gates != sorted(set(gates)):
+        problems.append(f"steps: every embed needs a larger `until` than the one before, found {gates}")
+    drops = [i for i, step in enumerate(steps) if isinstance(step, DropIndexes)]
+    empties = [i for i, step in enumerate(steps) if isinstance(step, EmptyTables)]
+    if drops and empties and min(empties) < min(drops):
+        problems.append("steps: drop_indexes must come before empty_tables (an index belongs to its vectors)")
+    if "reseed_queue" in verbs and "embed" in verbs and verbs.index("embed") < verbs.index("reseed_queue"):
+        problems.append("steps: reseed_queue must come before the first embed")
+    return problems
+
+
+def _wrong_tables(playbook: Playbook) -> list[str]:
+    mapped = playbook.tables.mapped()
+    problems = [
+        f"indexes: {index.name} is on {index.table}, which tables: sets to null"
+        for index in playbook.indexes
+        if index.table not in mapped
+    ]
+    names = [str(name) for name in mapped.values()]
+    problems += [f"tables: {name} is mapped twice" for name in sorted(set(names)) if names.count(name) > 1]
+    return problems

@@ -1,0 +1,58 @@
+"""Names of tables and columns as a playbook spells them.
+
+A name is checked here and quoted by `psycopg.sql.Identifier` later; PostgreSQL would silently cut
+a name of more than 63 bytes, so such a name is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_IDENTIFIER_BYTES = 63
+_PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+
+
+def check_identifier(name: str) -> str:
+    """Return `name` unchanged; raise ValueError when PostgreSQL could not hold it as it is."""
+    if not name:
+        raise ValueError("a name must not be empty")
+    if "\x00" in name:
+        raise ValueError("a name must not contain a NUL character")
+    size = len(name.encode("utf-8", errors="surrogatepass"))
+    if size > MAX_IDENTIFIER_BYTES:
+        raise ValueError(f"a name has at most {MAX_IDENTIFIER_BYTES} bytes, this one has {size}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table, with its schema where one is given (else the search path decides)."""
+
+    schema: str | None
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> TableName:
+        """Parse `name`, `schema.name` or quoted forms such as `"my schema"."a.b"`.
+
+        Raises ValueError for anything else.
+        """
+        parts: list[str] = []
+        position = 0
+        while position < len(text):
+            match = _PART.match(text, position)
+            if match is None:
+                raise ValueError(f"{text!r} is no table name; write name, schema.name or quote each part")
+            quoted, plain = match.groups()
+            parts.append(check_identifier(quoted.replace('""', '"') if quoted is not None else plain))
+            position = match.end()
+            if position < len(text) and text[position] != ".":
+                raise ValueError(f"{text!r} is no table name; write name, schema.name or quote each part")
+            position += 1
+        if len(parts) not in (1, 2) or text.endswith("."):
+            raise ValueError(f"{text!r} is no table name; write name or schema.name")
+        return cls(parts[0] if len(parts) == 2 else None, parts[-1])
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name

@@ -1,0 +1,79 @@
+"""The steps of a playbook, one model a verb."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from ragops.playbook.tables import LogicalTable, Section
+
+
+class VerifyBuild(Section):
+    """Load the model in the workers' build and compare both with `build:` and `model:`."""
+
+    step: Literal["verify_build"]
+
+
+class DropIndexes(Section):
+    """Journal, then drop every HNSW index of the vector tables, found in the catalog or named."""
+
+    step: Literal["drop_indexes"]
+
+
+class EmptyTable(Section):
+    table: LogicalTable
+    method: Literal["truncate", "delete"] = "truncate"
+
+
+class EmptyTables(Section):
+    """Archive (unless declined), then empty the tables, all in one transaction."""
+
+    step: Literal["empty_tables"]
+    tables: tuple[EmptyTable, ...] = Field(
+        min_length=1,
+        default=(
+            EmptyTable(table="documents"),
+            EmptyTable(table="document_chunks"),
+            EmptyTable(table="parsed_files", method="delete"),
+            EmptyTable(table="ingestion_metrics", method="delete"),
+            EmptyTable(table="files_queue"),
+        ),
+    )
+    archive: bool = True
+    """Keep a copy of every row in the schema `ragops`, so that `ragops undo` can bring it back."""
+
+
+class ReseedQueue(Section):
+    """Fill the queue from `source:`."""
+
+    step: Literal["reseed_queue"]
+
+
+class Embed(Section):
+    """Embed the queue; `until` stops at exactly the first so many items."""
+
+    step: Literal["embed"]
+    until: PositiveInt | None = None
+
+
+class Validate(Section):
+    """Check what is stored; a failed verdict stops the campaign (exit 3)."""
+
+    step: Literal["validate"]
+    after: PositiveInt | None = None
+
+
+class RebuildIndexes(Section):
+    """Restore the journaled HNSW indexes, or create the playbook's."""
+
+    step: Literal["rebuild_indexes"]
+    concurrently: bool = False
+    maintenance_work_mem: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(kB|MB|GB|TB)$")
+    parallel_workers: int | None = Field(default=None, ge=0, le=64)
+
+
+Step = Annotated[
+    VerifyBuild | DropIndexes | EmptyTables | ReseedQueue | Embed | Validate | RebuildIndexes,
+    Field(discriminator="step"),
+]
