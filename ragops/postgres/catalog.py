@@ -1,0 +1,136 @@
+"""Reads the catalog into facts. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from ragops.facts import ColumnFacts, DatabaseFacts, ForeignKeyFacts, IndexFacts, ServerFacts, TableFacts
+from ragops.playbook.names import TableName
+from ragops.playbook.tables import Tables
+from ragops.postgres.connection import Connection
+from ragops.postgres.statements import identifier, statement
+
+
+def read_database(connection: Connection, tables: Tables, *, exact: bool = True) -> DatabaseFacts:
+    """Facts of the server and of every mapped table.
+
+    `exact` counts rows; otherwise the planner's estimate is taken and marked as such.
+    """
+    found = {logical: read_table(connection, name, exact=exact) for logical, name in tables.mapped().items()}
+    return DatabaseFacts(
+        server=read_server(connection),
+        tables=found,
+        docs_per_s=_docs_per_s(connection, tables, found),
+        index_rows_per_s=_index_rows_per_s(connection),
+    )
+
+
+def read_server(connection: Connection) -> ServerFacts:
+    row = connection.execute(statement("catalog", "server")).fetchone()
+    assert row is not None
+    return ServerFacts(
+        database=row[0],
+        database_oid=row[1],
+        server_version=row[2],
+        pgvector_version=row[3],
+        is_read_only=row[4],
+        max_connections=row[5],
+        connections_in_use=row[6],
+        settings={"maintenance_work_mem": row[7], "max_parallel_maintenance_workers": row[8]},
+    )
+
+
+def read_table(connection: Connection, name: TableName, *, exact: bool = True) -> TableFacts | None:
+    """Facts of one table, or None when it does not exist."""
+    spelled = identifier(name).as_string(connection)
+    row = connection.execute(statement("catalog", "table"), {"name": spelled}).fetchone()
+    if row is None:
+        return None
+    schema, table, oid, is_unlogged, estimate, size = row
+    rows = estimate
+    if exact or estimate < 0:
+        counted = connection.execute(
+            sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
+        ).fetchone()
+        assert counted is not None
+        rows = counted[0]
+    by_oid = {"oid": oid}
+    return TableFacts(
+        schema=schema,
+        name=table,
+        oid=oid,
+        columns={
+            c[0]: ColumnFacts(*c) for c in connection.execute(statement("catalog", "columns"), by_oid).fetchall()
+        },
+        primary_key=tuple(
+            r[0] for r in connection.execute(statement("catalog", "primary_key"), by_oid).fetchall()
+        ),
+        rows=rows,
+        rows_are_estimated=not exact and estimate >= 0,
+        bytes=size,
+        is_unlogged=is_unlogged,
+        referenced_by=tuple(
+            ForeignKeyFacts(*r)
+            for r in connection.execute(statement("catalog", "referenced_by"), by_oid).fetchall()
+        ),
+        indexes=read_indexes(connection, oid=oid, table=f"{schema}.{table}"),
+    )
+
+
+def read_indexes(connection: Connection, *, oid: int, table: str) -> tuple[IndexFacts, ...]:
+    """The vector indexes (HNSW, IVFFlat) of one table."""
+    rows = connection.execute(statement("catalog", "vector_indexes"), {"oid": oid}).fetchall()
+    return tuple(
+        IndexFacts(
+            schema=schema,
+            name=name,
+            table=table,
+            method=method,
+            column=column,
+            definition=definition,
+            is_valid=is_valid,
+            bytes=size,
+        )
+        for schema, name, method, column, definition, is_valid, size in rows
+    )
+
+
+def table_bytes(connection: Connection, table: TableFacts) -> int:
+    """Bytes of heap, TOAST and indexes as of now."""
+    row = connection.execute("SELECT pg_total_relation_size(%s::oid)", [table.oid]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def has_ragops_schema(connection: Connection) -> bool:
+    row = connection.execute("SELECT to_regclass('ragops.fingerprint') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def _docs_per_s(connection: Connection, tables: Tables, found: dict[str, TableFacts | None]) -> float | None:
+    """Documents a second of one worker, from the last batches on record; None without any."""
+    metrics = found.get("ingestion_metrics")
+    if metrics is None or metrics.rows == 0:
+        return None
+    columns = tables.columns_of("ingestion_metrics")
+    if not {"documents", "milliseconds"} <= columns.keys():
+        return None
+    query = sql.SQL("SELECT sum({d})::float8, sum({ms})::float8 FROM {t}").format(
+        d=sql.Identifier(columns["documents"]),
+        ms=sql.Identifier(columns["milliseconds"]),
+        t=sql.Identifier(metrics.schema, metrics.name),
+    )
+    row = connection.execute(query).fetchone()
+    return row[0] * 1000 / row[1] if row and row[0] and row[1] else None
+
+
+def _index_rows_per_s(connection: Connection) -> float | None:
+    """Rows a second of the latest index build in the ledger."""
+    if not has_ragops_schema(connection):
+        return None
+    row = connection.execute(
+        "SELECT (effect->>'rows')::float8 / nullif((effect->>'seconds')::float8, 0) FROM ragops.step"
+        " WHERE verb = 'rebuild_indexes' AND status = 'done' AND (effect->>'rows')::float8 > 0"
+        " ORDER BY finished_at DESC LIMIT 1"
+    ).fetchone()
+    return float(row[0]) if row and row[0] else None

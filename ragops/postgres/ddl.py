@@ -1,0 +1,170 @@
+"""Changes of structure: indexes dropped, built and restored; tables archived, emptied and refilled.
+
+Every function acts inside the transaction of its caller unless it says otherwise, so that effect and
+ledger commit together. Locks are asked for briefly and again, never queued for: a DDL statement that
+waits behind one idle reader makes every later query wait behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from ragops.errors import RagopsError
+from ragops.facts import IndexFacts, TableFacts
+from ragops.playbook.model import Index
+from ragops.postgres.connection import Connection
+from ragops.postgres.statements import statement
+from ragops.retry import Backoff
+
+LOCK_TIMEOUT_S = 2.0
+OPERATOR_CLASSES = {"cosine": "vector_cosine_ops", "l2": "vector_l2_ops", "ip": "vector_ip_ops"}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds a lock on a table."""
+
+    pid: int
+    application: str
+    state: str
+    transaction_s: int
+    query: str
+
+    def __str__(self) -> str:
+        name = f" ({self.application})" if self.application else ""
+        return f"pid {self.pid}{name}, {self.state}, in a transaction for {self.transaction_s} s: {self.query}"
+
+
+def with_lock_retries(
+    connection: Connection,
+    act: Callable[[], Result],
+    *,
+    tables: Sequence[TableFacts],
+    backoff: Backoff = Backoff(first_s=0.5, longest_s=5.0, total_s=60.0),  # noqa: B008 (a frozen value)
+    say: Callable[[str], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Result:
+    """Run `act` (a whole transaction with a lock timeout) until it gets its locks.
+
+    Raises RagopsError that lists the blocking sessions when the backoff is used up.
+    """
+    delays = backoff.delays()
+    while True:
+        try:
+            return act()
+        except psycopg.errors.LockNotAvailable as error:
+            blockers = find_blockers(connection, tables)
+            delay = next(delays, None)
+            listed = "\n".join(map(str, blockers)) or "no session holds a lock any more"
+            if delay is None:
+                raise RagopsError(
+                    "a lock could not be had; nothing was changed",
+                    where=", ".join(table.qualified for table in tables),
+                    found=listed,
+                    needed="an exclusive lock for a moment",
+                    hint="end those transactions (SELECT pg_terminate_backend(PID)), then run the command again",
+                ) from error
+            say(f"waiting for a lock on {', '.join(t.qualified for t in tables)}: {listed}")
+            sleep(delay)
+
+
+def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[Blocker]:
+    """Sessions other than this one that hold a lock on one of the tables."""
+    oids = [table.oid for table in tables]
+    return [Blocker(*row) for row in connection.execute(statement("catalog", "blockers"), {"oids": oids})]
+
+
+def create_index_sql(index: Index, *, table: TableFacts, column: str, concurrently: bool = False) -> sql.Composed:
+    """CREATE INDEX for a playbook's HNSW index."""
+    return sql.SQL("CREATE INDEX {how}{name} ON {table} USING hnsw ({column} {ops}) WITH ({options})").format(
+        how=sql.SQL("CONCURRENTLY " if concurrently else ""),
+        name=sql.Identifier(index.name),
+        table=sql.Identifier(table.schema, table.name),
+        column=sql.Identifier(column),
+        ops=sql.Identifier(OPERATOR_CLASSES[index.metric]),
+        options=sql.SQL("m = {m}, ef_construction = {ef}").format(
+            m=sql.Literal(index.m), ef=sql.Literal(index.ef_construction)
+        ),
+    )
+
+
+def make_concurrent(definition: str) -> str:
+    """A definition as `pg_get_indexdef` prints it, with CONCURRENTLY."""
+    return definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1).replace(
+        "CREATE UNIQUE INDEX ", "CREATE UNIQUE INDEX CONCURRENTLY ", 1
+    )
+
+
+def drop_index_sql(index: IndexFacts) -> sql.Composed:
+    return sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, index.name))
+
+
+def journal_and_drop(connection: Connection, index: IndexFacts, *, campaign: int | None) -> None:
+    """Write the definition into the journal, then drop the index, in the caller's transaction."""
+    row = {
+        "campaign": campaign,
+        "schema": index.schema,
+        "name": index.name,
+        "table": index.table,
+        "definition": index.definition,
+        "bytes": index.bytes,
+    }
+    connection.execute(statement("ledger", "journal_index"), row)
+    connection.execute(drop_index_sql(index))
+
+
+def truncate_sql(tables: Sequence[TableFacts]) -> sql.Composed:
+    """One TRUNCATE for all tables: foreign keys among them need no CASCADE then."""
+    listed = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
+    return sql.SQL("TRUNCATE TABLE {}").format(listed)
+
+
+def delete_sql(table: TableFacts) -> sql.Composed:
+    return sql.SQL("DELETE FROM {}").format(sql.Identifier(table.schema, table.name))
+
+
+def archive_rows(connection: Connection, table: TableFacts, *, logical: str, campaign: int | None) -> int:
+    """Copy all rows into a new table of the schema `ragops`, in the caller's transaction; returns their count."""
+    row = connection.execute(statement("ledger", "next_archive")).fetchone()
+    assert row is not None
+    archive = f"archive_{row[0]}_{logical}"
+    result = connection.execute(
+        sql.SQL("CREATE TABLE {} AS TABLE {}").format(
+            sql.Identifier("ragops", archive), sql.Identifier(table.schema, table.name)
+        )
+    )
+    record = {
+        "id": row[0],
+        "campaign": campaign,
+        "logical": logical,
+        "schema": table.schema,
+        "table": table.name,
+        "archive_table": archive,
+        "rows": result.rowcount,
+    }
+    connection.execute(statement("ledger", "record_archive"), record)
+    return result.rowcount
+
+
+def restore_rows(connection: Connection, table: TableFacts, *, archive_table: str) -> int:
+    """Insert the archived rows into `table` (generated columns excepted); returns their count."""
+    columns = [sql.Identifier(c.name) for c in table.columns.values() if not c.is_generated]
+    listed = sql.SQL(", ").join(columns)
+    query = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+        sql.Identifier(table.schema, table.name), listed, listed, sql.Identifier("ragops", archive_table)
+    )
+    return connection.execute(query).rowcount
+
+
+def lock_tables(connection: Connection, tables: Sequence[TableFacts]) -> None:
+    """ACCESS EXCLUSIVE on all tables at once, so that the archive and the emptying see the same rows."""
+    listed = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
+    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(listed))

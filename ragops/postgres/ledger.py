@@ -1,0 +1,199 @@
+"""The ledger: one campaign's row, its fence and its steps.
+
+A controller holds a campaign by its `epoch`. Taking a campaign over raises the epoch, so whatever an
+earlier holder still tries in a fenced transaction fails. The lease only says when taking over is polite.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psutil
+from psycopg.types.json import Jsonb
+
+from ragops.errors import CampaignHeld, FenceLost
+from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.statements import statement
+
+LEASE_S = 60.0
+FINISHED = frozenset({"done", "abandoned", "undone"})
+
+
+def holder_name() -> str:
+    """`HOST:PID` of this process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_dead_here(name: str) -> bool:
+    """True when `HOST:PID…` names a process of this machine that no longer runs."""
+    host, _, rest = name.partition(":")
+    pid = rest.split(":")[0]
+    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """A campaign as the ledger has it."""
+
+    id: int
+    name: str
+    playbook: dict[str, Any]
+    plan: dict[str, Any]
+    status: str
+    phase: int
+    epoch: int
+    holder: str | None
+    lease_until: datetime | None
+    lease_is_live: bool | None
+    error: str | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    number: int
+    verb: str
+    status: str
+    effect: dict[str, Any] | None
+    error: str | None
+    seconds: float | None
+
+
+def latest_campaign(connection: Connection) -> CampaignRow | None:
+    row = connection.execute(statement("ledger", "latest")).fetchone()
+    return CampaignRow(*row) if row else None
+
+
+def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
+    rows = connection.execute(statement("ledger", "steps"), {"campaign": campaign}).fetchall()
+    return [StepRow(*row) for row in rows]
+
+
+def check_free(row: CampaignRow) -> None:
+    """Raise CampaignHeld when a living controller holds the campaign."""
+    if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):
+        until = f"{row.lease_until:%H:%M:%S %Z}" if row.lease_until else "?"
+        raise CampaignHeld(
+            f"campaign {row.id} is held by {row.holder} until {until}",
+            hint="wait for it, stop it there with Ctrl-C, or after that time: ragops reset --resume",
+        )
+
+
+class Ledger:
+    """The ledger of one campaign that this process holds at `epoch`."""
+
+    def __init__(self, campaign: int, epoch: int) -> None:
+        self.campaign = campaign
+        self.epoch = epoch
+
+    @classmethod
+    def open_new(
+        cls, connection: Connection, *, name: str, playbook: Mapping[str, Any], plan: Mapping[str, Any]
+    ) -> Ledger:
+        """Write a new campaign and its planned steps in one transaction."""
+        with transaction(connection):
+            values = {
+                "name": name,
+                "playbook": Jsonb(playbook),
+                "plan": Jsonb(plan),
+                "holder": holder_name(),
+                "lease_s": LEASE_S,
+            }
+            row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
+            assert row is not None
+            for step in plan["steps"]:
+                step_values = {"campaign": row[0], "number": step["number"], "verb": step["verb"]}
+                connection.execute(statement("ledger", "insert_step"), step_values)
+        return cls(row[0], row[1])
+
+    @classmethod
+    def take(cls, connection: Connection, row: CampaignRow) -> Ledger:
+        """Take over an unfinished campaign. Raises CampaignHeld while another controller holds it."""
+        check_free(row)
+        values = {"campaign": row.id, "epoch": row.epoch, "holder": holder_name(), "lease_s": LEASE_S}
+        # This waits on the row while an earlier holder's destructive transaction still runs.
+        taken = connection.execute(statement("ledger", "take"), values).fetchone()
+        if taken is None:
+            raise CampaignHeld(
+                f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
+            )
+        return cls(row.id, taken[0])
+
+    @contextmanager
+    def fenced(self, connection: Connection, **options: Any) -> Iterator[None]:
+        """A transaction that holds the campaign's row. Raises FenceLost when another controller took it."""
+        with transaction(connection, **options):
+            row = connection.execute(statement("ledger", "fence"), {"campaign": self.campaign}).fetchone()
+            if row is None or row[0] != self.epoch:
+                raise FenceLost(
+                    f"campaign {self.campaign} was taken over by another controller; nothing was changed",
+                    hint="ragops status",
+                )
+            yield
+            connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"campaign": self.campaign, "epoch": self.epoch}
+
+    def renew(self, connection: Connection) -> None:
+        """Extend the lease, unless a transaction holds the row just now."""
+        connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
+
+    def set_phase(self, connection: Connection, phase: int) -> None:
+        """Open the queue up to `phase`."""
+        connection.execute(statement("ledger", "set_phase"), {**self._key, "phase": phase})
+
+    def step_started(self, connection: Connection, number: int) -> None:
+        connection.execute(statement("ledger", "step_started"), {**self._key, "number": number})
+
+    def step_done(self, connection: Connection, number: int, effect: Mapping[str, Any]) -> None:
+        """Record the step, in the caller's transaction where its effect is one."""
+        values = {**self._key, "number": number, "effect": Jsonb(effect)}
+        connection.execute(statement("ledger", "step_done"), values)
+
+    def step_failed(
+        self, connection: Connection, number: int, error: str, effect: Mapping[str, Any] | None = None
+    ) -> None:
+        values = {**self._key, "number": number, "error": error, "effect": Jsonb(effect) if effect else None}
+        connection.execute(statement("ledger", "step_failed"), values)
+
+    def finish(self, connection: Connection, status: str, error: str | None = None) -> None:
+        connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})
+
+
+def abandon(connection: Connection, row: CampaignRow) -> None:
+    """End an unfinished campaign for good; what it did stays. Raises CampaignHeld while it is held."""
+    check_free(row)
+    connection.execute(statement("ledger", "abandon"), {"campaign": row.id, "epoch": row.epoch})
+
+
+def journaled_indexes(connection: Connection, campaign: int | None = None) -> list[dict[str, Any]]:
+    """Dropped and not yet restored indexes: the newest definition of each name."""
+    rows = connection.execute(statement("ledger", "journaled_indexes"), {"campaign": campaign}).fetchall()
+    names = ("id", "campaign", "schema", "name", "table", "definition")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
+    connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})
+
+
+def archives_of(connection: Connection, campaign: int) -> list[dict[str, Any]]:
+    """The archived tables of a campaign that were not restored yet."""
+    rows = connection.execute(statement("ledger", "archives"), {"campaign": campaign}).fetchall()
+    names = ("logical", "schema", "table", "archive_table", "rows")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
+    connection.execute(statement("ledger", "save_fingerprint"), {"id": id, "document": Jsonb(document)})

@@ -1,0 +1,188 @@
+"""The queue: claims fenced by a fresh id, leases on the server's clock, phases for exact gates."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from psycopg import sql
+
+from ragops.errors import FenceLost, RagopsError
+from ragops.playbook.tables import Tables
+from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.statements import identifiers_of, statement
+
+MAX_PHASE = 32767
+
+
+class ItemStatus(StrEnum):
+    """The states of an item, as the database spells them."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One claimed row: its id and where its document lies."""
+
+    id: Any
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A fenced right to process some items; it ends when the lease does."""
+
+    id: uuid.UUID
+    items: tuple[Item, ...]
+
+
+class Queue:
+    """Statements on the mapped queue table. Methods run on the connection that is passed in."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._identifiers = identifiers_of(tables)
+
+    def _sql(self, name: str) -> sql.Composed:
+        return statement("queue", name, self._identifiers)
+
+    def claim(
+        self, connection: Connection, *, size: int, worker: str, lease_s: float, last_id: Any = None
+    ) -> Claim | None:
+        """Claim up to `size` pending items within the open phases; None when there is none to be had."""
+        claim_id = uuid.uuid4()
+        values = {
+            "size": size,
+            "worker": worker,
+            "lease_s": lease_s,
+            "last_id": last_id,
+            "claim_id": claim_id,
+        }
+        rows = connection.execute(self._sql("claim"), values).fetchall()
+        items = tuple(Item(*row) for row in sorted(rows, key=lambda row: row[0]))
+        return Claim(claim_id, items) if items else None
+
+    def complete(self, connection: Connection, claim: Claim, ids: Sequence[Any]) -> None:
+        """Mark claimed items completed, in the caller's transaction.
+
+        Raises FenceLost when any of them no longer belongs to the claim; the caller rolls back.
+        """
+        if not ids:
+            return
+        done = connection.execute(self._sql("complete"), {"claim_id": claim.id, "ids": list(ids)}).rowcount
+        if done != len(ids):
+            raise FenceLost(
+                "a batch was dropped: its lease had run out and its items were claimed anew",
+                found=f"{done} of {len(ids)} items still held",
+            )
+
+    def fail(self, connection: Connection, claim: Claim, failures: Iterable[tuple[Any, str]]) -> None:
+        """Mark claimed items failed with their reasons. Raises FenceLost as `complete` does."""
+        for item_id, reason in failures:
+            values = {"claim_id": claim.id, "id": item_id, "reason": reason}
+            if connection.execute(self._sql("fail"), values).rowcount != 1:
+                raise FenceLost("a batch was dropped: its lease had run out and its items were claimed anew")
+
+    def release(self, connection: Connection, claim: Claim) -> int:
+        """Give the claim's unfinished items back; returns their number."""
+        return connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount
+
+    def extend_leases(self, connection: Connection, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> None:
+        if claim_ids:
+            values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
+            connection.execute(self._sql("extend_leases"), values)
+
+    def reap(self, connection: Connection, *, is_dead: Callable[[str], bool] = lambda _: False) -> int:
+        """Give back items whose lease has run out or whose worker is known to be dead."""
+        reaped = connection.execute(self._sql("reap_expired")).rowcount
+        workers = [row[0] for row in connection.execute(self._sql("claimants")).fetchall()]
+        dead = [worker for worker in workers if is_dead(worker)]
+        if dead:
+            reaped += connection.execute(self._sql("release_claimants"), {"workers": dead}).rowcount
+        return reaped
+
+    def retry_failed(self, connection: Connection) -> int:
+        return connection.execute(self._sql("retry_failed")).rowcount
+
+    def counts(self, connection: Connection) -> dict[str, int]:
+        """Items by status; every status is there, with 0 where it has none."""
+        found = {status.value: 0 for status in ItemStatus}
+        found.update(connection.execute(self._sql("counts")).fetchall())
+        return found
+
+    def open_items(
+        self, connection: Connection, *, phase: int = MAX_PHASE, last_id: Any = None
+    ) -> tuple[int, int]:
+        """Pending and processing items within a phase."""
+        row = connection.execute(self._sql("open_items"), {"phase": phase, "last_id": last_id}).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def items_within(self, connection: Connection, *, phase: int = MAX_PHASE) -> tuple[int, int, int]:
+        """All, completed and failed items within a phase."""
+        row = connection.execute(self._sql("items_within"), {"phase": phase}).fetchone()
+        assert row is not None
+        return row[0], row[1], row[2]
+
+    def bound_for(self, connection: Connection, *, until: int) -> Any:
+        """The last id to claim so that `until` items will be completed; None: nothing to do.
+
+        Completed plus open items up to the bound make `until` in every snapshot, so several
+        commands that compute their own bound never pass it together.
+        """
+        with transaction(connection):
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            counts = self.counts(connection)
+            missing = until - counts[ItemStatus.COMPLETED]
+            is_open = counts[ItemStatus.PENDING] + counts[ItemStatus.PROCESSING]
+            if missing <= 0 or is_open == 0:
+                return None
+            offset = min(missing, is_open) - 1
+            row = connection.execute(self._sql("nth_open"), {"offset": offset}).fetchone()
+        return row[0] if row else None
+
+    def failures(self, connection: Connection, *, limit: int = 10) -> list[tuple[str, str]]:
+        """Locations and reasons of failed items, the first ones."""
+        return [(r[0], r[1]) for r in connection.execute(self._sql("failures"), {"limit": limit}).fetchall()]
+
+    def is_filled(self, connection: Connection) -> bool:
+        row = connection.execute(self._sql("is_filled")).fetchone()
+        return bool(row and row[0])
+
+    def seed(self, connection: Connection, locations: Iterable[str], *, gates: Sequence[int]) -> int:
+        """Stream locations into an empty queue by binary COPY, in the caller's transaction.
+
+        Item i gets phase k+1 where k gates lie below it: with gates (1000, 100000) the first 1,000
+        items have phase 1, up to 100,000 phase 2, the rest phase 3. Returns the count.
+        """
+        if self.is_filled(connection):
+            raise RagopsError(
+                "the queue is not empty",
+                found=f"{sum(self.counts(connection).values()):,} items",
+                hint="ragops tables empty files_queue   or: ragops queue reseed --append",
+            )
+        count, phase, bounds = 0, 1, [*gates]
+        with connection.cursor() as cursor, cursor.copy(self._sql("seed")) as copy:
+            copy.set_types(["text", "text", "int4", "int2"])
+            for location in locations:
+                while bounds and count >= bounds[0]:
+                    bounds.pop(0)
+                    phase += 1
+                copy.write_row((location, ItemStatus.PENDING.value, 0, phase))
+                count += 1
+        return count
+
+    def append(self, connection: Connection, locations: Iterable[str], *, phase: int) -> int:
+        """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
+        connection.execute(self._sql("create_incoming"))
+        with connection.cursor() as cursor, cursor.copy(self._sql("copy_incoming")) as copy:
+            copy.set_types(["int8", "text"])
+            for position, location in enumerate(locations):
+                copy.write_row((position, location))
+        return connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount

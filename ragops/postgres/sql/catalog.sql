@@ -1,0 +1,56 @@
+-- name: server
+SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+       current_setting('server_version_num')::int,
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+       current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery(),
+       current_setting('max_connections')::int,
+       (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+       current_setting('maintenance_work_mem'), current_setting('max_parallel_maintenance_workers');
+
+-- name: table
+SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
+       pg_total_relation_size(c.oid)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
+
+-- name: columns
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+       a.atthasdef, a.attidentity <> '', a.attgenerated <> ''
+  FROM pg_attribute a WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attnum;
+
+-- name: primary_key
+SELECT a.attname FROM pg_index i
+  JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, place) ON true
+  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+ WHERE i.indrelid = %(oid)s AND i.indisprimary ORDER BY k.place;
+
+-- name: referenced_by
+SELECT c.conname, n.nspname || '.' || r.relname,
+       CASE c.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
+                          WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END
+  FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
+ WHERE c.contype = 'f' AND c.confrelid = %(oid)s AND c.conrelid <> c.confrelid AND c.conparentid = 0
+ ORDER BY 2, 1;
+
+-- name: vector_indexes
+SELECT n.nspname, i.relname, am.amname, coalesce(a.attname, ''), pg_get_indexdef(i.oid), x.indisvalid,
+       pg_relation_size(i.oid)
+  FROM pg_index x
+  JOIN pg_class i ON i.oid = x.indexrelid
+  JOIN pg_am am ON am.oid = i.relam
+  JOIN pg_namespace n ON n.oid = i.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+ WHERE x.indrelid = %(oid)s AND am.amname IN ('hnsw', 'ivfflat')
+ ORDER BY i.relname;
+
+-- name: blockers
+SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
+       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0), left(a.query, 80)
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid();
+
+-- name: index_progress
+SELECT p.phase, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
+  FROM pg_stat_progress_create_index p WHERE p.relid = %(oid)s ORDER BY p.pid LIMIT 1;
+

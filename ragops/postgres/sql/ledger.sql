@@ -1,0 +1,98 @@
+-- name: insert_campaign
+INSERT INTO ragops.campaign (name, playbook, plan, holder, lease_until)
+VALUES (%(name)s, %(playbook)s, %(plan)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+RETURNING id, epoch;
+
+-- name: insert_step
+INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(number)s, %(verb)s);
+
+-- name: latest
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
+  FROM ragops.campaign ORDER BY id DESC LIMIT 1;
+
+-- name: take
+UPDATE ragops.campaign
+   SET epoch = epoch + 1, holder = %(holder)s, status = 'running', error = NULL,
+       lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+ WHERE id = %(campaign)s AND epoch = %(epoch)s
+RETURNING epoch;
+
+-- name: renew
+-- SKIP LOCKED: a destructive transaction of this very controller may hold the row for minutes.
+UPDATE ragops.campaign
+   SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+ WHERE id = (SELECT id FROM ragops.campaign
+              WHERE id = %(campaign)s AND epoch = %(epoch)s FOR UPDATE SKIP LOCKED);
+
+-- name: fence
+SELECT epoch FROM ragops.campaign WHERE id = %(campaign)s FOR UPDATE;
+
+-- name: touch
+UPDATE ragops.campaign SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+ WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: set_phase
+UPDATE ragops.campaign SET phase = %(phase)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: finish
+UPDATE ragops.campaign
+   SET status = %(status)s, error = %(error)s, holder = NULL, lease_until = NULL,
+       finished_at = CASE WHEN %(status)s IN ('done', 'abandoned', 'undone') THEN clock_timestamp() END
+ WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: abandon
+UPDATE ragops.campaign SET status = 'abandoned', epoch = epoch + 1, holder = NULL, lease_until = NULL,
+       finished_at = clock_timestamp()
+ WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: steps
+SELECT number, verb, status, effect, error,
+       extract(epoch FROM finished_at - started_at)::float8
+  FROM ragops.step WHERE campaign_id = %(campaign)s ORDER BY number;
+
+-- name: step_started
+UPDATE ragops.step
+   SET status = 'running', started_at = coalesce(started_at, clock_timestamp()), error = NULL
+ WHERE campaign_id = %(campaign)s AND number = %(number)s;
+
+-- name: step_done
+UPDATE ragops.step
+   SET status = 'done', finished_at = clock_timestamp(), effect = %(effect)s, error = NULL
+ WHERE campaign_id = %(campaign)s AND number = %(number)s;
+
+-- name: step_failed
+UPDATE ragops.step
+   SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, effect = %(effect)s
+ WHERE campaign_id = %(campaign)s AND number = %(number)s;
+
+-- name: journal_index
+INSERT INTO ragops.index_definition (campaign_id, schema_name, index_name, table_name, definition, bytes)
+VALUES (%(campaign)s, %(schema)s, %(name)s, %(table)s, %(definition)s, %(bytes)s);
+
+-- name: journaled_indexes
+SELECT DISTINCT ON (schema_name, index_name) id, campaign_id, schema_name, index_name, table_name, definition
+  FROM ragops.index_definition
+ WHERE restored_at IS NULL AND (%(campaign)s::bigint IS NULL OR campaign_id = %(campaign)s)
+ ORDER BY schema_name, index_name, id DESC;
+
+-- name: index_restored
+UPDATE ragops.index_definition SET restored_at = clock_timestamp()
+ WHERE schema_name = %(schema)s AND index_name = %(name)s AND restored_at IS NULL;
+
+-- name: next_archive
+SELECT nextval(pg_get_serial_sequence('ragops.archive', 'id'));
+
+-- name: record_archive
+INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows)
+OVERRIDING SYSTEM VALUE
+VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s);
+
+-- name: archives
+SELECT logical, schema_name, table_name, archive_table, rows
+  FROM ragops.archive WHERE campaign_id = %(campaign)s AND restored_at IS NULL ORDER BY id;
+
+-- name: archives_restored
+UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE campaign_id = %(campaign)s;
+
+-- name: save_fingerprint
+INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;

@@ -1,0 +1,68 @@
+"""Named SQL: every statement has one home, a `.sql` file beside this module.
+
+A file holds sections headed `-- name: NAME`. `{placeholders}` are identifiers (quoted by psycopg)
+or numbers; `%(parameters)s` are values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+
+from psycopg import sql
+
+from ragops.playbook.names import TableName
+from ragops.playbook.tables import Tables
+
+_HEAD = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}")
+
+
+@cache
+def _sections(file: str) -> Mapping[str, str]:
+    text = resources.files("ragops.postgres").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    parts = _HEAD.split(text)
+    return {name: body.strip().removesuffix(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def statement_names(file: str) -> tuple[str, ...]:
+    """The names in one file, in its order."""
+    return tuple(_sections(file))
+
+
+def statement(
+    file: str,
+    name: str,
+    identifiers: Mapping[str, sql.Composable] | None = None,
+    *,
+    drop_unknown_lines: bool = False,
+) -> sql.Composed:
+    """The statement `name` of `file`, with its identifiers filled in. Raises KeyError for an unknown one.
+
+    `drop_unknown_lines` leaves out every line with a placeholder that has no value.
+    """
+    known = identifiers or {}
+    text = _sections(file)[name]
+    if drop_unknown_lines:
+        lines = text.splitlines()
+        text = "\n".join(line for line in lines if all(p in known for p in _PLACEHOLDER.findall(line)))
+    # The text comes from the package's own files, so it is as constant as a literal.
+    return sql.SQL(text).format(**known)
+
+
+def identifier(name: TableName) -> sql.Identifier:
+    """A table name, quoted part by part."""
+    return sql.Identifier(name.schema, name.name) if name.schema else sql.Identifier(name.name)
+
+
+def identifiers_of(tables: Tables) -> dict[str, sql.Composable]:
+    """Placeholders for all mapped tables (`{documents}`) and columns (`{documents_embedding}`)."""
+    found: dict[str, sql.Composable] = {}
+    for logical, name in tables.mapped().items():
+        found[logical] = identifier(name)
+        for word, column in tables.columns_of(logical).items():
+            found[f"{logical}_{word}"] = sql.Identifier(column)
+    return found
