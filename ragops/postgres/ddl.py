@@ -15,6 +15,17 @@ from typing import TypeVar
 import psycopg
 from psycopg import sql
 
+from ragops.actions import (
+    Action,
+    AnalyzeTable,
+    ArchiveTable,
+    CreateIndex,
+    DeleteRows,
+    DropIndex,
+    RestoreIndex,
+    TruncateTables,
+    VacuumTable,
+)
 from ragops.errors import RagopsError
 from ragops.facts import IndexFacts, TableFacts
 from ragops.playbook.model import Index
@@ -82,12 +93,42 @@ def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[
     return [Blocker(*row) for row in connection.execute(statement("catalog", "blockers"), {"oids": oids})]
 
 
-def create_index_sql(index: Index, *, table: TableFacts, column: str, concurrently: bool = False) -> sql.Composed:
-    """CREATE INDEX for a playbook's HNSW index."""
+def sql_of(action: Action) -> sql.SQL | sql.Composed:
+    """The statement of an action: what a plan prints and a step executes."""
+    match action:
+        case DropIndex(index):
+            return sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, index.name))
+        case ArchiveTable(logical, table):
+            return archive_sql(f"archive_…_{logical}", table)
+        case TruncateTables(tables):
+            # Named together, tables that reference each other need no CASCADE.
+            return sql.SQL("TRUNCATE TABLE {}").format(sql.SQL(", ").join(map(table_identifier, tables)))
+        case DeleteRows(table):
+            return sql.SQL("DELETE FROM {}").format(table_identifier(table))
+        case VacuumTable(table):
+            return sql.SQL("VACUUM {}").format(table_identifier(table))
+        case AnalyzeTable(table):
+            return sql.SQL("ANALYZE {}").format(table_identifier(table))
+        case RestoreIndex(_, _, definition, concurrently):
+            return sql.SQL(make_concurrent(definition) if concurrently else definition)
+        case CreateIndex(index, table, column, concurrently):
+            return _create_index_sql(index, table, column, concurrently)
+
+
+def sql_text(action: Action) -> str:
+    """The statement of an action for people to read."""
+    return sql_of(action).as_string(None)
+
+
+def table_identifier(table: TableFacts) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name)
+
+
+def _create_index_sql(index: Index, table: TableFacts, column: str, concurrently: bool) -> sql.Composed:
     return sql.SQL("CREATE INDEX {how}{name} ON {table} USING hnsw ({column} {ops}) WITH ({options})").format(
         how=sql.SQL("CONCURRENTLY " if concurrently else ""),
         name=sql.Identifier(index.name),
-        table=sql.Identifier(table.schema, table.name),
+        table=table_identifier(table),
         column=sql.Identifier(column),
         ops=sql.Identifier(OPERATOR_CLASSES[index.metric]),
         options=sql.SQL("m = {m}, ef_construction = {ef}").format(
@@ -98,13 +139,7 @@ def create_index_sql(index: Index, *, table: TableFacts, column: str, concurrent
 
 def make_concurrent(definition: str) -> str:
     """A definition as `pg_get_indexdef` prints it, with CONCURRENTLY."""
-    return definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1).replace(
-        "CREATE UNIQUE INDEX ", "CREATE UNIQUE INDEX CONCURRENTLY ", 1
-    )
-
-
-def drop_index_sql(index: IndexFacts) -> sql.Composed:
-    return sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, index.name))
+    return definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
 
 
 def journal_and_drop(connection: Connection, index: IndexFacts, *, campaign: int | None) -> None:
@@ -118,17 +153,11 @@ def journal_and_drop(connection: Connection, index: IndexFacts, *, campaign: int
         "bytes": index.bytes,
     }
     connection.execute(statement("ledger", "journal_index"), row)
-    connection.execute(drop_index_sql(index))
+    connection.execute(sql_of(DropIndex(index)))
 
 
-def truncate_sql(tables: Sequence[TableFacts]) -> sql.Composed:
-    """One TRUNCATE for all tables: foreign keys among them need no CASCADE then."""
-    listed = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
-    return sql.SQL("TRUNCATE TABLE {}").format(listed)
-
-
-def delete_sql(table: TableFacts) -> sql.Composed:
-    return sql.SQL("DELETE FROM {}").format(sql.Identifier(table.schema, table.name))
+def archive_sql(name: str, table: TableFacts) -> sql.Composed:
+    return sql.SQL("CREATE TABLE {} AS TABLE {}").format(sql.Identifier("ragops", name), table_identifier(table))
 
 
 def archive_rows(connection: Connection, table: TableFacts, *, logical: str, campaign: int | None) -> int:
@@ -136,11 +165,7 @@ def archive_rows(connection: Connection, table: TableFacts, *, logical: str, cam
     row = connection.execute(statement("ledger", "next_archive")).fetchone()
     assert row is not None
     archive = f"archive_{row[0]}_{logical}"
-    result = connection.execute(
-        sql.SQL("CREATE TABLE {} AS TABLE {}").format(
-            sql.Identifier("ragops", archive), sql.Identifier(table.schema, table.name)
-        )
-    )
+    result = connection.execute(archive_sql(archive, table))
     record = {
         "id": row[0],
         "campaign": campaign,
@@ -159,12 +184,12 @@ def restore_rows(connection: Connection, table: TableFacts, *, archive_table: st
     columns = [sql.Identifier(c.name) for c in table.columns.values() if not c.is_generated]
     listed = sql.SQL(", ").join(columns)
     query = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
-        sql.Identifier(table.schema, table.name), listed, listed, sql.Identifier("ragops", archive_table)
+        table_identifier(table), listed, listed, sql.Identifier("ragops", archive_table)
     )
     return connection.execute(query).rowcount
 
 
 def lock_tables(connection: Connection, tables: Sequence[TableFacts]) -> None:
     """ACCESS EXCLUSIVE on all tables at once, so that the archive and the emptying see the same rows."""
-    listed = sql.SQL(", ").join(sql.Identifier(table.schema, table.name) for table in tables)
+    listed = sql.SQL(", ").join(map(table_identifier, tables))
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(listed))

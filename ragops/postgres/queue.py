@@ -116,6 +116,12 @@ class Queue:
         found.update(connection.execute(self._sql("counts")).fetchall())
         return found
 
+    def gate(self, connection: Connection) -> int:
+        """The phase up to which items may be claimed now: an unfinished campaign's, else every one."""
+        row = connection.execute(self._sql("gate")).fetchone()
+        assert row is not None
+        return int(row[0])
+
     def open_items(
         self, connection: Connection, *, phase: int = MAX_PHASE, last_id: Any = None
     ) -> tuple[int, int]:

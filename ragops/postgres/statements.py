@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-
 from psycopg import sql
 
 from ragops.playbook.names import TableName

@@ -117,3 +117,9 @@ SELECT i.location, 'pending', 0, %(phase)s
   FROM (SELECT location, min(position) AS position FROM incoming GROUP BY location) i
  WHERE NOT EXISTS (SELECT 1 FROM {files_queue} q WHERE q.{files_queue_location} = i.location)
  ORDER BY i.position;
+
+-- name: gate
+SELECT coalesce(
+    (SELECT c.phase FROM ragops.campaign c
+      WHERE c.status NOT IN ('done', 'abandoned', 'undone') ORDER BY c.id DESC LIMIT 1),
+    32767);

@@ -1,0 +1,1 @@
+"""Where texts come from: files and rows, their extraction, and their cutting into chunks."""

@@ -1,0 +1,160 @@
+"""A document's text: read as it is, or through a parser; never guessed, never partly."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragops.documents.failures import Unreadable
+from ragops.documents.parser import ParserLimits, parse_document
+
+MAX_BYTES = 64 * 1024 * 1024
+
+_MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd"})
+_MARKUP = frozenset({".html", ".htm", ".xhtml", ".xml", ".svg"})
+_TEXT_SUFFIXES = """
+    .txt .text .rst .adoc .asciidoc .org .log .csv .tsv .json .jsonl .ndjson .yaml .yml .toml .ini
+    .cfg .conf .properties .env .tex .bib .py .pyi .sql .sh .bash .ps1 .bat .c .h .cc .cpp .hpp .cs
+    .go .rs .java .kt .swift .js .mjs .ts .tsx .jsx .rb .pl .php .lua .r .css .scss .diff .patch
+"""
+_TEXT = frozenset(_TEXT_SUFFIXES.split()) | {""}
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+# HTML's `<meta charset=...>` and XML's `encoding="..."` must stand in the first 1,024 bytes.
+_DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A document's text with `\\n` as its only line end, and what identifies its source."""
+
+    text: str
+    content_hash: str
+    """SHA-256 of the file's bytes (of the UTF-8 text for a table's row), in hexadecimal."""
+    characters: int
+    """Length of `text` in Unicode code points."""
+    media_type: str
+
+
+def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None) -> Extracted:
+    """The text of a regular file of at most `max_bytes`.
+
+    Text formats are read as UTF-8, or as UTF-16 where a byte order mark says so; HTML and XML also
+    in the encoding that they declare; every other format goes through a parser in a child process.
+    Raises Unreadable with the reason: missing, too large, empty, NUL, not UTF-8, unsupported format,
+    parser failed. Raises RagopsError where the parser is not installed.
+    """
+    try:
+        return _extracted(path, max_bytes, limits or ParserLimits())
+    except Unreadable as failure:
+        raise Unreadable(failure.reason, where=str(path)) from failure
+
+
+def extract_text(text: str) -> Extracted:
+    """The same checks for a text that comes from a row of a table.
+
+    Raises Unreadable for a text that is empty or only whitespace, or holds NUL or a lone surrogate.
+    """
+    checked = _checked(text)
+    # Hashed as it was found: the hash must not depend on how line ends are normalised.
+    return _result(checked, text.encode("utf-8"), "text/plain")
+
+
+def _extracted(path: Path, max_bytes: int, limits: ParserLimits) -> Extracted:
+    data = _read(path, max_bytes)
+    if not data:
+        raise Unreadable("empty document: 0 bytes")
+    suffix = path.suffix.lower()
+    if suffix in _MARKDOWN:
+        return _result(_checked(_decoded(data)), data, "text/markdown")
+    if suffix in _TEXT:
+        return _result(_checked(_decoded(data)), data, "text/plain")
+    parsed = _markup(data) if suffix in _MARKUP else data
+    text, media_type = parse_document(parsed, suffix, limits=limits)
+    return _result(_checked(text), data, media_type)
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    # The checks of `open_regular` may be outdated by now: a link is not followed and a FIFO does
+    # not block, whatever has taken the file's place.
+    flags = os.O_RDONLY
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags)
+        with os.fdopen(descriptor, "rb") as handle:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unreadable("not a regular file")
+            data = handle.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise Unreadable("no such file") from None
+    except PermissionError:
+        raise Unreadable("permission denied") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unreadable("symbolic link, not a regular file") from None
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise Unreadable("not a regular file") from None
+        raise Unreadable(f"cannot be read: {error.strerror or error}") from error
+    if len(data) > max_bytes:
+        raise Unreadable(f"file larger than {max_bytes} bytes")
+    return data
+
+
+def _decoded(data: bytes) -> str:
+    mark, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
+    try:
+        return data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        offset = len(mark) + error.start
+        name = encoding.upper()[:6].rstrip("-")
+        raise Unreadable(f"not {name} text (byte 0x{data[offset]:02x} at offset {offset})") from None
+
+
+def _markup(data: bytes) -> bytes:
+    """HTML or XML as UTF-8: the parser would replace what it cannot decode, and say nothing."""
+    try:
+        text = _decoded(data)
+    except Unreadable:
+        declared = _DECLARED.search(data[:1024])
+        if declared is None:
+            raise
+        text = _as_declared(data, declared[1].decode("ascii"))
+    _refuse_nul(text)
+    # The declaration is void from here on; a byte order mark outweighs it.
+    return codecs.BOM_UTF8 + text.encode("utf-8")
+
+
+def _as_declared(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError:
+        raise Unreadable(f"unknown encoding declared: {encoding}") from None
+    except UnicodeError:
+        raise Unreadable(f"not {encoding} text, although the document declares it") from None
+
+
+def _checked(text: str) -> str:
+    _refuse_nul(text)
+    if (found := _SURROGATE.search(text)) is not None:
+        raise Unreadable(f"lone surrogate U+{ord(found[0]):04X} at offset {found.start()}")
+    if not text.strip():
+        raise Unreadable("empty document: no text in it" if not text else "empty document: only whitespace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _refuse_nul(text: str) -> None:
+    if (offset := text.find("\0")) >= 0:
+        raise Unreadable(f"NUL character at offset {offset}")
+
+
+def _result(text: str, data: bytes, media_type: str) -> Extracted:
+    digest = hashlib.sha256(data).hexdigest()
+    return Extracted(text=text, content_hash=digest, characters=len(text), media_type=media_type)

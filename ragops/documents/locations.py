@@ -1,0 +1,55 @@
+"""What may stand as the location of a document: a POSIX-style path relative to the corpus folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+
+# Windows opens a device for these names in any folder and with any suffix.
+# Source: "Naming Files, Paths, and Namespaces", Microsoft Learn.
+RESERVED_NAMES = frozenset(
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"]
+)
+
+_SEPARATORS = re.compile(r"[\\/]")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether Windows would open a device instead of a file of this name."""
+    return name.split(".")[0].rstrip(" ").lower() in RESERVED_NAMES
+
+
+def refusal(location: str) -> str | None:
+    """Why a location may not be opened below a corpus folder; None where its spelling is sound.
+
+    Looks at the text only. Both separators are looked at on every system: a manifest written on
+    Windows and read on Linux must not mean something else there.
+    """
+    if not location.strip():
+        return "empty path"
+    if "\0" in location:
+        return "NUL character in the path"
+    if location.startswith("/") or PureWindowsPath(location).is_absolute():
+        return "absolute path"
+    if ".." in _SEPARATORS.split(location):
+        return "'..' in the path"
+    return _windows_refusal(location) if os.name == "nt" else None
+
+
+def _windows_refusal(location: str) -> str | None:
+    """What only Windows reads a second meaning into: drives, streams, roots and devices."""
+    if location.startswith("\\"):
+        return "absolute path"
+    if ":" in location:
+        return "drive or stream in the path"
+    if any(is_reserved(part) for part in _SEPARATORS.split(location)):
+        return "device name in the path"
+    return None
+
+
+def normalised(location: str) -> str:
+    """One spelling for one file: `./a//b` becomes `a/b`; on Windows `a\\b` becomes `a/b`."""
+    path = PureWindowsPath(location) if os.name == "nt" else PurePosixPath(location)
+    return path.as_posix()

@@ -1,0 +1,236 @@
+"""Documents as files: which there are, and opening one without leaving the corpus folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from ragops.documents.failures import Unreadable
+from ragops.documents.locations import normalised, refusal
+from ragops.errors import RagopsError, UsageError
+
+LONGEST_LINE_BYTES = 64 * 1024
+
+# `stat.IO_REPARSE_TAG_MOUNT_POINT` exists on Windows only; a junction leads away like a link.
+_MOUNT_POINT = 0xA0000003
+
+
+def walk_folder(root: Path, patterns: Sequence[str]) -> Iterator[str]:
+    """Locations of the regular files below `root`, relative to it, POSIX-style, one at a time.
+
+    The order is that of the sorted path components, the same on every system. Hidden files and
+    folders and everything behind a symbolic link are left out. A pattern without a slash matches
+    the name at any depth; one with a slash matches the whole location, `**` any number of folders;
+    case counts. No patterns: every file.
+
+    Raises UsageError where the root is no folder, a pattern leads outside, a folder cannot be
+    listed, or a matching name cannot be stored as UTF-8.
+    """
+    if not root.is_dir():
+        raise UsageError(
+            "the corpus is no folder",
+            where=str(root),
+            found="a file" if root.exists() else "nothing at this path",
+            needed="a folder of documents",
+            hint="check the path of the source in the playbook",
+        )
+    return _walk(root, [_segments(pattern) for pattern in patterns])
+
+
+def _walk(root: Path, patterns: list[tuple[str, ...]]) -> Iterator[str]:
+    # A stack instead of recursion: a tree may be deeper than Python's recursion limit.
+    stack = [(iter(_listing(root)), ())]  # type: list[tuple[Iterator[os.DirEntry[str]], tuple[str, ...]]]
+    while stack:
+        entries, above = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+            continue
+        parts = (*above, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            if not _leads_away(Path(entry.path)):
+                stack.append((iter(_listing(Path(entry.path))), parts))
+        elif entry.is_file(follow_symlinks=False) and _is_wanted(parts, patterns):
+            yield _storable_location(parts)
+
+
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UsageError(
+            "a folder of the corpus cannot be listed",
+            where=str(folder),
+            found=error.strerror or str(error),
+            hint="grant read access to the folder or move it out of the corpus",
+        ) from error
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _storable_location(parts: tuple[str, ...]) -> str:
+    location = "/".join(parts)
+    try:
+        location.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "a file name is not UTF-8 and cannot be stored in the queue",
+            where=location.encode("utf-8", "backslashreplace").decode("utf-8"),
+            hint="rename the file or narrow the source's patterns",
+        ) from error
+    return location
+
+
+def _segments(pattern: str) -> tuple[str, ...]:
+    if (reason := refusal(pattern)) is not None:
+        raise UsageError(
+            "a pattern of the source cannot be used",
+            where=repr(pattern),
+            found=reason,
+            needed="a pattern relative to the corpus folder, such as *.md or docs/**/*.txt",
+        )
+    segments = PurePosixPath(pattern).parts
+    if len(segments) == 1 and segments != ("**",):
+        segments = ("**", *segments)
+    # Only files are listed, so a trailing `**` can only mean the files below.
+    return (*segments, "*") if segments[-1] == "**" else segments
+
+
+def _is_wanted(parts: tuple[str, ...], patterns: list[tuple[str, ...]]) -> bool:
+    return not patterns or any(_matches(parts, pattern) for pattern in patterns)
+
+
+def _matches(parts: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    """Walks all readings of `**` at once, so that no pattern takes exponential time."""
+    places = _past_stars({0}, segments)
+    for part in parts:
+        onward = set()
+        for place in places:
+            if place == len(segments):
+                continue
+            if segments[place] == "**":
+                onward.add(place)
+            elif fnmatchcase(part, segments[place]):
+                onward.add(place + 1)
+        places = _past_stars(onward, segments)
+    return len(segments) in places
+
+
+def _past_stars(places: set[int], segments: tuple[str, ...]) -> set[int]:
+    """The places themselves and those behind each `**`, which may stand for no folder at all."""
+    reached = set(places)
+    for place in sorted(places):
+        while place < len(segments) and segments[place] == "**":
+            place += 1
+            reached.add(place)
+    return reached
+
+
+def read_manifest(file: Path) -> Iterator[str]:
+    """Locations listed in a UTF-8 text file, one a line, one at a time.
+
+    Blank lines and lines that start with `#` are left out; `./a` and `a` are given as `a`.
+    Raises UsageError with the line number for a location that is absolute, contains `..` or is
+    not UTF-8, and where the file cannot be opened.
+    """
+    try:
+        handle = file.open("rb")
+    except OSError as error:
+        raise UsageError(
+            "the manifest cannot be opened",
+            where=str(file),
+            found=error.strerror or str(error),
+            needed="a text file with one location a line",
+            hint="check the path of the manifest in the playbook",
+        ) from error
+    with handle:
+        for number, raw in enumerate(iter(lambda: handle.readline(LONGEST_LINE_BYTES), b""), start=1):
+            location = _manifest_line(file, number, raw)
+            if location is not None:
+                yield location
+
+
+def _manifest_line(file: Path, number: int, raw: bytes) -> str | None:
+    try:
+        line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        reason = refusal(line) if line.strip() else None
+    except UnicodeDecodeError as error:
+        line, reason = repr(raw[:80]), f"byte 0x{raw[error.start]:02x} is not UTF-8"
+    if len(raw) >= LONGEST_LINE_BYTES:
+        line, reason = f"{line[:80]}…", f"{LONGEST_LINE_BYTES} bytes without a line's end"
+    if line.startswith("#") or not line.strip():
+        return None
+    if reason is None:
+        return normalised(line)
+    raise UsageError(
+        f"a location of the manifest cannot be used: {reason}",
+        where=f"{file}, line {number}",
+        found=line,
+        needed="a path below the corpus folder, relative to it",
+        hint="mend the line, then run the same command again",
+    )
+
+
+def open_regular(root: Path, location: str) -> Path:
+    """The path of a regular file below `root`, found without following any link below the root.
+
+    Raises Unreadable with its own reason for a path that is absolute or contains `..`, a symbolic
+    link on any component, a folder, FIFO, socket or device, and a file that is missing or behind
+    a closed folder. Raises RagopsError where the root itself is gone: that is an outage, not this
+    document's fault.
+    """
+    if (reason := refusal(location)) is not None:
+        raise Unreadable(reason, where=location)
+    if not root.is_dir():
+        raise RagopsError(
+            "the corpus folder is gone",
+            where=str(root),
+            needed="the folder that the queue was seeded from",
+            hint="mount or restore the folder, then run the same command again",
+        )
+    path = root
+    parts = PurePosixPath(normalised(location)).parts
+    for depth, part in enumerate(parts, start=1):
+        path = path / part
+        reason = _component_refusal(path, is_last=depth == len(parts))
+        if reason is not None:
+            raise Unreadable(reason, where=location)
+    if path == root:
+        raise Unreadable("a folder, not a regular file", where=location)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise Unreadable("leads outside the corpus folder", where=location)
+    return path
+
+
+def _component_refusal(path: Path, *, is_last: bool) -> str | None:
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) or _leads_away(path):
+            return f"symbolic link: {path.name}"
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file"
+    except PermissionError:
+        return "permission denied"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISREG(mode):
+        return None if is_last else f"not a folder: {path.name}"
+    if stat.S_ISDIR(mode):
+        return "a folder, not a regular file" if is_last else None
+    return f"{_kind(mode)}, not a regular file"
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"
+
+
+def _leads_away(path: Path) -> bool:
+    """Whether a folder is an NTFS junction, which Python 3.11 does not count as a link."""
+    return os.name == "nt" and getattr(path.lstat(), "st_reparse_tag", 0) == _MOUNT_POINT

@@ -1,0 +1,115 @@
+"""From claimed items to chunked texts: reading, extracting, cutting. Every failure is one item's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragops.documents.chunking import Chunk, Chunker
+from ragops.documents.extraction import Extracted, extract_file, extract_text
+from ragops.documents.failures import Unreadable
+from ragops.documents.sources import open_regular, read_manifest, walk_folder
+from ragops.errors import UsageError
+from ragops.playbook.model import Playbook, Source
+from ragops.postgres.connection import Connection
+from ragops.postgres.queue import Item
+from ragops.postgres.rows import RowTexts, iterate_ids
+
+CountTokens = Callable[[list[str]], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item whose text is ready to be embedded."""
+
+    item: Item
+    extracted: Extracted
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(chunk.tokens for chunk in self.chunks)
+
+
+class Documents:
+    """The texts behind the queue's locations, whatever the playbook's source is."""
+
+    def __init__(self, source: Source) -> None:
+        """Raises UsageError when the playbook names no source."""
+        require_source(source)
+        self._rows = RowTexts(source) if source.table or source.query else None
+        self._root = source_root(source)
+
+    def read(self, connection: Connection, items: Sequence[Item]) -> Iterator[tuple[Item, Extracted | Unreadable]]:
+        """Each item with its text, or with the reason why it has none."""
+        texts = self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
+        for item in items:
+            try:
+                yield item, self._extract(item, texts)
+            except Unreadable as failure:
+                yield item, failure
+
+    def _extract(self, item: Item, texts: dict[str, str | None]) -> Extracted:
+        if self._root is not None:
+            return extract_file(open_regular(self._root, item.location))
+        if item.location not in texts:
+            raise Unreadable("the row is gone", where=item.location)
+        return extract_text(texts[item.location] or "")
+
+
+def require_source(source: Source) -> None:
+    if not (source.folder or source.table or source.query or source.manifest):
+        raise UsageError(
+            "no source of documents is named",
+            where="source",
+            needed="source.folder, source.table, source.query or source.manifest",
+            hint="RAGOPS_CORPUS=FOLDER ragops …   or set source: in your playbook",
+        )
+
+
+def source_root(source: Source) -> Path | None:
+    """The folder that locations are relative to; None for rows."""
+    if source.folder is not None:
+        return source.folder
+    if source.manifest is not None:
+        return source.root or source.manifest.parent
+    return None
+
+
+def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[str]:
+    """All locations, streamed in a stable order; `connect` is asked only where the source is rows."""
+    require_source(source)
+    if source.folder is not None:
+        yield from walk_folder(source.folder, source.patterns)
+    elif source.manifest is not None:
+        yield from read_manifest(source.manifest)
+    else:
+        # Its own connection: the queue's is busy with the COPY that these rows go into.
+        with connect() as connection, connection.transaction():
+            yield from iterate_ids(connection, source)
+
+
+class Preparer:
+    """Cuts texts for one model: plain text and Markdown at their own boundaries."""
+
+    def __init__(self, playbook: Playbook, *, max_tokens: int, count_tokens: CountTokens) -> None:
+        limit = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
+        self._chunkers = {
+            markdown: Chunker(
+                count_tokens=count_tokens,
+                max_tokens=limit,
+                overlap_tokens=playbook.chunking.overlap_tokens,
+                prefix=playbook.model.document_prefix,
+                markdown=markdown,
+            )
+            for markdown in (False, True)
+        }
+
+    def prepare(self, item: Item, extracted: Extracted) -> Prepared:
+        """Raises Unreadable when the text cannot be cut to fit."""
+        chunks = self.chunk(extracted.text, markdown=extracted.media_type == "text/markdown")
+        return Prepared(item, extracted, chunks)
+
+    def chunk(self, text: str, *, markdown: bool) -> tuple[Chunk, ...]:
+        return tuple(self._chunkers[markdown].chunk(text))
