@@ -120,7 +120,11 @@ class EmbedderHolder:
                 outcome.failures.append((prepared.item.id, f"chunk {broken[0]}: {broken[1]}"))
                 continue
             units = normalize(vectors[rows.start : rows.stop])
-            outcome.documents.append(EmbeddedDocument(prepared, units, mean_vector(units)))
+            mean = mean_vector(units)
+            if check_vectors(mean[None, :], dimensions=mean.size):
+                outcome.failures.append((prepared.item.id, "its chunks' vectors cancel out: the mean is zero"))
+                continue
+            outcome.documents.append(EmbeddedDocument(prepared, units, mean))
             self._poisoned_in_a_row = 0
         if faults:
             # A child that makes broken vectors may go on doing so.

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from ragops.errors import DatabaseUnavailable, Interrupted, ModelUnusable, UsageError
+from ragops.errors import Interrupted, ModelUnusable, UsageError
 from ragops.facts import TableFacts
 from ragops.llama.embedder import Embedder, EmbedderConfig, sha256_of
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.connection import OUTAGES, Connection, Target, connect
 from ragops.postgres.ledger import holder_name, is_dead_here
 from ragops.postgres.queue import Queue
 from ragops.workers.worker import Assignment, Stop, Tally, Worker
@@ -228,5 +226,5 @@ class Fleet:
             if back:
                 say(f"{back:,} items of dead or stalled workers were put back into the queue")
             self._heartbeat(self._connection)
-        except (psycopg.OperationalError, DatabaseUnavailable) as error:
+        except OUTAGES as error:
             say(f"no heartbeat: {str(error).splitlines()[0] if str(error) else type(error).__name__}")

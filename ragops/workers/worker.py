@@ -9,15 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import psycopg
-
 from ragops.documents.failures import Unreadable
-from ragops.errors import DatabaseUnavailable, FenceLost, Interrupted
+from ragops.errors import FenceLost, Interrupted
 from ragops.facts import TableFacts
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprint import fingerprint_of
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.connection import OUTAGES, Connection, Target, connect
 from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
@@ -221,7 +219,7 @@ class Worker:
             if connection is None or connection.broken or connection.closed:
                 connection = connect(self._shared.target)
             self._queue.release(connection, claim)
-        except (psycopg.Error, DatabaseUnavailable) as error:
+        except OUTAGES as error:
             # The lease ends by itself; saying so is all that can be done without a database.
             self._shared.tally.say(f"items could not be given back, their lease will run out: {error}")
 
@@ -240,7 +238,7 @@ class Worker:
                 if self._connection is None or self._connection.closed or self._connection.broken:
                     self._connection = connect(self._shared.target)
                 return work(self._connection)
-            except (psycopg.OperationalError, DatabaseUnavailable) as error:
+            except OUTAGES as error:
                 connection = self._connection
                 is_lost = connection is None or connection.closed or connection.broken
                 delay = next(delays, None)

@@ -1,0 +1,1 @@
+"""llama.cpp behind a child process: builds, models and embeddings."""

@@ -1,0 +1,149 @@
+"""The embedder child: a program that holds llama.cpp and one model and answers over a pipe.
+
+Standalone on purpose: it uses the standard library, numpy, llama_cpp and its sibling
+`child_engine.py` only, so that it runs under any interpreter (3.9 and later) that has
+llama-cpp-python 0.3.16 or newer, also one that has no ragops. It is started as
+`INTERPRETER child.py` and speaks frames on stdin and stdout: a big-endian length of 4 bytes, a
+JSON header, and `payload` raw bytes where the header says so.
+
+First frame in: the configuration. Answer: `hello` or `error`. Then requests until stdin ends:
+`tokens` (texts -> tokens of each) and `embed` (texts -> float32 little-endian, n x d, as pooled).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import json
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+NEEDED = ("llama_init_from_model", "llama_model_n_embd", "llama_get_memory", "llama_memory_clear")
+
+
+def load_engine() -> Any:
+    """The sibling module, after which this folder leaves the path: its names must shadow nothing."""
+    here = str(Path(__file__).resolve().parent)
+    sys.path.insert(0, here)
+    engine = importlib.import_module("child_engine")
+    sys.path[:] = [entry for entry in sys.path if str(Path(entry or ".").resolve()) != here]
+    return engine
+
+
+engine = load_engine()
+
+
+def read_frame(source: BinaryIO) -> dict[str, Any] | None:
+    """The next header, or None at the end of the stream."""
+    size = source.read(4)
+    if len(size) < 4:
+        return None
+    body = source.read(int.from_bytes(size, "big"))
+    if len(body) < int.from_bytes(size, "big"):
+        return None
+    header: dict[str, Any] = json.loads(body)
+    return header
+
+
+def write_frame(sink: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+    if payload:
+        header = {**header, "payload": len(payload)}
+    body = json.dumps(header).encode("ascii")
+    sink.write(len(body).to_bytes(4, "big") + body + payload)
+    sink.flush()
+
+
+def private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """stdin and a private copy of stdout; descriptor 1 becomes stderr, so no print breaks a frame."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        for descriptor in (0, 1):
+            msvcrt.setmode(descriptor, os.O_BINARY)
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return sys.stdin.buffer, sink
+
+
+def import_library() -> Any:
+    try:
+        import llama_cpp
+        import numpy  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        kind = "no_llama_cpp" if missing else "broken_llama_cpp"
+        raise engine.Refusal(kind, f"{sys.executable} cannot import llama_cpp: {error}") from None
+    missing_names = [name for name in NEEDED if not hasattr(llama_cpp, name)]
+    if missing_names:
+        version = getattr(llama_cpp, "__version__", "unknown")
+        raise engine.Refusal("old_llama_cpp", f"llama-cpp-python {version} has no {missing_names[0]}")
+    return llama_cpp
+
+
+def build_facts(lib: Any) -> dict[str, Any]:
+    info = lib.llama_print_system_info().decode("utf-8", "replace")
+    features = {}
+    for part in info.split("|"):
+        name, equals, value = part.partition("=")
+        backend, colon, bare = name.rpartition(":")
+        if equals:
+            prefix = f"{backend.strip()}." if colon and backend.strip() != "CPU" else ""
+            features[prefix + bare.strip()] = value.strip()
+    return {
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+        "package_version": str(getattr(lib, "__version__", "unknown")),
+        "system_info": info,
+        "features": features,
+        "platform": " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
+    }
+
+
+def answer(held: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    asked = request.get("request")
+    if asked == "tokens":
+        return {"tokens": [len(held.tokenise(text)) for text in request["texts"]]}, b""
+    if asked == "embed":
+        counts, vectors = held.embed(request["texts"])
+        return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
+    raise engine.Refusal("request", f"unknown request {asked!r}")
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> int:
+    config = read_frame(source)
+    if config is None:
+        return 0
+    try:
+        lib = import_library()
+        held = engine.Engine(lib, config)
+    except engine.Refusal as refusal:
+        write_frame(sink, refusal.frame)
+        return 1
+    write_frame(sink, {"hello": 1, "build": build_facts(lib), "model": held.facts()})
+    while True:
+        request = read_frame(source)
+        if request is None:
+            return 0
+        try:
+            header, payload = answer(held, request)
+        except engine.Refusal as refusal:
+            header, payload = refusal.frame, b""
+        write_frame(sink, header, payload)
+
+
+def main() -> None:
+    faulthandler.enable()  # a crash in native code names the Python line that called it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    code = 0
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone: nobody to tell
+        code = serve(*private_pipes())
+    os._exit(code)  # skips native destructors, some of which log into a dying interpreter
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Compares what is loaded with what the playbook asks for. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ragops.facts import BuildFacts, HostFacts, ModelFacts
+from ragops.playbook.model import Playbook
+
+Severity = Literal["error", "warning", "info"]
+# Several requested parameters mean nothing until the library has clamped them.
+_SHOWN_WHEN_CLAMPED = ("n_ctx", "n_batch", "n_ubatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that verification noticed; an `error` makes the verdict negative."""
+
+    id: str
+    severity: Severity
+    message: str
+    hint: str = ""
+
+
+def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts, *, host: HostFacts) -> tuple[Finding, ...]:
+    """All findings, errors first."""
+    found = [
+        *_build(playbook, build),
+        *_model(playbook, model),
+        *_parameters(model),
+        *_host(build, host),
+    ]
+    order = {"error": 0, "warning": 1, "info": 2}
+    return tuple(sorted(found, key=lambda finding: order[finding.severity]))
+
+
+def is_feature_on(build: BuildFacts, name: str) -> bool:
+    """Whether the loaded library reports a feature, e.g. `AVX2`; a name it does not print is off."""
+    return build.features.get(name.upper(), "0") not in ("", "0")
+
+
+def _build(playbook: Playbook, build: BuildFacts) -> Iterator[Finding]:
+    wanted = playbook.build.version
+    if wanted is not None and wanted != build.package_version:
+        yield Finding(
+            "build-version",
+            "error",
+            f"llama-cpp-python is {build.package_version}, the playbook needs {wanted}",
+            f"{build.python} -m pip install --no-binary=llama-cpp-python llama-cpp-python=={wanted}",
+        )
+    for name, must_be_on in sorted(playbook.build.features.items()):
+        if is_feature_on(build, name) != must_be_on:
+            state, needed = ("off", "on") if must_be_on else ("on", "off")
+            yield Finding(
+                f"build-feature-{name.lower()}",
+                "error",
+                f"{name} is {state} in the loaded library, the playbook needs it {needed}",
+                f"rebuild with CMAKE_ARGS that set -DGGML_{name.upper()}={needed.upper()}, then ask again: "
+                "requested flags are not effective flags",
+            )
+
+
+def _model(playbook: Playbook, model: ModelFacts) -> Iterator[Finding]:
+    wanted = playbook.model
+    if wanted.dimensions is not None and wanted.dimensions != model.dimensions:
+        message = f"the model has {model.dimensions} dimensions, the playbook says {wanted.dimensions}"
+        yield Finding("model-dimensions", "error", message, "name the right file in model.file")
+    if wanted.pooling not in ("auto", model.pooling):
+        message = f"pooling is {model.pooling}, the playbook says {wanted.pooling}"
+        yield Finding("model-pooling", "error", message, "set model.pooling to what the backend uses")
+
+
+def _parameters(model: ModelFacts) -> Iterator[Finding]:
+    for name in _SHOWN_WHEN_CLAMPED:
+        requested, effective = model.requested.get(name), model.effective.get(name)
+        if requested is not None and effective is not None and requested != effective:
+            message = f"{name}={requested} was asked for, {effective} is in effect"
+            yield Finding(f"parameter-{name}", "info", message)
+
+
+def _host(build: BuildFacts, host: HostFacts) -> Iterator[Finding]:
+    unused = [name for name in ("avx2", "fma", "avx512f") if name in host.features and not _uses(build, name)]
+    if unused:
+        yield Finding(
+            "host-unused-features",
+            "info",
+            f"this CPU has {', '.join(unused)}, which the build does not use: it is slower than it could be",
+        )
+
+
+def _uses(build: BuildFacts, host_feature: str) -> bool:
+    return is_feature_on(build, {"avx512f": "AVX512"}.get(host_feature, host_feature))

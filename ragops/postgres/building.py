@@ -1,0 +1,62 @@
+"""Builds one index. A plain build is one transaction with its record; a concurrent one cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from ragops.actions import CreateIndex, RestoreIndex
+from ragops.errors import RagopsError
+from ragops.facts import IndexFacts
+from ragops.postgres.catalog import read_indexes
+from ragops.postgres.connection import Connection
+from ragops.postgres.ddl import sql_of
+from ragops.postgres.statements import statement
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """Where `CREATE INDEX` is; `total` is 0 while the server does not know it yet."""
+
+    phase: str
+    done: int
+    total: int
+
+
+def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
+    """Run CREATE INDEX. Raises RagopsError when the server refuses (disk, shared memory, types)."""
+    try:
+        connection.execute(sql_of(build))
+    except psycopg.errors.QueryCanceled:
+        raise
+    except (
+        psycopg.errors.DiskFull,
+        psycopg.errors.OutOfMemory,
+        psycopg.errors.ProgrammingError,
+        psycopg.errors.DataError,
+    ) as error:
+        raise RagopsError(
+            "the index could not be built",
+            where=build.table.qualified,
+            found=str(error).splitlines()[0],
+            hint="mend the cause, then: ragops index rebuild",
+        ) from error
+
+
+def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
+    """Progress of the build that runs on a table, from `pg_stat_progress_create_index`."""
+    row = connection.execute(statement("catalog", "index_progress"), {"oid": oid}).fetchone()
+    if row is None:
+        return None
+    phase, tuples_done, tuples_total, blocks_done, blocks_total = row
+    # HNSW reports tuples while it loads them; the total comes as blocks.
+    if tuples_total:
+        return BuildProgress(phase, tuples_done, tuples_total)
+    return BuildProgress(phase, blocks_done, blocks_total)
+
+
+def find_index(connection: Connection, build: CreateIndex | RestoreIndex, name: str) -> IndexFacts | None:
+    """The index of that name on the build's table, as the catalog has it now."""
+    found = read_indexes(connection, oid=build.table.oid, table=build.table.qualified)
+    return next((index for index in found if index.name == name), None)

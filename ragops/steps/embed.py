@@ -1,0 +1,91 @@
+"""embed: run a fleet of workers until the open part of the queue is drained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragops.host import physical_cores
+from ragops.postgres.connection import Connection
+from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.queue import ItemStatus, Queue
+from ragops.steps.context import Effect, StepContext
+from ragops.workers.fleet import Fleet, FleetResult, plan_fleet
+from ragops.workers.worker import Tally
+
+
+def run(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
+    """Embed what is open: up to a campaign's `phase`, or until so many documents are completed.
+
+    Raises Interrupted after a stop, and whatever ended a worker.
+    """
+    queue = Queue(context.playbook.tables)
+    if context.ledger is not None and phase is not None:
+        context.ledger.set_phase(context.connection, phase)
+    queue.reap(context.connection, is_dead=is_dead_here)
+    total = {"completed": 0, "failed": 0, "chunks": 0, "tokens": 0, "seconds": 0.0}
+    while True:
+        last_id = queue.bound_for(context.connection, until=until) if until is not None else None
+        if until is not None and last_id is None:
+            break
+        if not sum(queue.open_items(context.connection, phase=queue.gate(context.connection), last_id=last_id)):
+            break
+        result = _run_fleet(context, queue, last_id)
+        _add(total, result)
+        if until is None or not result.failed:
+            # With `until`, failed items leave room for as many others behind the bound.
+            break
+    effect = _effect(total, queue.counts(context.connection))
+    context.record(effect)
+    return effect
+
+
+def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
+    workers = context.playbook.workers
+    shape = plan_fleet(
+        workers=workers.count,
+        threads=workers.threads or context.playbook.model.parameters.n_threads,
+        physical_cores=physical_cores(),
+    )
+    if shape.note:
+        context.voice.say(shape.note)
+    fleet = Fleet(
+        context.target,
+        context.playbook,
+        context.tables(),
+        shape=shape,
+        stop=context.stop,
+        last_id=last_id,
+        command=context.embedder_command,
+        heartbeat=lambda connection: _heartbeat(context, connection),
+    )
+    phase = queue.gate(context.connection)
+    goal = sum(queue.open_items(context.connection, phase=phase, last_id=last_id))
+
+    def show(tally: Tally) -> None:
+        note = f"{tally.failed:,} failed" if tally.failed else ""
+        context.voice.progress("embedding", tally.completed + tally.failed, goal, note)
+
+    try:
+        return fleet.run(progress=show, say=context.voice.say)
+    finally:
+        context.voice.end_progress()
+
+
+def _heartbeat(context: StepContext, connection: Connection) -> None:
+    if context.ledger is not None:
+        context.ledger.renew(connection)
+
+
+def _add(total: dict[str, Any], result: FleetResult) -> None:
+    for name in ("completed", "failed", "chunks", "tokens", "seconds"):
+        total[name] += getattr(result, name)
+
+
+def _effect(total: dict[str, Any], counts: dict[str, int]) -> Effect:
+    seconds = total["seconds"]
+    return {
+        **total,
+        "docs_per_s": total["completed"] / seconds if seconds else None,
+        "queue": counts,
+        "pending": counts[ItemStatus.PENDING],
+    }

@@ -1,0 +1,139 @@
+"""rebuild_indexes: restore the journaled HNSW indexes or create the playbook's, with progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ragops.actions import DropIndex, IndexBuild
+from ragops.errors import Interrupted
+from ragops.facts import IndexFacts
+from ragops.plan import analyses, build_name, droppable_indexes, index_builds
+from ragops.playbook.names import TableName
+from ragops.playbook.steps import RebuildIndexes
+from ragops.postgres.building import create, find_index, index_progress
+from ragops.postgres.catalog import read_table
+from ragops.postgres.connection import Connection
+from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
+from ragops.postgres.ledger import mark_restored
+from ragops.steps.context import Effect, StepContext
+
+POLL_S = 0.5
+
+
+def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Effect:
+    """Build what is missing or invalid; a valid index of that name is left alone and said so.
+
+    Raises RagopsError when the server refuses a build, Interrupted when it was stopped (a plain
+    build then leaves nothing behind).
+    """
+    started = time.monotonic()
+    facts = context.facts()
+    existing = droppable_indexes(facts)
+    builds = index_builds(context.playbook, facts, existing=existing, journal=context.journal(), step=step)
+    builds = [build for build in builds if not names or build_name(build) in names]
+    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
+    present = [i.name for i in existing if i.is_valid and i.name in wanted]
+    for name in present:
+        context.voice.say(f"index {name} is already present and valid")
+    built = [_build(context, step, build) for build in builds]
+    for analysis in analyses(builds):
+        context.connection.execute(sql_of(analysis))
+    rows = {
+        b.table.qualified: read_table(context.connection, TableName(b.table.schema, b.table.name)) for b in builds
+    }
+    effect: Effect = {
+        "indexes": built,
+        "present": present,
+        "rows": sum(table.rows for table in rows.values() if table),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    context.record(effect)
+    return effect
+
+
+def _build(context: StepContext, step: RebuildIndexes, build: IndexBuild) -> dict[str, Any]:
+    started = time.monotonic()
+    name = build_name(build)
+    context.voice.say(f"building {name} on {build.table.qualified}")
+    _drop_invalid(context, find_index(context.connection, build, name))
+
+    def act() -> None:
+        if step.concurrently:
+            # The only statement that cannot share a transaction with its record: intent (the step is
+            # marked running), act, look into the catalog, record.
+            create(context.connection, build)
+            mark_restored(context.connection, schema=build.table.schema, name=name)
+            return
+        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=_settings(step)):
+            create(context.connection, build)
+            mark_restored(context.connection, schema=build.table.schema, name=name)
+
+    def build_with_retries() -> None:
+        with_lock_retries(context.connection, act, tables=[build.table], say=context.voice.say)
+
+    watched(context, build_with_retries, table_oid=build.table.oid, what=f"index {name}")
+    found = find_index(context.connection, build, name)
+    return {
+        "name": name,
+        "table": build.table.qualified,
+        "bytes": found.bytes if found else 0,
+        "seconds": round(time.monotonic() - started, 3),
+        "sql": sql_text(build),
+    }
+
+
+def _settings(step: RebuildIndexes) -> dict[str, str]:
+    settings = {}
+    if step.maintenance_work_mem is not None:
+        settings["maintenance_work_mem"] = step.maintenance_work_mem
+    if step.parallel_workers is not None:
+        settings["max_parallel_maintenance_workers"] = str(step.parallel_workers)
+    return settings
+
+
+def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
+    """A killed CREATE INDEX CONCURRENTLY leaves an invalid index, which `IF NOT EXISTS` would keep."""
+    if index is not None and not index.is_valid:
+        context.voice.say(f"index {index.name} is invalid (an interrupted build): dropped and built anew")
+        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S):
+            context.connection.execute(sql_of(DropIndex(index)))
+
+
+def watched(context: StepContext, work: Callable[[], None], *, table_oid: int, what: str) -> None:
+    """Run a long statement in a thread, show its progress, and cancel it on Ctrl-C."""
+    errors: list[BaseException] = []
+
+    def run_work() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
+            errors.append(error)
+
+    thread = threading.Thread(target=run_work, name=what)
+    thread.start()
+    with context.connect() as observer:
+        try:
+            while thread.is_alive():
+                _show(context, observer, table_oid, what)
+                thread.join(POLL_S)
+        except KeyboardInterrupt:
+            context.connection.cancel_safe()
+            thread.join()
+            raise Interrupted(
+                f"stopped while building {what}; nothing of it is left", signal_number=context.stop.signal_number
+            ) from None
+        finally:
+            context.voice.end_progress()
+    if errors:
+        raise errors[0]
+
+
+def _show(context: StepContext, observer: Connection, table_oid: int, what: str) -> None:
+    progress = index_progress(observer, table_oid)
+    if progress is not None:
+        context.voice.progress(what, progress.done, progress.total or None, progress.phase)
+    if context.ledger is not None:
+        context.ledger.renew(observer)

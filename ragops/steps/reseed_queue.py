@@ -1,0 +1,46 @@
+"""reseed_queue: stream the source's locations into the queue, with the phases that make gates exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ragops.errors import RagopsError
+from ragops.postgres.queue import Queue
+from ragops.postgres.rows import check_source
+from ragops.steps.context import Effect, StepContext
+from ragops.workers.prepare import locations_of
+
+REPORT_EVERY = 1000
+
+
+def run(context: StepContext, *, append: bool = False) -> Effect:
+    """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
+    source = context.playbook.source
+    if source.table or source.query:
+        check_source(context.connection, source)
+    queue = Queue(context.playbook.tables)
+    gates = context.playbook.gates()
+    with context.fenced(is_long=True):
+        locations = _counted(locations_of(source, context.connect), context)
+        if append:
+            seeded = queue.append(context.connection, locations, phase=len(gates) + 1)
+        else:
+            seeded = queue.seed(context.connection, locations, gates=gates)
+        if seeded == 0 and not append:
+            raise RagopsError(
+                "the corpus is empty; nothing was queued",
+                where=str(source.folder or source.manifest or source.table or "source.query"),
+                found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
+                hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
+            )
+        effect: Effect = {"seeded": seeded, "gates": list(gates)}
+        context.record(effect)
+    context.voice.end_progress()
+    return effect
+
+
+def _counted(locations: Iterable[str], context: StepContext) -> Iterator[str]:
+    for number, location in enumerate(locations, start=1):
+        if number % REPORT_EVERY == 0:
+            context.voice.progress("queueing", number, None)
+        yield location
