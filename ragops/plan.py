@@ -183,7 +183,7 @@ def _plan_empty(context: _Context, number: int, step: EmptyTables) -> PlannedSte
     return PlannedStep(
         number,
         step.step,
-        f"empty {len(tables)} tables",
+        f"empty {len(tables)} table{'s' if len(tables) != 1 else ''}",
         step,
         actions=actions,
         rows=sum(table.rows for table in tables),
@@ -235,10 +235,7 @@ def _plan_rebuild(context: _Context, number: int, step: RebuildIndexes) -> Plann
         journal += [JournalEntry(i.schema, i.name, i.table, i.definition) for i in existing]
         existing = []
     builds = index_builds(context.playbook, context.facts, existing=existing, journal=journal, step=step)
-    gates = [gate for gate in context.playbook.gates() if _comes_before(context.playbook, gate, number)]
-    rows = max(gates, default=None)
-    if rows is not None and context.items is not None:
-        rows = min(rows, context.items)
+    rows = _rows_before(context, number)
     rate = context.facts.index_rows_per_s
     return PlannedStep(
         number,
@@ -248,12 +245,17 @@ def _plan_rebuild(context: _Context, number: int, step: RebuildIndexes) -> Plann
         actions=(*builds, *analyses(builds)),
         rows=rows,
         tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
-        estimate_s=rows / rate if rows and rate else None,
+        estimate_s=rows / rate if builds and rows and rate else None,
+        notes=() if builds else ("every index is present and valid: nothing to build",),
     )
 
 
-def _comes_before(playbook: Playbook, gate: int, number: int) -> bool:
-    return any(isinstance(s, Embed) and s.until == gate for s in playbook.steps[: number - 1])
+def _rows_before(context: _Context, number: int) -> int | None:
+    """Items that the steps before this one embed; None where that is not known."""
+    embeds = [step for step in context.playbook.steps[: number - 1] if isinstance(step, Embed)]
+    if not embeds or embeds[-1].until is None:
+        return context.items if embeds else None
+    return embeds[-1].until if context.items is None else min(embeds[-1].until, context.items)
 
 
 def index_builds(
@@ -271,7 +273,8 @@ def index_builds(
     tables = {table.qualified: table for table in facts.tables.values() if table}
     valid = {index.name for index in existing if index.is_valid}
     builds: list[IndexBuild] = []
-    for entry in journal:
+    # A name that was journaled twice is built once, as it was last.
+    for entry in {(entry.schema, entry.name): entry for entry in journal}.values():
         if entry.name not in valid and entry.table in tables:
             table = tables[entry.table]
             builds.append(RestoreIndex(entry.name, table, entry.definition, step.concurrently))

@@ -12,19 +12,25 @@ from ragops.playbook.tables import Tables
 
 # Connections of a controller beside one a worker: its own, the heartbeat's, the progress display's.
 OWN_CONNECTIONS = 3
+LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
 _VECTOR = re.compile(r"vector(?:\((\d+)\))?")
 
 
 def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
     """Every reason why the playbook cannot run on this database; empty when it can."""
+    return [*find_table_problems(playbook, facts, model=model), *_foreign_keys(playbook, facts)]
+
+
+def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
+    """The same for a single command that empties nothing."""
     problems = [*_server(playbook, facts)]
     for logical, table in facts.tables.items():
         if table is None:
             problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
         else:
             problems += _table(playbook.tables, logical, table)
+    problems += _same_tables(facts)
     problems += _dimensions(playbook, facts, model)
-    problems += _foreign_keys(playbook, facts)
     return problems
 
 
@@ -89,28 +95,46 @@ def _dimensions(playbook: Playbook, facts: DatabaseFacts, model: ModelFacts | No
             yield f"column {table.qualified}.{column} holds {declared} dimensions, the model makes {expected}"
 
 
+def _same_tables(facts: DatabaseFacts) -> Iterator[str]:
+    """`documents` and `public.documents` are two names in a playbook and may be one table here."""
+    first: dict[int, str] = {}
+    for logical, table in facts.tables.items():
+        if table is not None and first.setdefault(table.oid, logical) != logical:
+            yield f"table {table.qualified} is mapped twice, as {first[table.oid]} and as {logical}"
+
+
 def _foreign_keys(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
     """Tables that reference a truncated one without being truncated themselves: nothing cascades here."""
     for step in playbook.steps:
         if not isinstance(step, EmptyTables):
             continue
-        methods = {entry.table: entry.method for entry in step.tables}
+        methods: dict[str, str] = {entry.table: entry.method for entry in step.tables}
         for entry in step.tables:
             if facts.tables.get(entry.table, False) is False:
                 yield f"empty_tables names {entry.table}, which tables: sets to null"
-        by_name = {t.qualified: methods.get(logical) for logical, t in facts.tables.items() if t}  # type: ignore[call-overload]
-        for logical, table in facts.tables.items():
-            method = methods.get(logical)  # type: ignore[call-overload]
-            if table is None or method is None:
-                continue
-            for key in table.referenced_by:
-                other = by_name.get(key.table)
-                if (method == "truncate" and other != "truncate") or (method == "delete" and other is None):
+        places: dict[str, int] = {entry.table: place for place, entry in enumerate(step.tables)}
+        by_name = {t.qualified: logical for logical, t in facts.tables.items() if t}
+        for entry in step.tables:
+            table = facts.tables.get(entry.table)
+            for key in table.referenced_by if table else ():
+                other = by_name.get(key.table, "")
+                remedy = _remedy(entry.method, methods.get(other), key.on_delete)
+                # Rows are deleted in the order of the list.
+                is_earlier = other in places and places[other] < places[entry.table]
+                if remedy and not (remedy == LIST_BEFORE and is_earlier):
                     yield (
-                        f"{key.table} references {table.qualified} (foreign key {key.name}, ON DELETE "
-                        f"{key.on_delete}) and is not {'truncated' if method == 'truncate' else 'emptied'} "
-                        f"with it; list it in empty_tables, or use method: delete"
+                        f"{key.table} references {table.qualified if table else entry.table} (foreign key "
+                        f"{key.name}, ON DELETE {key.on_delete}): {remedy}"
                     )
+
+
+def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
+    """What must change so that one table can be emptied although another references it."""
+    if method == "truncate":
+        return None if other == "truncate" else "empty_tables must truncate both, or delete from both"
+    if other is None:
+        return "empty_tables must list it too"
+    return LIST_BEFORE if other == "delete" and on_delete in ("NO ACTION", "RESTRICT") else None
 
 
 def _version(text: str) -> tuple[int, ...]:

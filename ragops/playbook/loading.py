@@ -18,12 +18,15 @@ import yaml
 from pydantic import ValidationError
 
 from ragops.errors import PlaybookError, Problem, UsageError
-from ragops.playbook.model import Playbook
+from ragops.playbook.model import Inconsistent, Playbook
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_FLOAT_LIKE = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+_FLOAT_LIKE = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
+# What is shaped like a DSN may hold a password and is not repeated.
+_SECRET = re.compile(r"://.*@|password", re.IGNORECASE | re.DOTALL)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def shipped_playbooks() -> Path:
@@ -39,8 +42,11 @@ def find_playbook(name: str) -> Path:
     Raises UsageError when there is neither.
     """
     given = Path(name)
-    if given.is_file():
-        return given
+    try:
+        if given.is_file():
+            return given
+    except OSError as error:
+        raise UsageError("the playbook cannot be read", where=name, found=str(error)) from error
     folder = shipped_playbooks()
     if given.name == name:
         for candidate in (folder / name, folder / f"{name}.yaml"):
@@ -66,9 +72,15 @@ def load_playbook(name: str, *, environment: Mapping[str, str]) -> Playbook:
         if path.stat().st_size > MAX_BYTES:
             size = f"{path.stat().st_size:,} bytes"
             raise UsageError("the playbook is too large", where=str(path), found=size, needed="at most 1 MiB")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise UsageError("the playbook cannot be read", where=str(path), found=str(error)) from error
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not valid UTF-8: byte 0x{data[error.start]:02x}"
+        raise PlaybookError(str(path), [Problem("", message, line)]) from error
     return parse_playbook(text, file=str(path), environment=environment)
 
 
@@ -80,8 +92,10 @@ def parse_playbook(text: str, *, file: str, environment: Mapping[str, str]) -> P
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise PlaybookError(file, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
-    except yaml.YAMLError as error:
-        raise PlaybookError(file, [Problem("", f"not valid YAML: {error}")]) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+        raise PlaybookError(file, [Problem("", message, line)]) from error
     if reader.problems:
         raise PlaybookError(file, reader.problems)
     if not isinstance(data, dict):
@@ -99,7 +113,17 @@ def _problems(error: ValidationError, reader: _Reader) -> list[Problem]:
     # A wrong step leaves its sequence short; only the step itself is worth a line.
     has_wrong_step = any(e["loc"][0] == "steps" and len(e["loc"]) > 1 for e in found if e["loc"])
     kept = [e for e in found if not (has_wrong_step and e["type"] == "too_short" and e["loc"] == ("steps",))]
-    return [_problem(e, reader) for e in kept]
+    return [problem for e in kept for problem in _listed(e, reader)]
+
+
+def _listed(error: Any, reader: _Reader) -> list[Problem]:
+    inconsistent = error.get("ctx", {}).get("error")
+    if isinstance(inconsistent, Inconsistent):
+        return [
+            Problem(_dotted([*place]), message, reader.nearest_line([*place]))
+            for place, message in inconsistent.problems
+        ]
+    return [_problem(error, reader)]
 
 
 def _problem(error: Any, reader: _Reader) -> Problem:
@@ -112,9 +136,9 @@ def _problem(error: Any, reader: _Reader) -> Problem:
     if error["type"] == "extra_forbidden":
         message = "unknown key"
     elif isinstance(value, str) and _FLOAT_LIKE.fullmatch(value):
-        message += f"; YAML reads {value} as text, write {int(float(value))} or {float(value)}"
-    elif not isinstance(value, (dict, list)) and error["type"] != "missing":
-        message += f" (found {value!r})"
+        message += f"; YAML reads {value} as text, write the number without an exponent"
+    elif not isinstance(value, (dict, list)) and not (isinstance(value, str) and _SECRET.search(value)):
+        message += f" (found {value!r})" if keys[:1] != ["database"] else ""
     return Problem(_dotted(keys), message, reader.nearest_line(keys))
 
 
@@ -177,7 +201,7 @@ class _Reader:
         for key_node, value_node in node.value:
             key = str(key_node.value)
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode) or key == "<<":
+            if not isinstance(key_node, yaml.ScalarNode) or key == "<<" or _UNSTORABLE.search(key):
                 self.problems.append(Problem(_dotted([*path]), "a key must be plain text", line))
                 continue
             if key in result:
@@ -190,6 +214,10 @@ class _Reader:
         raw = str(node.value)
         text = _VARIABLE.sub(lambda match: self._variable(match, path, node), raw)
         self.values[path] = text
+        if _UNSTORABLE.search(text):
+            message = "text must hold no NUL and no bytes that are not UTF-8"
+            self.problems.append(Problem(_dotted([*path]), message, node.start_mark.line + 1))
+            return ""
         if getattr(node, "style", None) is not None:
             return text
         tag = str(self._resolver.resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]

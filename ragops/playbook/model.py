@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, Step
+from ragops.playbook.names import TableName
+from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, ReseedQueue, Step
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
+
+Place = tuple[str | int, ...]
+"""Keys from the top of a playbook down, e.g. `("steps", 3)`."""
 
 
 class Database(Section):
-    dsn: str | None = None
+    dsn: str | None = Field(default=None, repr=False)
     """`--dsn` and RAGOPS_DSN come first; null means the embedded server."""
     allow_plaintext: bool = False
     """Allow a connection to another machine without TLS."""
@@ -121,6 +126,14 @@ class Validation(Section):
     """Largest share of failed items among the processed ones."""
 
 
+class Inconsistent(ValueError):
+    """Parts of a playbook that contradict each other, each with its place."""
+
+    def __init__(self, problems: Sequence[tuple[Place, str]]) -> None:
+        super().__init__("; ".join(message for _, message in problems))
+        self.problems = tuple(problems)
+
+
 DEFAULT_INDEXES = (
     Index(name="idx_documents_embedding_hnsw", table="documents"),
     Index(name="idx_document_chunks_embedding_hnsw", table="document_chunks"),
@@ -148,7 +161,7 @@ class Playbook(Section):
     def _consistent(self) -> Self:
         problems = [*_wrong_order(self.steps), *_wrong_tables(self)]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise Inconsistent(problems)
         return self
 
     def gates(self) -> tuple[int, ...]:
@@ -167,28 +180,39 @@ class Playbook(Section):
         return self.with_changes(database={"dsn": None}).model_dump(mode="json")
 
 
-def _wrong_order(steps: tuple[Step, ...]) -> list[str]:
-    problems = []
-    verbs = [step.step for step in steps]
-    gates = [step.until for step in steps if isinstance(step, Embed) and step.until is not None]
-    if gates != sorted(set(gates)):
-        problems.append(f"steps: every embed needs a larger `until` than the one before, found {gates}")
-    drops = [i for i, step in enumerate(steps) if isinstance(step, DropIndexes)]
-    empties = [i for i, step in enumerate(steps) if isinstance(step, EmptyTables)]
-    if drops and empties and min(empties) < min(drops):
-        problems.append("steps: drop_indexes must come before empty_tables (an index belongs to its vectors)")
-    if "reseed_queue" in verbs and "embed" in verbs and verbs.index("embed") < verbs.index("reseed_queue"):
-        problems.append("steps: reseed_queue must come before the first embed")
-    return problems
+def _wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
+    reached: float = 0
+    for i, step in enumerate(steps):
+        if not isinstance(step, Embed):
+            continue
+        # Without `until` everything is embedded: nothing is left for a later gate.
+        limit = step.until or float("inf")
+        if limit <= reached:
+            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last has none"
+        reached = max(reached, limit)
+    drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
+    reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
+    if drops and empties and empties[0] < drops[0]:
+        yield ("steps", empties[0]), "drop_indexes must come before empty_tables (an index belongs to its vectors)"
+    if embeds and reseeds and embeds[0] < reseeds[-1]:
+        yield ("steps", reseeds[-1]), "reseed_queue must come before the first embed"
+    if embeds and empties and embeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
+    if reseeds and empties and reseeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
 
 
-def _wrong_tables(playbook: Playbook) -> list[str]:
+def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
+    return [i for i, step in enumerate(steps) if isinstance(step, kind)]
+
+
+def _wrong_tables(playbook: Playbook) -> Iterator[tuple[Place, str]]:
     mapped = playbook.tables.mapped()
-    problems = [
-        f"indexes: {index.name} is on {index.table}, which tables: sets to null"
-        for index in playbook.indexes
-        if index.table not in mapped
-    ]
-    names = [str(name) for name in mapped.values()]
-    problems += [f"tables: {name} is mapped twice" for name in sorted(set(names)) if names.count(name) > 1]
-    return problems
+    for i, index in enumerate(playbook.indexes):
+        if index.table not in mapped:
+            yield ("indexes", i), f"{index.name} is on {index.table}, which tables: sets to null"
+    first: dict[TableName, str] = {}
+    for logical, name in mapped.items():
+        if name in first:
+            yield ("tables", logical), f"{name} is mapped twice, as {first[name]} too"
+        first.setdefault(name, logical)

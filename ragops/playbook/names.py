@@ -19,7 +19,10 @@ def check_identifier(name: str) -> str:
         raise ValueError("a name must not be empty")
     if "\x00" in name:
         raise ValueError("a name must not contain a NUL character")
-    size = len(name.encode("utf-8", errors="surrogatepass"))
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError("a name must be text that UTF-8 can encode") from None
     if size > MAX_IDENTIFIER_BYTES:
         raise ValueError(f"a name has at most {MAX_IDENTIFIER_BYTES} bytes, this one has {size}")
     return name

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from ragops.playbook.tables import LogicalTable, Section
 
@@ -42,6 +42,14 @@ class EmptyTables(Section):
     )
     archive: bool = True
     """Keep a copy of every row in the schema `ragops`, so that `ragops undo` can bring it back."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [entry.table for entry in self.tables]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{' and '.join(twice)} can be emptied once only")
+        return self
 
 
 class ReseedQueue(Section):

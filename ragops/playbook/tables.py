@@ -27,7 +27,10 @@ TableText = Annotated[str, AfterValidator(_check_table)]
 class Section(BaseModel):
     """A part of the playbook: frozen, no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Inputs are hidden, since a traceback would print them, the DSN with its password among them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class DocumentsColumns(Section):

@@ -193,3 +193,11 @@ def lock_tables(connection: Connection, tables: Sequence[TableFacts]) -> None:
     """ACCESS EXCLUSIVE on all tables at once, so that the archive and the emptying see the same rows."""
     listed = sql.SQL(", ").join(map(table_identifier, tables))
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(listed))
+
+
+def drop_archives(connection: Connection) -> None:
+    """Drop every archive of this database and forget it, in one transaction."""
+    with connection.transaction():
+        for (name,) in connection.execute("SELECT archive_table FROM ragops.archive").fetchall():
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
+        connection.execute("DELETE FROM ragops.archive")

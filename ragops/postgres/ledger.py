@@ -195,5 +195,14 @@ def archives_of(connection: Connection, campaign: int) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+def mark_archives_restored(connection: Connection, campaign: int) -> None:
+    connection.execute(statement("ledger", "archives_restored"), {"campaign": campaign})
+
+
+def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:
+    """Say that the campaign's dropped indexes are missing again."""
+    connection.execute(statement("ledger", "indexes_unrestored"), {"campaign": campaign})
+
+
 def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
     connection.execute(statement("ledger", "save_fingerprint"), {"id": id, "document": Jsonb(document)})

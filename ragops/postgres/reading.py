@@ -132,6 +132,16 @@ class Reader:
             row = connection.execute(self._format(query), {"vector": Vector(vector), "id": document_id}).fetchone()
         return row[0] if row else None
 
+    def rank_of_location(self, connection: Connection, vector: NDArray[np.float32], location: str) -> int | None:
+        """The exact rank of the document of a location; None when it is not stored."""
+        query = sql.SQL("SELECT {id} FROM {t} WHERE {path} = %s").format(
+            id=self._identifiers["documents_id"],
+            t=self._identifiers["documents"],
+            path=self._identifiers["documents_file_path"],
+        )
+        row = connection.execute(query, [location]).fetchone()
+        return self.rank_of(connection, vector, row[0]) if row else None
+
     def nearest(
         self,
         connection: Connection,

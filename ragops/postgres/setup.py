@@ -5,6 +5,7 @@ It only ever adds. Existing tables and columns stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -69,23 +70,38 @@ def ensure_pgvector(connection: Connection, target: Target) -> None:
         ) from error
 
 
-def missing_parts(connection: Connection, tables: Tables, *, dimensions: int) -> list[Addition]:
-    """What `db init` would create for these tables, with the SQL, in order."""
+def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[], int]) -> list[Addition]:
+    """What is missing, with its SQL, in order; `dimensions` is asked only if a vector table is missing."""
     additions: list[Addition] = []
+    row = connection.execute("SELECT count(*) FROM pg_extension WHERE extname = 'vector'").fetchone()
+    if row and row[0] == 0:
+        additions.append(Addition("extension vector", "CREATE EXTENSION vector"))
     for logical, name in tables.mapped().items():
         facts = read_table(connection, name, exact=False)
         if facts is None:
-            additions += _create_table(connection, tables, logical, str(name), dimensions)
+            width = dimensions() if logical in ("documents", "document_chunks") else 0
+            additions += _create_table(connection, tables, logical, str(name), width)
         elif logical == "files_queue":
             additions += _add_columns(connection, tables, facts)
     return additions
 
 
-def apply_additions(connection: Connection, additions: list[Addition]) -> None:
-    """Create everything in one transaction."""
-    with transaction(connection, lock_timeout_s=5):
-        for addition in additions:
-            connection.execute(addition.sql.encode())
+def initialise(connection: Connection, target: Target, additions: list[Addition]) -> None:
+    """Create everything that is missing, the tables in one transaction. Raises PlanRefused without the right."""
+    ensure_pgvector(connection, target)
+    ensure_ragops_schema(connection)
+    try:
+        with transaction(connection, lock_timeout_s=5):
+            for addition in additions:
+                if addition.what != "extension vector":
+                    connection.execute(addition.sql.encode())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PlanRefused(
+            "this role may not create what is missing; nothing was created",
+            where=target.label,
+            found=str(error).splitlines()[0],
+            hint="ragops db init --dry-run   prints the SQL for the database's owner",
+        ) from error
 
 
 def drop_tables(connection: Connection, tables: Tables) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ragops.host import physical_cores
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import is_dead_here
-from ragops.postgres.queue import ItemStatus, Queue
+from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.steps.context import Effect, StepContext
 from ragops.workers.fleet import Fleet, FleetResult, plan_fleet
 from ragops.workers.worker import Tally
@@ -89,3 +89,14 @@ def _effect(total: dict[str, Any], counts: dict[str, int]) -> Effect:
         "queue": counts,
         "pending": counts[ItemStatus.PENDING],
     }
+
+
+def closed_gate(context: StepContext) -> str | None:
+    """Why pending items may not be claimed: an unfinished campaign's gate is closed. None when it is open."""
+    queue = Queue(context.playbook.tables)
+    pending = queue.counts(context.connection)[ItemStatus.PENDING]
+    gate = queue.gate(context.connection)
+    is_open = any(queue.open_items(context.connection, phase=gate))
+    if pending == 0 or gate == MAX_PHASE or is_open:
+        return None
+    return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

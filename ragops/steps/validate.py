@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -63,10 +64,17 @@ def run(context: StepContext, *, after: int | None = None, seed: float | None = 
         "processing_time_ms": int((time.monotonic() - started) * 1000),
         "comparison_stats": comparison_stats(first, found.thresholds) if first else {},
         "queries": [asdict(query) for query in found.queries],
-        "agreement": {
-            "rows": len(found.agreement),
-            "max": max(found.agreement, default=None, key=lambda d: float("inf") if np.isnan(d) else d),
-        },
+        "agreement": _agreement_summary(found.agreement),
+    }
+
+
+def _agreement_summary(distances: Sequence[float]) -> dict[str, Any]:
+    """JSON has no NaN: rows without a distance are counted instead."""
+    finite = [distance for distance in distances if not math.isnan(distance)]
+    return {
+        "rows": len(distances),
+        "max": max(finite, default=None),
+        "not_a_number": len(distances) - len(finite),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict
 
 from ragops.errors import NegativeVerdict
+from ragops.facts import ModelFacts
 from ragops.host import read_host
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprint import fingerprint_of
@@ -38,6 +40,13 @@ def verify(playbook: Playbook, *, command: tuple[str, ...] | None = None) -> Eff
         "host": asdict(host),
         "findings": [asdict(finding) for finding in findings],
     }
+
+
+def probe_model(playbook: Playbook) -> ModelFacts:
+    """Facts of the playbook's model by its vocabulary alone, which takes no time. Raises as `verify` does."""
+    config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
+    with Embedder(config) as embedder:
+        return embedder.model
 
 
 def run(context: StepContext) -> Effect:

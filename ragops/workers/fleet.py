@@ -164,6 +164,7 @@ class Fleet:
         threads = [threading.Thread(target=self._run_worker, args=(w,), name=w.name) for w in workers]
         for thread in threads:
             thread.start()
+        self._stop.is_graceful = True
         try:
             while any(thread.is_alive() for thread in threads):
                 self._tend(say)
@@ -172,6 +173,7 @@ class Fleet:
         except KeyboardInterrupt:
             self._stop.aborted.set()
         finally:
+            self._stop.is_graceful = False
             self._end(workers, threads)
         progress(self._tally)
         for notice in self._tally.take_notices():

@@ -90,6 +90,11 @@ def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[
             yield from iterate_ids(connection, source)
 
 
+def count_locations(source: Source, connect: Callable[[], Connection]) -> int:
+    """How many documents the source has now."""
+    return sum(1 for _ in locations_of(source, connect))
+
+
 class Preparer:
     """Cuts texts for one model: plain text and Markdown at their own boundaries."""
 

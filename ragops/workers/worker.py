@@ -37,6 +37,8 @@ class Stop:
     requested: threading.Event = field(default_factory=threading.Event)
     aborted: threading.Event = field(default_factory=threading.Event)
     signal_number: int = 2
+    is_graceful: bool = False
+    """A fleet runs: the first signal lets it finish the batch at hand."""
 
 
 class Tally:

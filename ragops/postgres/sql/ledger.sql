@@ -96,3 +96,6 @@ UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE campaign_id = %(
 
 -- name: save_fingerprint
 INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
+
+-- name: indexes_unrestored
+UPDATE ragops.index_definition SET restored_at = NULL WHERE campaign_id = %(campaign)s;

@@ -1,0 +1,70 @@
+"""`ragops verify`, `ragops search`, `ragops status`: they change nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
+from ragops.cli.session import emit, load, overrides, session
+
+
+def register(app: typer.Typer) -> None:
+    app.command("verify")(verify)
+    app.command("search")(search)
+    app.command("status")(status)
+
+
+def verify(
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the build as it effectively is, the model and the host; exit 3 unless the playbook agrees.
+
+    Example: ragops verify --model model.gguf
+    """
+    from ragops.report.terminal import verify_screen
+    from ragops.report.voice import TerminalVoice
+    from ragops.steps.verify_build import verify as verify_build
+
+    loaded, _ = load(playbook, dsn, voice=TerminalVoice())
+    effect = verify_build(loaded.with_changes(**overrides(model=model)))
+    emit(effect, as_json=as_json, screen=verify_screen)
+    if effect["verdict"] == "mismatch":
+        raise typer.Exit(3)
+
+
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Neighbours to show.")] = 10,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the nearest documents, by a full scan and as the index finds them, with distances.
+
+    Example: ragops search "how to open a file" --limit 5
+    """
+    from ragops.inspection import find_nearest
+    from ragops.report.terminal import search_screen
+
+    with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+        result = find_nearest(context, text, limit=limit)
+    emit(result, as_json=as_json, screen=search_screen)
+
+
+def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Show documents, queue, parsed files, indexes, campaign and step on one screen.
+
+    Example: ragops status --json
+    """
+    from ragops.inspection import read_status
+    from ragops.report.terminal import status_screen
+
+    with session(playbook, dsn, needs_ledger=False) as context:
+        result: dict[str, Any] = read_status(context)
+    emit(result, as_json=as_json, screen=status_screen)

@@ -1,0 +1,109 @@
+"""The app: groups, options of the whole program, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from ragops import __version__
+from ragops.cli import campaign, database, index, inspection, playbooks, queue, tables, work
+from ragops.errors import RagopsError
+
+app = typer.Typer(
+    name="ragops",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Rebuild and reset campaigns for embeddings in PostgreSQL/pgvector, embedded with llama-cpp-python.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ragops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    """Options of the whole program come before the command."""
+
+
+for module in (campaign, work, inspection):
+    module.register(app)
+app.add_typer(index.app, name="index")
+app.add_typer(tables.app, name="tables")
+app.add_typer(queue.app, name="queue")
+app.add_typer(database.app, name="db")
+app.add_typer(playbooks.app, name="playbook")
+
+
+def main() -> NoReturn:
+    """Entry point of the program: runs the app and turns errors into exit codes."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the app and return the exit code. `--debug` lets the traceback of a failure through."""
+    is_debug = "--debug" in arguments
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except RagopsError as error:
+        if is_debug:
+            raise
+        _show(error, as_json="--json" in arguments)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if is_debug:
+            raise
+        return _show_unexpected(error, as_json="--json" in arguments)
+
+
+def _show(error: RagopsError, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from ragops.report.terminal import error_text
+
+    if as_json:
+        import json
+
+        print(json.dumps({"status": "error", "error": error.as_dict()}, default=str))  # noqa: T201
+    Console(stderr=True, highlight=False).print(error_text(error), soft_wrap=True)
+
+
+def _show_unexpected(error: Exception, *, as_json: bool) -> int:
+    """Errors of the command line keep their own form; anything else is named in one line."""
+    if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
+        from typer import rich_utils
+
+        rich_utils.rich_format_error(error)  # type: ignore[arg-type]
+        return int(getattr(error, "exit_code", 2))
+    first = str(error).splitlines()[0] if str(error) else ""
+    kind = type(error)
+    if kind.__module__.startswith("psycopg"):
+        wrapped = RagopsError(
+            "the database refused a statement",
+            found=f"{kind.__name__}: {first}",
+            hint="the same command with --debug before it shows where: ragops --debug …",
+        )
+    else:
+        wrapped = RagopsError(
+            "ragops failed in a way that it should not",
+            found=f"{kind.__name__}: {first}",
+            hint="ragops --debug …   shows the traceback for a bug report",
+        )
+    _show(wrapped, as_json=as_json)
+    return 1

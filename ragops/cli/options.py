@@ -1,0 +1,44 @@
+"""Options that every command shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_PLAYBOOK = "realign.yaml"
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="DSN",
+        help="PostgreSQL to work on; else RAGOPS_DSN, the playbook's database.dsn, the embedded server.",
+        show_default=False,
+    ),
+]
+PlaybookName = Annotated[
+    str,
+    typer.Option(
+        "--playbook",
+        "-p",
+        metavar="FILE",
+        envvar="RAGOPS_PLAYBOOK",
+        help="YAML playbook: a path, or the name of a shipped one.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, help="Parallel embedders.", show_default="the playbook's"),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Documents a claim.", show_default="the playbook's"),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="FILE.gguf", help="GGUF embedding model.", show_default="the playbook's"),
+]

@@ -1,0 +1,89 @@
+"""`ragops embed`, `ragops validate`: the steps that take time, each alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, BatchSize, Dsn, ModelFile, PlaybookName, WorkerCount
+from ragops.cli.session import emit, overrides, session
+
+
+def register(app: typer.Typer) -> None:
+    app.command("embed")(embed)
+    app.command("validate")(validate)
+
+
+def embed(
+    workers: WorkerCount = None,
+    batch_size: BatchSize = None,
+    until: Annotated[
+        int | None, typer.Option("--until", min=1, help="Stop at exactly so many embedded documents.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads a worker.", show_default="planned")
+    ] = None,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed what the queue holds: claim, extract, chunk, embed, check, write.
+
+    Several invocations, on several machines, may run together.
+
+    Example: ragops embed --workers 3
+    """
+    from ragops.steps import embed as step
+
+    changes = overrides(workers=workers, threads=threads, batch_size=batch_size, model=model)
+    with session(playbook, dsn, changes=changes) as context:
+        effect = step.run(context, until=until)
+        effect["gate"] = step.closed_gate(context)
+    emit(effect, as_json=as_json, screen=_embed_screen)
+
+
+def _embed_screen(effect: dict[str, Any]) -> str:
+    from ragops.report.units import duration, number
+
+    lines = [
+        f"{number(effect['completed'])} documents ({number(effect['chunks'])} chunks) embedded in "
+        f"{duration(effect['seconds'])}"
+        + (f", {effect['docs_per_s']:.1f} documents/s" if effect["docs_per_s"] else "")
+        + (f"; {number(effect['failed'])} failed (ragops queue status)" if effect["failed"] else "")
+    ]
+    lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in effect["queue"].items()))
+    if effect["gate"]:
+        lines.append(effect["gate"])
+    return "\n".join(lines)
+
+
+def validate(
+    after: Annotated[
+        int | None, typer.Option("--after", min=1, help="Wait until so many documents are embedded.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, help="Stored rows to embed again.", show_default="the playbook's"),
+    ] = None,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check what is stored; a random sample is embedded again and must agree. Exit 3 when it does not.
+
+    Example: ragops validate --after 1000
+    """
+    from ragops.report.terminal import validation_screen
+    from ragops.steps import validate as step
+
+    changes = overrides(model=model)
+    if sample is not None:
+        changes["validation"] = {"sample": sample}
+    with session(playbook, dsn, changes=changes, needs_ledger=False) as context:
+        effect = step.run(context, after=after)
+    emit(effect, as_json=as_json, screen=validation_screen)
+    if effect["verdict"] == "fail":
+        raise typer.Exit(3)

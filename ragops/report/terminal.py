@@ -1,0 +1,200 @@
+"""Rich screens for the results that `--json` prints as objects. Each takes the same dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ragops.errors import RagopsError
+from ragops.report.units import duration, number, percent, size
+
+_STYLES = {"pass": "green", "match": "green", "done": "green", "fail": "red", "mismatch": "red", "failed": "red"}
+
+
+def out() -> Console:
+    """The console for data; plain text when stdout is no terminal (`NO_COLOR` is honoured by Rich)."""
+    console = Console(highlight=False)
+    # A pipe has no width: nothing may be cut there.
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def show(renderable: RenderableType) -> None:
+    out().print(renderable)
+
+
+def table(
+    *headers: str, rows: Iterable[Sequence[str]], title: str | None = None, right: Sequence[int] = ()
+) -> Table:
+    """A plain table; `right` are the columns that hold numbers."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
+    for place, header in enumerate(headers):
+        grid.add_column(header, justify="right" if place in right else "left", header_style="dim")
+    for row in rows:
+        grid.add_row(*[Text(cell) for cell in row])
+    return grid
+
+
+def error_text(error: RagopsError) -> Text:
+    """What, where, found against needed, next: each on a line of its own."""
+    text = Text()
+    text.append("error: ", style="bold red")
+    text.append(error.what)
+    for label, value in (
+        ("where", error.where),
+        ("found", error.found),
+        ("needed", error.needed),
+        ("next", error.hint),
+    ):
+        if value:
+            lines = str(value).splitlines()
+            text.append(f"\n  {label + ':':8}", style="bold")
+            text.append(f"\n{'':10}".join(lines))
+    return text
+
+
+def verdict(word: str) -> Text:
+    return Text(word.upper(), style=f"bold {_STYLES.get(word, 'yellow')}")
+
+
+def plan_screen(plan: Mapping[str, Any]) -> RenderableType:
+    """Every step with its SQL, rows, bytes, tables and estimate."""
+    parts: list[RenderableType] = [Text(f"plan {plan['name']} on database {plan['database']}", style="bold")]
+    for step in plan["steps"]:
+        facts = []
+        if step["rows"] is not None:
+            facts.append(f"{number(step['rows'])} rows")
+        if step["bytes"]:
+            facts.append(size(step["bytes"]))
+        if step["estimate_s"] is not None:
+            facts.append(f"about {duration(step['estimate_s'])}")
+        parts.append(Text(f"{step['number']:>2}. {step['title']}" + (f"  ({', '.join(facts)})" if facts else "")))
+        parts += [Text(f"      {line};", style="cyan") for line in step["sql"]]
+        if step["tables"] and step["verb"] in ("empty_tables", "rebuild_indexes", "drop_indexes"):
+            parts.append(Text(f"      tables: {', '.join(step['tables'])}", style="dim"))
+        parts += [Text(f"      {note}", style="dim") for note in step["notes"]]
+    return Group(*parts)
+
+
+def campaign_screen(result: Mapping[str, Any]) -> RenderableType:
+    head = Text.assemble(f"campaign {result['campaign']}: ", verdict(result["status"]))
+    if result.get("verdict"):
+        head = Text.assemble(head, ", validation ", verdict(result["verdict"]))
+    counts = (
+        f"{number(result['completed'])} of {number(result['seeded'])} documents embedded, "
+        f"{number(result['failed'])} failed; {size(result.get('bytes_freed'))} freed"
+    )
+    rows = [[str(s["number"]), s["name"], s["status"], duration(s["seconds"])] for s in result["steps"]]
+    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
+
+
+def validation_screen(effect: Mapping[str, Any]) -> RenderableType:
+    rows = []
+    for check in effect["checks"]:
+        rows.append((Text(check["status"], style=_STYLES.get(check["status"], "dim")), check))
+    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    for header in ("", "check", "measured", "expected"):
+        grid.add_column(header, header_style="dim", overflow="fold")
+    for status, check in rows:
+        grid.add_row(status, check["id"], Text(check["measured"]), Text(check["expected"]))
+    head = Text.assemble(
+        "validation ", verdict(effect["verdict"]), f" over {number(effect['documents'])} documents"
+    )
+    return Group(head, grid)
+
+
+def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
+    build, model = effect["effective"]["build"], effect["effective"]["model"]
+    features = " ".join(
+        name if value == "1" else f"{name}={value}" for name, value in build["features"].items() if value != "0"
+    )
+    parameters = ", ".join(f"{name}={value}" for name, value in model["effective"].items())
+    rows = [
+        ("package", f"llama-cpp-python {build['package_version']}"),
+        ("interpreter", f"{build['python']} ({build['python_version']})"),
+        ("effective features", features),
+        ("model", f"{model['path']} ({size(model['file_bytes'])})"),
+        ("SHA-256", model["sha256"]),
+        ("what it is", f"{model['description']}, {model['architecture']}, context {model['n_ctx_train']}"),
+        ("dimensions", str(model["dimensions"])),
+        ("pooling", model["pooling"]),
+        ("parameters", parameters),
+        ("prefixes", f"query {effect['query_prefix']!r}, document {effect['document_prefix']!r}")
+        if "query_prefix" in effect
+        else (
+            "prefixes",
+            f"query {effect['effective']['query_prefix']!r}, document {effect['effective']['document_prefix']!r}",
+        ),
+        ("host CPU", f"{effect['host']['cpu']}, {effect['host']['physical_cores']} cores"),
+        ("fingerprint", effect["fingerprint"]),
+    ]
+    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, Text(value))
+    findings = [
+        Text.assemble(
+            (f"{f['severity']}: ", "bold"), f["message"], *([f"\n  next: {f['hint']}"] if f["hint"] else [])
+        )
+        for f in effect["findings"]
+    ]
+    return Group(grid, *findings, Text.assemble("build ", verdict(effect["verdict"])))
+
+
+def status_screen(status: Mapping[str, Any]) -> RenderableType:
+    """The procedure's three progress queries as one screen."""
+    documents, queue = status["documents"], status["queue"]
+    total = sum(queue.values())
+    parts: list[RenderableType] = [Text(status["database"], style="bold")]
+    campaign = status.get("campaign")
+    if campaign:
+        line = f"campaign {campaign['id']} ({campaign['name']}): {campaign['status']}"
+        parts.append(Text(line + (f", step {campaign['step']}" if campaign.get("step") else "")))
+        if campaign.get("error"):
+            parts.append(Text(f"  {campaign['error']}", style="red"))
+    parts.append(
+        Text(
+            f"documents  {number(documents['total'])}, {number(documents['with_embedding'])} with embedding, "
+            f"{size(documents['bytes'])}"
+        )
+    )
+    parsed = status["parsed_files"]
+    parts.append(Text(f"parsed     {number(parsed['total'])}, {number(parsed['unique_files'])} unique files"))
+    rows = [[name, number(n), percent(n / total) if total else "–"] for name, n in queue.items()]
+    parts.append(table("queue", "items", "share", rows=rows, right=(1, 2)))
+    parts.append(indexes_table(status["indexes"]))
+    return Group(*parts)
+
+
+def indexes_table(indexes: Sequence[Mapping[str, Any]]) -> RenderableType:
+    if not indexes:
+        return Text("no vector index")
+    rows = [
+        [
+            i["name"],
+            i["table"],
+            i["state"],
+            size(i["bytes"]) if i["state"] != "dropped" else "–",
+            f"{i['share']:.0%}" if i.get("share") is not None else "–",
+        ]
+        for i in indexes
+    ]
+    return table("index", "table", "state", "size", "of its table", rows=rows, right=(3, 4))
+
+
+def search_screen(result: Mapping[str, Any]) -> RenderableType:
+    parts: list[RenderableType] = []
+    for name in ("exact", "indexed"):
+        found = result[name]
+        if found is None:
+            parts.append(Text(f"{name}: no valid HNSW index"))
+            continue
+        rows = [[str(row["id"]), f"{row['distance']:.4f}", " ".join(row["text"].split())[:90]] for row in found]
+        parts.append(table("id", "distance", "text", rows=rows, title=name, right=(1,)))
+    if result.get("recall") is not None:
+        parts.append(Text(f"the index finds {result['recall']:.0%} of the exact neighbours"))
+    return Group(*parts)
