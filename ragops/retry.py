@@ -22,7 +22,7 @@ class Backoff:
     def delays(self, *, jitter: Callable[[], float] = random.random) -> Iterator[float]:
         """Delays in seconds until their sum would pass `total_s`; `jitter` returns 0 to 1."""
         spent = 0.0
-        bound = self.first_s
+        bound = min(self.first_s, self.longest_s)
         while True:
             # Half of the delay is fixed: a jitter of zero must not turn the wait into a busy loop.
             delay = bound * (0.5 + 0.5 * jitter())

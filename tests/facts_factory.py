@@ -45,7 +45,7 @@ INCIDENT: dict[LogicalTable, tuple[int, int]] = {
 CHUNKS_KEY = ForeignKeyFacts("document_chunks_document_id_fkey", "public.document_chunks", "NO ACTION")
 
 
-def column(name: str, type: str = "text", **changes: bool) -> ColumnFacts:
+def column(name: str, type: str = "text", **changes: Any) -> ColumnFacts:
     """A nullable column without default, unless `changes` say otherwise."""
     facts = ColumnFacts(name, type, is_nullable=True, has_default=False, is_identity=False, is_generated=False)
     return replace(facts, **changes)
@@ -117,14 +117,18 @@ def database(
     tables: Mapping[LogicalTable, TableFacts | None] | None = None,
     *,
     server_facts: ServerFacts | None = None,
-    **rates: float,
+    **rates: Any,
 ) -> DatabaseFacts:
     """All five tables, with those in `tables` put over them."""
-    every: dict[str, TableFacts | None] = {logical: table(logical) for logical in OIDS}
-    return DatabaseFacts(server=server_facts or server(), tables={**every, **(tables or {})}, **rates)
+    every: dict[LogicalTable, TableFacts | None] = {logical: table(logical) for logical in OIDS}
+    return DatabaseFacts(
+        server=server_facts or server(),
+        tables={str(k): v for k, v in (every | dict(tables or {})).items()},
+        **rates,
+    )
 
 
-def incident(*, indexes: tuple[IndexFacts, ...] = (), **rates: float) -> DatabaseFacts:
+def incident(*, indexes: tuple[IndexFacts, ...] = (), **rates: Any) -> DatabaseFacts:
     """The incident's database: 930,394 documents in 9,468 MB, no chunks, a queue of 1,139,250 rows."""
     sized = {logical: table(logical, rows=rows, bytes=size) for logical, (rows, size) in INCIDENT.items()}
     for index in indexes:

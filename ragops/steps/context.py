@@ -53,6 +53,14 @@ class StepContext:
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child."""
 
+    _said: set[str] = field(default_factory=set)
+
+    def say_once(self, message: str) -> None:
+        """Say something that several steps of one command would repeat."""
+        if message not in self._said:
+            self._said.add(message)
+            self.voice.say(message)
+
     def connect(self) -> Connection:
         return connect(self.target, timeout_s=self.playbook.database.connect_timeout_s)
 

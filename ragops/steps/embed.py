@@ -47,7 +47,9 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
         physical_cores=physical_cores(),
     )
     if shape.note:
-        context.voice.say(shape.note)
+        context.say_once(shape.note)
+    phase = queue.gate(context.connection)
+    goal = sum(queue.open_items(context.connection, phase=phase, last_id=last_id))
     fleet = Fleet(
         context.target,
         context.playbook,
@@ -55,11 +57,10 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
         shape=shape,
         stop=context.stop,
         last_id=last_id,
+        open_items=goal,
         command=context.embedder_command,
         heartbeat=lambda connection: _heartbeat(context, connection),
     )
-    phase = queue.gate(context.connection)
-    goal = sum(queue.open_items(context.connection, phase=phase, last_id=last_id))
 
     def show(tally: Tally) -> None:
         note = f"{tally.failed:,} failed" if tally.failed else ""

@@ -113,6 +113,13 @@ def checked_sha256(playbook: Playbook) -> str:
     return found
 
 
+def claim_size(batch_size: int, *, workers: int, open_items: int | None) -> int:
+    """Items a claim: the batch size, or less where a quarter of a worker's share is less."""
+    if open_items is None:
+        return batch_size
+    return max(1, min(batch_size, -(-open_items // (4 * workers))))
+
+
 class Fleet:
     """Runs workers until the open part of the queue is drained."""
 
@@ -125,10 +132,13 @@ class Fleet:
         shape: FleetShape,
         stop: Stop,
         last_id: Any = None,
+        open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
     ) -> None:
-        """`heartbeat` is called every few seconds (a campaign renews its lease in it).
+        """`open_items` bounds the claims, so that a short queue keeps every worker busy to its end.
+
+        `heartbeat` is called every few seconds (a campaign renews its lease in it).
 
         `command` starts another program than the embedder child.
         """
@@ -146,6 +156,7 @@ class Fleet:
             stop=stop,
             tally=self._tally,
             model_sha256=checked_sha256(playbook),
+            batch_size=claim_size(playbook.workers.batch_size, workers=shape.workers, open_items=open_items),
             last_id=last_id,
         )
         self._errors: list[BaseException] = []

@@ -93,6 +93,7 @@ class Assignment:
     stop: Stop
     tally: Tally
     model_sha256: str
+    batch_size: int
     last_id: Any = None
 
 
@@ -143,7 +144,7 @@ class Worker:
     def _claim(self, connection: Connection) -> Claim | None:
         claim = self._queue.claim(
             connection,
-            size=self._shared.playbook.workers.batch_size,
+            size=self._shared.batch_size,
             worker=self.name,
             lease_s=self._shared.playbook.workers.lease_s,
             last_id=self._shared.last_id,

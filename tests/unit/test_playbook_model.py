@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from playbook_factory import HEAD, SMALLEST, places_of, playbook, problems_of, realign, steps_text, with_steps
+from playbook_factory import HEAD, SMALLEST, places_of, playbook, problems_of, realign, steps_text
 
 from ragops.playbook import Playbook
 
@@ -33,36 +33,72 @@ WRONG: list[tuple[str, str, str]] = [
         "validation.max_distance",
         "Input should be a valid number; YAML reads 1e-3 as text, write the number without an exponent",
     ),
-    ("validation: {max_distance: 1e999}", "validation.max_distance", "Input should be a valid number; YAML reads 1e999"),
-    ("validation: {max_distance: 1.5e3}", "validation.max_distance", "Input should be a valid number; YAML reads 1.5e3"),
+    (
+        "validation: {max_distance: 1e999}",
+        "validation.max_distance",
+        "Input should be a valid number; YAML reads 1e999",
+    ),
+    (
+        "validation: {max_distance: 1.5e3}",
+        "validation.max_distance",
+        "Input should be a valid number; YAML reads 1.5e3",
+    ),
     ("validation: {max_distance: .inf}", "validation.max_distance", "Input should be a finite number"),
     ("validation: {max_distance: .nan}", "validation.max_distance", "Input should be a finite number"),
     ("validation: {max_distance: 0}", "validation.max_distance", "Input should be greater than 0"),
-    ("validation: {max_failed_share: 1.1}", "validation.max_failed_share", "Input should be less than or equal to 1"),
+    (
+        "validation: {max_failed_share: 1.1}",
+        "validation.max_failed_share",
+        "Input should be less than or equal to 1",
+    ),
     ("validation: {thresholds: 0.3}", "validation.thresholds", "Input should be a valid"),
-    ("validation: {thresholds: [0.3, x]}", "validation.thresholds[1]", "Input should be a valid number (found 'x')"),
+    (
+        "validation: {thresholds: [0.3, x]}",
+        "validation.thresholds[1]",
+        "Input should be a valid number (found 'x')",
+    ),
     ("database: {allow_plaintext: 'no'}", "database.allow_plaintext", "Input should be a valid boolean"),
     ("model: {sha256: abc}", "model.sha256", "String should match pattern"),
     ("model: {pooling: rank}", "model.pooling", "Input should be 'auto', 'mean', 'cls' or 'last' (found 'rank')"),
     ("build: {features: {AVX2: 0}}", "build.features.AVX2", "Input should be a valid boolean (found 0)"),
     ("chunking: {overlap_tokens: -1}", "chunking.overlap_tokens", "Input should be greater than or equal to 0"),
     ("source: {folder: a, query: b}", "source", "one source only, found folder and query"),
-    ("source: {table: a.b.c}", "source.table", "'a.b.c' is no table name; write name or schema.name (found 'a.b.c')"),
+    (
+        "source: {table: a.b.c}",
+        "source.table",
+        "'a.b.c' is no table name; write name or schema.name (found 'a.b.c')",
+    ),
     ("source: {id_column: ''}", "source.id_column", "a name must not be empty (found '')"),
     ("source: {patterns: []}", "source.patterns", "Tuple should have at least 1 item"),
     ("tables: {documents: null}", "tables.documents", "Input should be an object (found None)"),
     ("tables: {files_queue: null}", "tables.files_queue", "Input should be an object (found None)"),
-    ("tables: {documents: {columns: {embedding: null}}}", "tables.documents.columns.embedding", "Input should be a valid"),
+    (
+        "tables: {documents: {columns: {embedding: null}}}",
+        "tables.documents.columns.embedding",
+        "Input should be a valid",
+    ),
     (
         f"tables: {{documents: {{table: {'n' * 64}}}}}",
         "tables.documents.table",
         "a name has at most 63 bytes, this one has 64",
     ),
-    ("tables: {parsed_files: {table: documents}}", "tables.parsed_files", "documents is mapped twice, as documents too"),
+    (
+        "tables: {parsed_files: {table: documents}}",
+        "tables.parsed_files",
+        "documents is mapped twice, as documents too",
+    ),
     ("indexes: [{name: i}]", "indexes[0].table", "Field required"),
-    ("indexes: [{name: i, table: files_queue}]", "indexes[0].table", "Input should be 'documents' or 'document_chunks'"),
+    (
+        "indexes: [{name: i, table: files_queue}]",
+        "indexes[0].table",
+        "Input should be 'documents' or 'document_chunks'",
+    ),
     ("indexes: [{name: i, table: documents, m: 1}]", "indexes[0].m", "Input should be greater than or equal to 2"),
-    ("indexes: [{name: i, table: documents, metric: dot}]", "indexes[0].metric", "Input should be 'cosine', 'l2' or 'ip'"),
+    (
+        "indexes: [{name: i, table: documents, metric: dot}]",
+        "indexes[0].metric",
+        "Input should be 'cosine', 'l2' or 'ip'",
+    ),
     (
         "indexes: [{name: i, table: documents, m: 40}]",
         "indexes[0]",
@@ -73,7 +109,7 @@ WRONG: list[tuple[str, str, str]] = [
         "indexes[1]",
         "idx_document_chunks_embedding_hnsw is on document_chunks, which tables: sets to null",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("line", "path", "message"), WRONG)
@@ -173,70 +209,9 @@ def test_all_problems_at_once_with_their_lines() -> None:
     ]
 
 
-EMBED_ORDER = "every embed needs a larger `until` than the one before; only the last has none"
-DROP_ORDER = "drop_indexes must come before empty_tables (an index belongs to its vectors)"
-RESEED_ORDER = "reseed_queue must come before the first embed"
-EMPTY_ORDER = "empty_tables must come before the first embed (it removes what is embedded)"
-QUEUE_ORDER = "empty_tables must come before reseed_queue (it empties the queue)"
-ORDERS: list[tuple[str, list[tuple[int, str]]]] = [
-    ("embed:5 embed:5", [(1, EMBED_ORDER)]),
-    ("embed:5 embed:4 embed:6", [(1, EMBED_ORDER)]),
-    ("embed:5 embed:4 embed:5", [(1, EMBED_ORDER), (2, EMBED_ORDER)]),
-    ("embed embed:5", [(1, EMBED_ORDER)]),
-    ("embed embed", [(1, EMBED_ORDER)]),
-    ("empty_tables drop_indexes", [(0, DROP_ORDER)]),
-    ("embed reseed_queue", [(1, RESEED_ORDER)]),
-    ("reseed_queue embed:5 reseed_queue embed", [(2, RESEED_ORDER)]),
-    ("embed empty_tables", [(1, EMPTY_ORDER)]),
-    ("reseed_queue empty_tables embed", [(1, QUEUE_ORDER)]),
-    (
-        "embed:5 reseed_queue embed:5 empty_tables drop_indexes",
-        [(2, EMBED_ORDER), (3, DROP_ORDER), (1, RESEED_ORDER), (3, EMPTY_ORDER), (3, QUEUE_ORDER)],
-    ),
-    ("drop_indexes empty_tables reseed_queue embed:5 embed:6 rebuild_indexes embed validate", []),
-    ("validate rebuild_indexes drop_indexes verify_build", []),
-    ("reseed_queue", []),
-    ("rebuild_indexes embed", []),
-]
-
-
-def _steps(text: str) -> list[str]:
-    pairs = [word.partition(":") for word in text.split()]
-    return [f"{{step: {verb}{f', until: {until}' if until else ''}}}" for verb, _, until in pairs]
-
-
-@pytest.mark.parametrize(("order", "expected"), ORDERS)
-def test_order_of_steps(order: str, expected: list[tuple[int, str]]) -> None:
-    steps = _steps(order)
-    if not expected:
-        assert [step.step for step in with_steps(*steps).steps] == [word.split(":")[0] for word in order.split()]
-        return
-    found = problems_of(steps_text(*steps))
-    assert [(p.path, p.line, p.message) for p in found] == [(f"steps[{i}]", 4 + i, m) for i, m in expected]
-
-
-def test_contradictions_of_several_parts_are_listed_together() -> None:
-    more = "tables:\n  document_chunks:\n    table: documents\nindexes: []\n"
-    found = problems_of(steps_text("{step: embed}", "{step: reseed_queue}", more=more))
-    assert places_of(found) == [("steps[1]", 5), ("tables.document_chunks", 7)]
-
-
 def test_names_with_dots_are_told_apart() -> None:
     made = playbook("tables: {documents: {table: a.b}, document_chunks: {table: '\"a.b\"'}}")
     assert [made.tables.mapped()[name].schema for name in ("documents", "document_chunks")] == ["a", None]
-
-
-@pytest.mark.parametrize(
-    ("order", "gates"),
-    [
-        ("verify_build", ()),
-        ("embed", ()),
-        ("embed:1", (1,)),
-        ("embed:1000 validate embed:100000 embed", (1000, 100_000)),
-    ],
-)
-def test_gates(order: str, gates: tuple[int, ...]) -> None:
-    assert with_steps(*_steps(order)).gates() == gates
 
 
 def test_shipped_playbook_is_the_procedure() -> None:
@@ -291,4 +266,4 @@ def test_with_changes_leaves_the_original_alone() -> None:
 
 def test_a_playbook_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        playbook().workers.count = 1  # type: ignore[misc]
+        playbook().workers.count = 1
