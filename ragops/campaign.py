@@ -96,6 +96,8 @@ def resume(context: StepContext) -> dict[str, Any]:
             "there is nothing to resume", where=context.target.label, found=state, hint="ragops reset --playbook …"
         )
     adopt_playbook(context, row)
+    if row.holder:
+        context.voice.say(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
     context.ledger = Ledger.take(context.connection, row)
     done = {s.number: s for s in campaign_steps(context.connection, row.id) if s.status == "done"}
     context.voice.say(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")

@@ -17,6 +17,8 @@ from ragops.quality.vectors import normalize
 from ragops.steps.context import StepContext
 from ragops.workers.fleet import embedder_config
 
+ABSENT = ("dropped", "missing")
+
 
 def read_status(context: StepContext) -> dict[str, Any]:
     """The procedure's progress queries, the indexes with their share of the table, campaign and step."""
@@ -24,12 +26,14 @@ def read_status(context: StepContext) -> dict[str, Any]:
     tables = context.playbook.tables
     documents = facts.tables["documents"]
     assert documents is not None, "the session has refused missing tables"
+    indexes = list_indexes(context, facts)
     return {
         "database": context.target.label,
         "documents": documents_progress(context.connection, tables, documents),
         "queue": Queue(tables).counts(context.connection),
         "parsed_files": parsed_progress(context.connection, tables, facts.tables.get("parsed_files")),
-        "indexes": list_indexes(context, facts),
+        "indexes": [index for index in indexes if index["state"] not in ABSENT],
+        "absent_indexes": [index for index in indexes if index["state"] in ABSENT],
         "campaign": read_campaign(context),
     }
 
@@ -115,7 +119,7 @@ def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, An
         "metric": metric,
         "index": index.name if index else None,
         "exact": [_neighbour(row) for row in exact],
-        "indexed": None if indexed is None else [_neighbour(row) for row in indexed],
+        "indexed": [_neighbour(row) for row in indexed or ()],
         "recall": len(found) / len(exact) if indexed is not None and exact else None,
     }
 

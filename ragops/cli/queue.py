@@ -29,7 +29,7 @@ def reseed(
 ) -> None:
     """Fill the queue from a folder, a table, a query or a manifest, by binary COPY.
 
-    Without options the playbook's source is taken. `ragops embed` must be given the same source.
+    Without options the playbook's source is taken. `ragops embed` reads from what the queue was filled from.
 
     Example: ragops queue reseed --folder ./docs --pattern '*.md'
     """

@@ -31,6 +31,7 @@ def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts, *, host: H
         *_model(playbook, model),
         *_parameters(model),
         *_host(build, host),
+        *_amx(build, model),
     ]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda finding: order[finding.severity]))
@@ -87,6 +88,18 @@ def _host(build: BuildFacts, host: HostFacts) -> Iterator[Finding]:
             "host-unused-features",
             "info",
             f"this CPU has {', '.join(unused)}, which the build does not use: it is slower than it could be",
+        )
+
+
+def _amx(build: BuildFacts, model: ModelFacts) -> Iterator[Finding]:
+    """Builds of llama.cpp with AMX can crash in their first multiplication; ragops keeps off that path."""
+    if any(name.startswith("AMX") for name in build.features) and not model.effective.get("use_extra_bufts"):
+        yield Finding(
+            "build-amx",
+            "info",
+            "this build uses AMX; ragops loads the model without repacked weights, because some such builds "
+            "crash on them",
+            "other programs on this build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does",
         )
 
 

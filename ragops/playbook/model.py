@@ -65,7 +65,6 @@ class Workers(Section):
     """Another interpreter that holds llama_cpp, e.g. of an aligned build."""
     lease_s: PositiveInt = 120
     request_deadline_s: PositiveInt = 300
-    max_attempts: PositiveInt = 3
 
 
 class Chunking(Section):
@@ -87,6 +86,10 @@ class Source(Section):
     manifest: Path | None = None
     root: Path | None = None
     """Folder that the manifest's lines are relative to; null: the manifest's own."""
+
+    @property
+    def is_named(self) -> bool:
+        return any(getattr(self, kind) is not None for kind in ("folder", "table", "query", "manifest"))
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -122,7 +125,7 @@ class Validation(Section):
     queries: tuple[str, ...] = ()
     """Sample queries; empty: the first eight words of sampled documents."""
     sampled_queries: PositiveInt = 8
-    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest share of failed items among the processed ones."""
 
 

@@ -103,7 +103,8 @@ def table_bytes(connection: Connection, table: TableFacts) -> int:
 
 
 def has_ragops_schema(connection: Connection) -> bool:
-    row = connection.execute("SELECT to_regclass('ragops.fingerprint') IS NOT NULL").fetchone()
+    """Whether the schema is there as this version knows it: its newest table stands for all."""
+    row = connection.execute("SELECT to_regclass('ragops.source') IS NOT NULL").fetchone()
     return bool(row and row[0])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
@@ -48,6 +49,7 @@ class Queue:
 
     def __init__(self, tables: Tables) -> None:
         self._identifiers = identifiers_of(tables)
+        self._name = tables.files_queue.table
 
     def _sql(self, name: str) -> sql.Composed:
         return statement("queue", name, self._identifiers)
@@ -151,6 +153,15 @@ class Queue:
                 return None
             offset = min(missing, is_open) - 1
             row = connection.execute(self._sql("nth_open"), {"offset": offset}).fetchone()
+        return row[0] if row else None
+
+    def save_source(self, connection: Connection, source: Mapping[str, Any]) -> None:
+        """Remember what the queue was filled from, in the caller's transaction."""
+        connection.execute(self._sql("save_source"), {"queue": self._name, "source": Jsonb(source)})
+
+    def load_source(self, connection: Connection) -> dict[str, Any] | None:
+        """What the queue was last filled from; None when ragops did not fill it."""
+        row = connection.execute(self._sql("load_source"), {"queue": self._name}).fetchone()
         return row[0] if row else None
 
     def failures(self, connection: Connection, *, limit: int = 10) -> list[tuple[str, str]]:

@@ -107,7 +107,8 @@ def validation_screen(effect: Mapping[str, Any]) -> RenderableType:
 
 
 def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
-    build, model = effect["effective"]["build"], effect["effective"]["model"]
+    effective = effect["effective"]
+    build, model = effective["build"], effective["model"]
     features = " ".join(
         name if value == "1" else f"{name}={value}" for name, value in build["features"].items() if value != "0"
     )
@@ -122,12 +123,7 @@ def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
         ("dimensions", str(model["dimensions"])),
         ("pooling", model["pooling"]),
         ("parameters", parameters),
-        ("prefixes", f"query {effect['query_prefix']!r}, document {effect['document_prefix']!r}")
-        if "query_prefix" in effect
-        else (
-            "prefixes",
-            f"query {effect['effective']['query_prefix']!r}, document {effect['effective']['document_prefix']!r}",
-        ),
+        ("prefixes", f"query {effective['query_prefix']!r}, document {effective['document_prefix']!r}"),
         ("host CPU", f"{effect['host']['cpu']}, {effect['host']['physical_cores']} cores"),
         ("fingerprint", effect["fingerprint"]),
     ]
@@ -166,7 +162,7 @@ def status_screen(status: Mapping[str, Any]) -> RenderableType:
     parts.append(Text(f"parsed     {number(parsed['total'])}, {number(parsed['unique_files'])} unique files"))
     rows = [[name, number(n), percent(n / total) if total else "–"] for name, n in queue.items()]
     parts.append(table("queue", "items", "share", rows=rows, right=(1, 2)))
-    parts.append(indexes_table(status["indexes"]))
+    parts.append(indexes_table([*status["indexes"], *status["absent_indexes"]]))
     return Group(*parts)
 
 
@@ -186,14 +182,18 @@ def indexes_table(indexes: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table("index", "table", "state", "size", "of its table", rows=rows, right=(3, 4))
 
 
+def _distance(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.4f}"
+
+
 def search_screen(result: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
     for name in ("exact", "indexed"):
-        found = result[name]
-        if found is None:
-            parts.append(Text(f"{name}: no valid HNSW index"))
+        if name == "indexed" and result["index"] is None:
+            parts.append(Text("indexed: no valid HNSW index; next: ragops index rebuild"))
             continue
-        rows = [[str(row["id"]), f"{row['distance']:.4f}", " ".join(row["text"].split())[:90]] for row in found]
+        found = result[name]
+        rows = [[str(row["id"]), _distance(row["distance"]), " ".join(row["text"].split())[:90]] for row in found]
         parts.append(table("id", "distance", "text", rows=rows, title=name, right=(1,)))
     if result.get("recall") is not None:
         parts.append(Text(f"the index finds {result['recall']:.0%} of the exact neighbours"))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ragops.host import physical_cores
+from ragops.playbook.model import Source
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.steps.context import Effect, StepContext
 from ragops.workers.fleet import Fleet, FleetResult, plan_fleet
+from ragops.workers.prepare import source_root
 from ragops.workers.worker import Tally
 
 
@@ -22,6 +25,7 @@ def run(context: StepContext, *, phase: int | None = None, until: int | None = N
     if context.ledger is not None and phase is not None:
         context.ledger.set_phase(context.connection, phase)
     queue.reap(context.connection, is_dead=is_dead_here)
+    use_queue_source(context, queue)
     total = {"completed": 0, "failed": 0, "chunks": 0, "tokens": 0, "seconds": 0.0}
     while True:
         last_id = queue.bound_for(context.connection, until=until) if until is not None else None
@@ -37,6 +41,19 @@ def run(context: StepContext, *, phase: int | None = None, until: int | None = N
     effect = _effect(total, queue.counts(context.connection))
     context.record(effect)
     return effect
+
+
+def use_queue_source(context: StepContext, queue: Queue) -> None:
+    """Take the source that the queue was filled from, unless its folder is not on this machine."""
+    stored = queue.load_source(context.connection)
+    if stored is None:
+        return
+    source = Source.model_validate_json(json.dumps(stored))
+    root = source_root(source)
+    if root is not None and not root.is_dir() and context.playbook.source.is_named:
+        context.say_once(f"{root} is not on this machine: reading the playbook's source instead")
+        return
+    context.playbook = context.playbook.model_copy(update={"source": source})
 
 
 def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ragops.errors import RagopsError
+from ragops.playbook.model import Source
 from ragops.postgres.queue import Queue
 from ragops.postgres.rows import check_source
 from ragops.steps.context import Effect, StepContext
@@ -33,10 +34,17 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
                 found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
                 hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
             )
+        queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
         effect: Effect = {"seeded": seeded, "gates": list(gates)}
         context.record(effect)
     context.voice.end_progress()
     return effect
+
+
+def _absolute(source: Source) -> Source:
+    """With absolute paths: whoever embeds later may stand in another folder."""
+    paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
+    return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})
 
 
 def _counted(locations: Iterable[str], context: StepContext) -> Iterator[str]:

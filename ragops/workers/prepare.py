@@ -59,7 +59,7 @@ class Documents:
 
 
 def require_source(source: Source) -> None:
-    if not (source.folder or source.table or source.query or source.manifest):
+    if not source.is_named:
         raise UsageError(
             "no source of documents is named",
             where="source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Mapping
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -156,7 +157,7 @@ def test_embedded_target_is_shown_by_its_label() -> None:
     assert f"{target}" == "Target(the embedded server)"
 
 
-def _joined(parts: dict[str, object]) -> str:
+def _joined(parts: Mapping[str, object]) -> str:
     return " ".join(f"{key}='{value}'" for key, value in parts.items())
 
 

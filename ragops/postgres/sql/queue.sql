@@ -69,7 +69,7 @@ UPDATE {files_queue}
 
 -- name: retry_failed
 UPDATE {files_queue}
-   SET {files_queue_status} = 'pending', {files_queue_attempts} = 0, {files_queue_last_error} = NULL
+   SET {files_queue_status} = 'pending', {files_queue_last_error} = NULL
  WHERE {files_queue_status} = 'failed';
 
 -- name: counts
@@ -123,3 +123,10 @@ SELECT coalesce(
     (SELECT c.phase FROM ragops.campaign c
       WHERE c.status NOT IN ('done', 'abandoned', 'undone') ORDER BY c.id DESC LIMIT 1),
     32767);
+
+-- name: save_source
+INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
+ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
+
+-- name: load_source
+SELECT source FROM ragops.source WHERE queue = %(queue)s;

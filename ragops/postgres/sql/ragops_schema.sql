@@ -64,3 +64,11 @@ CREATE TABLE IF NOT EXISTS ragops.fingerprint (
     document     jsonb       NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now()
 );
+
+-- name: create_source
+-- What the queue was last filled from: its locations mean nothing without it.
+CREATE TABLE IF NOT EXISTS ragops.source (
+    queue        text PRIMARY KEY,
+    source       jsonb       NOT NULL,
+    seeded_at    timestamptz NOT NULL DEFAULT now()
+);

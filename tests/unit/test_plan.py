@@ -1,0 +1,285 @@
+"""Plans as tables: playbook and facts in; steps, actions, SQL, phases and notes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from facts_factory import MB, OIDS, database, hnsw, incident, model, table
+from playbook_factory import playbook, realign, with_steps
+
+from ragops.actions import Action, AnalyzeTable, ArchiveTable, DeleteRows, TruncateTables, VacuumTable
+from ragops.errors import PlanRefused
+from ragops.facts import DatabaseFacts
+from ragops.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_as_dict
+from ragops.postgres.ddl import sql_text
+
+ITEMS = 1_139_250
+INCIDENT_INDEX = hnsw("idx_documents_embedding_hnsw", bytes=3_600 * MB)
+
+
+def incident_plan(*, items: int | None = ITEMS, **environment: str) -> Plan:
+    facts = incident(indexes=(INCIDENT_INDEX,), docs_per_s=2.0, index_rows_per_s=500.0)
+    return make_plan(realign(**environment), facts, model=model(), items=items)
+
+
+def _sql(step: PlannedStep) -> list[str]:
+    return [sql_text(action) for action in step.actions]
+
+
+def test_realign_step_by_step() -> None:
+    shown = [(s.number, s.verb, s.title, s.rows, s.bytes, s.phase, s.estimate_s) for s in incident_plan().steps]
+    freed = (9_468 + 580 + 2 + 214 - 3_600) * MB
+    rows = 930_394 + 930_950 + 13_653 + 1_139_250
+    assert shown == [
+        (1, "verify_build", "verify the workers' build and the model", None, None, None, None),
+        (2, "drop_indexes", "journal and drop 1 HNSW index", None, 3_600 * MB, None, None),
+        (3, "empty_tables", "empty 5 tables", rows, freed, None, None),
+        (4, "reseed_queue", "fill public.files_queue from the source", ITEMS, None, None, None),
+        (5, "embed", "embed the first 1,000 items", 1_000, None, 1, 1_000 / 6),
+        (6, "validate", "validate at 1,000 documents", None, None, None, None),
+        (7, "embed", "embed the first 100,000 items", 99_000, None, 2, 99_000 / 6),
+        (8, "rebuild_indexes", "build 2 HNSW indexes", 100_000, None, None, 200.0),
+        (9, "embed", "embed the rest", 1_039_250, None, 32_767, 1_039_250 / 6),
+        (10, "validate", "validate the whole corpus", None, None, None, None),
+    ]
+    assert LAST_PHASE == 32_767
+
+
+def test_realign_sql() -> None:
+    sql = {step.number: _sql(step) for step in incident_plan().steps if step.actions}
+    assert sql == {
+        2: ['DROP INDEX "public"."idx_documents_embedding_hnsw"'],
+        3: [
+            'CREATE TABLE "ragops"."archive_…_documents" AS TABLE "public"."documents"',
+            'CREATE TABLE "ragops"."archive_…_parsed_files" AS TABLE "public"."parsed_files"',
+            'CREATE TABLE "ragops"."archive_…_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
+            'CREATE TABLE "ragops"."archive_…_files_queue" AS TABLE "public"."files_queue"',
+            'TRUNCATE TABLE "public"."documents", "public"."document_chunks", "public"."files_queue"',
+            'DELETE FROM "public"."parsed_files"',
+            'DELETE FROM "public"."ingestion_metrics"',
+            'VACUUM "public"."parsed_files"',
+            'VACUUM "public"."ingestion_metrics"',
+        ],
+        8: [
+            INCIDENT_INDEX.definition,
+            'CREATE INDEX "idx_document_chunks_embedding_hnsw" ON "public"."document_chunks" USING hnsw '
+            '("embedding" "vector_cosine_ops") WITH (m = 16, ef_construction = 64)',
+            'ANALYZE "public"."documents"',
+            'ANALYZE "public"."document_chunks"',
+        ],
+    }
+
+
+def test_realign_tables_and_state() -> None:
+    plan = incident_plan()
+    every = tuple(f"public.{logical}" for logical in OIDS)
+    both = ("public.documents", "public.document_chunks")
+    assert [step.tables for step in plan.steps] == [
+        (), ("public.documents",), every, (), every, (), every, both, every, ()
+    ]  # fmt: skip
+    assert (plan.name, plan.database, plan.database_oid) == ("realign", "rag", 5)
+    assert plan.tables["documents"] == (OIDS["documents"], 930_394)
+    assert plan.tables.keys() == OIDS.keys()
+
+
+def test_no_archive_when_declined() -> None:
+    (step,) = [s for s in incident_plan(RAGOPS_ARCHIVE="false").steps if s.verb == "empty_tables"]
+    assert not [action for action in step.actions if isinstance(action, ArchiveTable)]
+    assert len(step.actions) == 5
+    assert step.notes == ("no archive: `ragops undo` cannot restore these rows",)
+    (archiving,) = [s for s in incident_plan().steps if s.verb == "empty_tables"]
+    assert archiving.notes == ("the rows are copied into the schema ragops first (`ragops undo` restores them)",)
+
+
+UNKNOWN = "time unknown: no batch of this database has been measured yet"
+EMBEDS: list[tuple[int | None, float | None, list[tuple[int | None, tuple[str, ...]]]]] = [
+    (None, None, [(1_000, (UNKNOWN,)), (99_000, (UNKNOWN,)), (None, (UNKNOWN,))]),
+    (None, 2.0, [(1_000, ()), (99_000, ()), (None, ())]),
+    (100_000, 2.0, [(1_000, ()), (99_000, ()), (0, ())]),
+    (100_001, 2.0, [(1_000, ()), (99_000, ()), (1, ())]),
+    (
+        5_000,
+        2.0,
+        [(1_000, ()), (4_000, ("the source has 5,000 documents, fewer than the gate of 100,000",)), (0, ())],
+    ),
+    (
+        120,
+        None,
+        [
+            (120, (UNKNOWN, "the source has 120 documents, fewer than the gate of 1,000")),
+            (0, ("the source has 120 documents, fewer than the gate of 100,000",)),
+            (0, ()),
+        ],
+    ),
+    (
+        0,
+        2.0,
+        [
+            (0, ("the source has 0 documents, fewer than the gate of 1,000",)),
+            (0, ("the source has 0 documents, fewer than the gate of 100,000",)),
+            (0, ()),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("items", "rate", "expected"), EMBEDS)
+def test_embedding_a_source_of_any_size(
+    items: int | None, rate: float | None, expected: list[tuple[int | None, tuple[str, ...]]]
+) -> None:
+    plan = make_plan(realign(), replace(incident(), docs_per_s=rate), items=items)
+    embeds = [step for step in plan.steps if step.verb == "embed"]
+    assert [(step.rows, step.notes) for step in embeds] == expected
+    assert [step.phase for step in embeds] == [1, 2, LAST_PHASE]
+    for step in embeds:
+        assert step.estimate_s == (step.rows / (rate * 3) if rate and step.rows else None)
+
+
+ROWS_TO_INDEX: list[tuple[list[str], int | None, int | None]] = [
+    (["{step: rebuild_indexes}"], 10, None),
+    (["{step: embed, until: 5}", "{step: rebuild_indexes}"], 10, 5),
+    (["{step: embed, until: 5}", "{step: rebuild_indexes}"], 3, 3),
+    (["{step: embed, until: 5}", "{step: rebuild_indexes}"], None, 5),
+    (["{step: embed, until: 5}", "{step: embed}", "{step: rebuild_indexes}"], 10, 10),
+    (["{step: embed}", "{step: rebuild_indexes}"], None, None),
+    (["{step: embed, until: 5}", "{step: rebuild_indexes}", "{step: embed, until: 9}"], 10, 5),
+]
+
+
+@pytest.mark.parametrize(("steps", "items", "rows"), ROWS_TO_INDEX)
+def test_rows_under_the_index(steps: list[str], items: int | None, rows: int | None) -> None:
+    plan = make_plan(with_steps(*steps), database(index_rows_per_s=2.0), items=items)
+    (step,) = [s for s in plan.steps if s.verb == "rebuild_indexes"]
+    assert step.rows == rows
+    assert step.estimate_s == (rows / 2.0 if rows else None)
+
+
+DOCUMENTS, CHUNKS, PARSED, METRICS, QUEUE = (table(logical, rows=7) for logical in OIDS)
+EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
+    (
+        "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
+        database(),
+        [TruncateTables((table("documents"), table("document_chunks")))],
+    ),
+    (
+        "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
+        database({"documents": DOCUMENTS}),
+        [ArchiveTable("documents", DOCUMENTS), TruncateTables((DOCUMENTS, table("document_chunks")))],
+    ),
+    (
+        "{step: empty_tables, tables: [{table: document_chunks, method: delete}, {table: documents, method: delete}]}",
+        database({"documents": DOCUMENTS, "document_chunks": CHUNKS}),
+        [
+            ArchiveTable("document_chunks", CHUNKS),
+            ArchiveTable("documents", DOCUMENTS),
+            DeleteRows(CHUNKS),
+            DeleteRows(DOCUMENTS),
+            VacuumTable(CHUNKS),
+            VacuumTable(DOCUMENTS),
+        ],
+    ),
+    (
+        "{step: empty_tables, archive: false, tables: [{table: parsed_files, method: delete}, {table: files_queue}]}",
+        database({"parsed_files": PARSED, "files_queue": QUEUE}),
+        [TruncateTables((QUEUE,)), DeleteRows(PARSED), VacuumTable(PARSED)],
+    ),
+    (
+        "{step: empty_tables, tables: [{table: ingestion_metrics}]}",
+        database({"ingestion_metrics": METRICS}),
+        [ArchiveTable("ingestion_metrics", METRICS), TruncateTables((METRICS,))],
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "facts", "actions"), EMPTYINGS)
+def test_emptying(step: str, facts: DatabaseFacts, actions: list[Action]) -> None:
+    (planned,) = make_plan(with_steps(step), facts).steps
+    assert list(planned.actions) == actions
+    count = step.count("{table:")
+    assert planned.title == ("empty 1 table" if count == 1 else f"empty {count} tables")
+
+
+def test_bytes_of_indexes_are_freed_once() -> None:
+    documents = table("documents", bytes=100, indexes=(hnsw("a", bytes=30),))
+    facts = database({"documents": documents})
+    emptying = "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}"
+    assert [step.bytes for step in make_plan(with_steps(emptying), facts).steps] == [100]
+    both = make_plan(with_steps("{step: drop_indexes}", emptying), facts)
+    assert [step.bytes for step in both.steps] == [30, 70]
+
+
+def test_a_table_that_a_foreign_key_reaches_is_listed() -> None:
+    steps = "{step: empty_tables, tables: [{table: document_chunks}, {table: documents}]}"
+    (step,) = make_plan(with_steps(steps), database()).steps
+    assert step.tables == ("public.document_chunks", "public.documents")
+
+
+def test_nothing_to_drop_says_so() -> None:
+    ivfflat = hnsw("old", method="ivfflat")
+    facts = database({"documents": table("documents", indexes=(ivfflat,))})
+    (step,) = make_plan(with_steps("{step: drop_indexes}"), facts).steps
+    assert (step.title, step.actions, step.bytes, step.notes) == (
+        "journal and drop 0 HNSW indexes", (), 0, ("no HNSW index exists: nothing to drop",)
+    )  # fmt: skip
+
+
+def test_own_names_reach_the_sql() -> None:
+    lines = [
+        "tables: {documents: {table: 'rag.\"my docs\"', columns: {embedding: 'vec\"tor'}}, document_chunks: null,",
+        "  parsed_files: null, ingestion_metrics: null}",
+        "indexes: [{name: 'a\"b', table: documents, metric: ip, m: 8, ef_construction: 32}]",
+    ]
+    named = table("documents", schema="rag", name="my docs", referenced_by=())
+    columns = dict(named.columns)
+    columns['vec"tor'] = replace(columns.pop("embedding"), name='vec"tor')
+    named = replace(named, columns=columns)
+    facts = replace(database(), tables={"documents": named, "files_queue": table("files_queue")})
+    mapped = playbook(*lines)
+    rebuild = with_steps("{step: rebuild_indexes, concurrently: true}").steps
+    (step,) = make_plan(mapped.model_copy(update={"steps": rebuild}), facts).steps
+    assert _sql(step) == [
+        'CREATE INDEX CONCURRENTLY "a""b" ON "rag"."my docs" USING hnsw ("vec""tor" "vector_ip_ops") '
+        "WITH (m = 8, ef_construction = 32)",
+        'ANALYZE "rag"."my docs"',
+    ]
+    assert step.actions[-1] == AnalyzeTable(named)
+
+
+def test_refused_plan_lists_every_problem() -> None:
+    facts = replace(database({"documents": None}), server=replace(database().server, is_read_only=True))
+    with pytest.raises(PlanRefused) as caught:
+        make_plan(realign(), facts)
+    error = caught.value
+    assert error.where == "rag"
+    assert error.what == "this database cannot take the playbook as it is: 2 problems; nothing was changed"
+    assert (error.found or "").splitlines() == [
+        "the database is read-only (a standby, or its storage is at its limit)",
+        "table documents (documents) does not exist",
+    ]
+    assert (error.hint or "").startswith("ragops db init")
+
+
+def test_hint_of_a_refusal_that_no_init_can_mend() -> None:
+    facts = replace(database(), server=replace(database().server, is_read_only=True))
+    with pytest.raises(PlanRefused, match="1 problem;") as caught:
+        make_plan(realign(), facts)
+    assert caught.value.hint == "mend these, then: ragops reset --dry-run"
+
+
+def test_plan_as_json() -> None:
+    plan = incident_plan(RAGOPS_DSN="postgresql://u:s3cret-canary@h/db")
+    shown = plan_as_dict(plan, sql={step.number: _sql(step) for step in plan.steps})
+    text = json.dumps(shown, allow_nan=False)
+    assert "s3cret-canary" not in text
+    assert shown["tables"]["documents"] == {"oid": OIDS["documents"], "rows": 930_394}
+    assert [step["verb"] for step in shown["steps"]] == [step.verb for step in plan.steps]
+    fifth = shown["steps"][4]
+    assert fifth["settings"] == {"step": "embed", "until": 1_000}
+    assert (fifth["phase"], fifth["rows"], fifth["sql"]) == (1, 1_000, [])
+    assert shown["steps"][1]["sql"] == ['DROP INDEX "public"."idx_documents_embedding_hnsw"']
+
+
+def test_planning_twice_gives_the_same_plan() -> None:
+    assert incident_plan() == incident_plan()
