@@ -53,6 +53,6 @@ def schema() -> None:
     """
     import json
 
-    from ragops.playbook import Playbook
+    from ragops.playbook.schema import playbook_schema
 
-    print(json.dumps(Playbook.model_json_schema(), indent=2))  # noqa: T201
+    print(json.dumps(playbook_schema(), indent=2))  # noqa: T201

@@ -1,0 +1,29 @@
+"""The JSON Schema of playbooks, for editors that complete and check YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragops.playbook.model import Playbook
+
+_VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}
+_TYPED = ("integer", "number", "boolean", "string")
+
+
+def playbook_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12). Whatever is not free text may also be `${VARIABLE}`: the file holds that."""
+    schema: dict[str, Any] = _with_variables(Playbook.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _with_variables(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_with_variables(entry) for entry in part]
+    if not isinstance(part, dict):
+        return part
+    changed = {key: _with_variables(value) for key, value in part.items()}
+    is_free_text = changed.get("type") == "string" and not {"enum", "pattern"} & changed.keys()
+    if is_free_text or changed.get("type") not in _TYPED:
+        return changed
+    about = {key: changed.pop(key) for key in ("title", "description", "default") if key in changed}
+    return {**about, "anyOf": [changed, _VARIABLE]}
