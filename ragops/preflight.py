@@ -44,7 +44,7 @@ def _server(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
     server = facts.server
     if server.pgvector_version is None:
         yield "the extension pgvector is not installed: CREATE EXTENSION vector"
-    elif _version(server.pgvector_version) < (0, 5):
+    elif version_of(server.pgvector_version) < (0, 5):
         yield f"pgvector {server.pgvector_version} has no HNSW index; 0.5 or newer is needed"
     if server.is_read_only:
         yield "the database is read-only (a standby, or its storage is at its limit)"
@@ -137,5 +137,6 @@ def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
     return LIST_BEFORE if other == "delete" and on_delete in ("NO ACTION", "RESTRICT") else None
 
 
-def _version(text: str) -> tuple[int, ...]:
+def version_of(text: str) -> tuple[int, ...]:
+    """`0.8.2` → (0, 8, 2)."""
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from tiny_gguf import write_tiny_bert
+from workplace import Finished as Finished
+from workplace import Workplace, clean_environment, open_workplace, run_program, start_program
 
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
@@ -25,7 +25,21 @@ from ragops.postgres.setup import ensure_ragops_schema, initialise, plan_setup
 
 DIMENSIONS = 32
 TEMPLATE = "ragops_template"
-WORDS = ("index", "vector", "query", "table", "row", "page", "lock", "plan", "cost", "scan", "join", "sort", "hash")
+WORDS = (
+    "index",
+    "vector",
+    "query",
+    "table",
+    "row",
+    "page",
+    "lock",
+    "plan",
+    "cost",
+    "scan",
+    "join",
+    "sort",
+    "hash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +53,14 @@ class Server:
         return psycopg.conninfo.make_conninfo(self.target.conninfo, dbname=database)
 
 
-def _start(folder: Path, version: int) -> Iterator[Server]:
-    server = EmbeddedServer(folder / f"pg{version}", version=version)
+def _start(version: int) -> Iterator[Server]:
+    # Not below pytest's own folder: run by root, the server has a user of its own, and the next pytest
+    # that starts closes that folder to other users.
+    with tempfile.TemporaryDirectory(prefix="ragops-tests-") as folder:
+        yield from _serve(EmbeddedServer(Path(folder) / f"pg{version}", version=version), version)
+
+
+def _serve(server: EmbeddedServer, version: int) -> Iterator[Server]:
     running = Server(version, server.start())
     with psycopg.connect(running.target.conninfo, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {TEMPLATE}")
@@ -54,13 +74,13 @@ def _start(folder: Path, version: int) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def pg18(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from _start(tmp_path_factory.mktemp("postgres"), 18)
+def pg18() -> Iterator[Server]:
+    yield from _start(18)
 
 
 @pytest.fixture(scope="session")
-def pg16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from _start(tmp_path_factory.mktemp("postgres"), 16)
+def pg16() -> Iterator[Server]:
+    yield from _start(16)
 
 
 def _fresh(server: Server, *, template: str) -> Iterator[str]:
@@ -70,6 +90,9 @@ def _fresh(server: Server, *, template: str) -> Iterator[str]:
         admin.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         yield server.dsn(name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+fresh_database = contextmanager(_fresh)
 
 
 @pytest.fixture(params=[16, 18], ids=["pg16", "pg18"])
@@ -124,31 +147,13 @@ def write_corpus(folder: Path, documents: int) -> Path:
     return folder
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A program run to its end."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 Ragops = Callable[..., Finished]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The program's environment: its own data folder, nothing of the user's settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAGOPS_", "PG")) or k == "RAGOPS_CACHE_DIR"}
-    return {**kept, "RAGOPS_DATA_DIR": str(tmp_path / "data"), "NO_COLOR": "1", "COLUMNS": "200"}
-
-
-def program() -> list[str]:
-    return [sys.executable, "-m", "ragops"]
+    return clean_environment(tmp_path)
 
 
 @pytest.fixture
@@ -156,17 +161,9 @@ def ragops(environment: dict[str, str], tmp_path: Path) -> Ragops:
     """Runs the real program to its end: `ragops("status", "--json", RAGOPS_DSN=…)`."""
 
     def run(*arguments: str, timeout_s: float = 240, cwd: Path | None = None, **variables: str) -> Finished:
-        done = subprocess.run(
-            [*program(), *arguments],
-            env={**environment, **variables},
-            cwd=cwd or tmp_path,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            stdin=subprocess.DEVNULL,
-            timeout=timeout_s,
+        return run_program(
+            arguments, environment={**environment, **variables}, cwd=cwd or tmp_path, timeout_s=timeout_s
         )
-        return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
 
@@ -180,16 +177,7 @@ def spawn(environment: dict[str, str], tmp_path: Path) -> Iterator[Spawn]:
     running: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*program(), *arguments],
-            env={**environment, **variables},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
+        process = start_program(arguments, environment={**environment, **variables}, cwd=tmp_path)
         running.append(process)
         return process
 
@@ -198,6 +186,14 @@ def spawn(environment: dict[str, str], tmp_path: Path) -> Iterator[Spawn]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def place(dsn18: str, tiny_model: Path, tmp_path: Path) -> Iterator[Workplace]:
+    """A terminal, a fresh database and 120 documents, gates at 20 and 40."""
+    corpus = write_corpus(tmp_path / "corpus", 120)
+    with open_workplace(tmp_path, dsn=dsn18, corpus=corpus, model=tiny_model, gate=20, index_after=40) as opened:
+        yield opened
 
 
 def wait_for(condition: Callable[[], bool], *, timeout_s: float = 60.0, what: str = "condition") -> None:

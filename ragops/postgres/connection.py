@@ -7,6 +7,7 @@ it sets locally. Connections are in autocommit mode; `transaction` opens an expl
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 import psycopg
 from pgvector.psycopg import register_vector
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ragops import __version__
@@ -46,16 +47,8 @@ def parse_dsn(dsn: str, *, allow_plaintext: bool = False) -> Target:
     Raises UsageError when it is malformed or would reach another machine without TLS; the message
     never repeats the DSN, as libpq's own does (with the password).
     """
-    try:
-        parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    except psycopg.ProgrammingError:
-        raise UsageError(
-            "the DSN is malformed",
-            needed="postgresql://USER@HOST:PORT/DATABASE or host=… dbname=… user=…",
-            hint="check --dsn, RAGOPS_DSN or the playbook's database.dsn; percent-encode special characters",
-        ) from None
-    host = parts.get("host") or parts.get("hostaddr") or ""
-    if not all(_is_local(one) for one in host.split(",")) and not allow_plaintext:
+    parts = _parts(dsn)
+    if not _reaches_only_this_machine(parts) and not allow_plaintext:
         mode = parts.get("sslmode")
         if mode is None:
             parts["sslmode"] = "require"
@@ -70,6 +63,47 @@ def parse_dsn(dsn: str, *, allow_plaintext: bool = False) -> Target:
     return Target(make_conninfo(**parts), _label(parts))
 
 
+def _parts(dsn: str) -> dict[str, str]:
+    try:
+        parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+    except (psycopg.ProgrammingError, UnicodeError):
+        parts = {}
+        is_sound = False
+    else:
+        is_sound = not _is_misread(dsn, parts)
+    if is_sound:
+        return parts
+    raise UsageError(
+        "the DSN is malformed",
+        needed="postgresql://USER@HOST:PORT/DATABASE or host=… dbname=… user=…",
+        hint="check --dsn, RAGOPS_DSN or the playbook's database.dsn; percent-encode special characters",
+    )
+
+
+def _is_misread(dsn: str, parts: dict[str, str]) -> bool:
+    """Whether libpq took a part of the password for host, port or database: an `@`, `/` or NUL not encoded."""
+    address = dsn.split("://", 1)[1].split("?", 1)[0] if "://" in dsn.split("=", 1)[0] else ""
+    before, at, after = address.partition("@")
+    return (
+        "\x00" in dsn
+        or bool(at and "/" in before)
+        or "@" in after
+        or any("@" in host[1:] for host in parts.get("host", "").split(","))
+        or re.fullmatch(r"[0-9,]*", parts.get("port", "")) is None
+    )
+
+
+def _reaches_only_this_machine(parts: dict[str, str]) -> bool:
+    """libpq connects to `hostaddr` where it is given; without any host PGHOST or a service may name one."""
+    found = parts.get("hostaddr") or parts.get("host")
+    if not found and "service" in parts:
+        return False
+    if not found:
+        defaults = {o.keyword: o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
+        found = defaults.get(b"hostaddr") or defaults.get(b"host") or ""
+    return all(_is_local(host) for host in found.split(","))
+
+
 def _is_local(host: str) -> bool:
     if not host or host.startswith(("/", "@")) or host == "localhost":
         return True
@@ -82,6 +116,7 @@ def _is_local(host: str) -> bool:
 def _label(parts: dict[str, str]) -> str:
     user = f"{quote(parts['user'])}@" if "user" in parts else ""
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    host = f"[{host}]" if ":" in host else host
     port = f":{parts['port']}" if "port" in parts else ""
     return f"postgresql://{user}{host}{port}/{parts.get('dbname', '')}"
 

@@ -18,9 +18,11 @@ from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
 from ragops.postgres.ledger import mark_restored
+from ragops.preflight import version_of
 from ragops.steps.context import Effect, StepContext
 
 POLL_S = 0.5
+SAFE_PARALLEL_PGVECTOR = (0, 8, 2)
 
 
 def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Effect:
@@ -38,6 +40,7 @@ def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()
     present = [i.name for i in existing if i.is_valid and i.name in wanted]
     for name in present:
         context.voice.say(f"index {name} is already present and valid")
+    step = without_unsafe_parallelism(context, step, facts.server.pgvector_version)
     built = [_build(context, step, build) for build in builds]
     for analysis in analyses(builds):
         context.connection.execute(sql_of(analysis))
@@ -83,6 +86,16 @@ def _build(context: StepContext, step: RebuildIndexes, build: IndexBuild) -> dic
         "seconds": round(time.monotonic() - started, 3),
         "sql": sql_text(build),
     }
+
+
+def without_unsafe_parallelism(
+    context: StepContext, step: RebuildIndexes, pgvector_version: str | None
+) -> RebuildIndexes:
+    """Parallel HNSW builds are unsafe in pgvector 0.6.0 to 0.8.1 (CVE-2026-3172)."""
+    if pgvector_version is None or version_of(pgvector_version) >= SAFE_PARALLEL_PGVECTOR:
+        return step
+    context.say_once(f"pgvector {pgvector_version} is older than 0.8.2 (CVE-2026-3172): no parallel index build")
+    return step.model_copy(update={"parallel_workers": 0})
 
 
 def _settings(step: RebuildIndexes) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.documents.failures import Unreadable
-from ragops.errors import EmbedderDied
+from ragops.errors import EmbedderDied, EmbedderError
 from ragops.llama.embedder import Embedder
 from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.workers.prepare import Prepared
@@ -30,10 +30,12 @@ class EmbeddedDocument:
     vector: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     documents: list[EmbeddedDocument]
     failures: list[tuple[Any, str]]
+    fatal: EmbedderError | None = None
+    """Why the batch was not finished: store what there is, give the rest back, then raise this."""
 
 
 class EmbedderHolder:
@@ -71,11 +73,17 @@ class EmbedderHolder:
     def embed(self, documents: Sequence[Prepared]) -> Outcome:
         """Embed a batch; documents that kill the child or get a broken vector come back as failures.
 
-        Raises EmbedderDied when the child dies whatever it is given.
+        The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
+        EmbedderDied only when the run was aborted.
         """
         outcome = Outcome([], [])
-        for group in _groups(documents):
-            self._embed_group(group, outcome)
+        try:
+            for group in _groups(documents):
+                self._embed_group(group, outcome)
+        except EmbedderError as error:
+            if self._is_aborted():
+                raise
+            outcome.fatal = error
         return outcome
 
     def guard(self, work: Callable[[], Prepared]) -> Prepared:
@@ -88,20 +96,19 @@ class EmbedderHolder:
             return work()
         except EmbedderDied as death:
             self._replace(death)
-            self._count_poison(death)
-            raise Unreadable(f"the embedder child died on this document: {_cause(death)}") from death
+            self._poisoned_in_a_row += 1
+            if self._poisoned_in_a_row > MAX_DEATHS:
+                raise self._give_up(death) from death
+            raise Unreadable(_blame(death)) from death
 
     def _embed_group(self, group: Sequence[Prepared], outcome: Outcome) -> None:
         try:
             vectors = self.embedder.embed([self._prefix + c.text for p in group for c in p.chunks]).vectors
-        except EmbedderDied as death:
-            if self._is_aborted():
-                raise
-            self._replace(death)
+        except EmbedderError as error:
+            if isinstance(error, EmbedderDied):
+                self._replace(error)
             if len(group) == 1:
-                self._count_poison(death)
-                reason = f"the embedder child died on this document: {_cause(death)}"
-                outcome.failures.append((group[0].item.id, reason))
+                self._fail(group[0], _blame(error), outcome, error)
                 return
             middle = len(group) // 2
             self._embed_group(group[:middle], outcome)
@@ -110,27 +117,35 @@ class EmbedderHolder:
         self._sort_out(group, vectors, outcome)
 
     def _sort_out(self, group: Sequence[Prepared], vectors: NDArray[np.float32], outcome: Outcome) -> None:
+        """Keep good documents, fail those with a broken vector, and replace a child that made one."""
         faults = {f.index: f.reason for f in check_vectors(vectors, dimensions=self.embedder.model.dimensions)}
         start = 0
         for prepared in group:
             rows = range(start, start + len(prepared.chunks))
             start = rows.stop
-            broken = next(((row - rows.start, faults[row]) for row in rows if row in faults), None)
-            if broken:
-                outcome.failures.append((prepared.item.id, f"chunk {broken[0]}: {broken[1]}"))
-                continue
-            units = normalize(vectors[rows.start : rows.stop])
-            mean = mean_vector(units)
-            if check_vectors(mean[None, :], dimensions=mean.size):
-                outcome.failures.append((prepared.item.id, "its chunks' vectors cancel out: the mean is zero"))
-                continue
-            outcome.documents.append(EmbeddedDocument(prepared, units, mean))
-            self._poisoned_in_a_row = 0
+            reason = next((f"chunk {row - rows.start}: {faults[row]}" for row in rows if row in faults), None)
+            if reason is None:
+                self._keep(prepared, normalize(vectors[rows.start : rows.stop]), outcome)
+            else:
+                self._fail(prepared, reason, outcome, EmbedderError("broken vectors", found=reason))
         if faults:
             # A child that makes broken vectors may go on doing so.
             self._say("an embedder child returned a broken vector and is replaced")
             self.embedder.close()
             self.embedder = self._start()
+
+    def _keep(self, prepared: Prepared, units: NDArray[np.float32], outcome: Outcome) -> None:
+        """Add a document with its chunks' unit vectors (chunks, d)."""
+        self._poisoned_in_a_row = 0
+        mean = mean_vector(units)
+        if check_vectors(mean[None, :], dimensions=mean.size):
+            outcome.failures.append((prepared.item.id, "its chunks' vectors cancel out: the mean is zero"))
+            return
+        outcome.documents.append(EmbeddedDocument(prepared, units, mean))
+
+    def _fail(self, prepared: Prepared, reason: str, outcome: Outcome, error: EmbedderError) -> None:
+        outcome.failures.append((prepared.item.id, reason))
+        self._count_poison(error)
 
     def _replace(self, death: EmbedderDied) -> None:
         """Start a new child and see that it lives; raises EmbedderDied when three in a row do not."""
@@ -150,19 +165,27 @@ class EmbedderHolder:
                 last = again
         raise last
 
-    def _count_poison(self, death: EmbedderDied) -> None:
+    def _count_poison(self, error: EmbedderError) -> None:
         self._poisoned_in_a_row += 1
         if self._poisoned_in_a_row >= MAX_DEATHS:
-            raise EmbedderDied(
-                f"the embedder child died on {MAX_DEATHS} documents in a row; stopped, the queue is untouched",
-                where=death.where,
-                found=death.found,
-                hint=death.hint or "ragops verify",
-            ) from death
+            raise self._give_up(error) from error
+
+    def _give_up(self, error: EmbedderError) -> EmbedderError:
+        return EmbedderError(
+            f"the embedder failed on {MAX_DEATHS} documents in a row; stopped before it fails the queue",
+            where=error.where,
+            found=error.found or error.what,
+            hint=error.hint or "ragops verify   then, for the failed items: ragops queue retry",
+        )
 
 
-def _cause(death: EmbedderDied) -> str:
-    return (death.found or death.what).splitlines()[0][:200]
+def _blame(error: EmbedderError) -> str:
+    how = "died on" if isinstance(error, EmbedderDied) else "refused"
+    return f"the embedder child {how} this document: {_cause(error)}"
+
+
+def _cause(error: EmbedderError) -> str:
+    return (error.found or error.what).splitlines()[0][:200]
 
 
 def _groups(documents: Sequence[Prepared]) -> Iterator[list[Prepared]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ragops.documents.failures import Unreadable
-from ragops.errors import FenceLost, Interrupted
+from ragops.errors import EmbedderError, FenceLost, Interrupted
 from ragops.facts import TableFacts
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprint import fingerprint_of
@@ -20,7 +20,7 @@ from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.retry import Backoff
-from ragops.workers.embedding import EmbeddedDocument, EmbedderHolder
+from ragops.workers.embedding import EmbeddedDocument, EmbedderHolder, Outcome
 from ragops.workers.prepare import Documents, Prepared, Preparer
 
 IDLE_S = 0.3
@@ -166,8 +166,8 @@ class Worker:
         started = time.monotonic()
         try:
             failures: list[tuple[Any, str]] = []
-            prepared = self._prepare(claim, preparer, holder, failures)
-            outcome = holder.embed(prepared)
+            prepared, fatal = self._prepare(claim, preparer, holder, failures)
+            outcome = holder.embed(prepared) if fatal is None else Outcome([], [], fatal)
             metrics = BatchMetrics(
                 worker=self.name,
                 fingerprint=self._fingerprint,
@@ -177,6 +177,8 @@ class Worker:
             rows = tuple(_row(document) for document in outcome.documents)
             batch = Batch(claim, rows, (*failures, *outcome.failures), metrics)
             self._store(batch)
+            if outcome.fatal is not None:
+                raise outcome.fatal
         except BaseException:
             # Whatever ends this worker, its items are nobody's fault: they go back to the queue.
             self._give_back(claim)
@@ -186,8 +188,9 @@ class Worker:
 
     def _prepare(
         self, claim: Claim, preparer: Preparer, holder: EmbedderHolder, failures: list[tuple[Any, str]]
-    ) -> list[Prepared]:
-        prepared = []
+    ) -> tuple[list[Prepared], EmbedderError | None]:
+        """The claim's texts, cut; and why cutting had to stop, if the child fails whatever it is given."""
+        prepared: list[Prepared] = []
         for item, read in self._with_database(lambda c: list(self._documents.read(c, claim.items))):
             if self._shared.stop.aborted.is_set():
                 raise Interrupted("stopped", signal_number=self._shared.stop.signal_number)
@@ -198,7 +201,11 @@ class Worker:
                 prepared.append(holder.guard(lambda item=item, read=read: preparer.prepare(item, read)))  # type: ignore[misc]
             except Unreadable as failure:
                 failures.append((item.id, failure.reason))
-        return prepared
+            except EmbedderError as error:
+                if self._shared.stop.aborted.is_set():
+                    raise
+                return prepared, error
+        return prepared, None
 
     def _store(self, batch: Batch) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -26,9 +25,7 @@ def stdlib(folder: Path, **modules: str) -> Path:
 
 
 def test_the_real_library_has_enough(tmp_path: Path) -> None:
-    started = time.monotonic()
     written = write_stdlib_corpus(tmp_path / "corpus", documents=1600)
-    assert time.monotonic() - started < 10
     assert written == 1600
     locations = list(walk_folder(tmp_path / "corpus", []))
     assert len(locations) == 1600

@@ -169,7 +169,8 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
         [ArchiveTable("documents", DOCUMENTS), TruncateTables((DOCUMENTS, table("document_chunks")))],
     ),
     (
-        "{step: empty_tables, tables: [{table: document_chunks, method: delete}, {table: documents, method: delete}]}",
+        "{step: empty_tables, tables: [{table: document_chunks, method: delete}, "
+        "{table: documents, method: delete}]}",
         database({"documents": DOCUMENTS, "document_chunks": CHUNKS}),
         [
             ArchiveTable("document_chunks", CHUNKS),
@@ -181,7 +182,8 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
         ],
     ),
     (
-        "{step: empty_tables, archive: false, tables: [{table: parsed_files, method: delete}, {table: files_queue}]}",
+        "{step: empty_tables, archive: false, "
+        "tables: [{table: parsed_files, method: delete}, {table: files_queue}]}",
         database({"parsed_files": PARSED, "files_queue": QUEUE}),
         [TruncateTables((QUEUE,)), DeleteRows(PARSED), VacuumTable(PARSED)],
     ),

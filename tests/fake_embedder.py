@@ -1,0 +1,106 @@
+"""An embedder without a process: it dies, or returns broken vectors, by what a text says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from facts_factory import model as model_facts
+from numpy.typing import NDArray
+
+from ragops.documents.chunking import Chunk
+from ragops.documents.extraction import Extracted
+from ragops.errors import EmbedderDied
+from ragops.llama.embedder import Embedder, Embeddings
+from ragops.postgres.queue import Item
+from ragops.workers.embedding import EmbedderHolder
+from ragops.workers.prepare import Prepared
+
+DIMENSIONS = 4
+VECTORS: dict[str, tuple[float, ...]] = {
+    "nan": (1.0, float("nan"), 0.0, 0.0),
+    "inf": (float("-inf"), 0.0, 0.0, 0.0),
+    "zero": (0.0, 0.0, 0.0, 0.0),
+    "left": (-2.0, 0.0, 0.0, 0.0),
+    "right": (3.0, 0.0, 0.0, 0.0),
+}
+
+
+@dataclass
+class Nursery:
+    """Starts fake children and remembers what each of them was asked."""
+
+    is_deadly: Callable[[str], bool] = lambda text: "poison" in text
+    dies_at_start: Callable[[int], bool] = lambda number: False
+    children: list[FakeEmbedder] = field(default_factory=list)
+    starts: int = 0
+    said: list[str] = field(default_factory=list)
+    aborted: bool = False
+
+    def start(self) -> Embedder:
+        self.starts += 1
+        if self.dies_at_start(self.starts):
+            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", found="while it started")
+        child = FakeEmbedder(self)
+        self.children.append(child)
+        return child
+
+    def holder(self, *, document_prefix: str = "") -> EmbedderHolder:
+        return EmbedderHolder(
+            self.start, document_prefix=document_prefix, is_aborted=lambda: self.aborted, say=self.said.append
+        )
+
+    @property
+    def requests(self) -> list[tuple[str, ...]]:
+        """All requests for vectors of all children, in the order of the children."""
+        return [request for child in self.children for request in child.requests]
+
+    @property
+    def open_children(self) -> int:
+        return sum(not child.is_closed for child in self.children)
+
+
+class FakeEmbedder(Embedder):
+    """The part of an embedder that its holder uses."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self.model = model_facts(dimensions=DIMENSIONS)
+        self.requests: list[tuple[str, ...]] = []
+        self.is_closed = False
+        self._nursery = nursery
+        self._is_dead = False
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.requests.append(tuple(texts))
+        self._die_of(texts)
+        return Embeddings(np.array([_vector(text) for text in texts], np.float32), tuple(1 for _ in texts))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        self._die_of(texts)
+        return [len(text.split()) for text in texts]
+
+    def kill(self) -> None:
+        self._is_dead = True
+
+    def close(self, *, timeout_s: float = 5.0) -> None:
+        self.is_closed = self._is_dead = True
+
+    def _die_of(self, texts: Sequence[str]) -> None:
+        if self._is_dead or any(map(self._nursery.is_deadly, texts)):
+            self._is_dead = True
+            raise EmbedderDied("the embedder child was killed by SIGABRT", where="fake", found="during a request")
+
+
+def _vector(text: str) -> NDArray[np.float64]:
+    word = text.split()[-1]
+    if word in VECTORS:
+        return np.array(VECTORS[word])
+    return np.array([2.0, float(len(text)), 0.0, 1.0])
+
+
+def prepared(id: int, *texts: str, tokens: int = 10) -> Prepared:
+    """A document of one chunk a text."""
+    text = "\n".join(texts)
+    chunks = tuple(Chunk(index, piece, tokens) for index, piece in enumerate(texts))
+    return Prepared(Item(id, f"{id}.txt"), Extracted(text, "0" * 64, len(text), "text/plain"), chunks)

