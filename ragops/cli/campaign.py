@@ -136,12 +136,12 @@ def demo(
 
     Example: ragops demo --docs 500
     """
-    from ragops.cli.session import install_signals, start_embedded
+    from ragops.cli.session import start_embedded, stoppable
     from ragops.demo import run_demo
     from ragops.report.demo import demo_screen
     from ragops.report.voice import TerminalVoice
 
     voice = TerminalVoice()
-    stop = install_signals(voice)
-    result = run_demo(start_embedded(), voice=voice, stop=stop, documents=docs, model=model, workers=workers)
+    with stoppable(voice) as stop:
+        result = run_demo(start_embedded(), voice=voice, stop=stop, documents=docs, model=model, workers=workers)
     emit(result, as_json=as_json, screen=demo_screen)

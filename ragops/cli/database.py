@@ -9,7 +9,11 @@ import typer
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
 from ragops.cli.session import emit, load, overrides, start_embedded
 
-app = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL, and what ragops needs in any database.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The embedded PostgreSQL, and what ragops needs in any database.",
+    epilog="Example: ragops db init --dsn postgresql://rag@localhost/rag",
+)
 
 
 @app.command()

@@ -9,7 +9,11 @@ import typer
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
 from ragops.cli.session import confirm, emit, session
 
-app = typer.Typer(no_args_is_help=True, help="HNSW indexes: found in the catalog, journaled, restored.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="HNSW indexes: found in the catalog, journaled, restored.",
+    epilog="Example: ragops index status",
+)
 
 Names = Annotated[
     list[str] | None, typer.Argument(help="Indexes; without any: all of the vector tables.", show_default=False)

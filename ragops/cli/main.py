@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Rebuild and reset campaigns for embeddings in PostgreSQL/pgvector, embedded with llama-cpp-python.",
+    epilog="Example: ragops demo --docs 500",
 )
 
 

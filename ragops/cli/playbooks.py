@@ -10,7 +10,11 @@ import typer
 from ragops.cli.options import AsJson
 from ragops.cli.session import emit
 
-app = typer.Typer(no_args_is_help=True, help="Playbooks: check, list, JSON Schema for editors.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Playbooks: check, list, JSON Schema for editors.",
+    epilog="Example: ragops playbook check realign.yaml",
+)
 
 
 @app.command()

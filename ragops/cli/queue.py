@@ -10,7 +10,9 @@ import typer
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
 from ragops.cli.session import emit, overrides, session
 
-app = typer.Typer(no_args_is_help=True, help="The queue of documents to embed.")
+app = typer.Typer(
+    no_args_is_help=True, help="The queue of documents to embed.", epilog="Example: ragops queue status"
+)
 
 
 @app.command()

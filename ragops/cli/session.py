@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragops.errors import UsageError
+from ragops.errors import Interrupted, UsageError
 from ragops.settings import demo_file, server_folder, with_defaults
 
 if TYPE_CHECKING:
@@ -82,22 +82,32 @@ def session(
     loaded, target = load(playbook, dsn, voice=voice)
     target = target or start_embedded()
     adapted = loaded.with_changes(**(changes or {}))
+    with stoppable(voice) as stop:
+        if target.is_embedded:
+            _prepare_embedded(target)
+        connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
+        context = StepContext(target, adapted, connection, voice=voice, stop=stop)
+        try:
+            if needs_tables:
+                _require_tables(context)
+            if needs_ledger:
+                ensure_ragops_schema(connection)
+            if changes_data:
+                _require_free(context)
+            yield context
+        finally:
+            voice.end_progress()
+            context.connection.close()
+
+
+@contextmanager
+def stoppable(voice: TerminalVoice) -> Iterator[Stop]:
+    """Install the signals; one that ends everything at once is raised as Interrupted, with its exit code."""
     stop = install_signals(voice)
-    if target.is_embedded:
-        _prepare_embedded(target)
-    connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
-    context = StepContext(target, adapted, connection, voice=voice, stop=stop)
     try:
-        if needs_tables:
-            _require_tables(context)
-        if needs_ledger:
-            ensure_ragops_schema(connection)
-        if changes_data:
-            _require_free(context)
-        yield context
-    finally:
-        voice.end_progress()
-        context.connection.close()
+        yield stop
+    except KeyboardInterrupt:
+        raise Interrupted("stopped", signal_number=stop.signal_number) from None
 
 
 def start_embedded() -> Target:

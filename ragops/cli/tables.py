@@ -10,7 +10,11 @@ from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
 from ragops.cli.session import check_names, confirm, emit, session
 from ragops.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="The tables that a campaign empties.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The tables that a campaign empties.",
+    epilog="Example: ragops tables empty documents document_chunks",
+)
 
 
 @app.callback()

@@ -22,6 +22,7 @@ class BuildProgress:
     phase: str
     done: int
     total: int
+    unit: str
 
 
 def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
@@ -52,8 +53,8 @@ def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
     phase, tuples_done, tuples_total, blocks_done, blocks_total = row
     # HNSW reports tuples while it loads them; the total comes as blocks.
     if tuples_total:
-        return BuildProgress(phase, tuples_done, tuples_total)
-    return BuildProgress(phase, blocks_done, blocks_total)
+        return BuildProgress(phase, tuples_done, tuples_total, "rows")
+    return BuildProgress(phase, blocks_done, blocks_total, "table blocks")
 
 
 def find_index(connection: Connection, build: CreateIndex | RestoreIndex, name: str) -> IndexFacts | None:

@@ -99,8 +99,18 @@ class Ledger:
     def open_new(
         cls, connection: Connection, *, name: str, playbook: Mapping[str, Any], plan: Mapping[str, Any]
     ) -> Ledger:
-        """Write a new campaign and its planned steps in one transaction."""
+        """Write a new campaign and its planned steps in one transaction.
+
+        Raises CampaignHeld when another one was started in the meantime.
+        """
         with transaction(connection):
+            connection.execute(statement("ledger", "lock_campaigns"))
+            other = latest_campaign(connection)
+            if other is not None and not other.is_finished:
+                raise CampaignHeld(
+                    f"campaign {other.id} was started by {other.holder or 'another controller'} at this moment",
+                    hint="ragops status",
+                )
             values = {
                 "name": name,
                 "playbook": Jsonb(playbook),
@@ -134,10 +144,7 @@ class Ledger:
         with transaction(connection, **options):
             row = connection.execute(statement("ledger", "fence"), {"campaign": self.campaign}).fetchone()
             if row is None or row[0] != self.epoch:
-                raise FenceLost(
-                    f"campaign {self.campaign} was taken over by another controller; nothing was changed",
-                    hint="ragops status",
-                )
+                raise self._lost()
             yield
             connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
 
@@ -145,27 +152,37 @@ class Ledger:
     def _key(self) -> dict[str, Any]:
         return {"campaign": self.campaign, "epoch": self.epoch}
 
+    def _lost(self) -> FenceLost:
+        return FenceLost(
+            f"campaign {self.campaign} was taken over by another controller; nothing was changed",
+            hint="ragops status",
+        )
+
+    def _record(self, connection: Connection, name: str, **values: Any) -> None:
+        """Raises FenceLost, like every record of this campaign, when another controller took it."""
+        if connection.execute(statement("ledger", name), {**self._key, **values}).rowcount != 1:
+            raise self._lost()
+
     def renew(self, connection: Connection) -> None:
         """Extend the lease, unless a transaction holds the row just now."""
         connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
 
     def set_phase(self, connection: Connection, phase: int) -> None:
         """Open the queue up to `phase`."""
-        connection.execute(statement("ledger", "set_phase"), {**self._key, "phase": phase})
+        self._record(connection, "set_phase", phase=phase)
 
     def step_started(self, connection: Connection, number: int) -> None:
-        connection.execute(statement("ledger", "step_started"), {**self._key, "number": number})
+        self._record(connection, "step_started", number=number)
 
     def step_done(self, connection: Connection, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
-        values = {**self._key, "number": number, "effect": Jsonb(effect)}
-        connection.execute(statement("ledger", "step_done"), values)
+        self._record(connection, "step_done", number=number, effect=Jsonb(effect))
 
     def step_failed(
         self, connection: Connection, number: int, error: str, effect: Mapping[str, Any] | None = None
     ) -> None:
-        values = {**self._key, "number": number, "error": error, "effect": Jsonb(effect) if effect else None}
-        connection.execute(statement("ledger", "step_failed"), values)
+        json = Jsonb(effect) if effect else None
+        self._record(connection, "step_failed", number=number, error=error, effect=json)
 
     def finish(self, connection: Connection, status: str, error: str | None = None) -> None:
         connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})

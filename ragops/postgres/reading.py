@@ -14,7 +14,7 @@ from psycopg import sql
 from ragops.facts import IndexFacts, TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.statements import identifiers_of
+from ragops.postgres.statements import fill_in, identifiers_of
 
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 
@@ -73,7 +73,7 @@ class Reader:
         words |= {"id": known["documents_id"] if table == "documents" else known["document_chunks_document_id"]}
         if table == "document_chunks":
             words["number"] = known["document_chunks_chunk_index"]
-        return sql.SQL(query).format(**words)
+        return fill_in(query, words)
 
     def counts(self, connection: Connection, table: str = "documents") -> VectorCounts:
         query = """
@@ -134,11 +134,9 @@ class Reader:
 
     def rank_of_location(self, connection: Connection, vector: NDArray[np.float32], location: str) -> int | None:
         """The exact rank of the document of a location; None when it is not stored."""
-        query = sql.SQL("SELECT {id} FROM {t} WHERE {path} = %s").format(
-            id=self._identifiers["documents_id"],
-            t=self._identifiers["documents"],
-            path=self._identifiers["documents_file_path"],
-        )
+        known = self._identifiers
+        words = {"id": known["documents_id"], "t": known["documents"], "path": known["documents_file_path"]}
+        query = fill_in("SELECT {id} FROM {t} WHERE {path} = %s", words)
         row = connection.execute(query, [location]).fetchone()
         return self.rank_of(connection, vector, row[0]) if row else None
 

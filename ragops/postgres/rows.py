@@ -11,7 +11,7 @@ from ragops.errors import PlanRefused
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.statements import identifier
+from ragops.postgres.statements import beside_parameters, identifier
 
 
 def _relation(source: Source) -> sql.Composable:
@@ -63,8 +63,8 @@ class RowTexts:
     def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
         """id → text, for the rows that are still there."""
         query = sql.SQL("SELECT id::text, text::text FROM {} WHERE id = ANY(%s::text[]::{}[])").format(
-            self._relation,
-            sql.SQL(self._type_of_id(connection)),
+            beside_parameters(self._relation),
+            beside_parameters(sql.SQL(self._type_of_id(connection))),
         )
         return dict(connection.execute(query, [list(ids)]).fetchall())
 

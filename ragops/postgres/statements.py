@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-from psycopg import sql
+from psycopg import abc, sql
 
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
@@ -49,7 +49,27 @@ def statement(
         lines = text.splitlines()
         text = "\n".join(line for line in lines if all(p in known for p in _PLACEHOLDER.findall(line)))
     # The text comes from the package's own files, so it is as constant as a literal.
-    return sql.SQL(text).format(**known)
+    return fill_in(text, known)
+
+
+class _Doubled(sql.Composable):
+    """A part of a statement that is executed with parameters: psycopg reads a single `%` as a placeholder."""
+
+    def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
+        part: sql.Composable = self._obj
+        return part.as_bytes(context).replace(b"%", b"%%")
+
+
+def beside_parameters(part: sql.Composable) -> sql.Composable:
+    """The part, a name or an operator's own SQL, for a statement that is executed with parameters."""
+    return _Doubled(part)
+
+
+def fill_in(text: str, identifiers: Mapping[str, sql.Composable]) -> sql.Composed:
+    """A statement from constant text and identifiers, which may hold a `%` of their own."""
+    if "%(" in text or "%s" in text:
+        identifiers = {name: beside_parameters(part) for name, part in identifiers.items()}
+    return sql.SQL(text).format(**identifiers)
 
 
 def identifier(name: TableName) -> sql.Identifier:

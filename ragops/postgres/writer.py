@@ -21,6 +21,7 @@ from ragops.facts import TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.statements import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,16 @@ class Writer:
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         if self._id_type == "uuid":
             return [uuid.uuid4() for _ in range(count)]
-        if self._id_type in ("text", "character varying"):
+        if _is_text(self._id_type):
             return [str(uuid.uuid4()) for _ in range(count)]
         facts = self._facts["documents"]
-        spelled = sql.Identifier(facts.schema, facts.name).as_string(connection)
-        rows = connection.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)",
-            [spelled, self._id_column, count],
-        ).fetchall()
-        return [row[0] for row in rows]
+        row = connection.execute(
+            statement("catalog", "next_value"), {"oid": facts.oid, "column": self._id_column}
+        ).fetchone()
+        assert row is not None, "check_id_column has refused a column without identity and default"
+        # The catalog's own spelling of the column's default, evaluated for every row.
+        query = sql.SQL("SELECT {} FROM generate_series(1, {})").format(sql.SQL(row[0]), sql.Literal(count))
+        return [row[0] for row in connection.execute(query).fetchall()]
 
     def _document_rows(self, documents: Sequence[DocumentRow], ids: Sequence[Any]) -> Iterable[dict[str, Any]]:
         for document, document_id in zip(documents, ids, strict=True):
@@ -142,9 +144,10 @@ class Writer:
         }
 
     def _copy(self, connection: Connection, logical: str, rows: Iterable[dict[str, Any]]) -> None:
-        if logical not in self._facts:
+        columns = self._tables.columns_of(logical) if logical in self._facts else {}
+        if not columns:
             return
-        facts, columns = self._facts[logical], self._tables.columns_of(logical)
+        facts = self._facts[logical]
         query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             sql.Identifier(facts.schema, facts.name),
             sql.SQL(", ").join(sql.Identifier(column) for column in columns.values()),
@@ -160,7 +163,7 @@ class Writer:
 def check_id_column(documents: TableFacts, column: str) -> None:
     """Raise PlanRefused unless ragops can make ids for the documents table."""
     facts = documents.columns[column]
-    if facts.type in ("uuid", "text") or facts.type.startswith("character varying"):
+    if facts.type == "uuid" or _is_text(facts.type):
         return
     if facts.type in ("bigint", "integer") and (facts.is_identity or facts.has_default):
         return
@@ -178,7 +181,10 @@ def _plain_type(type_name: str) -> str:
     return type_name.split("(")[0].strip()
 
 
+def _is_text(type_name: str) -> bool:
+    return type_name == "text" or type_name.startswith("character varying")
+
+
 def _fitting(value: Any, type_name: str) -> Any:
     """A user's `file_id` may be text where ours is a number; numbers and uuids have one spelling."""
-    is_text = type_name == "text" or type_name.startswith("character varying")
-    return str(value) if is_text and isinstance(value, (int, uuid.UUID)) else value
+    return str(value) if _is_text(type_name) and isinstance(value, (int, uuid.UUID)) else value

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ragops.errors import RagopsError
+from ragops.errors import Interrupted, RagopsError
 from ragops.report.units import duration, number, percent, size
 
 _STYLES = {"pass": "green", "match": "green", "done": "green", "fail": "red", "mismatch": "red", "failed": "red"}
@@ -41,7 +41,10 @@ def table(
 def error_text(error: RagopsError) -> Text:
     """What, where, found against needed, next: each on a line of its own."""
     text = Text()
-    text.append("error: ", style="bold red")
+    if isinstance(error, Interrupted):
+        text.append("stopped: ", style="bold yellow")
+    else:
+        text.append("error: ", style="bold red")
     text.append(error.what)
     for label, value in (
         ("where", error.where),
@@ -174,7 +177,7 @@ def indexes_table(indexes: Sequence[Mapping[str, Any]]) -> RenderableType:
             i["name"],
             i["table"],
             i["state"],
-            size(i["bytes"]) if i["state"] != "dropped" else "–",
+            size(i["bytes"] or None),
             f"{i['share']:.0%}" if i.get("share") is not None else "–",
         ]
         for i in indexes

@@ -87,8 +87,11 @@ class StepContext:
                 yield
 
     def record(self, effect: Effect) -> None:
-        """Write the step's effect into the ledger, in the caller's transaction if there is one."""
-        if self.ledger is not None:
+        """Write the step's effect into the ledger, in the caller's transaction if there is one.
+
+        Undo runs steps that are none of its campaign's: they have no number and leave no record.
+        """
+        if self.ledger is not None and self.step_number:
             self.ledger.step_done(self.connection, self.step_number, effect)
 
     def journal(self) -> list[JournalEntry]:

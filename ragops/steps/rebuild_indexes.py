@@ -147,6 +147,6 @@ def watched(context: StepContext, work: Callable[[], None], *, table_oid: int, w
 def _show(context: StepContext, observer: Connection, table_oid: int, what: str) -> None:
     progress = index_progress(observer, table_oid)
     if progress is not None:
-        context.voice.progress(what, progress.done, progress.total or None, progress.phase)
+        context.voice.progress(what, progress.done, progress.total or None, f"{progress.unit}, {progress.phase}")
     if context.ledger is not None:
         context.ledger.renew(observer)

@@ -19,6 +19,14 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
   FROM pg_attribute a WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum;
 
+-- name: next_value
+-- The expression that makes a column's next value: its identity's sequence, else its default.
+SELECT CASE WHEN a.attidentity <> ''
+            THEN format('nextval(%%L::regclass)', pg_get_serial_sequence(a.attrelid::regclass::text, a.attname))
+            ELSE pg_get_expr(d.adbin, d.adrelid) END
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE a.attrelid = %(oid)s AND a.attname = %(column)s;
+
 -- name: primary_key
 SELECT a.attname FROM pg_index i
   JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, place) ON true

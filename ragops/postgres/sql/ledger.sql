@@ -3,6 +3,10 @@ INSERT INTO ragops.campaign (name, playbook, plan, holder, lease_until)
 VALUES (%(name)s, %(playbook)s, %(plan)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
 RETURNING id, epoch;
 
+-- name: lock_campaigns
+-- Two controllers that start at once come here one after the other; readers go on.
+LOCK TABLE ragops.campaign IN SHARE ROW EXCLUSIVE MODE;
+
 -- name: insert_step
 INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(number)s, %(verb)s);
 
@@ -51,19 +55,23 @@ SELECT number, verb, status, effect, error,
   FROM ragops.step WHERE campaign_id = %(campaign)s ORDER BY number;
 
 -- name: step_started
-UPDATE ragops.step
-   SET status = 'running', started_at = coalesce(started_at, clock_timestamp()), error = NULL
- WHERE campaign_id = %(campaign)s AND number = %(number)s;
+-- Records, too, are fenced: an earlier holder that wakes up must not take a step for done.
+UPDATE ragops.step s
+   SET status = 'running', started_at = coalesce(s.started_at, clock_timestamp()), error = NULL
+  FROM ragops.campaign c
+ WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
 -- name: step_done
-UPDATE ragops.step
+UPDATE ragops.step s
    SET status = 'done', finished_at = clock_timestamp(), effect = %(effect)s, error = NULL
- WHERE campaign_id = %(campaign)s AND number = %(number)s;
+  FROM ragops.campaign c
+ WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
 -- name: step_failed
-UPDATE ragops.step
+UPDATE ragops.step s
    SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, effect = %(effect)s
- WHERE campaign_id = %(campaign)s AND number = %(number)s;
+  FROM ragops.campaign c
+ WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
 -- name: journal_index
 INSERT INTO ragops.index_definition (campaign_id, schema_name, index_name, table_name, definition, bytes)
