@@ -66,6 +66,7 @@ def reset(
 def planned(context: StepContext) -> Plan:
     """The plan, made with the model's dimensions and the size of the source; a wrong model fails here."""
     from ragops.campaign import plan_campaign
+    from ragops.steps.reseed_queue import empty_corpus
     from ragops.workers.prepare import count_locations, require_source
 
     verbs = {step.step for step in context.playbook.steps}
@@ -74,9 +75,14 @@ def planned(context: StepContext) -> Plan:
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
         from ragops.steps.verify_build import probe_model
+        from ragops.workers.fleet import checked_sha256
 
+        checked_sha256(context.playbook)
         model = probe_model(context.playbook)
     items = count_locations(context.playbook.source, context.connect) if "reseed_queue" in verbs else None
+    if items == 0:
+        # Known only after the tables have been emptied, it would cost them.
+        raise empty_corpus(context.playbook.source)
     return plan_campaign(context, model=model, items=items)
 
 

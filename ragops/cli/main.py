@@ -9,7 +9,7 @@ import typer
 
 from ragops import __version__
 from ragops.cli import campaign, database, index, inspection, playbooks, queue, tables, work
-from ragops.errors import RagopsError
+from ragops.errors import RagopsError, UsageError
 
 app = typer.Typer(
     name="ragops",
@@ -79,10 +79,14 @@ def _show(error: RagopsError, *, as_json: bool) -> None:
     from ragops.report.terminal import error_text
 
     if as_json:
-        import json
-
-        print(json.dumps({"status": "error", "error": error.as_dict()}, default=str))  # noqa: T201
+        _print_json(error)
     Console(stderr=True, highlight=False).print(error_text(error), soft_wrap=True)
+
+
+def _print_json(error: RagopsError) -> None:
+    import json
+
+    print(json.dumps({"status": "error", "error": error.as_dict()}, default=str))  # noqa: T201
 
 
 def _show_unexpected(error: Exception, *, as_json: bool) -> int:
@@ -90,6 +94,9 @@ def _show_unexpected(error: Exception, *, as_json: bool) -> int:
     if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
         from typer import rich_utils
 
+        if as_json:
+            what = getattr(error, "format_message", lambda: str(error))()
+            _print_json(UsageError(what, hint="the same command with --help"))
         rich_utils.rich_format_error(error)  # type: ignore[arg-type]
         return int(getattr(error, "exit_code", 2))
     first = str(error).splitlines()[0] if str(error) else ""

@@ -47,12 +47,13 @@ def embed(
 def _embed_screen(effect: dict[str, Any]) -> str:
     from ragops.report.units import duration, number
 
-    lines = [
-        f"{number(effect['completed'])} documents ({number(effect['chunks'])} chunks) embedded in "
-        f"{duration(effect['seconds'])}"
-        + (f", {effect['docs_per_s']:.1f} documents/s" if effect["docs_per_s"] else "")
-        + (f"; {number(effect['failed'])} failed (ragops queue status)" if effect["failed"] else "")
-    ]
+    if effect["completed"] or effect["failed"]:
+        rate = f", {effect['docs_per_s']:.1f} documents/s" if effect["docs_per_s"] else ""
+        failed = f"; {number(effect['failed'])} failed (ragops queue status)" if effect["failed"] else ""
+        chunks, seconds = number(effect["chunks"]), duration(effect["seconds"])
+        lines = [f"{number(effect['completed'])} documents ({chunks} chunks) embedded in {seconds}{rate}{failed}"]
+    else:
+        lines = ["nothing to embed"]
     lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in effect["queue"].items()))
     if effect["gate"]:
         lines.append(effect["gate"])

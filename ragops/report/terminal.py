@@ -42,10 +42,10 @@ def error_text(error: RagopsError) -> Text:
     """What, where, found against needed, next: each on a line of its own."""
     text = Text()
     if isinstance(error, Interrupted):
-        text.append("stopped: ", style="bold yellow")
+        text.append(error.what, style="bold yellow")
     else:
         text.append("error: ", style="bold red")
-    text.append(error.what)
+        text.append(error.what)
     for label, value in (
         ("where", error.where),
         ("found", error.found),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragops.actions import DropIndex
-from ragops.errors import RagopsError
+from ragops.errors import UsageError
 from ragops.facts import IndexFacts
 from ragops.plan import droppable_indexes
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, journal_and_drop, sql_text, with_lock_retries
@@ -15,7 +15,7 @@ from ragops.steps.context import Effect, StepContext
 def run(context: StepContext, *, names: Sequence[str] = ()) -> Effect:
     """Drop the HNSW indexes found in the catalog, or only those named.
 
-    Raises RagopsError for a name that is none of them, or when a lock cannot be had.
+    Raises UsageError for a name that is none of them, RagopsError when a lock cannot be had.
     """
     facts = context.facts()
     indexes = select_indexes(droppable_indexes(facts), names)
@@ -39,10 +39,10 @@ def run(context: StepContext, *, names: Sequence[str] = ()) -> Effect:
 
 
 def select_indexes(found: Sequence[IndexFacts], names: Sequence[str]) -> list[IndexFacts]:
-    """The named ones among `found`, or all. Raises RagopsError for an unknown name."""
+    """The named ones among `found`, or all. Raises UsageError for an unknown name."""
     unknown = set(names) - {index.name for index in found}
     if unknown:
-        raise RagopsError(
+        raise UsageError(
             f"no such HNSW index: {', '.join(sorted(unknown))}",
             found=", ".join(index.name for index in found) or "no HNSW index on the vector tables",
             hint="ragops index status",

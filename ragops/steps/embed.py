@@ -81,7 +81,7 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
 
     def show(tally: Tally) -> None:
         note = f"{tally.failed:,} failed" if tally.failed else ""
-        context.voice.progress("embedding", tally.completed + tally.failed, goal, note)
+        context.voice.progress("embedding", tally.seen, goal, note)
 
     try:
         return fleet.run(progress=show, say=context.voice.say)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
+from ragops.playbook.model import Source
 from ragops.postgres.queue import Queue
 from ragops.postgres.rows import check_source
 from ragops.steps.context import Effect, StepContext
@@ -28,12 +29,7 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
         else:
             seeded = queue.seed(context.connection, locations, gates=gates)
         if seeded == 0 and not append:
-            raise RagopsError(
-                "the corpus is empty; nothing was queued",
-                where=str(source.folder or source.manifest or source.table or "source.query"),
-                found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
-                hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
-            )
+            raise empty_corpus(source)
         queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
         effect: Effect = {"seeded": seeded, "gates": list(gates)}
         context.record(effect)
@@ -45,6 +41,16 @@ def _absolute(source: Source) -> Source:
     """With absolute paths: whoever embeds later may stand in another folder."""
     paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
     return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})
+
+
+def empty_corpus(source: Source) -> RagopsError:
+    """The error for a source without a single document."""
+    return RagopsError(
+        "the corpus is empty; nothing was queued",
+        where=str(source.folder or source.manifest or source.table or "source.query"),
+        found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
+        hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
+    )
 
 
 def _counted(locations: Iterable[str], context: StepContext) -> Iterator[str]:

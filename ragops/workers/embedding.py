@@ -15,8 +15,9 @@ from ragops.llama.embedder import Embedder
 from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.workers.prepare import Prepared
 
-# A request stays well below the deadline even in a build that makes 200 tokens a second.
-MAX_TOKENS_PER_REQUEST = 16_384
+# A request stays well below the deadline even in a build that makes 200 tokens a second, and progress
+# and a stop that comes at once never wait long for one.
+MAX_TOKENS_PER_REQUEST = 4096
 MAX_DEATHS = 3
 _HEALTH_CHECK = "ok"
 
@@ -70,16 +71,17 @@ class EmbedderHolder:
     def count_tokens(self, texts: list[str]) -> list[int]:
         return self.embedder.count_tokens(texts)
 
-    def embed(self, documents: Sequence[Prepared]) -> Outcome:
+    def embed(self, documents: Sequence[Prepared], *, progress: Callable[[int], None] = lambda _: None) -> Outcome:
         """Embed a batch; documents that kill the child or get a broken vector come back as failures.
 
-        The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
+        `progress` is told how many documents are done after every request. The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
         EmbedderDied only when the run was aborted.
         """
         outcome = Outcome([], [])
         try:
             for group in _groups(documents):
                 self._embed_group(group, outcome)
+                progress(len(outcome.documents) + len(outcome.failures))
         except EmbedderError as error:
             if self._is_aborted():
                 raise

@@ -47,6 +47,7 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._claims: dict[str, uuid.UUID] = {}
+        self._in_hand: dict[str, int] = {}
         self.completed = self.failed = self.chunks = self.tokens = self.dropped = 0
         self.notices: list[str] = []
 
@@ -63,10 +64,22 @@ class Tally:
 
     def hold(self, worker: str, claim: uuid.UUID | None) -> None:
         with self._lock:
+            self._in_hand.pop(worker, None)
             if claim is None:
                 self._claims.pop(worker, None)
             else:
                 self._claims[worker] = claim
+
+    def advance(self, worker: str, documents: int) -> None:
+        """Say how many documents of its claim a worker has embedded and not yet stored."""
+        with self._lock:
+            self._in_hand[worker] = documents
+
+    @property
+    def seen(self) -> int:
+        """Documents that are stored, failed, or embedded and about to be stored."""
+        with self._lock:
+            return self.completed + self.failed + sum(self._in_hand.values())
 
     def held_claims(self) -> list[uuid.UUID]:
         with self._lock:
@@ -167,7 +180,9 @@ class Worker:
         try:
             failures: list[tuple[Any, str]] = []
             prepared, fatal = self._prepare(claim, preparer, holder, failures)
-            outcome = holder.embed(prepared) if fatal is None else Outcome([], [], fatal)
+            outcome = Outcome([], [], fatal)
+            if fatal is None:
+                outcome = holder.embed(prepared, progress=lambda n: self._shared.tally.advance(self.name, n))
             metrics = BatchMetrics(
                 worker=self.name,
                 fingerprint=self._fingerprint,
