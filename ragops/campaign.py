@@ -6,7 +6,7 @@ import json
 import threading
 from typing import Any
 
-from ragops.errors import Interrupted, NegativeVerdict, RagopsError
+from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError
 from ragops.facts import ModelFacts
 from ragops.plan import Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.playbook.model import Playbook
@@ -150,6 +150,10 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
             signal_number=context.stop.signal_number,
             hint="ragops reset --resume",
         ) from None
+    except NothingToReset as nothing:
+        ledger.step_done(context.connection, step.number, {"nothing_to_reset": nothing.found})
+        _end(context, "abandoned", nothing.what)
+        raise
     except NegativeVerdict as negative:
         _end(context, "gate_failed", negative.found or negative.what)
         raise

@@ -95,6 +95,12 @@ class NegativeVerdict(RagopsError):
     exit_code = 3
 
 
+class NothingToReset(RagopsError):
+    """What is stored is right already: not wiping it is the success."""
+
+    exit_code = 0
+
+
 class PlanStale(RagopsError):
     """The database changed between planning and acting."""
 

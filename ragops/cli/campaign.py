@@ -30,6 +30,9 @@ def reset(
     no_archive: Annotated[
         bool, typer.Option("--no-archive", help="Empty the tables for good: no copy, no undo of rows.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Reset although what is stored agrees with the workers already.")
+    ] = False,
     workers: WorkerCount = None,
     batch_size: BatchSize = None,
     yes: Yes = False,

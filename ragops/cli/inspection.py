@@ -17,23 +17,36 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="REF",
+            help="Reference: a fingerprint file, http(s)://HOST/v1, or a debug endpoint's URL with {query}.",
+            show_default="the playbook's reference",
+        ),
+    ] = None,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     model: ModelFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the build as it effectively is, the model and the host; exit 3 unless the playbook agrees.
+    """Show the build as it effectively is, the model and the host, and measure drift against a reference.
 
-    Example: ragops verify --model model.gguf
+    Exit 3 unless build and model are the playbook's and the vector space is at least `build.accept`.
+
+    Example: ragops verify --against backend.json
     """
     from ragops.report.terminal import verify_screen
     from ragops.report.voice import TerminalVoice
+    from ragops.steps.measuring import is_accepted, parse_reference
     from ragops.steps.verify_build import verify as verify_build
 
     loaded, _ = load(playbook, dsn, voice=TerminalVoice())
-    effect = verify_build(loaded.with_changes(**overrides(model=model)))
+    reference = parse_reference(against) if against else loaded.reference
+    effect = verify_build(loaded.with_changes(**overrides(model=model)), reference=reference)
     emit(effect, as_json=as_json, screen=verify_screen)
-    if effect["verdict"] == "mismatch":
+    if not effect["build_matches"] or (effect["reference"] and not is_accepted(effect["verdict"], loaded)):
         raise typer.Exit(3)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ragops import __version__
-from ragops.cli import campaign, database, index, inspection, playbooks, queue, tables, work
+from ragops.cli import campaign, database, fingerprint, index, inspection, playbooks, queue, tables, work
 from ragops.errors import RagopsError, UsageError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def _program(
 for module in (campaign, work, inspection):
     module.register(app)
 app.add_typer(index.app, name="index")
+app.add_typer(fingerprint.app, name="fingerprint")
 app.add_typer(tables.app, name="tables")
 app.add_typer(queue.app, name="queue")
 app.add_typer(database.app, name="db")

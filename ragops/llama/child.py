@@ -1,13 +1,14 @@
 """The embedder child: a program that holds llama.cpp and one model and answers over a pipe.
 
 Standalone on purpose: it uses the standard library, numpy, llama_cpp and its sibling
-`child_engine.py` only, so that it runs under any interpreter (3.9 and later) that has
+files `child_engine.py` and `child_capture.py` only, so that it runs under any interpreter (3.9 and later) that has
 llama-cpp-python 0.3.16 or newer, also one that has no ragops. It is started as
 `INTERPRETER child.py` and speaks frames on stdin and stdout: a big-endian length of 4 bytes, a
 JSON header, and `payload` raw bytes where the header says so.
 
 First frame in: the configuration. Answer: `hello` or `error`. Then requests until stdin ends:
-`tokens` (texts -> tokens of each) and `embed` (texts -> float32 little-endian, n x d, as pooled).
+`tokens` (texts -> tokens of each), `embed` (texts -> float32 little-endian, n x d, as pooled) and
+`capture` (canary texts -> fingerprint).
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from typing import Any, BinaryIO
 NEEDED = ("llama_init_from_model", "llama_model_n_embd", "llama_get_memory", "llama_memory_clear")
 
 
-def load_engine() -> Any:
-    """The sibling module, after which this folder leaves the path: its names must shadow nothing."""
+def load_siblings() -> Any:
+    """The sibling modules, after which this folder leaves the path: its names must shadow nothing."""
     here = str(Path(__file__).resolve().parent)
     sys.path.insert(0, here)
-    engine = importlib.import_module("child_engine")
+    siblings = [importlib.import_module(name) for name in ("child_engine", "child_capture")]
     sys.path[:] = [entry for entry in sys.path if str(Path(entry or ".").resolve()) != here]
-    return engine
+    return siblings
 
 
-engine = load_engine()
+engine, capturing = load_siblings()
 
 
 def read_frame(source: BinaryIO) -> dict[str, Any] | None:
@@ -104,13 +105,16 @@ def build_facts(lib: Any) -> dict[str, Any]:
     }
 
 
-def answer(held: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def answer(lib: Any, held: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     asked = request.get("request")
     if asked == "tokens":
         return {"tokens": [len(held.tokenise(text)) for text in request["texts"]]}, b""
     if asked == "embed":
         counts, vectors = held.embed(request["texts"])
         return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
+    if asked == "capture":
+        asked_for = {key: request[key] for key in ("canary", "prefix", "query_prefix")}
+        return {"fingerprint": capturing.capture(lib, held, build_facts(lib), **asked_for)}, b""
     raise engine.Refusal("request", f"unknown request {asked!r}")
 
 
@@ -130,7 +134,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
         if request is None:
             return 0
         try:
-            header, payload = answer(held, request)
+            header, payload = answer(lib, held, request)
         except engine.Refusal as refusal:
             header, payload = refusal.frame, b""
         write_frame(sink, header, payload)

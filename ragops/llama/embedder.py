@@ -132,6 +132,15 @@ class Embedder:
         vectors = np.frombuffer(reply.payload, dtype="<f4").reshape(rows, width)
         return Embeddings(vectors.astype(np.float32), tuple(tokens))
 
+    def capture(self, canary: Mapping[str, Any], *, prefix: str, query_prefix: str) -> dict[str, Any]:
+        """The fingerprint's document, canary vectors included; raises as `embed` does."""
+        header = {"request": "capture", "canary": canary, "prefix": prefix, "query_prefix": query_prefix}
+        reply = self._exchange(header, doing="while it captured", limit=self.config.deadline_s)
+        document = reply.header.get("fingerprint")
+        if not isinstance(document, dict):
+            raise self._out_of_protocol("no fingerprint")
+        return document
+
     def kill(self) -> None:
         """End the child at once; a request under way in another thread raises EmbedderDied."""
         self._is_ours = True

@@ -53,6 +53,61 @@ class Build(Section):
     """Exact version of llama-cpp-python; null accepts any."""
     features: dict[str, bool] = Field(default_factory=dict)
     """Effective features by llama.cpp's names, e.g. `AVX2: false`."""
+    use: str | None = None
+    """Name of a build made by `ragops build install`; the workers run under its interpreter."""
+    accept: Literal["identical", "equivalent"] = "equivalent"
+    """The worst verdict against `reference:` that lets a campaign go on."""
+    max_drift: PositiveFloat = 1e-3
+    """Largest cosine distance between two spaces that still counts as equivalent."""
+    min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Smallest share of common neighbours at 10 that still counts as equivalent."""
+
+
+class OpenAIReference(Section):
+    """An OpenAI-compatible endpoint: llama-server, llama_cpp.server, Ollama, TEI and others."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Up to and without `/embeddings`, e.g. `http://backend:8080/v1`."""
+    model: str = "default"
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; the key itself stands nowhere."""
+    timeout_s: PositiveFloat = 30.0
+
+
+class DebugPaths(Section):
+    """Where a debug endpoint's JSON holds what is compared, keys joined by dots."""
+
+    dimensions: str = "backend_embedding_dims"
+    distance_min: str = "comparison_stats.distance_min"
+    distance_max: str = "comparison_stats.distance_max"
+    distance_avg: str = "comparison_stats.distance_avg"
+
+
+class DebugReference(Section):
+    """A debug endpoint like the procedure's: the backend's own distances of a query to the stored rows."""
+
+    url: str = Field(pattern=r"^https?://")
+    """With `{query}` where the query goes, e.g. `http://backend/api/v3/debug/compare-rag-embedding?query={query}`."""
+    query: str = "test urbanisme"
+    token_env: str | None = None
+    """Name of the environment variable that holds a bearer token."""
+    timeout_s: PositiveFloat = 30.0
+    paths: DebugPaths = DebugPaths()
+
+
+class Reference(Section):
+    """The source of truth for the vector space: at most one of a file, an endpoint, a debug endpoint."""
+
+    fingerprint: Path | None = None
+    openai: OpenAIReference | None = None
+    debug: DebugReference | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [kind for kind in ("fingerprint", "openai", "debug") if getattr(self, kind) is not None]
+        if len(given) > 1:
+            raise ValueError(f"one reference only, found {' and '.join(given)}")
+        return self
 
 
 class Workers(Section):
@@ -152,6 +207,7 @@ class Playbook(Section):
     database: Database = Database()
     model: Model = Model()
     build: Build = Build()
+    reference: Reference = Reference()
     workers: Workers = Workers()
     chunking: Chunking = Chunking()
     source: Source = Source()

@@ -135,13 +135,28 @@ def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
     grid.add_column(overflow="fold")
     for label, value in rows:
         grid.add_row(label, Text(value))
-    findings = [
+    parts: list[RenderableType] = [grid, *findings_text(effect["findings"])]
+    if effect.get("reference"):
+        from ragops.report.fingerprint import drift_line, no_reset_needed
+
+        parts.append(Text(f"reference {effect['reference']}"))
+        if effect["drift"]:
+            parts.append(Text(drift_line(effect["drift"])))
+        parts.append(Text.assemble("vector space ", verdict(effect["verdict"])))
+        if effect["verdict"] != "divergent":
+            parts.append(Text(no_reset_needed()))
+        return Group(*parts)
+    return Group(*parts, Text.assemble("build ", verdict(effect["verdict"])))
+
+
+def findings_text(findings: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """Each finding with its severity and what to do next."""
+    return [
         Text.assemble(
             (f"{f['severity']}: ", "bold"), f["message"], *([f"\n  next: {f['hint']}"] if f["hint"] else [])
         )
-        for f in effect["findings"]
+        for f in findings
     ]
-    return Group(grid, *findings, Text.assemble("build ", verdict(effect["verdict"])))
 
 
 def status_screen(status: Mapping[str, Any]) -> RenderableType:

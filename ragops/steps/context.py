@@ -50,6 +50,8 @@ class StepContext:
     ledger: Ledger | None = None
     plan: Plan | None = None
     step_number: int = 0
+    force: bool = True
+    """Reset although what is stored agrees already."""
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child."""
 

@@ -151,6 +151,19 @@ def measure(context: StepContext, embedder: Embedder, *, seed: float) -> Measure
     )
 
 
+def measure_stored(context: StepContext, embedder: Embedder) -> dict[str, Any]:
+    """How a random sample of stored vectors agrees with the same texts embedded now."""
+    reader, limit = Reader(context.playbook.tables), context.playbook.validation.max_distance
+    size = context.playbook.validation.sample
+    sample = reader.sample(context.connection, size=size, seed=random.uniform(-1, 1))
+    matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
+    distances, _ = _agreement(context, reader, embedder, matching)
+    context.voice.end_progress()
+    unlike = sum(1 for distance in distances if not distance <= limit) + len(sample) - len(matching)
+    summary = _agreement_summary(distances)
+    return {**summary, "rows": len(distances) + len(sample) - len(matching), "disagreeing": unlike}
+
+
 def _column(reader: Reader, context: StepContext, logical: str, name: str) -> ColumnMeasure:
     counts = reader.counts(context.connection, logical)
     return ColumnMeasure(name, counts.total, counts.with_embedding, counts.zero, counts.dimensions)

@@ -1,25 +1,41 @@
-"""verify_build: load the model in the workers' interpreter and compare it with the playbook."""
+"""verify_build: what the workers' build really is, whether it is the reference's space, and whether a
+reset is needed at all."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import asdict
+from typing import Any
 
-from ragops.errors import NegativeVerdict
+from ragops.errors import NegativeVerdict, NothingToReset
 from ragops.facts import ModelFacts
-from ragops.host import read_host
+from ragops.host import physical_cores, read_host
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprint import fingerprint_of
 from ragops.llama.verification import compare
-from ragops.playbook.model import Playbook
+from ragops.playbook.model import Playbook, Reference
+from ragops.playbook.steps import EmptyTables
+from ragops.steps import validate
 from ragops.steps.context import Effect, StepContext
+from ragops.steps.measuring import (
+    capture_own,
+    compare_with,
+    comparison_as_dict,
+    is_accepted,
+    reference_name,
+)
 from ragops.workers.fleet import checked_sha256, embedder_config
 
 
-def verify(playbook: Playbook, *, command: tuple[str, ...] | None = None) -> Effect:
-    """What is effectively loaded, with findings and a verdict: `match` or `mismatch`.
+def verify(
+    playbook: Playbook, *, reference: Reference | None = None, command: tuple[str, ...] | None = None
+) -> Effect:
+    """What is effectively loaded, with findings and a verdict.
 
-    Raises UsageError without a model, ModelUnusable or EmbedderError when it cannot be loaded.
+    Without a reference the verdict is `match` or `mismatch` (with the playbook's `build:` and `model:`),
+    with one it is that of the vector space: `identical`, `equivalent` or `divergent`. Raises UsageError
+    without a model, ModelUnusable or EmbedderError when it cannot be loaded, RagopsError for a fault of
+    the reference.
     """
     sha256 = checked_sha256(playbook)
     with Embedder(embedder_config(playbook, threads=1), command=command) as embedder:
@@ -27,8 +43,10 @@ def verify(playbook: Playbook, *, command: tuple[str, ...] | None = None) -> Eff
     host = read_host()
     findings = compare(playbook, build, model, host=host)
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
-    return {
-        "verdict": "mismatch" if any(f.severity == "error" for f in findings) else "match",
+    matches = not any(f.severity == "error" for f in findings)
+    effect: Effect = {
+        "verdict": "match" if matches else "mismatch",
+        "build_matches": matches,
         "fingerprint": identity,
         "effective": {
             "build": {**asdict(build), "features": dict(build.features)},
@@ -39,7 +57,21 @@ def verify(playbook: Playbook, *, command: tuple[str, ...] | None = None) -> Eff
         "requested": playbook.build.model_dump(mode="json") | {"model": playbook.model.model_dump(mode="json")},
         "host": asdict(host),
         "findings": [asdict(finding) for finding in findings],
+        "reference": None,
+        "drift": None,
     }
+    if reference is not None and (reference.fingerprint or reference.openai):
+        _add_comparison(effect, playbook, reference, command)
+    return effect
+
+
+def _add_comparison(
+    effect: Effect, playbook: Playbook, reference: Reference, command: tuple[str, ...] | None
+) -> None:
+    comparison = compare_with(playbook, reference, capture_own(playbook, command=command), command=command)
+    compared = comparison_as_dict(comparison)
+    effect["findings"] = [*compared.pop("findings"), *effect["findings"]]
+    effect |= compared | {"reference": reference_name(reference)}
 
 
 def probe_model(playbook: Playbook) -> ModelFacts:
@@ -50,23 +82,65 @@ def probe_model(playbook: Playbook) -> ModelFacts:
 
 
 def run(context: StepContext) -> Effect:
-    """Raises NegativeVerdict on a mismatch."""
-    effect = verify(context.playbook, command=context.embedder_command)
-    refuse_mismatch(effect)
+    """Verify, measure drift against the playbook's reference, and see whether a reset is needed at all.
+
+    Raises NegativeVerdict on a mismatch or a verdict below `build.accept`, NothingToReset when what is
+    stored agrees already.
+    """
+    effect = verify(context.playbook, reference=context.playbook.reference, command=context.embedder_command)
+    refuse_mismatch(effect, context.playbook)
     build, model = effect["effective"]["build"], effect["effective"]["model"]
     context.voice.say(
         f"llama-cpp-python {build['package_version']}, {model['description']}, {model['pooling']} pooling"
     )
+    if effect["reference"]:
+        drift = f"max drift {effect['drift']['max']:.2g}" if effect["drift"] else "no drift measured"
+        context.voice.say(f"{effect['verdict']} to {effect['reference']} ({drift})")
+    if any(isinstance(step, EmptyTables) for step in context.playbook.steps):
+        effect["stored"] = compare_with_stored(context)
     return effect
 
 
-def refuse_mismatch(effect: Effect) -> None:
-    """Raise NegativeVerdict when the verdict is `mismatch`."""
-    errors = [finding for finding in effect["findings"] if finding["severity"] == "error"]
-    if errors:
-        raise NegativeVerdict(
-            "the build is not what the playbook asks for",
-            where=effect["effective"]["build"]["python"],
-            found="\n".join(finding["message"] for finding in errors),
-            hint=errors[0]["hint"],
+def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
+    """Embed a sample of stored rows again; None when nothing is stored.
+
+    Raises NothingToReset when every one agrees, unless the operator insists (`--force`).
+    """
+    if context.facts(exact=True).tables["documents"].rows == 0:  # type: ignore[union-attr]
+        return None
+    with Embedder(
+        embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
+    ) as embedder:
+        found = validate.measure_stored(context, embedder)
+    if found["disagreeing"] or found["rows"] == 0:
+        context.voice.say(
+            f"{found['disagreeing']} of {found['rows']} sampled vectors disagree with what is stored"
         )
+        return found
+    measured = f"{found['rows']} sampled vectors agree with what is stored (max distance {found['max']:.2g})"
+    context.voice.say(measured)
+    if not context.force:
+        raise NothingToReset(
+            "nothing to reset: what is stored is what these workers would store again",
+            where=context.target.label,
+            found=measured,
+            hint="look at indexes, filters and thresholds: ragops validate, ragops index status; "
+            "to reset all the same: ragops reset --force",
+        )
+    return found
+
+
+def refuse_mismatch(effect: Effect, playbook: Playbook) -> None:
+    """Raise NegativeVerdict when build or model mismatch, or the space is below `build.accept`."""
+    errors = [finding for finding in effect["findings"] if finding["severity"] == "error"]
+    is_divergent = effect["reference"] and not is_accepted(effect["verdict"], playbook)
+    if effect["build_matches"] and not is_divergent:
+        return
+    raise NegativeVerdict(
+        f"the workers' vector space is {effect['verdict']}, the playbook accepts {playbook.build.accept}"
+        if is_divergent
+        else "the build is not what the playbook asks for",
+        where=effect["effective"]["build"]["python"],
+        found="\n".join(finding["message"] for finding in errors) or effect["verdict"],
+        hint=errors[0]["hint"] if errors else "ragops verify",
+    )

@@ -1,0 +1,134 @@
+"""Fingerprints: captured under any interpreter, kept as one JSON file, compared."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragops.errors import UsageError
+from ragops.llama.child_capture import FORMAT, canary_hash
+from ragops.llama.embedder import Embedder
+
+LARGEST_FILE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """The fixed, versioned texts that every fingerprint embeds."""
+
+    version: int
+    texts: tuple[str, ...]
+
+    @classmethod
+    def load(cls) -> Self:
+        document = json.loads(_source("canary.json"))
+        return cls(document["version"], tuple(document["texts"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"version": self.version, "texts": list(self.texts)}
+
+    @property
+    def sha256(self) -> str:
+        return canary_hash(self.as_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """One JSON document and its canary vectors."""
+
+    document: Mapping[str, Any]
+    rows: tuple[int, ...]
+    """Which canary texts have a vector; the others were too long for the model."""
+    vectors: NDArray[np.float32]
+    """Shape (len(rows), dimensions), unit length."""
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], *, where: str) -> Self:
+        """Raises UsageError for anything that is no complete fingerprint."""
+        found = document.get("format")
+        if found != FORMAT:
+            raise UsageError(
+                "this is no fingerprint of a format that ragops knows",
+                where=where,
+                found=str(found),
+                needed=FORMAT,
+                hint="ragops fingerprint capture -o FILE",
+            )
+        try:
+            rows = tuple(int(row) for row in document["rows"])
+            raw = base64.b64decode(document["vectors"], validate=True)
+            vectors = np.frombuffer(raw, dtype="<f4").reshape(len(rows), int(document["dimensions"]))
+            for key in ("build", "model", "prefixes", "canary", "tokens", "normalisation"):
+                document[key]
+        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            raise UsageError(
+                "the fingerprint is damaged",
+                where=where,
+                found=f"{type(error).__name__}: {error}",
+                hint="capture it again: ragops fingerprint capture -o FILE",
+            ) from error
+        return cls(document, rows, vectors.astype(np.float32))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises UsageError when the file cannot be read or is no fingerprint."""
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise UsageError(
+                    "the file is too large for a fingerprint", where=str(path), needed="at most 64 MiB"
+                )
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                "the fingerprint cannot be read",
+                where=str(path),
+                found=str(error),
+                hint="ragops fingerprint capture -o FILE",
+            ) from error
+        if not isinstance(document, dict):
+            raise UsageError("this is no fingerprint", where=str(path), needed="a JSON object")
+        return cls.parse(document, where=str(path))
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+
+def capture(embedder: Embedder, *, document_prefix: str, query_prefix: str) -> Fingerprint:
+    """The fingerprint of a running child. Start it with `tokens_per_batch=1`: batching moves vectors too."""
+    document = embedder.capture(Canary.load().as_dict(), prefix=document_prefix, query_prefix=query_prefix)
+    return Fingerprint.parse(document, where="the embedder child")
+
+
+def capture_script() -> str:
+    """One Python file that captures a fingerprint under any interpreter with llama_cpp and numpy."""
+    parts = {name: _source(f"{name}.py") for name in ("child_engine", "child_capture", "child")}
+    canary = Canary.load().as_dict()
+    lines = [
+        '"""Captures the fingerprint of this interpreter\'s llama.cpp: python capture.py MODEL.gguf -o FILE."""',
+        "import json, sys, types",
+        f"SOURCES = json.loads({json.dumps(json.dumps(parts))})",
+        f"CANARY = json.loads({json.dumps(json.dumps(canary))})",
+        "EMBEDDED = {'canary': CANARY}",
+        "for _name, _source in SOURCES.items():",
+        "    _module = types.ModuleType(_name)",
+        "    _module.__file__ = __file__",
+        "    sys.modules[_name] = _module",
+        "    exec(compile(_source, _name + '.py', 'exec'), _module.__dict__)",
+        "    EMBEDDED[_name] = _module",
+        "",
+    ]
+    main = _source("capture_main.py").split("from __future__ import annotations\n", 1)[1]
+    return "\n".join(lines) + main
+
+
+def _source(name: str) -> str:
+    return resources.files("ragops.llama").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,69 @@
+"""Screens of fingerprints and of their comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ragops.report.terminal import findings_text, table, verdict
+
+SHOWN_DIFFERENCES = 20
+
+
+def capture_screen(document: Mapping[str, Any]) -> RenderableType:
+    """The facts of a captured fingerprint."""
+    build, model = document["build"], document["model"]
+    lines = [
+        f"wrote {document['file']}",
+        f"llama-cpp-python {build['package_version']} under {build['python']}",
+        f"features  {' '.join(name for name, value in build['features'].items() if value != '0')}",
+        f"CMAKE_ARGS  {build['cmake_args'] or 'not recorded'}",
+        f"model  {model['description']}, {model['dimensions']} dimensions, {model['pooling']} pooling",
+        f"canary  version {document['canary']['version']}, {len(document['rows'])} texts embedded",
+    ]
+    return Text("\n".join(lines))
+
+
+def comparison_screen(result: Mapping[str, Any]) -> RenderableType:
+    """Verdict, drift, likely causes, differences."""
+    parts: list[RenderableType] = [Text.assemble("vector space: ", verdict(result["verdict"]))]
+    if result["drift"]:
+        parts.append(Text(drift_line(result["drift"])))
+    parts += findings_text(result["findings"])
+    differences = result.get("differences") or []
+    if differences:
+        rows = [[d["field"], _short(d["a"]), _short(d["b"])] for d in differences[:SHOWN_DIFFERENCES]]
+        parts.append(table("difference", "this side", "reference", rows=rows))
+        if len(differences) > SHOWN_DIFFERENCES:
+            parts.append(Text(f"and {len(differences) - SHOWN_DIFFERENCES} more (--json shows all)"))
+    if result["verdict"] != "divergent":
+        parts.append(Text(no_reset_needed()))
+    return Group(*parts)
+
+
+def drift_line(drift: Mapping[str, Any]) -> str:
+    """The measured drift in one line."""
+    if drift["max"] is None:
+        return f"no text has a distance: {drift['not_a_number']} of {drift['texts']} vectors are no vectors"
+    overlap = "–" if drift["top10_overlap"] is None else f"{drift['top10_overlap']:.1%}"
+    return (
+        f"drift over {drift['texts']} texts: max {drift['max']:.2g}, mean {drift['mean']:.2g}, "
+        f"95 % {drift['p95']:.2g}; neighbours at 10 overlap by {overlap}"
+    )
+
+
+def no_reset_needed() -> str:
+    """What to look at when the space is the right one."""
+    return (
+        "no reset is needed for the build: both sides make one vector space.\n"
+        "look instead at what is stored (ragops validate), at the indexes (ragops index status), at a\n"
+        "selective WHERE with HNSW (hnsw.iterative_scan, hnsw.ef_search) and at the application's threshold"
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
