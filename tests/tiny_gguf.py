@@ -36,6 +36,7 @@ def write_tiny_bert(
     n_ctx: int = 128,
     pooling: str = "mean",
     seed: int = 0,
+    quantise: bool = False,
 ) -> Path:
     """A BERT of `dimensions` (a multiple of 4) floats; returns `path`."""
     rng = np.random.default_rng(seed)
@@ -66,7 +67,7 @@ def write_tiny_bert(
         n_ctx=n_ctx,
         norm_epsilon=1e-12,
     )
-    write_bert_gguf(path, shape=shape, vocabulary=vocabulary, tensors=tensors, pooling=pooling, quantise=False)
+    write_bert_gguf(path, shape=shape, vocabulary=vocabulary, tensors=tensors, pooling=pooling, quantise=quantise)
     return path
 
 

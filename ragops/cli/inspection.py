@@ -45,6 +45,11 @@ def verify(
     loaded, _ = load(playbook, dsn, voice=TerminalVoice())
     reference = parse_reference(against) if against else loaded.reference
     effect = verify_build(loaded.with_changes(**overrides(model=model)), reference=reference)
+    if reference.debug is not None:
+        from ragops.steps.debug_reference import add_debug_comparison
+
+        with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+            add_debug_comparison(effect, context, reference.debug)
     emit(effect, as_json=as_json, screen=verify_screen)
     if not effect["build_matches"] or (effect["reference"] and not is_accepted(effect["verdict"], loaded)):
         raise typer.Exit(3)

@@ -15,7 +15,7 @@ from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.building import create, find_index, index_progress
 from ragops.postgres.catalog import read_table
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
 from ragops.postgres.ledger import mark_restored
 from ragops.preflight import version_of
@@ -43,7 +43,8 @@ def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()
     step = without_unsafe_parallelism(context, step, facts.server.pgvector_version)
     built = [_build(context, step, build) for build in builds]
     for analysis in analyses(builds):
-        context.connection.execute(sql_of(analysis))
+        with transaction(context.connection, is_long=True):
+            context.connection.execute(sql_of(analysis))
     rows = {
         b.table.qualified: read_table(context.connection, TableName(b.table.schema, b.table.name)) for b in builds
     }

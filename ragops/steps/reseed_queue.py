@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
-from ragops.playbook.model import Source
 from ragops.postgres.queue import Queue
 from ragops.postgres.rows import check_source
 from ragops.steps.context import Effect, StepContext

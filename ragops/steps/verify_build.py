@@ -17,6 +17,7 @@ from ragops.playbook.model import Playbook, Reference
 from ragops.playbook.steps import EmptyTables
 from ragops.steps import validate
 from ragops.steps.context import Effect, StepContext
+from ragops.steps.debug_reference import add_debug_comparison
 from ragops.steps.measuring import (
     capture_own,
     compare_with,
@@ -88,6 +89,8 @@ def run(context: StepContext) -> Effect:
     stored agrees already.
     """
     effect = verify(context.playbook, reference=context.playbook.reference, command=context.embedder_command)
+    if context.playbook.reference.debug is not None and _has_documents(context):
+        add_debug_comparison(effect, context, context.playbook.reference.debug)
     refuse_mismatch(effect, context.playbook)
     build, model = effect["effective"]["build"], effect["effective"]["model"]
     context.voice.say(
@@ -106,7 +109,7 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
 
     Raises NothingToReset when every one agrees, unless the operator insists (`--force`).
     """
-    if context.facts(exact=True).tables["documents"].rows == 0:  # type: ignore[union-attr]
+    if not _has_documents(context):
         return None
     with Embedder(
         embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
@@ -128,6 +131,11 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
             "to reset all the same: ragops reset --force",
         )
     return found
+
+
+def _has_documents(context: StepContext) -> bool:
+    documents = context.facts(exact=True).tables["documents"]
+    return documents is not None and documents.rows > 0
 
 
 def refuse_mismatch(effect: Effect, playbook: Playbook) -> None:

@@ -60,7 +60,7 @@ def test_what_is_no_frame_is_refused(data: bytes, says: str) -> None:
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["child.py", "child_engine.py"])
+@pytest.mark.parametrize("name", ["child.py", "child_engine.py", "child_capture.py", "capture_main.py"])
 def test_the_child_stands_alone_and_keeps_to_python_3_9(name: str) -> None:
     source = Path(protocol.__file__).with_name(name).read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 9))
