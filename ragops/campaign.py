@@ -11,7 +11,7 @@ from ragops.facts import ModelFacts
 from ragops.plan import Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, RebuildIndexes, ReseedQueue, Validate
-from ragops.postgres.connection import OUTAGES
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES
 from ragops.postgres.ddl import sql_text
 from ragops.postgres.ledger import (
     CampaignRow,
@@ -108,7 +108,14 @@ def resume(context: StepContext) -> dict[str, Any]:
 
 def adopt_playbook(context: StepContext, row: CampaignRow) -> None:
     """Take the playbook that the campaign was started with, whatever its file says now."""
-    stored = Playbook.model_validate_json(json.dumps(row.playbook))
+    try:
+        stored = Playbook.model_validate_json(json.dumps(row.playbook))
+    except ValueError as error:
+        raise RagopsError(
+            f"campaign {row.id} was started by another version of ragops, whose playbook this one cannot read",
+            found=str(error).splitlines()[0],
+            hint="finish it with that version, or give it up: ragops reset --new",
+        ) from error
     context.playbook = stored.with_changes(database={"dsn": context.playbook.database.dsn})
 
 
@@ -161,6 +168,15 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
         _end(context, "failed", error.what)
         error.hint = error.hint or "ragops reset --resume"
         raise
+    except DATABASE_ERRORS as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _end(context, "failed", first)
+        raise RagopsError(
+            f"the database refused step {step.number} ({step.verb})",
+            where=context.target.label,
+            found=f"{type(error).__name__}: {first}",
+            hint="mend the cause, then: ragops reset --resume",
+        ) from error
 
 
 def perform(context: StepContext, step: PlannedStep) -> Effect:
@@ -178,6 +194,8 @@ def perform(context: StepContext, step: PlannedStep) -> Effect:
         case RebuildIndexes():
             return rebuild_indexes.run(context, settings)
         case Validate():
+            # Items may be open again behind an earlier embed step: retried after a failed gate.
+            embed.drain(context)
             effect = validate.run(context, after=settings.after)
             if context.ledger is not None and effect["verdict"] == "fail":
                 context.ledger.step_failed(context.connection, step.number, "validation failed", effect)

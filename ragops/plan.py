@@ -196,8 +196,9 @@ def _plan_empty(context: _Context, number: int, step: EmptyTables) -> PlannedSte
 def emptying_actions(facts: DatabaseFacts, step: EmptyTables) -> tuple[Action, ...]:
     """Archive all, truncate together, delete in the step's order, vacuum what was deleted from."""
     found = [(entry, table) for entry in step.tables if (table := facts.tables.get(entry.table)) is not None]
-    filled = [(entry, table) for entry, table in found if table.rows]
-    archives = [ArchiveTable(entry.table, table) for entry, table in filled if step.archive]
+    # All or none: what was emptied together is restored together.
+    is_worth_it = step.archive and any(table.rows for _, table in found)
+    archives = [ArchiveTable(entry.table, table) for entry, table in found if is_worth_it]
     truncated = tuple(table for entry, table in found if entry.method == "truncate")
     deleted = [table for entry, table in found if entry.method == "delete"]
     truncates = [TruncateTables(truncated)] if truncated else []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
 from ragops.playbook.model import Playbook
-from ragops.playbook.steps import EmptyTables
+from ragops.playbook.steps import EmptyTables, RebuildIndexes
 from ragops.playbook.tables import Tables
 
 # Connections of a controller beside one a worker: its own, the heartbeat's, the progress display's.
@@ -18,7 +18,11 @@ _VECTOR = re.compile(r"vector(?:\((\d+)\))?")
 
 def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
     """Every reason why the playbook cannot run on this database; empty when it can."""
-    return [*find_table_problems(playbook, facts, model=model), *_foreign_keys(playbook, facts)]
+    return [
+        *find_table_problems(playbook, facts, model=model),
+        *_foreign_keys(playbook, facts),
+        *_timeouts(playbook, facts),
+    ]
 
 
 def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
@@ -126,6 +130,17 @@ def _foreign_keys(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
                         f"{key.table} references {table.qualified if table else entry.table} (foreign key "
                         f"{key.name}, ON DELETE {key.on_delete}): {remedy}"
                     )
+
+
+def _timeouts(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
+    """Long statements lift a role's timeout in their transaction; a concurrent build cannot have one."""
+    timeout = facts.server.settings.get("statement_timeout", "0")
+    is_concurrent = any(isinstance(step, RebuildIndexes) and step.concurrently for step in playbook.steps)
+    if is_concurrent and timeout != "0":
+        yield (
+            f"statement_timeout is {timeout}, which would end CREATE INDEX CONCURRENTLY: "
+            "ALTER ROLE … SET statement_timeout = 0, or concurrently: false"
+        )
 
 
 def _remedy(method: str, other: str | None, on_delete: str) -> str | None:

@@ -10,7 +10,11 @@ import typer
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, ModelFile, PlaybookName
 from ragops.cli.session import emit, load, overrides
 
-app = typer.Typer(no_args_is_help=True, help="What identifies a vector space: capture it, compare two of them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What identifies a vector space: capture it, compare two of them.",
+    epilog="Example: ragops fingerprint compare worker.json backend.json",
+)
 
 
 @app.command()

@@ -8,7 +8,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from ragops import __version__
-from ragops.cli import campaign, database, fingerprint, index, inspection, playbooks, queue, tables, work
+from ragops.cli import build, (
+    archive,
+    campaign,
+    database,
+    fingerprint,
+    index,
+    inspection,
+    playbooks,
+    probe,
+    queue,
+    tables,
+    work,
+)
 from ragops.errors import RagopsError, UsageError
 
 app = typer.Typer(
@@ -44,8 +56,11 @@ app.add_typer(index.app, name="index")
 app.add_typer(fingerprint.app, name="fingerprint")
 app.add_typer(tables.app, name="tables")
 app.add_typer(queue.app, name="queue")
+app.add_typer(archive.app, name="archive")
 app.add_typer(database.app, name="db")
 app.add_typer(playbooks.app, name="playbook")
+app.add_typer(build.app, name="build")
+app.add_typer(probe.app, name="probe")
 
 
 def main() -> NoReturn:

@@ -178,7 +178,7 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
         raise UsageError(
             "this needs a confirmation, and there is no terminal to ask on",
             needed=f"the word {answer!r} typed, or --yes",
-            hint="look at it first with --dry-run, then add --yes",
+            hint="the same command with --yes",
         )
     import typer
 

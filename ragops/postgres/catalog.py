@@ -36,7 +36,11 @@ def read_server(connection: Connection) -> ServerFacts:
         is_read_only=row[4],
         max_connections=row[5],
         connections_in_use=row[6],
-        settings={"maintenance_work_mem": row[7], "max_parallel_maintenance_workers": row[8]},
+        settings={
+            "maintenance_work_mem": row[7],
+            "max_parallel_maintenance_workers": row[8],
+            "statement_timeout": row[9],
+        },
     )
 
 

@@ -25,6 +25,7 @@ from ragops.errors import DatabaseUnavailable, PlanRefused, UsageError
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # What a lost or refused connection raises; a caller that can wait catches these.
+DATABASE_ERRORS = (psycopg.Error,)
 OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable)
 _ENCRYPTED = {"require", "verify-ca", "verify-full"}
 

@@ -195,9 +195,21 @@ def lock_tables(connection: Connection, tables: Sequence[TableFacts]) -> None:
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(listed))
 
 
-def drop_archives(connection: Connection) -> None:
-    """Drop every archive of this database and forget it, in one transaction."""
+def vacuum(connection: Connection, action: VacuumTable) -> bool:
+    """VACUUM one table; False when the role's `statement_timeout` ended it (it cannot be lifted here)."""
+    try:
+        connection.execute(sql_of(action))
+    except psycopg.errors.QueryCanceled:
+        return False
+    return True
+
+
+def drop_archives(connection: Connection) -> int:
+    """Drop every archive of this database and forget it, in one transaction; returns their number."""
     with connection.transaction():
+        dropped = 0
         for (name,) in connection.execute("SELECT archive_table FROM ragops.archive").fetchall():
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
+            dropped += 1
         connection.execute("DELETE FROM ragops.archive")
+    return dropped

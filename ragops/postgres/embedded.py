@@ -41,8 +41,7 @@ class EmbeddedServer:
         """Stop the server; False when it was not running."""
         if self._running_uri() is None:
             return False
-        server = self._server(start=True)
-        server.stop()
+        self._started().stop()
         return True
 
     @property
@@ -71,7 +70,7 @@ class EmbeddedServer:
     def _start(self) -> str:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            uri: str = self._server(start=True).get_uri(database=DATABASE)
+            uri: str = self._started().get_uri(database=DATABASE)
         except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
             log = self.folder / "log"
             tail = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
@@ -83,11 +82,14 @@ class EmbeddedServer:
             ) from error
         return uri
 
-    def _server(self, *, start: bool) -> Any:
+    def _started(self) -> Any:
         package = _package()
         version = package.postgres_server.pgdata_version(self.folder) or self._version
         # cleanup_mode None: the server outlives this command, so that others share it.
-        return package.get_server(self.folder, cleanup_mode=None, start=start, postgres_version=version)
+        server = package.get_server(self.folder, cleanup_mode=None, start=False, postgres_version=version)
+        # The wheel remembers its servers and starts a remembered one only when it is told to.
+        server.start()
+        return server
 
     def _create_database(self, target: Target) -> None:
         try:
@@ -99,7 +101,7 @@ class EmbeddedServer:
         try:
             with psycopg.connect(admin, autocommit=True) as connection:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-        except psycopg.errors.DuplicateDatabase:
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # Another command made it at the same moment.
         except psycopg.Error as error:
             raise DatabaseUnavailable(

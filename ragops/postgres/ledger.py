@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +70,11 @@ class StepRow:
 
 def latest_campaign(connection: Connection) -> CampaignRow | None:
     row = connection.execute(statement("ledger", "latest")).fetchone()
+    return CampaignRow(*row) if row else None
+
+
+def campaign_by_id(connection: Connection, campaign: int) -> CampaignRow | None:
+    row = connection.execute(statement("ledger", "by_id"), {"campaign": campaign}).fetchone()
     return CampaignRow(*row) if row else None
 
 
@@ -205,15 +210,33 @@ def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
     connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})
 
 
-def archives_of(connection: Connection, campaign: int) -> list[dict[str, Any]]:
-    """The archived tables of a campaign that were not restored yet."""
-    rows = connection.execute(statement("ledger", "archives"), {"campaign": campaign}).fetchall()
-    names = ("logical", "schema", "table", "archive_table", "rows")
+@dataclass(frozen=True, slots=True)
+class ArchivedTable:
+    """The rows of one emptied table, kept in the schema `ragops`."""
+
+    campaign: int | None
+    logical: str
+    schema: str
+    table: str
+    archive_table: str
+    rows: int
+
+
+def newest_archives(connection: Connection) -> list[ArchivedTable]:
+    """The tables that were emptied together last and not restored yet."""
+    return [ArchivedTable(*row) for row in connection.execute(statement("ledger", "newest_archives")).fetchall()]
+
+
+def all_archives(connection: Connection) -> list[dict[str, Any]]:
+    """Every archive with its size in bytes, the oldest first."""
+    rows = connection.execute(statement("ledger", "all_archives")).fetchall()
+    names = ("id", "campaign", "table", "rows", "bytes", "created_at", "restored_at")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def mark_archives_restored(connection: Connection, campaign: int) -> None:
-    connection.execute(statement("ledger", "archives_restored"), {"campaign": campaign})
+def mark_archives_restored(connection: Connection, archives: Sequence[ArchivedTable]) -> None:
+    names = [archive.archive_table for archive in archives]
+    connection.execute(statement("ledger", "archives_restored"), {"names": names})
 
 
 def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:

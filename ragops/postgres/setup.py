@@ -76,6 +76,11 @@ def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[
     row = connection.execute("SELECT count(*) FROM pg_extension WHERE extname = 'vector'").fetchone()
     if row and row[0] == 0:
         additions.append(Addition("extension vector", "CREATE EXTENSION vector"))
+    if not has_ragops_schema(connection):
+        parts = [
+            statement("ragops_schema", name).as_string(connection) for name in statement_names("ragops_schema")
+        ]
+        additions.append(Addition("schema ragops", ";\n".join(parts)))
     for logical, name in tables.mapped().items():
         facts = read_table(connection, name, exact=False)
         if facts is None:
@@ -93,7 +98,7 @@ def initialise(connection: Connection, target: Target, additions: list[Addition]
     try:
         with transaction(connection, lock_timeout_s=5):
             for addition in additions:
-                if addition.what != "extension vector":
+                if addition.what not in ("extension vector", "schema ragops"):
                     connection.execute(addition.sql.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(

@@ -21,6 +21,13 @@ def run(context: StepContext, *, phase: int | None = None, until: int | None = N
 
     Raises Interrupted after a stop, and whatever ended a worker.
     """
+    effect = drain(context, phase=phase, until=until)
+    context.record(effect)
+    return effect
+
+
+def drain(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
+    """The same without a record in the ledger."""
     queue = Queue(context.playbook.tables)
     if context.ledger is not None and phase is not None:
         context.ledger.set_phase(context.connection, phase)
@@ -38,9 +45,7 @@ def run(context: StepContext, *, phase: int | None = None, until: int | None = N
         if until is None or not result.failed:
             # With `until`, failed items leave room for as many others behind the bound.
             break
-    effect = _effect(total, queue.counts(context.connection))
-    context.record(effect)
-    return effect
+    return _effect(total, queue.counts(context.connection))
 
 
 def use_queue_source(context: StepContext, queue: Queue) -> None:

@@ -82,12 +82,15 @@ def refuse_failure(effect: Effect) -> None:
     """Raise NegativeVerdict when the effect's verdict is `fail`."""
     failed = [check for check in effect["checks"] if check["status"] == "fail"]
     if failed:
+        decisive = {check["id"] for check in failed} - {"failed_items"}
         raise NegativeVerdict(
             "validation failed",
             where=f"{effect['documents']:,} documents",
             found="\n".join(f"{check['id']}: {check['measured']}" for check in failed),
             needed="\n".join(f"{check['id']}: {check['expected']}" for check in failed),
-            hint="ragops verify   (is it the build, the pooling, a prefix?), then: ragops reset --resume",
+            hint="ragops verify   (is it the build, the pooling, a prefix?), then: ragops reset --resume"
+            if decisive
+            else "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume",
         )
 
 

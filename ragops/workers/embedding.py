@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,28 @@ class Outcome:
     """Why the batch was not finished: store what there is, give the rest back, then raise this."""
 
 
+class Strikes:
+    """Documents in a row that the children of a fleet failed on; safe to use from all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self) -> int:
+        with self._lock:
+            self._count += 1
+            return self._count
+
+    def forget(self) -> None:
+        with self._lock:
+            self._count = 0
+
+
 class EmbedderHolder:
     """Holds one child and replaces it when it dies.
 
-    A death is no document's fault until the document is alone with it. Three deaths in a row that no
-    success interrupts say that the child itself is broken: then EmbedderDied is raised.
+    A death is no document's fault until the document is alone with it. Three documents in a row, over all
+    workers that share `strikes`, say that the child itself is broken: then nothing more is failed.
     """
 
     def __init__(
@@ -53,12 +71,13 @@ class EmbedderHolder:
         document_prefix: str,
         is_aborted: Callable[[], bool],
         say: Callable[[str], None] = lambda _: None,
+        strikes: Strikes | None = None,
     ) -> None:
         self._start = start
         self._prefix = document_prefix
         self._is_aborted = is_aborted
         self._say = say
-        self._poisoned_in_a_row = 0
+        self._strikes = strikes or Strikes()
         self.embedder = start()
 
     def close(self) -> None:
@@ -74,8 +93,9 @@ class EmbedderHolder:
     def embed(self, documents: Sequence[Prepared], *, progress: Callable[[int], None] = lambda _: None) -> Outcome:
         """Embed a batch; documents that kill the child or get a broken vector come back as failures.
 
-        `progress` is told how many documents are done after every request. The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
-        EmbedderDied only when the run was aborted.
+        `progress` is told how many documents are done after every request. The outcome is `fatal`, and
+        unfinished, when the child fails whatever it is given. Raises EmbedderDied only when the run was
+        aborted.
         """
         outcome = Outcome([], [])
         try:
@@ -98,8 +118,7 @@ class EmbedderHolder:
             return work()
         except EmbedderDied as death:
             self._replace(death)
-            self._poisoned_in_a_row += 1
-            if self._poisoned_in_a_row > MAX_DEATHS:
+            if self._strikes.add() > MAX_DEATHS:
                 raise self._give_up(death) from death
             raise Unreadable(_blame(death)) from death
 
@@ -138,7 +157,7 @@ class EmbedderHolder:
 
     def _keep(self, prepared: Prepared, units: NDArray[np.float32], outcome: Outcome) -> None:
         """Add a document with its chunks' unit vectors (chunks, d)."""
-        self._poisoned_in_a_row = 0
+        self._strikes.forget()
         mean = mean_vector(units)
         if check_vectors(mean[None, :], dimensions=mean.size):
             outcome.failures.append((prepared.item.id, "its chunks' vectors cancel out: the mean is zero"))
@@ -146,8 +165,11 @@ class EmbedderHolder:
         outcome.documents.append(EmbeddedDocument(prepared, units, mean))
 
     def _fail(self, prepared: Prepared, reason: str, outcome: Outcome, error: EmbedderError) -> None:
-        outcome.failures.append((prepared.item.id, reason))
-        self._count_poison(error)
+        strikes = self._strikes.add()
+        if strikes <= MAX_DEATHS:
+            outcome.failures.append((prepared.item.id, reason))
+        if strikes >= MAX_DEATHS:
+            raise self._give_up(error) from error
 
     def _replace(self, death: EmbedderDied) -> None:
         """Start a new child and see that it lives; raises EmbedderDied when three in a row do not."""
@@ -166,11 +188,6 @@ class EmbedderHolder:
                     raise
                 last = again
         raise last
-
-    def _count_poison(self, error: EmbedderError) -> None:
-        self._poisoned_in_a_row += 1
-        if self._poisoned_in_a_row >= MAX_DEATHS:
-            raise self._give_up(error) from error
 
     def _give_up(self, error: EmbedderError) -> EmbedderError:
         return EmbedderError(

@@ -60,7 +60,8 @@ def plan_fleet(*, workers: int, threads: int | str | None, physical_cores: int) 
     if used <= cores:
         return FleetShape(workers, planned)
     fits = f"{cores} × 1" if planned > 1 or workers > cores else f"{cores // planned} × {planned}"
-    note = f"{workers} workers × {planned} threads on {cores} physical cores oversubscribes them; {fits} fits"
+    word = "thread" if planned == 1 else "threads"
+    note = f"{workers} workers × {planned} {word} on {cores} physical cores oversubscribes them; {fits} fits"
     return FleetShape(workers, planned, note)
 
 
@@ -201,10 +202,12 @@ class Fleet:
     def _end(self, workers: list[Worker], threads: list[threading.Thread]) -> None:
         if self._stop.aborted.is_set():
             self._stop.requested.set()
-            for worker in workers:
-                worker.kill()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                # Again and again: between two statements there is nothing to cancel.
+                for worker in workers if self._stop.aborted.is_set() else ():
+                    worker.kill()
+                thread.join(POLL_S)
         if self._connection is not None:
             self._connection.close()
 

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.retry import Backoff
-from ragops.workers.embedding import EmbeddedDocument, EmbedderHolder, Outcome
+from ragops.workers.embedding import EmbeddedDocument, EmbedderHolder, Outcome, Strikes
 from ragops.workers.prepare import Documents, Prepared, Preparer
 
 IDLE_S = 0.3
@@ -108,6 +109,7 @@ class Assignment:
     model_sha256: str
     batch_size: int
     last_id: Any = None
+    strikes: Strikes = field(default_factory=Strikes)
 
 
 class Worker:
@@ -122,11 +124,16 @@ class Worker:
         self._connection: Connection | None = None
         self._holder: EmbedderHolder | None = None
         self._fingerprint = ""
+        self._writing: Connection | None = None
 
     def kill(self) -> None:
-        """End the child at once, from another thread."""
+        """End the child and a write that waits at once, from another thread."""
         if self._holder is not None:
             self._holder.kill()
+        writing = self._writing
+        if writing is not None:
+            with suppress(*OUTAGES):
+                writing.cancel_safe()
 
     def run(self) -> None:
         """Work until nothing is left or a stop is asked for. Raises what ends the whole fleet."""
@@ -136,6 +143,7 @@ class Worker:
                 document_prefix=self._shared.playbook.model.document_prefix,
                 is_aborted=self._shared.stop.aborted.is_set,
                 say=self._shared.tally.say,
+                strikes=self._shared.strikes,
             )
             model = self._holder.embedder.model
             preparer = Preparer(
@@ -226,7 +234,7 @@ class Worker:
         try:
             # After a lost connection the same batch is written again: if the first COMMIT had worked,
             # the claim is gone and the second attempt matches no row.
-            self._with_database(lambda c: self._writer.write(c, batch))
+            self._with_database(lambda c: self._write(c, batch))
         except FenceLost as lost:
             self._shared.tally.drop(len(batch.documents))
             self._shared.tally.say(lost.what)
@@ -237,6 +245,15 @@ class Worker:
             chunks=sum(len(document.chunks) for document in batch.documents),
             tokens=batch.metrics.tokens,
         )
+
+    def _write(self, connection: Connection, batch: Batch) -> None:
+        self._writing = connection
+        try:
+            if self._shared.stop.aborted.is_set():
+                raise Interrupted("stopped", signal_number=self._shared.stop.signal_number)
+            self._writer.write(connection, batch)
+        finally:
+            self._writing = None
 
     def _give_back(self, claim: Claim) -> None:
         try:

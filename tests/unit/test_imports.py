@@ -27,10 +27,12 @@ LAYERS: list[set[str]] = [
     {"quality", "documents"},
     {"postgres"},
     {"llama"},
+    {"references"},
     {"workers"},
     {"steps"},
     {"campaign"},
     {"undo", "inspection", "demo"},
+    {"probe"},
     {"report"},
     {"cli"},
     {"__main__"},
@@ -45,8 +47,14 @@ OWNERS = {
     "kreuzberg": "ragops.documents",
     "yaml": "ragops.playbook",
     "typer": "ragops.cli",
+    "httpx": "ragops.references",
+    "starlette": "ragops.probe",
+    "uvicorn": "ragops.probe",
 }
-HEAVY = ("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp")
+HEAVY = (
+    *("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp"),
+    *("httpx", "starlette", "uvicorn"),
+)
 
 
 def _rank(module: str) -> int:

@@ -5,7 +5,8 @@ SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = 
        current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery(),
        current_setting('max_connections')::int,
        (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
-       current_setting('maintenance_work_mem'), current_setting('max_parallel_maintenance_workers');
+       current_setting('maintenance_work_mem'), current_setting('max_parallel_maintenance_workers'),
+       current_setting('statement_timeout');
 
 -- name: table
 SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,

@@ -14,6 +14,10 @@ INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(numb
 SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
   FROM ragops.campaign ORDER BY id DESC LIMIT 1;
 
+-- name: by_id
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
+  FROM ragops.campaign WHERE id = %(campaign)s;
+
 -- name: take
 UPDATE ragops.campaign
    SET epoch = epoch + 1, holder = %(holder)s, status = 'running', error = NULL,
@@ -95,12 +99,22 @@ INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, a
 OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s);
 
--- name: archives
-SELECT logical, schema_name, table_name, archive_table, rows
-  FROM ragops.archive WHERE campaign_id = %(campaign)s AND restored_at IS NULL ORDER BY id;
+-- name: newest_archives
+-- What was emptied together was archived in one transaction and has one time.
+SELECT campaign_id, logical, schema_name, table_name, archive_table, rows
+  FROM ragops.archive
+ WHERE restored_at IS NULL
+   AND created_at = (SELECT max(created_at) FROM ragops.archive WHERE restored_at IS NULL)
+ ORDER BY id;
+
+-- name: all_archives
+SELECT a.id, a.campaign_id, a.table_name, a.rows,
+       coalesce(pg_total_relation_size(to_regclass('ragops.' || quote_ident(a.archive_table))), 0),
+       a.created_at, a.restored_at
+  FROM ragops.archive a ORDER BY a.id;
 
 -- name: archives_restored
-UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE campaign_id = %(campaign)s;
+UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE archive_table = ANY(%(names)s);
 
 -- name: save_fingerprint
 INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;

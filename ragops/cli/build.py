@@ -1,0 +1,158 @@
+"""`ragops build install · list · show · remove · script`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ragops.cli.options import AsJson, Yes
+from ragops.cli.session import confirm, emit, stoppable
+
+if TYPE_CHECKING:
+    from ragops.llama.build_install import BuildRequest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Isolated builds of llama-cpp-python, compiled from source and read back.",
+    epilog="Example: ragops build install --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF",
+)
+
+Version = Annotated[
+    str | None,
+    typer.Option("--version", metavar="V", help="Of llama-cpp-python.", show_default="the one beside ragops"),
+]
+CmakeArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cmake-arg", metavar="-DX=Y", help="e.g. -DGGML_AVX=OFF; repeatable, or a whole CMAKE_ARGS string."
+    ),
+]
+Name = Annotated[str, typer.Argument(help="Name of a build.")]
+
+
+@app.command()
+def install(
+    version: Version = None,
+    cmake_arg: CmakeArgs = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Its name.", show_default="version and hash of the arguments")
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option("--python", metavar="INTERPRETER", help="Python to build for.", show_default="this"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a build into a virtual environment of its own, and read from the library what it became.
+
+    Exit 3: it was built, but this machine cannot run it. What is there already is not built again.
+
+    Example: ragops build install --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF
+    """
+    from ragops.llama.build_install import present_build
+    from ragops.llama.build_install import install as install_build
+    from ragops.llama.cpu import read_exact_host
+    from ragops.report.builds import build_screen
+    from ragops.report.voice import TerminalVoice
+
+    request = _request(version, cmake_arg, name, python)
+    voice = TerminalVoice()
+    record = present_build(request)
+    is_new = record is None
+    if record is None:
+        with stoppable(voice):
+            record = install_build(request, voice=voice, host=read_exact_host())
+    else:
+        voice.say(f"{record.name} is there already; ragops build remove {record.name}   makes room for a new one")
+    emit({**record.as_dict(), "is_new": is_new}, as_json=as_json, screen=build_screen)
+    if record.verdict == "unusable":
+        raise typer.Exit(3)
+
+
+def _request(
+    version: str | None, cmake_args: list[str] | None, name: str | None, python: str | None
+) -> BuildRequest:
+    from ragops.llama.build_install import BuildRequest
+    from ragops.llama.flags import split_arguments
+
+    arguments = split_arguments(cmake_args or ())
+    return BuildRequest(version or _own_version(), arguments, name=name or "", python=python or "")
+
+
+def _own_version() -> str:
+    """The version beside ragops, without importing it."""
+    from importlib.metadata import version
+
+    return version("llama-cpp-python")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the builds with their version, arguments and effective features.
+
+    Example: ragops build list
+    """
+    from ragops.llama.builds import builds_folder, list_builds, list_incomplete
+    from ragops.report.builds import builds_screen
+
+    result = {
+        "folder": str(builds_folder()),
+        "builds": [record.as_dict() for record in list_builds()],
+        "incomplete": list_incomplete(),
+    }
+    emit(result, as_json=as_json, screen=builds_screen)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show a build: arguments, effective features, libraries, and whether this CPU can run it.
+
+    Example: ragops build show 0.3.16-default
+    """
+    from dataclasses import asdict
+
+    from ragops.llama.builds import find_build
+    from ragops.llama.cpu import read_exact_host
+    from ragops.llama.illegal import predict_illegal
+    from ragops.report.builds import build_screen
+
+    record = find_build(name)
+    here = [asdict(finding) for finding in predict_illegal(record.features, read_exact_host())]
+    result: dict[str, Any] = {**record.as_dict(), "illegal_here": here}
+    emit(result, as_json=as_json, screen=build_screen)
+
+
+@app.command()
+def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Delete a build, or what is left of one.
+
+    Example: ragops build remove 0.3.16-default --yes
+    """
+    from ragops.llama.builds import check_removable, remove_build
+
+    folder = check_removable(name)
+    confirm(f"This deletes {folder}.", answer="remove", yes=yes)
+    remove_build(name)
+    emit({"removed": name, "folder": str(folder)}, as_json=as_json, screen=lambda r: f"removed {r['folder']}")
+
+
+@app.command()
+def script(
+    version: Version = None,
+    cmake_arg: CmakeArgs = None,
+    shell: Annotated[str, typer.Option("--shell", metavar="bash|powershell", help="For which shell.")] = "bash",
+    as_json: AsJson = False,
+) -> None:
+    """Print the same steps as a script for a worker machine that has no ragops.
+
+    Example: ragops build script --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --shell powershell
+    """
+    from ragops.llama.build_script import write_script
+
+    request = _request(version, cmake_arg, None, None)
+    text = write_script(request.version, request.cmake_args, shell=shell)
+    if as_json:
+        emit({"shell": shell, "script": text}, as_json=True, screen=None)
+    else:
+        typer.echo(text, nl=False)

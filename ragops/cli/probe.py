@@ -1,0 +1,74 @@
+"""`ragops probe serve`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from ragops.cli.options import DEFAULT_PLAYBOOK, Dsn, ModelFile, PlaybookName
+from ragops.cli.session import overrides, session, stoppable
+from ragops.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The procedure's debug endpoint, provided by ragops.",
+    epilog="Example: ragops probe serve --port 8791",
+)
+
+
+@app.callback()
+def _probe() -> None:
+    """The procedure's debug endpoint, provided by ragops."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes any free one.")] = 8791,
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="Environment variable that holds the bearer token to ask for.",
+            show_default=False,
+        ),
+    ] = None,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+) -> None:
+    """Answer how far a query lies from the stored vectors, read only, until Ctrl-C.
+
+    GET /api/v3/debug/compare-rag-embedding?query=TEXT
+
+    Example: ragops probe serve --port 8791 --model model.gguf
+    """
+    from ragops.probe import serve as probe
+    from ragops.report.voice import TerminalVoice
+
+    probe.check_extra()
+    token = _token(token_env)
+    probe.check_exposure(host, token=token)
+    with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+        target, adapted = context.target, context.playbook
+    voice = TerminalVoice()
+    with stoppable(voice):
+        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, say=voice.say)
+
+
+def _token(variable: str | None) -> str | None:
+    """The token of an environment variable. Raises UsageError when that is unset or empty."""
+    if variable is None:
+        return None
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise UsageError(
+            "the token's environment variable is empty",
+            where="--token-env",
+            found=f"{variable} is not set, or empty",
+            needed="the name of a variable that holds the token",
+        )
+    return token

@@ -1,0 +1,160 @@
+"""The ASGI app: the procedure's debug endpoint and the fingerprint, read only.
+
+Mount it into a backend of your own: `app.mount("/ragops", create_probe_app(target=…, playbook=…))`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ragops.errors import RagopsError, UsageError
+from ragops.llama.failures import TextTooLong
+from ragops.playbook.model import Playbook
+from ragops.postgres.connection import Target
+from ragops.probe.comparing import Comparer, EmbedderFactory, embedder_factory_of, finite_or_none
+
+COMPARE_PATH = "/api/v3/debug/compare-rag-embedding"
+FINGERPRINT_PATH = "/fingerprint"
+MAX_QUERY_CHARACTERS = 4_000
+MAX_WAITING = 8
+"""Queries that wait for the embedder; more are told to come again."""
+
+Fingerprint = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+
+class Probe:
+    """Answers queries one at a time, on a thread of its own."""
+
+    def __init__(self, comparer: Comparer, fingerprint: Fingerprint | None) -> None:
+        self._comparer = comparer
+        self._fingerprint = fingerprint
+        # A mounted app must not use up its host's own pool of threads.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragops-probe")
+        self._waiting = 0
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Start the embedder before the first query. Raises EmbedderError, ModelUnusable, UsageError."""
+        self._comparer.start()
+
+    def close(self) -> None:
+        """End the embedder; queries are refused from now on."""
+        self._is_closed = True
+        self._comparer.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def compare(self, request: Request) -> Response:
+        """GET …?query=…: the procedure's answer; 400, 413, 503 with `what` and `found`."""
+        query = request.query_params.get("query", "").strip()
+        if not query:
+            error = RagopsError("the query is missing", needed="?query=TEXT")
+            return _refusal(error, status=400)
+        if len(query) > MAX_QUERY_CHARACTERS:
+            found, needed = f"{len(query):,} characters", f"at most {MAX_QUERY_CHARACTERS:,}"
+            return _refusal(RagopsError("the query is too long", found=found, needed=needed), status=413)
+        return await self._answer(lambda: self._comparer.compare(query))
+
+    async def fingerprint(self, request: Request) -> Response:
+        """GET /fingerprint: the document given to `create_probe_app`; 404 when there is none."""
+        given = self._fingerprint
+        if given is None:
+            needed = "create_probe_app(…, fingerprint=…)"
+            return _refusal(RagopsError("this probe was given no fingerprint", needed=needed), status=404)
+        return await self._answer(given) if callable(given) else _json(given)
+
+    async def _answer(self, work: Callable[[], Mapping[str, Any]]) -> Response:
+        if self._is_closed:
+            return _refusal(RagopsError("the probe is shutting down"), status=503)
+        if self._waiting >= MAX_WAITING:
+            error = RagopsError("the probe is busy", found=f"{self._waiting} queries are waiting")
+            return _refusal(error, status=503, headers={"Retry-After": "2"})
+        self._waiting += 1
+        try:
+            return _json(await asyncio.wrap_future(self._thread.submit(work)))
+        except TextTooLong as error:
+            return _refusal(error, status=413)
+        except RagopsError as error:
+            return _refusal(error, status=503)
+        finally:
+            self._waiting -= 1
+
+
+class BearerToken:
+    """Lets only requests with the token through, whatever their path."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["type"] != "http" or hmac.compare_digest(given, self._expected):
+            await self._app(scope, receive, send)
+            return
+        error = RagopsError("this probe needs a token", needed="the header Authorization: Bearer TOKEN")
+        response = _refusal(error, status=401, headers={"WWW-Authenticate": "Bearer"})
+        await response(scope, receive, send)
+
+
+def create_probe_app(
+    *,
+    target: Target,
+    playbook: Playbook,
+    embedder_factory: EmbedderFactory | None = None,
+    token: str | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Starlette:
+    """The app. The embedder starts with the first query, or with `app.state.probe.start()`.
+
+    A server that runs the app ends the embedder with it; where the app is mounted,
+    `app.state.probe.close()` does. Raises UsageError for a token that is empty.
+    """
+    if token is not None and not token.strip():
+        raise UsageError("the probe's token is empty", needed="a token, or None to ask for none")
+    comparer = Comparer(target, playbook, embedder_factory or embedder_factory_of(playbook))
+    probe = Probe(comparer, fingerprint)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            probe.close()
+
+    app = Starlette(
+        routes=[
+            Route(COMPARE_PATH, probe.compare, methods=["GET"]),
+            Route(FINGERPRINT_PATH, probe.fingerprint, methods=["GET"]),
+        ],
+        middleware=[Middleware(BearerToken, token=token.strip())] if token else [],
+        lifespan=lifespan,
+    )
+    app.state.probe = probe
+    return app
+
+
+def _json(content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    text = json.dumps(finite_or_none(content), ensure_ascii=False, allow_nan=False, default=str)
+    own = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(
+        text.encode("utf-8", "replace"), status_code=status, headers=own, media_type="application/json"
+    )
+
+
+def _refusal(error: RagopsError, *, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as JSON. `where` stays here: it names folders and servers of this machine."""
+    parts = {key: value for key, value in error.as_dict().items() if key != "where"}
+    return _json({"success": False, **parts}, status=status, headers=headers)

@@ -1,0 +1,1 @@
+"""The backend over HTTP: endpoints that embed, and debug endpoints that compare."""

@@ -1,0 +1,45 @@
+"""Every command explains itself, with an example."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import typer
+from conftest import Ragops
+
+from ragops.cli.main import app
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and group of the program, as it is typed."""
+    found: list[tuple[str, ...]] = []
+
+    def walk(command: object, path: tuple[str, ...]) -> None:
+        found.append(path)
+        for name, sub in getattr(command, "commands", {}).items():
+            walk(sub, (*path, name))
+
+    walk(typer.main.get_command(app), ())
+    return found
+
+
+def test_every_command_s_help_has_an_example(ragops: Ragops) -> None:
+    known = commands()
+    assert {("reset",), ("index", "rebuild"), ("queue", "reseed"), ("db", "init")} <= set(known)
+    with ThreadPoolExecutor(4) as pool:
+        shown = dict(zip(known, pool.map(lambda path: ragops(*path, "--help"), known), strict=True))
+    for path, help in shown.items():
+        assert help.code == 0, path
+        assert "Usage: " in help.out, path
+        assert "Example:" in help.out, path
+        assert " ".join(("ragops", *path)) in help.out.split("Example:")[1], path
+
+
+def test_without_arguments_the_program_shows_its_commands(ragops: Ragops) -> None:
+    shown = ragops()
+    assert all(name in shown.out for name in ("reset", "verify", "search", "status", "index", "queue"))
+
+
+def test_version(ragops: Ragops) -> None:
+    shown = ragops("--version")
+    assert (shown.code, shown.out.split()[0]) == (0, "ragops")

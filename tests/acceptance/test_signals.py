@@ -1,0 +1,102 @@
+"""Ctrl-C and SIGTERM: the batch at hand is finished or given back, and the next command goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import psycopg
+import pytest
+from conftest import wait_for
+from workplace import Workplace, stored_documents
+
+DOCUMENTS = 120
+
+
+@pytest.fixture
+def embedding(place: Workplace) -> subprocess.Popen[str]:
+    """`ragops embed` with some documents stored and most still to do."""
+    assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
+    place.slow_down(0.05)
+    process = place.start("embed", "--workers", "2", "--batch-size", "10", "--json")
+    wait_for(lambda: place.completed() >= 10, what="the first batch")
+    return process
+
+
+def finish(place: Workplace) -> None:
+    done = place.ragops("embed", "--workers", "3", "--json")
+    assert done.code == 0, done.err
+    assert place.queue() == {"completed": DOCUMENTS}
+    assert len(stored_documents(place)) == DOCUMENTS
+
+
+def assert_consistent(place: Workplace) -> None:
+    queue = place.queue()
+    assert "processing" not in queue
+    assert 0 < queue["completed"] < DOCUMENTS
+    assert place.value("SELECT count(*) FROM documents") == queue["completed"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_lets_the_batch_finish(
+    place: Workplace, embedding: subprocess.Popen[str], number: signal.Signals, code: int
+) -> None:
+    embedding.send_signal(number)
+    out, err = embedding.communicate(timeout=60)
+    assert embedding.returncode == code, err
+    assert "the batch at hand was stored" in err
+    assert '"status": "error"' in out
+    assert_consistent(place)
+    place.speed_up()
+    finish(place)
+
+
+def test_a_second_signal_gives_the_batch_back_at_once(place: Workplace) -> None:
+    assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'documents'::regclass"
+    with psycopg.connect(place.dsn) as reader:
+        # The batches at hand cannot be stored for as long as this transaction lives.
+        reader.execute("LOCK TABLE documents IN SHARE MODE")
+        embedding = place.start("embed", "--workers", "2", "--batch-size", "15")
+        wait_for(lambda: place.value(blocked) == 2, what="two batches that wait to be stored")
+        assert embedding.stderr is not None
+        embedding.send_signal(signal.SIGINT)
+        next(line for line in embedding.stderr if "once more stops at once" in line)
+        embedding.send_signal(signal.SIGINT)
+        _, err = embedding.communicate(timeout=30)
+    assert embedding.returncode == 130, err
+    assert "given back" in err
+    assert place.queue() == {"pending": DOCUMENTS}
+    assert place.value("SELECT count(*) FROM documents") == 0
+    finish(place)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_campaign_is_resumed(place: Workplace, number: signal.Signals, code: int) -> None:
+    place.slow_down(0.02)
+    controller = place.start("reset", "--playbook", "realign.yaml", "--yes", "--json")
+    wait_for(lambda: place.completed() >= 45, what="45 documents")
+    controller.send_signal(number)
+    _, err = controller.communicate(timeout=60)
+    assert controller.returncode == code, err
+    assert "ragops reset --resume" in err
+    assert_consistent(place)
+    assert place.value("SELECT status FROM ragops.campaign") == "stopped"
+    place.speed_up()
+    resumed = place.ragops("reset", "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    assert (resumed.json["completed"], resumed.json["verdict"]) == (DOCUMENTS, "pass")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_waiting_for_documents_can_be_stopped(place: Workplace, number: signal.Signals, code: int) -> None:
+    assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
+    waiting = place.start("validate", "--after", "50")
+    wait_for(
+        lambda: place.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ragops%'") > 0
+    )
+    assert waiting.stderr is not None
+    waiting.send_signal(number)
+    _, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == code, err
+    assert "Traceback" not in err

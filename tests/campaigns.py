@@ -1,0 +1,162 @@
+"""Playbooks, contexts and looks into the database for tests at the level of the Python API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from ragops.facts import TableFacts
+from ragops.playbook import Playbook
+from ragops.playbook.model import Chunking, Model, Source, Validation, Workers
+from ragops.playbook.steps import (
+    DropIndexes,
+    Embed,
+    EmptyTables,
+    RebuildIndexes,
+    ReseedQueue,
+    Step,
+    Validate,
+    VerifyBuild,
+)
+from ragops.playbook.tables import Tables
+from ragops.postgres.catalog import read_database
+from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
+from ragops.steps.context import StepContext
+from ragops.workers.worker import Stop
+
+DIMENSIONS = 32
+QUEUE = Queue(Tables())
+REALIGN: tuple[Step, ...] = (
+    VerifyBuild(step="verify_build"),
+    DropIndexes(step="drop_indexes"),
+    EmptyTables(step="empty_tables"),
+    ReseedQueue(step="reseed_queue"),
+    Embed(step="embed", until=10),
+    Validate(step="validate", after=10),
+    Embed(step="embed", until=20),
+    RebuildIndexes(step="rebuild_indexes"),
+    Embed(step="embed"),
+    Validate(step="validate"),
+)
+
+
+def make_playbook(
+    *,
+    model: Path | None = None,
+    source: Source | None = None,
+    steps: Sequence[Step] = REALIGN,
+    workers: Mapping[str, Any] | None = None,
+    tables: Tables | None = None,
+    **more: Any,
+) -> Playbook:
+    """A playbook with gates at 10 and 20, unless `steps` say otherwise."""
+    return Playbook(
+        version=1,
+        name="test",
+        model=Model(file=model),
+        source=source or Source(),
+        steps=tuple(steps),
+        workers=Workers(**{"count": 1, "threads": 1, "batch_size": 10, **(workers or {})}),
+        tables=tables or Tables(),
+        chunking=Chunking(max_tokens=64),
+        validation=Validation(sample=10),
+        **more,
+    )
+
+
+@dataclass
+class Heard:
+    """A voice that remembers what was said."""
+
+    said: list[str] = field(default_factory=list)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
+
+    def end_progress(self) -> None: ...
+
+
+@contextmanager
+def open_context(dsn: str, playbook: Playbook, **more: Any) -> Iterator[StepContext]:
+    target = Target(dsn, "the test database")
+    with connect(target) as connection:
+        yield StepContext(target, playbook, connection, voice=Heard(), stop=Stop(), **more)
+
+
+def said(context: StepContext) -> str:
+    assert isinstance(context.voice, Heard)
+    return "\n".join(context.voice.said)
+
+
+def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def value(dsn: str, query: str) -> Any:
+    return rows(dsn, query)[0][0]
+
+
+def execute(dsn: str, *statements: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def table_facts(connection: Connection, tables: Tables | None = None) -> dict[str, TableFacts]:
+    found = read_database(connection, tables or Tables()).tables
+    return {name: table for name, table in found.items() if table}
+
+
+def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), queue: Queue = QUEUE) -> None:
+    """Items `1.txt` to `COUNT.txt`."""
+    with connection.transaction():
+        queue.seed(connection, [f"{n}.txt" for n in range(1, count + 1)], gates=gates)
+
+
+def claim(
+    connection: Connection, size: int = 10, *, worker: str = "w", lease_s: float = 60, queue: Queue = QUEUE
+) -> Claim:
+    """A claim that must not come out empty."""
+    found = queue.claim(connection, size=size, worker=worker, lease_s=lease_s)
+    assert found is not None
+    return found
+
+
+def random_vector(number: int, *, dimensions: int = DIMENSIONS) -> Any:
+    vector = np.random.default_rng(number).normal(size=dimensions).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def batch_of(claimed: Claim, *, dimensions: int = DIMENSIONS, chunks: int = 2) -> Batch:
+    """A document for every item of the claim, with distinct vectors."""
+    documents = []
+    for item in claimed.items:
+        number = int(item.location.split(".")[0])
+        cut = tuple(
+            ChunkRow(i, f"chunk {i} of {number}", random_vector(1000 * number + i, dimensions=dimensions))
+            for i in range(chunks)
+        )
+        documents.append(
+            DocumentRow(
+                item_id=item.id,
+                location=item.location,
+                text=f"text {number}",
+                content_hash=f"{number:064}",
+                characters=len(f"text {number}"),
+                metadata={"media_type": "text/plain"},
+                vector=random_vector(number, dimensions=dimensions),
+                chunks=cut,
+            )
+        )
+    return Batch(claimed, tuple(documents), (), BatchMetrics("w", "f" * 16, 20, 5))

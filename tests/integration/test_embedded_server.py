@@ -1,0 +1,54 @@
+"""The embedded server: shared by several commands, stopped by one, started again with its data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ragops.postgres.embedded import EmbeddedServer
+
+START = """
+import sys
+from pathlib import Path
+from ragops.postgres.embedded import EmbeddedServer
+print(EmbeddedServer(Path(sys.argv[1])).start().conninfo)
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path / "data" / "postgres")
+    yield server
+    server.stop()
+
+
+def test_commands_at_once_share_one_server_whose_data_survive(server: EmbeddedServer) -> None:
+    assert not server.is_running
+    assert server.stop() is False
+    command = [sys.executable, "-c", START, str(server.folder)]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    ended = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], ended
+    targets = {out.strip() for out, _ in ended}
+    assert len(targets) == 1
+    # All commands have ended; the server goes on.
+    assert server.is_running
+    conninfo = server.start().conninfo
+    assert targets == {conninfo}
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 'still here' AS word")
+        before = connection.execute("SELECT pg_postmaster_start_time()").fetchone()
+    assert server.stop() is True
+    assert not server.is_running
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(conninfo, connect_timeout=5)
+    with psycopg.connect(server.start().conninfo) as connection:
+        assert connection.execute("SELECT word FROM kept").fetchone() == ("still here",)
+        assert connection.execute("SELECT pg_postmaster_start_time()").fetchone() != before

@@ -1,0 +1,151 @@
+"""Workers with children that die, hang, refuse and lie: only the document at fault fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, value
+from conftest import write_corpus
+from stub_child import stub_command
+
+from ragops.errors import EmbedderError
+from ragops.playbook.model import Source
+from ragops.steps import embed, reseed_queue
+from ragops.steps.context import StepContext
+
+DOCUMENTS = 20
+FAILED = "SELECT file_path, last_error, attempts FROM files_queue WHERE status = 'failed' ORDER BY file_path"
+Run = Callable[..., StepContext]
+
+
+@pytest.fixture
+def run(dsn18: str, tiny_model: Path, tmp_path: Path) -> Run:
+    """Embeds twenty documents, some with texts of the test, with stub children."""
+
+    def runner(
+        texts: Mapping[str, str] | None = None,
+        *arguments: str,
+        again: bool = False,
+        raises: type[Exception] | None = None,
+        **workers: Any,
+    ) -> StepContext:
+        corpus = write_corpus(tmp_path / "corpus", DOCUMENTS)
+        for name, text in (texts or {}).items():
+            (corpus / name).write_text(text)
+        playbook = make_playbook(model=tiny_model, source=Source(folder=corpus), workers=workers)
+        with open_context(dsn18, playbook, embedder_command=stub_command(*arguments)) as context:
+            if not again:
+                reseed_queue.run(context)
+            if raises is None:
+                embed.run(context)
+            else:
+                with pytest.raises(raises) as caught:
+                    embed.run(context)
+                context.voice.say(str(caught.value))
+        return context
+
+    return runner
+
+
+def counts(dsn: str) -> dict[str, int]:
+    return dict(rows(dsn, "SELECT status, count(*) FROM files_queue GROUP BY 1"))
+
+
+def assert_stored(dsn: str, documents: int) -> None:
+    """Vectors exist if and only if their item is completed, and all are unit vectors."""
+    assert counts(dsn).get("completed", 0) == documents
+    query = """
+        SELECT count(*), count(DISTINCT d.file_id), count(*) FILTER (WHERE abs(vector_norm(embedding) - 1) < 1e-5)
+          FROM documents d JOIN files_queue q ON q.id = d.file_id AND q.status = 'completed'"""
+    assert rows(dsn, query) == [(documents,) * 3]
+    assert value(dsn, "SELECT count(*) FROM documents") == documents
+    assert value(dsn, "SELECT count(DISTINCT document_id) FROM document_chunks") == documents
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_poison_document_fails_alone(run: Run, dsn18: str, workers: int) -> None:
+    context = run({"part3/bad.txt": "take POISON now"}, count=workers)
+    ((path, reason, attempts),) = rows(dsn18, FAILED)
+    assert (path, attempts) == ("part3/bad.txt", 1)
+    assert reason.startswith("the embedder child died on this document")
+    assert_stored(dsn18, DOCUMENTS)
+    assert "an embedder child died" in said(context)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("NAN", "chunk 0: NaN at position 3"),
+        ("INF", "chunk 0: Inf at position 3"),
+        ("ZERO", "chunk 0: zero vector (norm 0)"),
+        ("WIDE", "the embedder child refused this document: 132 bytes for 1 vectors of 32"),
+        ("REFUSED", "the embedder child refused this document: llama_encode returned -3"),
+    ],
+)
+def test_a_broken_vector_fails_its_document(run: Run, dsn18: str, word: str, reason: str) -> None:
+    run({"part3/bad.txt": f"this is {word}"})
+    assert rows(dsn18, FAILED) == [("part3/bad.txt", reason, 1)]
+    assert_stored(dsn18, DOCUMENTS)
+
+
+def test_a_child_that_hangs_is_killed_and_counts_as_dead(run: Run, dsn18: str) -> None:
+    started = time.monotonic()
+    run({"part3/bad.txt": "HANG here"}, batch_size=4, request_deadline_s=1)
+    assert time.monotonic() - started < 60
+    ((path, reason, _),) = rows(dsn18, FAILED)
+    assert path == "part3/bad.txt"
+    assert "no answer during a request of 1 texts" in reason
+    assert_stored(dsn18, DOCUMENTS)
+
+
+def test_a_child_that_dies_on_everything_fails_no_document(run: Run, dsn18: str) -> None:
+    context = run(None, "all", raises=EmbedderError)
+    assert "SIGABRT" in said(context)
+    assert counts(dsn18) == {"pending": DOCUMENTS}
+    assert_stored(dsn18, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_a_child_that_dies_on_every_document_fails_at_most_three(
+    run: Run, dsn18: str, workers: int, batch_size: int
+) -> None:
+    context = run(None, "all-but-ok", raises=EmbedderError, count=workers, batch_size=batch_size)
+    assert "3 documents in a row" in said(context)
+    found = counts(dsn18)
+    assert found.get("failed", 0) <= 3
+    assert found == {"failed": found.get("failed", 0), "pending": DOCUMENTS - found.get("failed", 0)}
+    assert_stored(dsn18, 0)
+
+
+def test_after_a_broken_build_is_mended_everything_is_embedded(run: Run, dsn18: str) -> None:
+    run(None, "all-but-ok", raises=EmbedderError)
+    execute(dsn18, "UPDATE files_queue SET status = 'pending' WHERE status = 'failed'")
+    run(again=True)
+    assert_stored(dsn18, DOCUMENTS)
+
+
+def test_many_poison_documents_in_a_row_do_not_block_the_queue_for_ever(run: Run, dsn18: str) -> None:
+    texts = {f"part0/a{n}.txt": "POISON" for n in range(5)}
+    run(texts, raises=EmbedderError)
+    assert counts(dsn18)["failed"] <= 3
+    run(again=True)
+    assert counts(dsn18) == {"failed": 5, "completed": DOCUMENTS}
+    assert_stored(dsn18, DOCUMENTS)
+
+
+def test_failed_items_make_room_for_others_up_to_the_bound(dsn18: str, tiny_model: Path, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", DOCUMENTS)
+    (corpus / "part0" / "a.txt").write_text("POISON")
+    (corpus / "part0" / "b.txt").write_bytes(b"")
+    playbook = make_playbook(model=tiny_model, source=Source(folder=corpus))
+    with open_context(dsn18, playbook, embedder_command=stub_command()) as context:
+        reseed_queue.run(context)
+        effect = embed.run(context, until=7)
+        assert (effect["completed"], effect["failed"]) == (7, 2)
+        assert QUEUE.counts(context.connection)["pending"] == DOCUMENTS + 2 - 9
+    assert_stored(dsn18, 7)

@@ -1,0 +1,209 @@
+"""Workers against a real server and real llama.cpp: every document once, through outages and stops."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, value
+from conftest import wait_for, write_corpus
+
+from ragops.errors import Interrupted
+from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.playbook import Playbook
+from ragops.playbook.model import Source
+from ragops.postgres.writer import Batch, Writer
+from ragops.quality.vectors import normalize
+from ragops.steps import embed, reseed_queue
+from ragops.workers.worker import Worker
+
+COMPLETE = """
+SELECT count(*), count(DISTINCT d.file_id), count(d.embedding),
+       (SELECT count(*) FROM files_queue WHERE status = 'completed'),
+       (SELECT count(*) FROM parsed_files), (SELECT sum(documents) FROM ingestion_metrics),
+       (SELECT count(DISTINCT document_id) FROM document_chunks), (SELECT max(attempts) FROM files_queue)
+  FROM documents d JOIN files_queue q ON q.id = d.file_id AND q.file_path = d.file_path
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "corpus", 60)
+
+
+@pytest.fixture
+def playbook(tiny_model: Path, corpus: Path) -> Playbook:
+    return make_playbook(model=tiny_model, source=Source(folder=corpus), workers={"count": 2, "batch_size": 5})
+
+
+def assert_complete(dsn: str, documents: int) -> None:
+    """Every document is stored exactly once and no attempt was burnt."""
+    assert rows(dsn, COMPLETE) == [(documents,) * 7 + (0,)]
+
+
+def test_sixty_documents_with_two_workers(dsn: str, playbook: Playbook, corpus: Path, tiny_model: Path) -> None:
+    with open_context(dsn, playbook) as context:
+        reseed_queue.run(context)
+        effect = embed.run(context)
+    assert_complete(dsn, 60)
+    assert (effect["completed"], effect["failed"], effect["pending"]) == (60, 0, 0)
+    assert value(dsn, "SELECT count(DISTINCT worker) FROM ingestion_metrics") == 2
+    fingerprints = rows(dsn, "SELECT DISTINCT fingerprint FROM ingestion_metrics")
+    assert fingerprints == rows(dsn, "SELECT id FROM ragops.fingerprint")
+    stored = rows(dsn, "SELECT file_path, content, embedding::text FROM documents ORDER BY file_path")
+    assert all((corpus / path).read_text() == content for path, content, _ in stored)
+    with Embedder(EmbedderConfig(tiny_model)) as embedder:
+        again = normalize(embedder.embed([content for _, content, _ in stored]).vectors)
+    for (path, _, text), vector in zip(stored, again, strict=True):
+        found = [float(x) for x in text.strip("[]").split(",")]
+        assert abs(1 - float(vector @ found)) < 1e-5, path
+
+
+def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> None:
+    with open_context(dsn18, playbook) as context:
+        reseed_queue.run(context)
+        assert embed.run(context, until=17)["completed"] == 17
+        assert embed.run(context, until=17)["completed"] == 0
+        assert QUEUE.counts(context.connection) == {"pending": 43, "processing": 0, "completed": 17, "failed": 0}
+    assert_complete(dsn18, 17)
+
+
+def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], None]) -> None:
+    """Call `interfere` with the number of the batch, after it was embedded and before it is written."""
+    write, lock, count = Writer.write, threading.Lock(), [0]
+
+    def interfered(self: Writer, connection: Any, batch: Batch) -> None:
+        with lock:
+            count[0] += 1
+            number = count[0]
+        interfere(number)
+        write(self, connection, batch)
+
+    monkeypatch.setattr(Writer, "write", interfered)
+
+
+def test_terminated_connections_lose_and_double_nothing(
+    dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'ragops%' AND datname = current_database() AND pid <> {}"
+    )
+    with open_context(dsn, playbook) as context:
+        reseed_queue.run(context)
+        mine = context.connection.info.backend_pid
+
+        def terminate(number: int) -> None:
+            if number in (2, 5):
+                execute(dsn, others.format(mine))
+
+        interfering(monkeypatch, terminate)
+        assert embed.run(context)["completed"] == 60
+        heard = said(context)
+    assert "the database is away" in heard
+    assert_complete(dsn, 60)
+
+
+def test_a_lost_answer_to_the_commit_doubles_nothing(
+    dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, done = Writer.write, threading.Event()
+
+    def lose_the_answer(self: Writer, connection: Any, batch: Batch) -> None:
+        write(self, connection, batch)
+        if not done.is_set():
+            done.set()
+            connection.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Writer, "write", lose_the_answer)
+    with open_context(dsn, playbook) as context:
+        reseed_queue.run(context)
+        embed.run(context)
+        assert "a batch was dropped" in said(context)
+    assert_complete(dsn, 60)
+
+
+def test_a_stop_stores_the_batch_and_leaves_the_rest(
+    dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_worker = playbook.with_changes(workers={"count": 1})
+    with open_context(dsn, one_worker) as context:
+        reseed_queue.run(context)
+        interfering(monkeypatch, lambda number: context.stop.requested.set() if number == 2 else None)
+        with pytest.raises(Interrupted, match="stopped after 10 documents; the batch at hand was stored"):
+            embed.run(context)
+        assert QUEUE.counts(context.connection) == {"pending": 50, "processing": 0, "completed": 10, "failed": 0}
+    assert_complete(dsn, 10)
+    with open_context(dsn, one_worker) as context:
+        embed.run(context)
+    assert_complete(dsn, 60)
+
+
+def test_an_abort_gives_the_items_back(dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_context(dsn18, playbook) as context:
+        reseed_queue.run(context)
+
+        def abort(number: int) -> None:
+            if number == 2:
+                context.stop.aborted.set()
+                raise Interrupted("stopped")
+
+        interfering(monkeypatch, abort)
+        with pytest.raises(Interrupted, match="items at hand were given back"):
+            embed.run(context)
+        assert QUEUE.counts(context.connection)["processing"] == 0
+    stored = value(dsn18, "SELECT count(*) FROM documents")
+    assert stored < 60
+    assert_complete(dsn18, stored)
+
+
+def test_a_zombie_writes_nothing(dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first batch is about to be written its lease runs out and another worker completes its items."""
+
+    def another_worker(number: int) -> None:
+        if number > 1:
+            return
+        execute(
+            dsn,
+            "UPDATE files_queue SET lease_until = clock_timestamp() - interval '1 s' WHERE claim_id IS NOT NULL",
+        )
+        with open_context(dsn, one_worker) as other:
+            QUEUE.reap(other.connection)
+            embed.run(other)
+
+    one_worker = playbook.with_changes(workers={"count": 1})
+    with open_context(dsn, one_worker) as context:
+        reseed_queue.run(context)
+        interfering(monkeypatch, another_worker)
+        effect = embed.run(context)
+        assert effect["completed"] == 0
+        assert "its lease had run out" in said(context)
+    assert_complete(dsn, 60)
+
+
+def test_leases_are_extended_while_a_batch_is_at_hand(
+    dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = playbook.with_changes(workers={"count": 1, "lease_s": 1, "batch_size": 60})
+    process, claims = Worker._process, []
+
+    def slow(self: Worker, claim: Any, *rest: Any) -> None:
+        claims.append(claim)
+        if len(claims) == 1:
+            seen = value(dsn18, "SELECT max(lease_until) FROM files_queue")
+            later = f"SELECT min(lease_until) > '{seen}'::timestamptz + interval '1 s' FROM files_queue"
+            wait_for(lambda: bool(value(dsn18, later)), what="a lease that was extended")
+        process(self, claim, *rest)
+
+    monkeypatch.setattr(Worker, "_process", slow)
+    with open_context(dsn18, short) as context:
+        reseed_queue.run(context)
+        embed.run(context)
+        assert "dropped" not in said(context)
+    assert_complete(dsn18, 60)
+    assert len({claim.id for claim in claims}) == len(claims)
