@@ -10,7 +10,15 @@ from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsEr
 from ragops.facts import ModelFacts
 from ragops.plan import Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.playbook.model import Playbook
-from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, RebuildIndexes, ReseedQueue, Validate
+from ragops.playbook.steps import (
+    DropIndexes,
+    Embed,
+    EmptyTables,
+    RebuildIndexes,
+    ReseedQueue,
+    Validate,
+    VerifyBuild,
+)
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES
 from ragops.postgres.ddl import sql_text
 from ragops.postgres.ledger import (
@@ -162,7 +170,11 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
         _end(context, "abandoned", nothing.what)
         raise
     except NegativeVerdict as negative:
-        _end(context, "gate_failed", negative.found or negative.what)
+        if isinstance(step.settings, VerifyBuild) and step.number == 1:
+            # Nothing was changed yet: a campaign with the same playbook would fail again.
+            _end(context, "abandoned", negative.found or negative.what)
+        else:
+            _end(context, "gate_failed", negative.found or negative.what)
         raise
     except RagopsError as error:
         _end(context, "failed", error.what)

@@ -21,9 +21,9 @@ from ragops.documents.corpus import write_stdlib_corpus
 from ragops.documents.sources import walk_folder
 from ragops.errors import RagopsError
 from ragops.host import physical_cores
+from ragops.index_plan import droppable_indexes
 from ragops.llama.embedder import Embedder
 from ragops.llama.minilm import minilm_gguf
-from ragops.plan import droppable_indexes
 from ragops.playbook import Playbook, load_playbook
 from ragops.playbook.steps import EmptyTables, RebuildIndexes
 from ragops.postgres.connection import Target, connect
@@ -37,7 +37,7 @@ from ragops.settings import cache_folder, data_folder, demo_file, with_defaults
 from ragops.steps import embed, empty_tables, rebuild_indexes, reseed_queue, validate, verify_build
 from ragops.steps.context import StepContext, Voice
 from ragops.workers.fleet import embedder_config
-from ragops.workers.worker import Stop
+from ragops.workers.state import Stop
 
 QUERIES = 25
 WORDS_A_QUERY = 8

@@ -8,18 +8,15 @@ from typing import Any
 
 from ragops.actions import (
     Action,
-    AnalyzeTable,
     ArchiveTable,
-    CreateIndex,
     DeleteRows,
     DropIndex,
-    IndexBuild,
-    RestoreIndex,
     TruncateTables,
     VacuumTable,
 )
 from ragops.errors import PlanRefused
-from ragops.facts import DatabaseFacts, IndexFacts, ModelFacts, TableFacts
+from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
+from ragops.index_plan import JournalEntry, analyses, droppable_indexes, index_builds
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import (
     DropIndexes,
@@ -33,16 +30,6 @@ from ragops.playbook.steps import (
 from ragops.preflight import find_problems
 
 LAST_PHASE = 32767
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """A dropped index that was not restored yet."""
-
-    schema: str
-    name: str
-    table: str
-    definition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +149,6 @@ def _plan_drop(context: _Context, number: int, step: DropIndexes) -> PlannedStep
     )
 
 
-def droppable_indexes(facts: DatabaseFacts) -> list[IndexFacts]:
-    """The HNSW indexes of the vector tables, named by the playbook or not."""
-    tables = [facts.tables.get(logical) for logical in ("documents", "document_chunks")]
-    return [index for table in tables if table for index in table.indexes if index.method == "hnsw"]
-
-
 def _plan_empty(context: _Context, number: int, step: EmptyTables) -> PlannedStep:
     actions = emptying_actions(context.facts, step)
     tables = [context.table(entry.table) for entry in step.tables]
@@ -257,47 +238,6 @@ def _rows_before(context: _Context, number: int) -> int | None:
     if not embeds or embeds[-1].until is None:
         return context.items if embeds else None
     return embeds[-1].until if context.items is None else min(embeds[-1].until, context.items)
-
-
-def index_builds(
-    playbook: Playbook,
-    facts: DatabaseFacts,
-    *,
-    existing: Sequence[IndexFacts],
-    journal: Sequence[JournalEntry],
-    step: RebuildIndexes,
-) -> list[IndexBuild]:
-    """The indexes to build: each journaled one as it was, then the playbook's that are still missing.
-
-    A valid index of that name is left alone; an invalid one is rebuilt (the step drops it first).
-    """
-    tables = {table.qualified: table for table in facts.tables.values() if table}
-    valid = {index.name for index in existing if index.is_valid}
-    builds: list[IndexBuild] = []
-    # A name that was journaled twice is built once, as it was last.
-    for entry in {(entry.schema, entry.name): entry for entry in journal}.values():
-        if entry.name not in valid and entry.table in tables:
-            table = tables[entry.table]
-            builds.append(RestoreIndex(entry.name, table, entry.definition, step.concurrently))
-    for broken in existing:
-        if not broken.is_valid and broken.name not in {build_name(b) for b in builds}:
-            builds.append(RestoreIndex(broken.name, tables[broken.table], broken.definition, step.concurrently))
-    for index in playbook.indexes:
-        on_table = facts.tables.get(index.table)
-        if on_table is None or index.name in valid | {build_name(b) for b in builds}:
-            continue
-        column = playbook.tables.columns_of(index.table)["embedding"]
-        builds.append(CreateIndex(index, on_table, column, step.concurrently))
-    return builds
-
-
-def analyses(builds: Sequence[IndexBuild]) -> list[AnalyzeTable]:
-    """One ANALYZE for each table that gets an index."""
-    return [AnalyzeTable(table) for table in {build.table.oid: build.table for build in builds}.values()]
-
-
-def build_name(build: IndexBuild) -> str:
-    return build.index.name if isinstance(build, CreateIndex) else build.name
 
 
 def plan_as_dict(plan: Plan, *, sql: dict[int, list[str]]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ragops.playbook.tables import Tables
 # Connections of a controller beside one a worker: its own, the heartbeat's, the progress display's.
 OWN_CONNECTIONS = 3
 LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
-_VECTOR = re.compile(r"vector(?:\((\d+)\))?")
+# With its schema where the search path does not reach it.
+_VECTOR = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
 
 
 def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from ragops.actions import DropIndex, TruncateTables
 from ragops.campaign import Heartbeat, adopt_playbook, latest_row
 from ragops.errors import RagopsError
-from ragops.plan import droppable_indexes
+from ragops.index_plan import droppable_indexes
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, restore_rows, sql_of, with_lock_retries
 from ragops.postgres.ledger import (
@@ -46,9 +46,11 @@ def undo(context: StepContext) -> dict[str, Any]:
     context.ledger = Ledger.take(context.connection, row)
     with Heartbeat(context):
         restored = _restore(context, archives)
-        indexes = _restore_indexes(context)
-    context.ledger.finish(context.connection, "undone")
-    return {"campaign": row.id, "status": "undone", "rows": restored, "indexes": indexes}
+        if not archives:
+            context.ledger.finish(context.connection, "undone")
+    # From here on the campaign is over: a build that fails is `ragops index rebuild`'s to finish.
+    context.ledger = None
+    return {"campaign": row.id, "status": "undone", "rows": restored, "indexes": _rebuild(context, row.id)}
 
 
 def _campaign_of(context: StepContext, archives: Sequence[ArchivedTable]) -> CampaignRow | None:
@@ -84,13 +86,16 @@ def _restore(context: StepContext, archives: Sequence[ArchivedTable]) -> dict[st
                     context.connection, table, archive_table=archive.archive_table
                 )
             mark_archives_restored(context.connection, archives)
+            if context.ledger is not None:
+                context.ledger.finish(context.connection, "undone")
 
     with_lock_retries(context.connection, act, tables=tables, say=context.voice.say)
     return restored
 
 
-def _restore_indexes(context: StepContext) -> list[str]:
-    names = [entry.name for entry in context.journal()]
+def _rebuild(context: StepContext, campaign: int) -> list[str]:
+    """Build the indexes that the campaign dropped, as they were."""
+    names = [entry["name"] for entry in journaled_indexes(context.connection, campaign)]
     if not names:
         return []
     rebuilt = rebuild_indexes.run(context, RebuildIndexes(step="rebuild_indexes"), names=names)

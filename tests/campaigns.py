@@ -30,7 +30,7 @@ from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.steps.context import StepContext
-from ragops.workers.worker import Stop
+from ragops.workers.state import Stop
 
 DIMENSIONS = 32
 QUEUE = Queue(Tables())

@@ -50,8 +50,8 @@ def install(
 
     Example: ragops build install --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF
     """
-    from ragops.llama.build_install import present_build
     from ragops.llama.build_install import install as install_build
+    from ragops.llama.build_install import present_build
     from ragops.llama.cpu import read_exact_host
     from ragops.report.builds import build_screen
     from ragops.report.voice import TerminalVoice

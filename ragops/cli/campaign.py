@@ -11,6 +11,8 @@ from ragops.cli.session import confirm, demo_defaults, emit, overrides, session
 from ragops.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ragops.plan import Plan
     from ragops.steps.context import StepContext
 
@@ -43,14 +45,15 @@ def reset(
     Example: ragops reset --playbook realign.yaml --dry-run
     """
     from ragops import campaign
-    from ragops.report.terminal import campaign_screen, plan_screen
+    from ragops.report.terminal import plan_screen
 
     changes = overrides(workers=workers, batch_size=batch_size)
     with session(playbook, dsn, changes=changes, needs_tables=False, needs_ledger=False) as context:
+        context.force = force
         if resume:
             if new or dry_run:
                 raise UsageError("--resume goes alone", found="--new" if new else "--dry-run")
-            emit(campaign.resume(context), as_json=as_json, screen=campaign_screen)
+            _finish(lambda: campaign.resume(context), context, as_json=as_json)
             return
         if no_archive:
             context.playbook = without_archive(context.playbook)
@@ -63,7 +66,23 @@ def reset(
         _confirm_plan(context, plan, yes=yes)
         if new:
             campaign.give_up_unfinished(context)
-        emit(campaign.start(context, plan), as_json=as_json, screen=campaign_screen)
+        _finish(lambda: campaign.start(context, plan), context, as_json=as_json)
+
+
+def _finish(run: Callable[[], dict[str, Any]], context: StepContext, *, as_json: bool) -> None:
+    """Run a campaign and show its result; that nothing had to be reset is one, too."""
+    from ragops import campaign
+    from ragops.errors import NothingToReset
+    from ragops.report.terminal import campaign_screen, error_text
+
+    try:
+        result = run()
+    except NothingToReset as nothing:
+        result = {**campaign.summary(context, status="nothing_to_reset", verdict="pass"), **nothing.as_dict()}
+        text = error_text(nothing)
+        emit(result, as_json=as_json, screen=lambda _: text)
+        return
+    emit(result, as_json=as_json, screen=campaign_screen)
 
 
 def planned(context: StepContext) -> Plan:

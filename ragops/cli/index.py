@@ -46,7 +46,7 @@ def drop(
 
     Example: ragops index drop idx_documents_embedding_hnsw
     """
-    from ragops.plan import droppable_indexes
+    from ragops.index_plan import droppable_indexes
     from ragops.steps import drop_indexes
 
     with session(playbook, dsn, changes_data=True) as context:

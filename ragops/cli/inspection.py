@@ -37,7 +37,7 @@ def verify(
 
     Example: ragops verify --against backend.json
     """
-    from ragops.report.terminal import verify_screen
+    from ragops.report.fingerprint import verify_screen
     from ragops.report.voice import TerminalVoice
     from ragops.steps.measuring import is_accepted, parse_reference
     from ragops.steps.verify_build import verify as verify_build

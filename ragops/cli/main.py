@@ -8,8 +8,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from ragops import __version__
-from ragops.cli import build, (
+from ragops.cli import (
     archive,
+    build,
     campaign,
     database,
     fingerprint,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragops.postgres.connection import Target
     from ragops.report.voice import TerminalVoice
     from ragops.steps.context import StepContext
-    from ragops.workers.worker import Stop
+    from ragops.workers.state import Stop
 
 
 def load(playbook: str, dsn: str | None, *, voice: TerminalVoice | None = None) -> tuple[Playbook, Target | None]:
@@ -152,7 +152,7 @@ def _require_free(context: StepContext) -> None:
 
 def install_signals(voice: TerminalVoice) -> Stop:
     """Ctrl-C and SIGTERM: the first lets a fleet finish its batch, the next one ends everything at once."""
-    from ragops.workers.worker import Stop
+    from ragops.workers.state import Stop
 
     stop = Stop()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ragops.facts import HostFacts
 from ragops.llama.build_log import unused_variables
 from ragops.llama.features import compare_flags, unasked_features
-from ragops.llama.flags import flag_findings, new_name
+from ragops.llama.flags import flag_findings, new_name, parse_flags
 from ragops.llama.illegal import explain_illegal, host_flags, predict_illegal
 from ragops.llama.probing import Probe
 from ragops.llama.verification import Finding
@@ -28,7 +28,7 @@ def findings_of(
     """Asked against effective, effective against this CPU; `death` is the signal that loading ended by."""
     found = [
         *flag_findings(cmake_args),
-        *_unused(log),
+        *_unused(cmake_args, log),
         *_from_environment(os.environ if environment is None else environment),
     ]
     if death is None:
@@ -43,10 +43,11 @@ def findings_of(
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
 
 
-def _unused(log: str) -> Iterator[Finding]:
+def _unused(cmake_args: Sequence[str], log: str) -> Iterator[Finding]:
     """What CMake itself says it did not use; old names are told apart already."""
+    asked = parse_flags(cmake_args)
     for name in unused_variables(log):
-        if new_name(name) is None and not name.startswith(("SKBUILD", "Python")):
+        if name in asked and new_name(name) is None:
             message = f"CMake did not use {name}: no such option in this version"
             yield Finding(
                 f"flag-unused-{name.lower()}", "warning", message, "look for today's name, or leave it out"

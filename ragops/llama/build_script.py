@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragops.errors import UsageError
-from ragops.llama.features import FEATURE_OF
 from ragops.llama.builds import check_version
+from ragops.llama.features import FEATURE_OF
 from ragops.llama.flags import is_on, parse_flags, split_arguments
 
 _CHECK = """\
@@ -39,7 +39,7 @@ VENV="${{1:-.venv-llama}}"
 PYTHON="${{PYTHON:-python3}}"
 
 if ! command -v "${{CXX:-c++}}" >/dev/null 2>&1; then
-    echo "no C++ compiler: apt install build-essential, dnf install gcc gcc-c++ make, or xcode-select --install" >&2
+    echo "no C++ compiler: apt install build-essential, dnf install gcc-c++ make, or xcode-select --install" >&2
     exit 1
 fi
 

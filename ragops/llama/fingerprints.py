@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.errors import UsageError
+from ragops.facts import BuildFacts, ModelFacts
 from ragops.llama.child_capture import FORMAT, canary_hash
 from ragops.llama.embedder import Embedder
+from ragops.playbook.model import Model
 
 LARGEST_FILE = 64 * 1024 * 1024
+# Paths, names and thread counts may differ between machines without moving a vector.
+_BUILD_KEYS = ("package_version", "features")
+_MODEL_KEYS = ("architecture", "dimensions", "n_ctx_train", "n_vocab", "pooling", "max_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,23 @@ def capture_script() -> str:
     ]
     main = _source("capture_main.py").split("from __future__ import annotations\n", 1)[1]
     return "\n".join(lines) + main
+
+
+def fingerprint_of(
+    build: BuildFacts, model: ModelFacts, settings: Model, *, sha256: str
+) -> tuple[str, dict[str, Any]]:
+    """The fingerprint's id (16 hexadecimal digits) and its document."""
+    build_facts, model_facts = asdict(build), asdict(model)
+    identity = {
+        "build": {key: build_facts[key] for key in _BUILD_KEYS},
+        "model": {key: model_facts[key] for key in _MODEL_KEYS} | {"sha256": sha256},
+        "query_prefix": settings.query_prefix,
+        "document_prefix": settings.document_prefix,
+        "normalisation": "l2",
+    }
+    text = json.dumps(identity, sort_keys=True, default=dict)
+    document = {"identity": identity, "build": build_facts, "model": model_facts}
+    return hashlib.sha256(text.encode()).hexdigest()[:16], json.loads(json.dumps(document, default=dict))
 
 
 def _source(name: str) -> str:

@@ -150,7 +150,7 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
     return connection
 
 
-def unavailable(target: Target, error: psycopg.Error) -> DatabaseUnavailable:
+def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
     """The error for a connection that could not be had or was lost; it repeats no password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return DatabaseUnavailable(

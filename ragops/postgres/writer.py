@@ -177,8 +177,8 @@ def check_id_column(documents: TableFacts, column: str) -> None:
 
 
 def _plain_type(type_name: str) -> str:
-    """`vector(384)` → `vector`: COPY needs the type without its modifier."""
-    return type_name.split("(")[0].strip()
+    """`public.vector(384)` → `vector`: COPY needs the type without schema and modifier."""
+    return type_name.split("(")[0].strip().rsplit(".", 1)[-1]
 
 
 def _is_text(type_name: str) -> bool:

@@ -51,10 +51,10 @@ class Probe:
         self._comparer.start()
 
     def close(self) -> None:
-        """End the embedder; queries are refused from now on."""
+        """End the embedder; queries, those that wait as well, are refused from now on."""
         self._is_closed = True
         self._comparer.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False)
 
     async def compare(self, request: Request) -> Response:
         """GET …?query=…: the procedure's answer; 400, 413, 503 with `what` and `found`."""

@@ -1,4 +1,4 @@
-"""Screens of fingerprints and of their comparison."""
+"""Screens of verification, of fingerprints and of their comparison."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from ragops.report.terminal import findings_text, table, verdict
+from ragops.report.units import size
 
 SHOWN_DIFFERENCES = 20
 
@@ -25,6 +27,44 @@ def capture_screen(document: Mapping[str, Any]) -> RenderableType:
         f"canary  version {document['canary']['version']}, {len(document['rows'])} texts embedded",
     ]
     return Text("\n".join(lines))
+
+
+def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
+    effective = effect["effective"]
+    build, model = effective["build"], effective["model"]
+    features = " ".join(
+        name if value == "1" else f"{name}={value}" for name, value in build["features"].items() if value != "0"
+    )
+    parameters = ", ".join(f"{name}={value}" for name, value in model["effective"].items())
+    rows = [
+        ("package", f"llama-cpp-python {build['package_version']}"),
+        ("interpreter", f"{build['python']} ({build['python_version']})"),
+        ("effective features", features),
+        ("model", f"{model['path']} ({size(model['file_bytes'])})"),
+        ("SHA-256", model["sha256"]),
+        ("what it is", f"{model['description']}, {model['architecture']}, context {model['n_ctx_train']}"),
+        ("dimensions", str(model["dimensions"])),
+        ("pooling", model["pooling"]),
+        ("parameters", parameters),
+        ("prefixes", f"query {effective['query_prefix']!r}, document {effective['document_prefix']!r}"),
+        ("host CPU", f"{effect['host']['cpu']}, {effect['host']['physical_cores']} cores"),
+        ("fingerprint", effect["fingerprint"]),
+    ]
+    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, Text(value))
+    parts: list[RenderableType] = [grid, *findings_text(effect["findings"])]
+    if effect.get("reference"):
+        parts.append(Text(f"reference {effect['reference']}"))
+        if effect["drift"]:
+            parts.append(Text(drift_line(effect["drift"])))
+        parts.append(Text.assemble("vector space ", verdict(effect["verdict"])))
+        if effect["verdict"] != "divergent":
+            parts.append(Text(no_reset_needed()))
+        return Group(*parts)
+    return Group(*parts, Text.assemble("build ", verdict(effect["verdict"])))
 
 
 def comparison_screen(result: Mapping[str, Any]) -> RenderableType:

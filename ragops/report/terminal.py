@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ragops.errors import Interrupted, RagopsError
+from ragops.errors import Interrupted, NothingToReset, RagopsError
 from ragops.report.units import duration, number, percent, size
 
 _STYLES = {"pass": "green", "match": "green", "done": "green", "fail": "red", "mismatch": "red", "failed": "red"}
@@ -41,7 +41,7 @@ def table(
 def error_text(error: RagopsError) -> Text:
     """What, where, found against needed, next: each on a line of its own."""
     text = Text()
-    if isinstance(error, Interrupted):
+    if isinstance(error, (Interrupted, NothingToReset)):
         text.append(error.what, style="bold yellow")
     else:
         text.append("error: ", style="bold red")
@@ -107,46 +107,6 @@ def validation_screen(effect: Mapping[str, Any]) -> RenderableType:
         "validation ", verdict(effect["verdict"]), f" over {number(effect['documents'])} documents"
     )
     return Group(head, grid)
-
-
-def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
-    effective = effect["effective"]
-    build, model = effective["build"], effective["model"]
-    features = " ".join(
-        name if value == "1" else f"{name}={value}" for name, value in build["features"].items() if value != "0"
-    )
-    parameters = ", ".join(f"{name}={value}" for name, value in model["effective"].items())
-    rows = [
-        ("package", f"llama-cpp-python {build['package_version']}"),
-        ("interpreter", f"{build['python']} ({build['python_version']})"),
-        ("effective features", features),
-        ("model", f"{model['path']} ({size(model['file_bytes'])})"),
-        ("SHA-256", model["sha256"]),
-        ("what it is", f"{model['description']}, {model['architecture']}, context {model['n_ctx_train']}"),
-        ("dimensions", str(model["dimensions"])),
-        ("pooling", model["pooling"]),
-        ("parameters", parameters),
-        ("prefixes", f"query {effective['query_prefix']!r}, document {effective['document_prefix']!r}"),
-        ("host CPU", f"{effect['host']['cpu']}, {effect['host']['physical_cores']} cores"),
-        ("fingerprint", effect["fingerprint"]),
-    ]
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, value in rows:
-        grid.add_row(label, Text(value))
-    parts: list[RenderableType] = [grid, *findings_text(effect["findings"])]
-    if effect.get("reference"):
-        from ragops.report.fingerprint import drift_line, no_reset_needed
-
-        parts.append(Text(f"reference {effect['reference']}"))
-        if effect["drift"]:
-            parts.append(Text(drift_line(effect["drift"])))
-        parts.append(Text.assemble("vector space ", verdict(effect["verdict"])))
-        if effect["verdict"] != "divergent":
-            parts.append(Text(no_reset_needed()))
-        return Group(*parts)
-    return Group(*parts, Text.assemble("build ", verdict(effect["verdict"])))
 
 
 def findings_text(findings: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ragops.facts import DatabaseFacts, TableFacts
-from ragops.plan import JournalEntry, Plan
+from ragops.index_plan import JournalEntry
+from ragops.plan import Plan
 from ragops.playbook.model import Playbook
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.ledger import Ledger, journaled_indexes
-from ragops.workers.worker import Stop
+from ragops.workers.state import Stop
 
 Effect = dict[str, Any]
 
@@ -50,7 +51,7 @@ class StepContext:
     ledger: Ledger | None = None
     plan: Plan | None = None
     step_number: int = 0
-    force: bool = True
+    force: bool = False
     """Reset although what is stored agrees already."""
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child."""

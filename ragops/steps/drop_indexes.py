@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ragops.actions import DropIndex
 from ragops.errors import UsageError
 from ragops.facts import IndexFacts
-from ragops.plan import droppable_indexes
+from ragops.index_plan import droppable_indexes
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, journal_and_drop, sql_text, with_lock_retries
 from ragops.steps.context import Effect, StepContext
 

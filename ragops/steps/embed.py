@@ -13,7 +13,7 @@ from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.steps.context import Effect, StepContext
 from ragops.workers.fleet import Fleet, FleetResult, plan_fleet
 from ragops.workers.prepare import source_root
-from ragops.workers.worker import Tally
+from ragops.workers.state import Tally
 
 
 def run(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:

@@ -113,12 +113,13 @@ def _ask_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
 
     texts = Canary.load().texts
     prefix = mine.document["prefixes"]["document"]
-    endpoint = OpenAIEndpoint(settings, api_key=key)
-    vectors = endpoint.embed([prefix + texts[row] for row in mine.rows])
+    with OpenAIEndpoint(settings, api_key=key) as endpoint:
+        vectors = endpoint.embed([prefix + texts[row] for row in mine.rows])
+        description = endpoint.describe()
     document = {
         "canary": mine.document["canary"],
         "build": {},
-        "model": {"endpoint": settings.url, **endpoint.describe()},
+        "model": {"endpoint": settings.url, **description},
         "prefixes": mine.document["prefixes"],
         "tokens": [],
         "normalisation": "unknown",

@@ -10,7 +10,7 @@ from typing import Any
 from ragops.actions import DropIndex, IndexBuild
 from ragops.errors import Interrupted
 from ragops.facts import IndexFacts
-from ragops.plan import analyses, build_name, droppable_indexes, index_builds
+from ragops.index_plan import analyses, build_name, droppable_indexes, index_builds
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.building import create, find_index, index_progress

@@ -21,6 +21,8 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
         check_source(context.connection, source)
     queue = Queue(context.playbook.tables)
     gates = context.playbook.gates()
+    if append:
+        refuse_other_source(context, queue)
     with context.fenced(is_long=True):
         locations = _counted(locations_of(source, context.connect), context)
         if append:
@@ -34,6 +36,22 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
         context.record(effect)
     context.voice.end_progress()
     return effect
+
+
+def refuse_other_source(context: StepContext, queue: Queue) -> None:
+    """Raise RagopsError while items of another source are open: their locations would lose their meaning."""
+    stored = queue.load_source(context.connection)
+    if stored is None or not any(queue.open_items(context.connection)):
+        return
+    new = _absolute(context.playbook.source).model_dump(mode="json")
+    kinds = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
+    if any(stored.get(kind) != new[kind] for kind in kinds):
+        was, now = (next((str(s[k]) for k in kinds[:4] if s.get(k)), "?") for s in (stored, new))
+        raise RagopsError(
+            "the queue still has open items of another source; nothing was queued",
+            found=f"open items from {was}, asked to add from {now}",
+            hint="ragops embed   first, then reseed with --append again",
+        )
 
 
 def _absolute(source: Source) -> Source:

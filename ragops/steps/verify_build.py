@@ -11,7 +11,7 @@ from ragops.errors import NegativeVerdict, NothingToReset
 from ragops.facts import ModelFacts
 from ragops.host import physical_cores, read_host
 from ragops.llama.embedder import Embedder
-from ragops.llama.fingerprint import fingerprint_of
+from ragops.llama.fingerprints import fingerprint_of
 from ragops.llama.verification import compare
 from ragops.playbook.model import Playbook, Reference
 from ragops.playbook.steps import EmptyTables

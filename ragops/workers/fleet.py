@@ -17,7 +17,8 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.connection import OUTAGES, Connection, Target, connect
 from ragops.postgres.ledger import holder_name, is_dead_here
 from ragops.postgres.queue import Queue
-from ragops.workers.worker import Assignment, Stop, Tally, Worker
+from ragops.workers.state import Stop, Tally
+from ragops.workers.worker import Assignment, Worker
 
 POLL_S = 0.2
 REAP_EVERY_S = 5.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,86 +12,22 @@ from ragops.documents.failures import Unreadable
 from ragops.errors import EmbedderError, FenceLost, Interrupted
 from ragops.facts import TableFacts
 from ragops.llama.embedder import Embedder
-from ragops.llama.fingerprint import fingerprint_of
+from ragops.llama.fingerprints import fingerprint_of
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import OUTAGES, Connection, Target, connect
+from ragops.postgres.connection import OUTAGES, Connection, Target, connect, unavailable
 from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.retry import Backoff
 from ragops.workers.embedding import EmbeddedDocument, EmbedderHolder, Outcome, Strikes
 from ragops.workers.prepare import Documents, Prepared, Preparer
+from ragops.workers.state import Stop, Tally
 
 IDLE_S = 0.3
 # A database that is down for an hour is an incident of its own; until then workers wait.
 RECONNECT = Backoff(first_s=0.5, longest_s=15.0, total_s=3600.0)
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class Stop:
-    """How a run is asked to end: after the batch at hand, or at once."""
-
-    requested: threading.Event = field(default_factory=threading.Event)
-    aborted: threading.Event = field(default_factory=threading.Event)
-    signal_number: int = 2
-    is_graceful: bool = False
-    """A fleet runs: the first signal lets it finish the batch at hand."""
-
-
-class Tally:
-    """What the workers have done so far; safe to use from all threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._claims: dict[str, uuid.UUID] = {}
-        self._in_hand: dict[str, int] = {}
-        self.completed = self.failed = self.chunks = self.tokens = self.dropped = 0
-        self.notices: list[str] = []
-
-    def add(self, *, completed: int, failed: int, chunks: int, tokens: int) -> None:
-        with self._lock:
-            self.completed += completed
-            self.failed += failed
-            self.chunks += chunks
-            self.tokens += tokens
-
-    def drop(self, items: int) -> None:
-        with self._lock:
-            self.dropped += items
-
-    def hold(self, worker: str, claim: uuid.UUID | None) -> None:
-        with self._lock:
-            self._in_hand.pop(worker, None)
-            if claim is None:
-                self._claims.pop(worker, None)
-            else:
-                self._claims[worker] = claim
-
-    def advance(self, worker: str, documents: int) -> None:
-        """Say how many documents of its claim a worker has embedded and not yet stored."""
-        with self._lock:
-            self._in_hand[worker] = documents
-
-    @property
-    def seen(self) -> int:
-        """Documents that are stored, failed, or embedded and about to be stored."""
-        with self._lock:
-            return self.completed + self.failed + sum(self._in_hand.values())
-
-    def held_claims(self) -> list[uuid.UUID]:
-        with self._lock:
-            return list(self._claims.values())
-
-    def say(self, notice: str) -> None:
-        with self._lock:
-            self.notices.append(notice)
-
-    def take_notices(self) -> list[str]:
-        with self._lock:
-            notices, self.notices = self.notices, []
-        return notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +193,7 @@ class Worker:
         try:
             connection = self._connection
             if connection is None or connection.broken or connection.closed:
-                connection = connect(self._shared.target)
+                connection = self._connection = connect(self._shared.target)
             self._queue.release(connection, claim)
         except OUTAGES as error:
             # The lease ends by itself; saying so is all that can be done without a database.
@@ -284,8 +218,10 @@ class Worker:
                 connection = self._connection
                 is_lost = connection is None or connection.closed or connection.broken
                 delay = next(delays, None)
-                if not is_lost or delay is None or self._shared.stop.requested.is_set():
+                if not is_lost:
                     raise
+                if delay is None or self._shared.stop.requested.is_set():
+                    raise unavailable(self._shared.target, error) from error
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 self._shared.tally.say(f"{self.name}: the database is away ({reason}); waiting")
                 self._shared.stop.requested.wait(delay)

@@ -10,7 +10,8 @@ from ragops.workers.fleet import FleetShape, plan_fleet
 
 
 def _note(workers: int, threads: int, cores: int, fits: str) -> str:
-    return f"{workers} workers × {threads} threads on {cores} physical cores oversubscribes them; {fits} fits"
+    word = "thread" if threads == 1 else "threads"
+    return f"{workers} workers × {threads} {word} on {cores} physical cores oversubscribes them; {fits} fits"
 
 
 PLANNED: list[tuple[int, int | str | None, int, FleetShape]] = [

@@ -53,6 +53,7 @@ def test_realign_sql() -> None:
         2: ['DROP INDEX "public"."idx_documents_embedding_hnsw"'],
         3: [
             'CREATE TABLE "ragops"."archive_…_documents" AS TABLE "public"."documents"',
+            'CREATE TABLE "ragops"."archive_…_document_chunks" AS TABLE "public"."document_chunks"',
             'CREATE TABLE "ragops"."archive_…_parsed_files" AS TABLE "public"."parsed_files"',
             'CREATE TABLE "ragops"."archive_…_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
             'CREATE TABLE "ragops"."archive_…_files_queue" AS TABLE "public"."files_queue"',
@@ -166,7 +167,12 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
     (
         "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
         database({"documents": DOCUMENTS}),
-        [ArchiveTable("documents", DOCUMENTS), TruncateTables((DOCUMENTS, table("document_chunks")))],
+        # The empty table too: what was emptied together is restored together.
+        [
+            ArchiveTable("documents", DOCUMENTS),
+            ArchiveTable("document_chunks", table("document_chunks")),
+            TruncateTables((DOCUMENTS, table("document_chunks"))),
+        ],
     ),
     (
         "{step: empty_tables, tables: [{table: document_chunks, method: delete}, "

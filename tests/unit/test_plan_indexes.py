@@ -8,7 +8,8 @@ from playbook_factory import with_steps
 
 from ragops.actions import Action, CreateIndex, RestoreIndex
 from ragops.facts import IndexFacts
-from ragops.plan import JournalEntry, make_plan
+from ragops.index_plan import JournalEntry
+from ragops.plan import make_plan
 from ragops.postgres.ddl import sql_text
 
 D, C = "idx_documents_embedding_hnsw", "idx_document_chunks_embedding_hnsw"

@@ -159,7 +159,8 @@ def test_an_unknown_address(url: str, hint: str) -> None:
 def test_base64_is_float32_in_little_endian() -> None:
     raw = base64.b64encode(np.array([1.5, -2.0], dtype="<f4").tobytes()).decode()
     found = read_vectors({"data": [{"index": 0, "embedding": raw}]}, expected=1)
-    assert (found.tolist(), found.dtype) == ([[1.5, -2.0]], np.float32)
+    assert found.tolist() == [[1.5, -2.0]]
+    assert found.dtype == np.float32
 
 
 def test_rows_without_index_keep_their_order() -> None:

@@ -1,0 +1,115 @@
+"""Two real builds of one version: the procedure's flags, and the flags that it meant.
+
+Compiles llama-cpp-python twice (4 to 8 minutes each on two cores) and needs a package index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workplace import Finished, clean_environment, run_program
+
+from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.llama.illegal import likely_features
+
+pytestmark = pytest.mark.slow
+
+VERSION = "0.3.16"
+PROCEDURE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
+MEANT = (*PROCEDURE, "-DGGML_F16C=OFF", "-DGGML_BMI2=OFF")
+
+
+@dataclass(frozen=True, slots=True)
+class TwoBuilds:
+    """Both builds as `ragops build install --json` answered, and their interpreters."""
+
+    environment: dict[str, str]
+    folder: Path
+    procedure: dict[str, Any]
+    meant: dict[str, Any]
+
+    @property
+    def interpreters(self) -> tuple[str, str]:
+        """The procedure's build, and the SSE-only build that it meant."""
+        return self.procedure["interpreter"], self.meant["interpreter"]
+
+    def ragops(self, *arguments: str) -> Finished:
+        return run_program(arguments, environment=self.environment, cwd=self.folder, timeout_s=1800)
+
+
+@pytest.fixture(scope="module")
+def two_builds(tmp_path_factory: pytest.TempPathFactory) -> TwoBuilds:
+    folder = tmp_path_factory.mktemp("builds")
+    environment = clean_environment(folder)
+    answers = {}
+    for name, flags in (("procedure", PROCEDURE), ("meant", MEANT)):
+        asked = [part for flag in flags for part in ("--cmake-arg", flag)]
+        arguments = ("build", "install", "--version", VERSION, "--name", name, *asked, "--json")
+        done = run_program(arguments, environment=environment, cwd=folder, timeout_s=1800)
+        assert done.code == 0, done.err
+        answers[name] = done.json
+    return TwoBuilds(environment, folder, **answers)
+
+
+def features_in_effect(interpreter: str, model: Path) -> dict[str, str]:
+    """What the embedder child reports under an interpreter."""
+    with Embedder(EmbedderConfig(model=model, python=interpreter)) as embedder:
+        return dict(embedder.build.features)
+
+
+def finding(build: dict[str, Any], id: str) -> dict[str, str]:
+    return next(found for found in build["findings"] if found["id"] == id)
+
+
+def test_the_procedure_s_flags_leave_avx_on(two_builds: TwoBuilds) -> None:
+    build = two_builds.procedure
+    assert build["verdict"] == "differs"
+    assert {"AVX", "F16C", "BMI2"} <= build["features"].keys()
+    assert not {"AVX2", "FMA"} & build["features"].keys()
+    told = finding(build, "flag-avx")
+    assert "GCC's -mf16c implies AVX" in told["message"]
+    assert "-DGGML_F16C=OFF" in told["hint"]
+    assert finding(build, "unasked-bmi2")["severity"] == "warning"
+
+
+def test_the_flags_that_were_meant_turn_avx_off(two_builds: TwoBuilds) -> None:
+    build = two_builds.meant
+    assert build["verdict"] == "as_asked"
+    assert {"SSE3", "SSSE3"} <= build["features"].keys()
+    assert not {"AVX", "AVX2", "FMA", "F16C", "BMI2"} & build["features"].keys()
+
+
+def test_ggml_s_defaults_foretell_both(two_builds: TwoBuilds) -> None:
+    for flags, build in ((PROCEDURE, two_builds.procedure), (MEANT, two_builds.meant)):
+        effective = {name for name in build["features"] if name not in ("LLAMAFILE", "OPENMP", "REPACK")}
+        assert set(likely_features(flags, None)) == effective
+
+
+def test_the_embedder_runs_under_both(two_builds: TwoBuilds, tiny_model: Path) -> None:
+    for build in (two_builds.procedure, two_builds.meant):
+        assert features_in_effect(build["interpreter"], tiny_model) == build["features"]
+
+
+# Drift between the two builds is measured here: `two_builds.interpreters` gives both.
+
+
+def test_a_build_that_is_there_is_not_built_again(two_builds: TwoBuilds) -> None:
+    asked = [part for flag in MEANT for part in ("--cmake-arg", flag)]
+    done = two_builds.ragops("build", "install", "--version", VERSION, "--name", "meant", *asked, "--json")
+    assert (done.code, done.json["is_new"]) == (0, False)
+    other = two_builds.ragops("build", "install", "--version", VERSION, "--name", "meant", "--json")
+    assert other.code == 2
+    assert "another build has this name" in other.json["error"]["what"]
+
+
+def test_builds_are_listed_and_shown_and_not_removed_unasked(two_builds: TwoBuilds) -> None:
+    listed = two_builds.ragops("build", "list", "--json").json
+    assert [build["name"] for build in listed["builds"]] == ["meant", "procedure"]
+    assert "AVX" in two_builds.ragops("build", "show", "procedure").out
+    log = Path(two_builds.meant["folder"]) / "install.log"
+    assert "-DGGML_F16C=OFF" in log.read_text(encoding="utf-8", errors="replace")
+    refused = two_builds.ragops("build", "remove", "procedure")
+    assert (refused.code, Path(two_builds.procedure["folder"]).is_dir()) == (2, True)

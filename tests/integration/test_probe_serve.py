@@ -1,0 +1,91 @@
+"""`ragops probe serve` as a real process."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Spawn, wait_for
+from probing import QUERY, TEXTS, fill
+
+from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.probe.app import COMPARE_PATH
+
+
+@pytest.fixture
+def stored(dsn18: str, tiny_model: Path) -> str:
+    """A database with five documents."""
+    with Embedder(EmbedderConfig(tiny_model)) as embedder:
+        return fill(dsn18, embedder)
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a started probe listens, as it says itself."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if found := re.search(r"listening on (http://\S+)\?query=TEXT", line):
+            return found[1]
+    pytest.fail(f"the probe ended: {said}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_program_serves_until_a_signal(
+    stored: str, spawn: Spawn, tiny_model: Path, number: signal.Signals, code: int
+) -> None:
+    variables = {"RAGOPS_DSN": stored, "PROBE_TOKEN": "a-token"}
+    options = ["--port", "0", "--model", str(tiny_model), "--token-env", "PROBE_TOKEN"]
+    process = spawn("probe", "serve", *options, **variables)
+    address = address_of(process)
+    assert address.endswith(COMPARE_PATH)
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        assert client.get(address, params={"query": QUERY}).status_code == 401
+        answer = client.get(address, params={"query": QUERY}, headers={"Authorization": "Bearer a-token"})
+    assert answer.status_code == 200
+    assert answer.json()["comparison_stats"]["total_docs"] == len(TEXTS)
+    process.send_signal(number)
+    wait_for(lambda: process.poll() is not None, timeout_s=30, what="the end of the probe")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err and "a-token" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "said"),
+    [
+        (["--host", "0.0.0.0"], {}, "every machine that reaches this one"),
+        (["--host", "backend.example"], {}, "every machine that reaches this one"),
+        (["--token-env", "PROBE_TOKEN"], {}, "PROBE_TOKEN is not set, or empty"),
+        (["--token-env", "PROBE_TOKEN", "--host", "::"], {"PROBE_TOKEN": " "}, "PROBE_TOKEN is not set, or empty"),
+        (["--port", "70000"], {}, "--port"),
+    ],
+)
+def test_a_wrong_command_line_serves_nothing(
+    ragops: Any, options: list[str], variables: dict[str, str], said: str
+) -> None:
+    done = ragops("probe", "serve", *options, RAGOPS_DSN="postgresql://nobody@127.0.0.1:1/none", **variables)
+    assert done.code == 2
+    assert said in done.err
+    assert done.out == ""
+
+
+def test_a_port_that_is_taken(ragops: Any, stored: str, tiny_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = ragops("probe", "serve", "--port", str(port), "--model", str(tiny_model), RAGOPS_DSN=stored)
+    assert done.code == 1
+    assert "cannot listen on this address" in done.err and "--port 0" in done.err
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path, ragops: Any) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['starlette'] = None\n")
+    done = ragops("probe", "serve", PYTHONPATH=str(tmp_path), RAGOPS_DSN="postgresql://nobody@127.0.0.1:1/none")
+    assert done.code == 2
+    assert "pip install 'ragops[probe]'" in done.err
