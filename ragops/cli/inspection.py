@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,10 @@ def verify(
             help="Reference: a fingerprint file, http(s)://HOST/v1, or a debug endpoint's URL with {query}.",
             show_default="the playbook's reference",
         ),
+    ] = None,
+    requirements: Annotated[
+        Path | None,
+        typer.Option("--requirements", metavar="FILE", help="Requirements file to check; prints corrected lines."),
     ] = None,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
@@ -50,9 +55,27 @@ def verify(
 
         with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
             add_debug_comparison(effect, context, reference.debug)
+    if requirements is not None:
+        add_requirements(effect, requirements, loaded.build.version)
     emit(effect, as_json=as_json, screen=verify_screen)
     if not effect["build_matches"] or (effect["reference"] and not is_accepted(effect["verdict"], loaded)):
         raise typer.Exit(3)
+
+
+def add_requirements(effect: dict[str, Any], file: Path, version: str | None) -> None:
+    """Put the findings about a requirements file, and its corrected lines, into a verification."""
+    from dataclasses import asdict
+
+    from ragops.llama.requirements import check_requirements, corrected_lines
+
+    found = check_requirements(file)
+    effect["findings"] = [*effect["findings"], *map(asdict, found)]
+    if any(finding.severity == "error" for finding in found):
+        effect["build_matches"] = False
+        effect["verdict"] = "mismatch" if effect["verdict"] == "match" else effect["verdict"]
+    if found:
+        wanted = version or effect["effective"]["build"]["package_version"]
+        effect["corrected_requirements"] = corrected_lines(file, wanted)
 
 
 def search(

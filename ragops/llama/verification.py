@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ragops.facts import BuildFacts, HostFacts, ModelFacts
+from ragops.facts import BuildFacts, ModelFacts
 from ragops.playbook.model import Playbook
 
 Severity = Literal["error", "warning", "info"]
@@ -24,17 +24,15 @@ class Finding:
     hint: str = ""
 
 
-def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts, *, host: HostFacts) -> tuple[Finding, ...]:
-    """All findings, errors first."""
-    found = [
-        *_build(playbook, build),
-        *_model(playbook, model),
-        *_parameters(model),
-        *_host(build, host),
-        *_amx(build, model),
-    ]
+def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts) -> tuple[Finding, ...]:
+    """What differs from the playbook, and what the loaded library did with the parameters."""
+    return (*_build(playbook, build), *_model(playbook, model), *_parameters(model), *_amx(build, model))
+
+
+def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then warnings."""
     order = {"error": 0, "warning": 1, "info": 2}
-    return tuple(sorted(found, key=lambda finding: order[finding.severity]))
+    return sorted(findings, key=lambda finding: order[finding.severity])
 
 
 def is_feature_on(build: BuildFacts, name: str) -> bool:
@@ -81,16 +79,6 @@ def _parameters(model: ModelFacts) -> Iterator[Finding]:
             yield Finding(f"parameter-{name}", "info", message)
 
 
-def _host(build: BuildFacts, host: HostFacts) -> Iterator[Finding]:
-    unused = [name for name in ("avx2", "fma", "avx512f") if name in host.features and not _uses(build, name)]
-    if unused:
-        yield Finding(
-            "host-unused-features",
-            "info",
-            f"this CPU has {', '.join(unused)}, which the build does not use: it is slower than it could be",
-        )
-
-
 def _amx(build: BuildFacts, model: ModelFacts) -> Iterator[Finding]:
     """Builds of llama.cpp with AMX can crash in their first multiplication; ragops keeps off that path."""
     if any(name.startswith("AMX") for name in build.features) and not model.effective.get("use_extra_bufts"):
@@ -101,7 +89,3 @@ def _amx(build: BuildFacts, model: ModelFacts) -> Iterator[Finding]:
             "crash on them",
             "other programs on this build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does",
         )
-
-
-def _uses(build: BuildFacts, host_feature: str) -> bool:
-    return is_feature_on(build, {"avx512f": "AVX512"}.get(host_feature, host_feature))

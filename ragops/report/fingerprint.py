@@ -56,6 +56,8 @@ def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
     for label, value in rows:
         grid.add_row(label, Text(value))
     parts: list[RenderableType] = [grid, *findings_text(effect["findings"])]
+    if effect.get("corrected_requirements"):
+        parts.append(Text("corrected requirements:\n" + effect["corrected_requirements"]))
     if effect.get("reference"):
         parts.append(Text(f"reference {effect['reference']}"))
         if effect["drift"]:

@@ -4,15 +4,19 @@ reset is needed at all."""
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ragops.errors import NegativeVerdict, NothingToReset
 from ragops.facts import ModelFacts
-from ragops.host import physical_cores, read_host
+from ragops.host import physical_cores
+from ragops.llama.cpu import read_exact_host
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprints import fingerprint_of
-from ragops.llama.verification import compare
+from ragops.llama.inspecting import inspect_build
+from ragops.llama.verification import compare, sorted_findings
 from ragops.playbook.model import Playbook, Reference
 from ragops.playbook.steps import EmptyTables
 from ragops.steps import validate
@@ -39,10 +43,13 @@ def verify(
     the reference.
     """
     sha256 = checked_sha256(playbook)
-    with Embedder(embedder_config(playbook, threads=1), command=command) as embedder:
+    config = embedder_config(playbook, threads=1)
+    host = read_exact_host()
+    # Before the model is loaded: an illegal instruction is foretold, not met.
+    inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
+    with Embedder(config, command=command) as embedder:
         build, model = embedder.build, embedder.model
-    host = read_host()
-    findings = compare(playbook, build, model, host=host)
+    findings = sorted_findings([*compare(playbook, build, model), *inspected])
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
     matches = not any(f.severity == "error" for f in findings)
     effect: Effect = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from ragops.errors import Interrupted, ModelUnusable, UsageError
 from ragops.facts import TableFacts
+from ragops.llama.builds import find_build
 from ragops.llama.embedder import Embedder, EmbedderConfig, sha256_of
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import OUTAGES, Connection, Target, connect
@@ -78,7 +79,7 @@ def embedder_config(playbook: Playbook, *, threads: int, pooling: str | None = N
         )
     return EmbedderConfig(
         model=Path(model.file),
-        python=str(playbook.workers.python) if playbook.workers.python else None,
+        python=worker_python(playbook),
         pooling=pooling or model.pooling,
         n_ctx=parameters.n_ctx,
         n_batch=parameters.n_batch,
@@ -90,6 +91,16 @@ def embedder_config(playbook: Playbook, *, threads: int, pooling: str | None = N
         verbose=parameters.verbose,
         deadline_s=float(playbook.workers.request_deadline_s),
     )
+
+
+def worker_python(playbook: Playbook) -> str | None:
+    """The workers' interpreter: `workers.python`, else that of the build `build.use`; None is this one.
+
+    Raises UsageError for a build that does not exist.
+    """
+    if playbook.workers.python is not None:
+        return str(playbook.workers.python)
+    return str(find_build(playbook.build.use).interpreter) if playbook.build.use else None
 
 
 def checked_sha256(playbook: Playbook) -> str:
