@@ -137,7 +137,7 @@ def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice
         name=request.name,
         version=probe.package_version,
         cmake_args=request.cmake_args,
-        created_at=datetime.now(UTC),
+        created_at=datetime.now(UTC).replace(microsecond=0),
         folder=folder,
         python_version=probe.python_version,
         platform=probe.platform,

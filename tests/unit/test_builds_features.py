@@ -9,8 +9,8 @@ from builds_factory import probe
 
 from ragops.facts import HostFacts
 from ragops.llama.build_findings import findings_of
-from ragops.llama.features import compare_flags, parse_system_info, unasked_features
-from ragops.llama.illegal import NEEDS, explain_illegal, host_flags, likely_features, predict_illegal
+from ragops.llama.features import NEEDS, compare_flags, parse_system_info, unasked_features
+from ragops.llama.illegal import explain_illegal, host_flags, likely_features, predict_illegal
 from ragops.llama.verification import Finding
 
 PROCEDURE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
@@ -160,7 +160,7 @@ def test_a_library_that_dies_while_it_loads_is_explained() -> None:
 
 
 def test_all_findings_of_a_build_errors_first() -> None:
-    log = "Manually-specified variables were not used by the project:\n\n    GGML_CUDA_OLD\n    SKBUILD_X\n\n\n-- Build"
+    log = "Manually-specified variables were not used by the project:\n\n  GGML_CUDA_OLD\n  SKBUILD_X\n\n\n-- B"
     asked = (*PROCEDURE, "-DLLAMA_F16C=OFF", "-DGGML_CUDA_OLD=1")
     flags = {"CFLAGS": "-O2 -march=haswell"}
     found = findings_of(asked, probe(PROCEDURE_INFO), host(OLD_CPU), log=log, environment=flags)
