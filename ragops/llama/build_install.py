@@ -82,9 +82,10 @@ class BuildRequest:
 def present_build(request: BuildRequest) -> BuildRecord | None:
     """The build that is there already. Raises UsageError when its name holds another one."""
     record = read_record(folder_of(request.name))
-    if record is None:
-        return None
-    if (record.version, record.cmake_args) == (request.version, request.cmake_args):
+    # Default names tell builds apart by what the arguments set, in whatever order they stand.
+    if record is None or default_name(record.version, record.cmake_args) == default_name(
+        request.version, request.cmake_args
+    ):
         return record
     raise UsageError(
         "another build has this name",
@@ -104,6 +105,8 @@ def install(request: BuildRequest, *, voice: Voice, host: HostFacts) -> BuildRec
     compiler = find_compiler(os.environ)
     folder = folder_of(request.name)
     with _alone(request.name):
+        if (there := present_build(request)) is not None:  # another install ended just now
+            return there
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
@@ -122,6 +125,7 @@ def install(request: BuildRequest, *, voice: Voice, host: HostFacts) -> BuildRec
 def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice, host: HostFacts) -> BuildRecord:
     started = time.monotonic()
     log = folder / LOG
+    log.write_text(f"# CMAKE_ARGS='{' '.join(request.cmake_args)}' FORCE_CMAKE=1\n", encoding="utf-8")
     voice.say(f"building {PACKAGE} {request.version} as {request.name}; this takes minutes, the log is {log}")
     # A short path: Windows allows 260 characters, and llama.cpp's tree is deep.
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as scratch:
@@ -132,8 +136,17 @@ def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice
         wanted = [f"--no-binary={PACKAGE}", f"{PACKAGE}=={request.version}"]
         _run("pip", [str(python), *_PIP, *wanted], environment, log, tick)
     voice.end_progress()
-    probe, death = _ask(python)
-    record = BuildRecord(
+    seconds = round(time.monotonic() - started, 1)
+    record = _record(request, folder, host, compiler=compiler, seconds=seconds)
+    write_record(record)
+    return record
+
+
+def _record(request: BuildRequest, folder: Path, host: HostFacts, *, compiler: str, seconds: float) -> BuildRecord:
+    """What the library says about itself, and what that means on this machine."""
+    probe, death = _ask(interpreter_of(folder))
+    log = _text(folder / LOG)
+    return BuildRecord(
         name=request.name,
         version=probe.package_version,
         cmake_args=request.cmake_args,
@@ -142,14 +155,12 @@ def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice
         python_version=probe.python_version,
         platform=probe.platform,
         compiler=compiler,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=seconds,
         system_info=probe.system_info,
         features=probe.features,
         libraries=probe.libraries,
-        findings=findings_of(request.cmake_args, probe, host, log=_text(log), death=death),
+        findings=findings_of(request.cmake_args, probe, host, log=log, death=death),
     )
-    write_record(record)
-    return record
 
 
 def build_environment(given: Mapping[str, str], cmake_args: tuple[str, ...], *, scratch: str) -> dict[str, str]:
@@ -219,7 +230,7 @@ def _alone(name: str) -> Iterator[None]:
     lock = builds_folder() / f"{name}.lock"
     for is_last in (False, True):
         try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             break
         except FileExistsError:
             holder = _holder(lock)

@@ -10,7 +10,7 @@ from ragops.errors import UsageError
 from ragops.llama.verification import Finding
 
 _DEFINITION = re.compile(r"-D\s*([A-Za-z_][A-Za-z0-9_]*)(?::[A-Z]+)?=(.*)", re.DOTALL)
-_UNSAFE = re.compile(r"[\s'\"`$;&|<>^%!(){}]")
+_UNSAFE = re.compile(r"[\s'\"`$;&|<>^%!(){}\\]")
 _OFF = frozenset({"", "0", "OFF", "NO", "FALSE", "N", "IGNORE", "NOTFOUND"})
 
 # Options of the CPU backend and of the whole library; GPU backends are known by their prefix.
@@ -115,7 +115,7 @@ def split_arguments(given: Sequence[str]) -> tuple[str, ...]:
                 "not an argument that CMAKE_ARGS can carry",
                 where="--cmake-arg",
                 found=word,
-                needed="-DNAME=VALUE without spaces, quotes or shell characters",
+                needed="-DNAME=VALUE without spaces, quotes, backslashes or shell characters",
                 hint="e.g. --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF",
             )
     return arguments

@@ -156,7 +156,7 @@ def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         "the database cannot be reached",
         where=target.label,
-        found=lines[-1] if lines else type(error).__name__,
+        found="; ".join(lines[:2]) if lines else type(error).__name__,
         hint="check that the server runs and that --dsn, RAGOPS_DSN or database.dsn names it",
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.model import Playbook
@@ -66,8 +68,14 @@ def serve(
     import uvicorn
 
     from ragops.probe.app import COMPARE_PATH, create_probe_app
+    from ragops.steps.measuring import capture_own
 
-    app = create_probe_app(target=target, playbook=playbook, token=token)
+    @functools.cache
+    def fingerprint() -> Mapping[str, Any]:
+        """Captured at the first request: it takes a child of its own for some seconds."""
+        return capture_own(playbook).document
+
+    app = create_probe_app(target=target, playbook=playbook, token=token, fingerprint=fingerprint)
     with listen(host, port) as listening:
         try:
             app.state.probe.start()

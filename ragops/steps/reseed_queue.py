@@ -38,18 +38,25 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
     return effect
 
 
+SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
+
+
+def other_source(context: StepContext, queue: Queue) -> str | None:
+    """What the queue was filled from, when that is not the playbook's source; None when it is, or unknown."""
+    stored = queue.load_source(context.connection)
+    new = _absolute(context.playbook.source).model_dump(mode="json")
+    if stored is None or all(stored.get(key) == new[key] for key in SOURCE_IDENTITY):
+        return None
+    return next((str(stored[kind]) for kind in SOURCE_IDENTITY[:4] if stored.get(kind)), "another source")
+
+
 def refuse_other_source(context: StepContext, queue: Queue) -> None:
     """Raise RagopsError while items of another source are open: their locations would lose their meaning."""
-    stored = queue.load_source(context.connection)
-    if stored is None or not any(queue.open_items(context.connection)):
-        return
-    new = _absolute(context.playbook.source).model_dump(mode="json")
-    kinds = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
-    if any(stored.get(kind) != new[kind] for kind in kinds):
-        was, now = (next((str(s[k]) for k in kinds[:4] if s.get(k)), "?") for s in (stored, new))
+    other = other_source(context, queue)
+    if other is not None and any(queue.open_items(context.connection)):
         raise RagopsError(
             "the queue still has open items of another source; nothing was queued",
-            found=f"open items from {was}, asked to add from {now}",
+            found=f"open items from {other}",
             hint="ragops embed   first, then reseed with --append again",
         )
 

@@ -19,6 +19,7 @@ from ragops.llama.inspecting import inspect_build
 from ragops.llama.verification import compare, sorted_findings
 from ragops.playbook.model import Playbook, Reference
 from ragops.playbook.steps import EmptyTables
+from ragops.postgres.queue import Queue
 from ragops.steps import validate
 from ragops.steps.context import Effect, StepContext
 from ragops.steps.debug_reference import add_debug_comparison
@@ -29,6 +30,7 @@ from ragops.steps.measuring import (
     is_accepted,
     reference_name,
 )
+from ragops.steps.reseed_queue import other_source
 from ragops.workers.fleet import checked_sha256, embedder_config
 
 
@@ -129,7 +131,10 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
         return found
     measured = f"{found['rows']} sampled vectors agree with what is stored (max distance {found['max']:.2g})"
     context.voice.say(measured)
-    if not context.force:
+    other = other_source(context, Queue(context.playbook.tables))
+    if other is not None:
+        context.voice.say(f"what is stored comes from {other}, the playbook names another source: going on")
+    elif not context.force:
         raise NothingToReset(
             "nothing to reset: what is stored is what these workers would store again",
             where=context.target.label,

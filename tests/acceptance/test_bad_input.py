@@ -90,7 +90,7 @@ DATABASE = {
         before=("CREATE TABLE notes (document_id bigint REFERENCES documents)",),
     ),
     "nothing to resume": Case(("reset", "--resume"), 1, ("nothing to resume", "no campaign")),
-    "nothing to undo": Case(("undo", "--yes"), 1, ("no campaign to undo",)),
+    "nothing to undo": Case(("undo", "--yes"), 1, ("nothing to bring back",)),
     "filled queue": Case(("queue", "reseed"), 1, ("the queue is not empty", "3 items"), before=(THREE_ITEMS,)),
     "after beyond the queue": Case(
         ("validate", "--after", "50"), 1, ("cannot reach 50 documents", "3 pending"), before=(THREE_ITEMS,)

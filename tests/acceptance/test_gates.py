@@ -61,7 +61,7 @@ def test_a_failed_gate_stops_keeps_others_out_and_can_be_undone(place: Workplace
 def test_undo_leaves_ids_that_new_rows_may_take(place: Workplace) -> None:
     """Identity columns go on behind the restored rows: the next campaign collides with none."""
     for _ in range(2):
-        done = place.reset()
+        done = place.reset("--force")
         assert done.code == 0, done.err
     assert place.ragops("undo", "--yes", "--json").code == 0
     append = write_corpus(place.folder / "more", 125)

@@ -81,5 +81,5 @@ def test_a_campaign_on_another_build_stops_before_it_changes_anything(
     assert done.code == 3
     assert "0.0.1" in done.json["error"]["found"]
     status = ragops("status", "--json", **variables).json
-    assert status["campaign"]["status"] == "gate_failed"
+    assert status["campaign"]["status"] == "abandoned"
     assert sum(status["queue"].values()) == 0

@@ -170,7 +170,7 @@ def test_undo_brings_everything_back(context: StepContext, dsn: str) -> None:
     assert rows(dsn, INDEXES) == indexes
     assert value(dsn, "SELECT bool_and(indisvalid) FROM pg_index")
     assert rows(dsn, "SELECT status, holder FROM ragops.campaign") == [("undone", None)]
-    with pytest.raises(RagopsError, match="no campaign to undo"):
+    with pytest.raises(RagopsError, match="nothing to bring back"):
         undo(context)
     execute(dsn, "INSERT INTO documents (content) VALUES ('afterwards')")
     assert value(dsn, "SELECT max(id) FROM documents") > 300
@@ -205,7 +205,7 @@ def test_undo_that_was_interrupted_goes_on(
 
 
 def test_nothing_to_undo(context: StepContext) -> None:
-    with pytest.raises(RagopsError, match="no campaign to undo"):
+    with pytest.raises(RagopsError, match="nothing to bring back"):
         undo(context)
 
 

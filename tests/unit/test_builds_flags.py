@@ -17,7 +17,7 @@ def test_a_whole_cmake_args_string_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["GGML_AVX=OFF", '-DX="a"', "-DX=$HOME", "-DX=a;b", "-DX=`id`", "-DX='y'", "-DX=a&b"]
+    "bad", ["GGML_AVX=OFF", '-DX="a"', "-DX=$HOME", "-DX=a;b", "-DX=`id`", "-DX='y'", "-DX=a&b", "-DX=C:\\tools"]
 )
 def test_what_cmake_args_cannot_carry_is_refused(bad: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -64,6 +64,7 @@ def test_a_build_is_made_and_recorded(python: str) -> None:
     assert record.libraries[0].sha256 == "ab" * 32
     log = (record.folder / LOG).read_text()
     assert "--no-cache-dir --no-binary=llama-cpp-python llama-cpp-python==0.3.16" in log
+    assert log.startswith("# CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_F16C=OFF' FORCE_CMAKE=1\n")
     assert "CMAKE_ARGS is '-DGGML_NATIVE=OFF -DGGML_F16C=OFF' FORCE_CMAKE is 1" in log
     done, total, note = voice.steps[-1]
     assert (done, total) == (4, 4)
@@ -130,6 +131,8 @@ def test_what_is_there_already(python: str) -> None:
     assert present_build(request) is None
     record = install(request, voice=Said(), host=HOST)
     assert present_build(request) == record
+    assert present_build(BuildRequest("0.3.16", FLAGS[::-1], name="one")) == record
+    assert install(request, voice=Said(), host=HOST) == record
     with pytest.raises(UsageError, match="another build has this name"):
         present_build(BuildRequest("0.3.16", (), name="one"))
 
