@@ -5,6 +5,8 @@ Compiles llama-cpp-python twice (4 to 8 minutes each on two cores) and needs a p
 
 from __future__ import annotations
 
+import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,15 @@ from workplace import Finished, clean_environment, run_program
 
 from ragops.llama.embedder import Embedder, EmbedderConfig
 from ragops.llama.illegal import likely_features
+from ragops.llama.minilm import minilm_gguf
+from ragops.settings import cache_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        platform.machine().lower() not in ("x86_64", "amd64"), reason="the flags are those of x86-64 processors"
+    ),
+]
 
 VERSION = "0.3.16"
 PROCEDURE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
@@ -93,7 +102,22 @@ def test_the_embedder_runs_under_both(two_builds: TwoBuilds, tiny_model: Path) -
         assert features_in_effect(build["interpreter"], tiny_model) == build["features"]
 
 
-# Drift between the two builds is measured here: `two_builds.interpreters` gives both.
+def test_both_make_one_vector_space(two_builds: TwoBuilds, tmp_path: Path) -> None:
+    model = minilm_gguf(cache_folder())
+    files = []
+    for name, interpreter in zip(("procedure", "meant"), two_builds.interpreters, strict=True):
+        files.append(str(tmp_path / f"{name}.json"))
+        asked = ("--python", interpreter, "--model", str(model), "-o", files[-1], "--json")
+        captured = two_builds.ragops("fingerprint", "capture", *asked)
+        assert captured.code == 0, captured.err
+    flags = [json.loads(Path(file).read_text(encoding="utf-8"))["build"]["cmake_args"] for file in files]
+    assert flags == [" ".join(PROCEDURE), " ".join(MEANT)]
+    compared = two_builds.ragops("fingerprint", "compare", *files, "--json")
+    assert (compared.code, compared.json["verdict"]) == (0, "equivalent"), compared.out
+    assert 0 < compared.json["drift"]["max"] <= 1e-3
+    assert compared.json["drift"]["top10_overlap"] >= 0.99
+    fields = [difference["field"] for difference in compared.json["differences"]]
+    assert "build.features.AVX" in fields
 
 
 def test_a_build_that_is_there_is_not_built_again(two_builds: TwoBuilds) -> None:
