@@ -132,12 +132,6 @@ class Queue:
         assert row is not None
         return row[0], row[1]
 
-    def items_within(self, connection: Connection, *, phase: int = MAX_PHASE) -> tuple[int, int, int]:
-        """All, completed and failed items within a phase."""
-        row = connection.execute(self._sql("items_within"), {"phase": phase}).fetchone()
-        assert row is not None
-        return row[0], row[1], row[2]
-
     def bound_for(self, connection: Connection, *, until: int) -> Any:
         """The last id to claim so that `until` items will be completed; None: nothing to do.
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ragops.quality.retrieval import self_retrieval
+
 CheckStatus = Literal["pass", "fail", "info"]
 SELF_RETRIEVAL_AT = (1, 10)
 
@@ -180,9 +182,7 @@ def _retrieval(found: Measurements) -> list[Check]:
         measured = f"{mean:,.1f} rows a query on average, {empty} of {len(found.queries)} queries find none"
         checks.append(Check(f"rows_under_{threshold:g}", "info", measured, ""))
     if found.is_sampled and found.queries:
-        shares = [
-            f"{sum(1 for q in found.queries if q.rank and q.rank <= at) / len(found.queries):.0%} at {at}"
-            for at in SELF_RETRIEVAL_AT
-        ]
+        found_at = self_retrieval([q.rank for q in found.queries], SELF_RETRIEVAL_AT)
+        shares = [f"{share:.0%} at {at}" for at, share in found_at.items()]
         checks.append(Check("self_retrieval", "info", ", ".join(shares), ""))
     return checks

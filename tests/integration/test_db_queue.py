@@ -143,9 +143,8 @@ def test_phases_follow_the_gates(connection: Connection, dsn: str) -> None:
     held = claim(connection, 3)
     QUEUE.complete(connection, held, [held.items[0].id])
     QUEUE.fail(connection, held, [(held.items[2].id, "x")])
-    assert QUEUE.items_within(connection, phase=1) == (2, 1, 0)
-    assert QUEUE.items_within(connection, phase=2) == (5, 1, 1)
     assert QUEUE.open_items(connection, phase=1) == (0, 1)
+    assert QUEUE.open_items(connection, phase=2) == (2, 1)
 
 
 def test_an_unfinished_campaign_is_the_gate(connection: Connection, dsn: str) -> None:

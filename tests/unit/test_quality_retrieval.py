@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pytest
 
-from ragops.quality.retrieval import ThresholdCounts, count_thresholds, self_retrieval
-
-
-def test_counts_are_strictly_below() -> None:
-    found = count_thresholds(np.array([0.2, 0.5, 0.6, np.nan, 1.1]), [0.3, 0.5, 0.7, 0.9])
-    assert found == ThresholdCounts(
-        minimum=0.2, maximum=1.1, average=0.6, under={0.3: 1, 0.5: 1, 0.7: 3, 0.9: 3}, count=5, nan_count=1
-    )
-
-
-def test_no_distance_at_all() -> None:
-    for distances in (np.array([]), np.array([np.nan, np.nan])):
-        found = count_thresholds(distances, [0.7])
-        assert math.isnan(found.minimum) and math.isnan(found.average)
-        assert found.under == {0.7: 0} and found.nan_count == len(distances)
+from ragops.quality.retrieval import self_retrieval
 
 
 def test_self_retrieval() -> None:

@@ -83,11 +83,6 @@ SELECT count(*) FILTER (WHERE {files_queue_status} = 'pending'),
    AND {files_queue_phase} <= %(phase)s
    AND {files_queue_id} <= coalesce(%(last_id)s, {files_queue_id});
 
--- name: items_within
-SELECT count(*), count(*) FILTER (WHERE {files_queue_status} = 'completed'),
-       count(*) FILTER (WHERE {files_queue_status} = 'failed')
-  FROM {files_queue} WHERE {files_queue_phase} <= %(phase)s;
-
 -- name: nth_open
 SELECT {files_queue_id} FROM {files_queue}
  WHERE {files_queue_status} IN ('pending', 'processing')

@@ -1,0 +1,144 @@
+"""From measurements to a verdict: each check on its own, and what decides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from ragops.quality.validation import (
+    Check,
+    ColumnMeasure,
+    Limits,
+    Measurements,
+    QueryMeasure,
+    comparison_stats,
+    judge,
+    verdict_of,
+)
+
+LIMITS = Limits(max_distance=1e-3, criterion=0.7, max_failed_share=0.05)
+THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
+DOCUMENTS = ColumnMeasure("documents", 100, 100, 0, (32,))
+CHUNKS = ColumnMeasure("document_chunks", 150, 150, 0, (32,))
+QUERY = QueryMeasure("first words", 100, 100, 0.1, 1.1, 0.8, (1, 5, 20, 80), rank=1)
+GOOD = Measurements(
+    dimensions=32,
+    columns=(DOCUMENTS, CHUNKS),
+    queue={"pending": 0, "processing": 0, "completed": 100, "failed": 0},
+    agreement=(1e-4, 3.4e-4, 0.0),
+    thresholds=THRESHOLDS,
+    queries=(QUERY, replace(QUERY, rank=12)),
+    is_sampled=True,
+)
+
+
+def by_id(found: Measurements) -> dict[str, Check]:
+    return {check.id: check for check in judge(found, LIMITS)}
+
+
+def test_a_good_corpus_passes_and_the_decisive_check_comes_first() -> None:
+    checks = judge(GOOD, LIMITS)
+    assert verdict_of(checks) == "pass"
+    assert checks[0].id == "stored_vectors_agree"
+    assert checks[0].measured == "max 0.00034, median 0.0001, 0 of 3 rows disagree"
+
+
+BROKEN: list[tuple[str, Measurements, str, str]] = [
+    (
+        "another space",
+        replace(GOOD, agreement=(0.53, 0.6), unlike=("document 7",)),
+        "stored_vectors_agree",
+        "2 of 2",
+    ),
+    ("one row", replace(GOOD, agreement=(1e-4, 2e-3)), "stored_vectors_agree", "1 of 2 rows disagree"),
+    ("a zero vector", replace(GOOD, agreement=(1e-4, math.nan)), "stored_vectors_agree", "max NaN"),
+    ("nothing to sample", replace(GOOD, agreement=()), "stored_vectors_agree", "no stored row"),
+    ("no document", replace(GOOD, columns=(replace(DOCUMENTS, total=0),)), "documents", "0 documents"),
+    ("a document too many", replace(GOOD, columns=(replace(DOCUMENTS, total=101),)), "documents", "101 documents"),
+    (
+        "too many failures",
+        replace(GOOD, queue={"completed": 100, "failed": 6}),
+        "failed_items",
+        "6 failed items, 5.7% of those processed",
+    ),
+    (
+        "a NULL",
+        replace(GOOD, columns=(replace(DOCUMENTS, with_embedding=99), CHUNKS)),
+        "documents_no_null",
+        "1 rows without embedding",
+    ),
+    (
+        "a zero chunk",
+        replace(GOOD, columns=(DOCUMENTS, replace(CHUNKS, zero=2))),
+        "document_chunks_no_zero_vector",
+        "2 zero vectors",
+    ),
+    (
+        "two dimensions",
+        replace(GOOD, columns=(replace(DOCUMENTS, dimensions=(32, 64)), CHUNKS)),
+        "documents_dimensions",
+        "32, 64",
+    ),
+    (
+        "a distance that is no number",
+        replace(GOOD, queries=(replace(QUERY, finite=98),)),
+        "distances_are_numbers",
+        "2 of 100 distances are no number",
+    ),
+    ("no query", replace(GOOD, queries=()), "distances_are_numbers", "0 of 0"),
+    (
+        "nothing near",
+        replace(GOOD, queries=(replace(QUERY, minimum=0.71),)),
+        "procedure_criterion",
+        "0 of 1 queries have a row under 0.7",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "id", "measured"), [case[1:] for case in BROKEN], ids=[c[0] for c in BROKEN])
+def test_each_fault_fails_its_check(found: Measurements, id: str, measured: str) -> None:
+    check = by_id(found)[id]
+    assert check.status == "fail"
+    assert measured in check.measured
+    assert verdict_of(judge(found, LIMITS)) == "fail"
+
+
+def test_the_procedures_criterion_alone_saves_nothing() -> None:
+    checks = by_id(replace(GOOD, agreement=(0.53, 0.55)))
+    assert checks["procedure_criterion"].status == "pass"
+    assert checks["stored_vectors_agree"].status == "fail"
+
+
+def test_an_empty_queue_decides_nothing_about_the_count() -> None:
+    assert by_id(replace(GOOD, queue={}))["documents"].status == "info"
+
+
+def test_thresholds_and_self_retrieval_are_shown_and_decide_nothing() -> None:
+    checks = by_id(GOOD)
+    assert checks["rows_under_0.5"].measured == "5.0 rows a query on average, 0 of 2 queries find none"
+    assert checks["self_retrieval"].measured == "50% at 1, 50% at 10"
+    assert {checks["rows_under_0.3"].status, checks["self_retrieval"].status} == {"info"}
+    assert "self_retrieval" not in by_id(replace(GOOD, is_sampled=False))
+
+
+def test_the_procedures_statistics() -> None:
+    assert comparison_stats(QUERY, THRESHOLDS) == {
+        "total_docs": 100,
+        "distance_min": 0.1,
+        "distance_max": 1.1,
+        "distance_avg": 0.8,
+        "count_threshold_0.3": 1,
+        "count_threshold_0.5": 5,
+        "count_threshold_0.7": 20,
+        "count_threshold_0.9": 80,
+    }
+
+
+def test_a_distance_that_is_no_number_is_counted_and_never_null() -> None:
+    broken = replace(QUERY, finite=0, minimum=None, maximum=None, mean=None, under=(0, 0, 0, 0))
+    stats = comparison_stats(broken, THRESHOLDS)
+    assert stats["distance_not_a_number"] == 100
+    assert None not in stats.values()
+    assert "distance_min" not in stats
