@@ -32,7 +32,7 @@ def capture(
         "format": FORMAT,
         "captured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017 (Python 3.9)
         "canary": {"version": canary["version"], "sha256": canary_hash(canary)},
-        "build": {**build, "libraries": libraries(lib), "cmake_args": recorded_cmake_args()},
+        "build": {**build, **ggml_facts(lib), "libraries": libraries(lib), "cmake_args": recorded_cmake_args()},
         "model": {**held.facts(), "sha256": file_hash(held.config["model"]), "metadata": metadata(lib, held)},
         "prefixes": {"document": prefix, "query": query_prefix},
         "normalisation": "l2",
@@ -73,6 +73,23 @@ def libraries(lib: Any) -> list[dict[str, Any]]:
     folder = Path(package).parent
     found = [p for p in sorted(folder.rglob("*")) if p.suffix in (".so", ".dll", ".dylib") and p.is_file()]
     return [{"name": p.name, "bytes": p.stat().st_size, "sha256": file_hash(str(p))} for p in found]
+
+
+def ggml_facts(lib: Any) -> dict[str, Any]:
+    """Version and commit of ggml, llama.cpp's library of tensors, where it exports them."""
+    found: dict[str, Any] = {"ggml_version": None, "ggml_commit": None}
+    folder = Path(getattr(lib, "__file__", None) or ".").parent
+    for path in sorted(folder.rglob("*ggml-base*")):
+        try:
+            ggml = ctypes.CDLL(str(path))  # loaded already: the same handle
+            for name in found:
+                function = getattr(ggml, name)
+                function.restype = ctypes.c_char_p
+                found[name] = function().decode("ascii", "replace")
+            break
+        except (OSError, AttributeError):
+            continue
+    return found
 
 
 def file_hash(path: str) -> str:

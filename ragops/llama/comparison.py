@@ -15,7 +15,17 @@ from ragops.quality.drift import cosine_distances
 from ragops.quality.spaces import Limits, SpaceDrift, Verdict, measure_spaces, verdict_of
 
 # Paths, names and times differ without saying anything about the space.
-_SILENT = ("captured_at", "vectors", "rows", "tokens", "pooled_norm", "host.name", "build.python", "model.path")
+_SILENT = (
+    "captured_at",
+    "vectors",
+    "rows",
+    "tokens",
+    "pooled_norm",
+    "host.name",
+    "host.archspec",
+    "build.python",
+    "model.path",
+)
 NORM_TOLERANCE = 1e-2
 QUANTISATION_DRIFT = 5e-2
 

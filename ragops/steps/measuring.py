@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ragops.errors import UsageError
 from ragops.llama.comparison import Comparison, compare_fingerprints
+from ragops.llama.cpu import read_exact_host
 from ragops.llama.embedder import Embedder, EmbedderConfig
 from ragops.llama.fingerprints import Canary, Fingerprint, capture
 from ragops.llama.verification import Finding
@@ -51,11 +52,14 @@ def capture_config(playbook: Playbook) -> EmbedderConfig:
 def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> Fingerprint:
     """The fingerprint of the workers' interpreter, model and parameters. Raises as Embedder does."""
     with Embedder(capture_config(playbook), command=command) as embedder:
-        return capture(
+        found = capture(
             embedder,
             document_prefix=playbook.model.document_prefix,
             query_prefix=playbook.model.query_prefix,
         )
+    # The child knows the CPU's name only; the host is the same one.
+    host = {**found.document["host"], "archspec": asdict(read_exact_host())}
+    return dataclasses.replace(found, document={**found.document, "host": host})
 
 
 def parse_reference(text: str) -> Reference:

@@ -6,18 +6,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from campaigns import make_playbook
 from conftest import wait_for
 
 from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.playbook.model import OpenAIReference
+from ragops.playbook.model import OpenAIReference, Reference
 from ragops.quality.drift import cosine_distances
 from ragops.references.http import ReferenceError
 from ragops.references.openai import OpenAIEndpoint
+from ragops.steps.measuring import capture_own, compare_with
 
 KEY = "a-key-for-this-test"
 TEXTS = [
@@ -74,6 +77,35 @@ def test_its_vectors_are_those_of_the_embedder(url: str, tiny_model: Path) -> No
     apart = cosine_distances(there, np.roll(here, 1, axis=0))
     assert apart.min() > 1e-2
     assert [model["id"] for model in told["models"]] == [str(tiny_model)]
+
+
+SPACES = [
+    ({}, "equivalent", None),
+    ({"pooling": "cls"}, "divergent", "with mean pooling the vectors agree"),
+    ({"document_prefix": "passage: "}, "divergent", "with the prefix '' the vectors agree"),
+]
+
+
+@pytest.mark.parametrize(("changes", "verdict", "cause"), SPACES)
+def test_a_space_is_measured_against_the_server_and_a_divergence_explained(
+    url: str,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    verdict: str,
+    cause: str | None,
+) -> None:
+    monkeypatch.setenv("BACKEND_KEY", KEY)
+    playbook = make_playbook(model=tiny_model).with_changes(model=changes)
+    reference = Reference(openai=OpenAIReference(url=url, api_key_env="BACKEND_KEY"))
+    mine = capture_own(playbook)
+    if "document_prefix" in changes:
+        # The server gets the texts as they are; a prefix that only this side knows is the difference.
+        plain = capture_own(make_playbook(model=tiny_model))
+        mine = replace(mine, document={**mine.document, "prefixes": plain.document["prefixes"]})
+    comparison = compare_with(playbook, reference, mine)
+    assert comparison.verdict in ("identical", verdict)
+    assert (comparison.findings[0].message if cause else None) == cause
 
 
 def test_a_wrong_key_is_refused(url: str) -> None:

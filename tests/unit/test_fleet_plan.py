@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from builds_factory import make_build
+from playbook_factory import playbook
 
-from ragops.workers.fleet import FleetShape, plan_fleet
+from ragops.errors import UsageError
+from ragops.workers.fleet import FleetShape, embedder_config, plan_fleet, worker_python
 
 
 def _note(workers: int, threads: int, cores: int, fits: str) -> str:
@@ -60,3 +64,18 @@ def test_planned_threads_never_oversubscribe_when_the_workers_fit(workers: int, 
 def test_unknown_cpu_count_falls_back_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert plan_fleet(workers=1, threads="cpu_count", physical_cores=4) == FleetShape(1, 4)
+
+
+def test_workers_run_under_the_playbook_s_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGOPS_DATA_DIR", str(tmp_path))
+    record = make_build("aligned")
+    used = playbook("build: {use: aligned}")
+    assert worker_python(used) == str(record.interpreter)
+    assert embedder_config(used.with_changes(model={"file": tmp_path / "m.gguf"}), threads=1).python == str(
+        record.interpreter
+    )
+    # An interpreter that is named outright comes first; without either it is this one.
+    assert worker_python(used.with_changes(workers={"python": Path("other")})) == "other"
+    assert worker_python(playbook()) is None
+    with pytest.raises(UsageError, match="no build of that name"):
+        worker_python(playbook("build: {use: missing}"))
