@@ -35,3 +35,14 @@ def parsed_progress(connection: Connection, tables: Tables, table: TableFacts | 
         row = connection.execute(query).fetchone()
     assert row is not None
     return {"total": row[0], "unique_files": row[1]}
+
+
+def writing_fingerprints(connection: Connection, tables: Tables, table: TableFacts | None) -> set[str]:
+    """The fingerprints of the workers that wrote what is stored, as the metrics have them."""
+    column = tables.columns_of("ingestion_metrics").get("fingerprint") if table is not None else None
+    if table is None or column is None:
+        return set()
+    query = sql.SQL("SELECT DISTINCT {c} FROM {t} WHERE {c} IS NOT NULL").format(
+        c=sql.Identifier(column), t=sql.Identifier(table.schema, table.name)
+    )
+    return {str(row[0]) for row in connection.execute(query).fetchall()}

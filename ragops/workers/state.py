@@ -27,6 +27,7 @@ class Tally:
         self._in_hand: dict[str, int] = {}
         self.completed = self.failed = self.chunks = self.tokens = self.dropped = 0
         self.notices: list[str] = []
+        self._said: set[str] = set()
 
     def add(self, *, completed: int, failed: int, chunks: int, tokens: int) -> None:
         with self._lock:
@@ -65,6 +66,13 @@ class Tally:
     def say(self, notice: str) -> None:
         with self._lock:
             self.notices.append(notice)
+
+    def say_once(self, notice: str) -> None:
+        """Say what every worker of the fleet would say."""
+        with self._lock:
+            if notice not in self._said:
+                self._said.add(notice)
+                self.notices.append(notice)
 
     def take_notices(self) -> list[str]:
         with self._lock:

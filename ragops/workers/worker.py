@@ -16,6 +16,7 @@ from ragops.llama.fingerprints import fingerprint_of
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import OUTAGES, Connection, Target, connect, unavailable
 from ragops.postgres.ledger import save_fingerprint
+from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.retry import Backoff
@@ -205,6 +206,13 @@ class Worker:
         )
         self._fingerprint = id
         self._with_database(lambda c: save_fingerprint(c, id=id, document=document))
+        tables, metrics = self._shared.playbook.tables, self._shared.tables.get("ingestion_metrics")
+        others = self._with_database(lambda c: writing_fingerprints(c, tables, metrics)) - {id}
+        if others:
+            self._shared.tally.say_once(
+                f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; "
+                "if their spaces differ, `ragops fingerprint compare` tells and `ragops validate` fails"
+            )
 
     def _with_database(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work`, reconnecting for as long as an outage may last. Raises DatabaseUnavailable after that."""

@@ -207,3 +207,14 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
         assert "dropped" not in said(context)
     assert_complete(dsn18, 60)
     assert len({claim.id for claim in claims}) == len(claims)
+
+
+def test_workers_of_another_space_are_named(dsn18: str, playbook: Playbook) -> None:
+    """A second machine with other settings would mix two spaces in one table."""
+    with open_context(dsn18, playbook) as context:
+        reseed_queue.run(context)
+        embed.run(context, until=20)
+        assert "other workers wrote here too" not in said(context)
+        context.playbook = context.playbook.with_changes(model={"pooling": "cls"})
+        embed.run(context, until=40)
+        assert said(context).count("other workers wrote here too") == 1
