@@ -52,7 +52,7 @@ def read_campaign(context: StepContext) -> dict[str, Any] | None:
         "phase": row.phase,
         "holder": row.holder,
         "error": row.error,
-        "step": f"{current.number}/{len(steps)} {current.verb}" if current else None,
+        "step": f"{current.number}/{len(steps)} {current.verb}" if current and not row.is_finished else None,
     }
 
 

@@ -53,6 +53,17 @@ def undo(context: StepContext) -> dict[str, Any]:
     return {"campaign": row.id, "status": "undone", "rows": restored, "indexes": _rebuild(context, row.id)}
 
 
+def what_undo_brings_back(context: StepContext) -> str:
+    """In words for a confirmation: which rows, archived by what."""
+    archives = newest_archives(context.connection)
+    if not archives:
+        return "the indexes that the last campaign dropped"
+    number = archives[0].campaign
+    origin = "`ragops tables empty`" if number is None else f"campaign {number}"
+    listed = ", ".join(f"{archive.rows:,} rows of {archive.table}" for archive in archives)
+    return f"what {origin} archived: {listed}"
+
+
 def _campaign_of(context: StepContext, archives: Sequence[ArchivedTable]) -> CampaignRow | None:
     """The campaign that emptied the tables; without archives the newest one; None for `tables empty`."""
     if not archives:

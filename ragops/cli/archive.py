@@ -37,11 +37,13 @@ def drop(
 
     Example: ragops archive drop --yes
     """
+    from ragops.campaign import refuse_unfinished
     from ragops.postgres.ddl import drop_archives
     from ragops.postgres.ledger import all_archives
 
     with session(playbook, dsn, needs_tables=False, changes_data=True) as context:
         archives = all_archives(context.connection)
+        refuse_unfinished(context)
         if archives:
             rows = sum(archive["rows"] for archive in archives)
             question = f"This drops {len(archives)} archives with {rows:,} rows in {context.target.label}."

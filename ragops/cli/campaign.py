@@ -142,9 +142,10 @@ def undo(
     """
     from ragops.report.terminal import table
     from ragops.undo import undo as undo_campaign
+    from ragops.undo import what_undo_brings_back
 
     with session(playbook, dsn, changes_data=True) as context:
-        question = f"This replaces what the last campaign embedded in {context.target.label}."
+        question = f"This replaces what was stored since by {what_undo_brings_back(context)}."
         confirm(question, answer="undo", yes=yes)
         result = undo_campaign(context)
     emit(

@@ -47,7 +47,7 @@ def _build(playbook: Playbook, build: BuildFacts) -> Iterator[Finding]:
             "build-version",
             "error",
             f"llama-cpp-python is {build.package_version}, the playbook needs {wanted}",
-            f"{build.python} -m pip install --no-binary=llama-cpp-python llama-cpp-python=={wanted}",
+            f"ragops build install --version {wanted} --name aligned   then build.use: aligned in the playbook",
         )
     for name, must_be_on in sorted(playbook.build.features.items()):
         if is_feature_on(build, name) != must_be_on:

@@ -63,7 +63,9 @@ def verify_screen(effect: Mapping[str, Any]) -> RenderableType:
         if effect["drift"]:
             parts.append(Text(drift_line(effect["drift"])))
         parts.append(Text.assemble("vector space ", verdict(effect["verdict"])))
-        if effect["verdict"] != "divergent":
+        if effect.get("distances"):
+            parts.append(Text(debug_line(effect["distances"])))
+        elif effect["verdict"] != "divergent":
             parts.append(Text(no_reset_needed()))
         return Group(*parts)
     return Group(*parts, Text.assemble("build ", verdict(effect["verdict"])))
@@ -95,6 +97,21 @@ def drift_line(drift: Mapping[str, Any]) -> str:
         f"drift over {drift['texts']} texts: max {drift['max']:.2g}, mean {drift['mean']:.2g}, "
         f"95 % {drift['p95']:.2g}; neighbours at 10 overlap by {overlap}"
     )
+
+
+def debug_line(distances: Mapping[str, Any]) -> str:
+    """What three figures of one query can say, and what they cannot."""
+    own, theirs = distances["own"], distances["reference"]
+    pairs = ", ".join(f"{name} {_figure(own[name])} here, {_figure(theirs[name])} there" for name in own)
+    return (
+        f"query {distances['query']!r}: {pairs}\n"
+        f"figures of one query can only disprove one space (by more than {distances['bound']:.3g}); "
+        "a fingerprint of the backend measures it: ragops fingerprint script"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def no_reset_needed() -> str:

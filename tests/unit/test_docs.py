@@ -22,8 +22,10 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = ROOT / "docs/reference/commands.md"
 KEYS = ROOT / "docs/reference/playbook.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-# Options that stand in the documents and belong to other programs.
-FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary"}
+# Options in the documents that belong to other programs: pip, and the script that captures a fingerprint.
+FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary"} | {
+    f"--{name}" for name in ("pooling", "n-ctx", "n-batch", "document-prefix", "query-prefix")
+}
 # Typer carries its own copy of click, so that its commands have no public type.
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
