@@ -118,8 +118,10 @@ def _agreement(found: Measurements, limits: Limits) -> Check:
         return Check("stored_vectors_agree", "fail", "no stored row to embed again", expected)
     distances = np.asarray(found.agreement, dtype=np.float64)
     wrong = int(np.count_nonzero(~(distances <= limits.max_distance)))
-    worst = "NaN" if np.isnan(distances).any() else f"{distances.max():.2g}"
-    measured = f"max {worst}, median {np.nanmedian(distances):.2g}, {wrong} of {len(distances)} rows disagree"
+    finite = distances[~np.isnan(distances)]
+    worst = f"{distances.max():.2g}" if finite.size == distances.size else "NaN"
+    median = f"{np.median(finite):.2g}" if finite.size else "NaN"
+    measured = f"max {worst}, median {median}, {wrong} of {len(distances)} rows disagree"
     if wrong:
         measured += f" (e.g. {', '.join(found.unlike[:3])})" if found.unlike else ""
     return _check("stored_vectors_agree", wrong == 0, measured, expected)

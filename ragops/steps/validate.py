@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragops.errors import Interrupted, NegativeVerdict, RagopsError
 from ragops.host import physical_cores
@@ -30,6 +29,7 @@ from ragops.quality.validation import (
 )
 from ragops.quality.vectors import mean_vector, normalize
 from ragops.steps.context import Effect, StepContext
+from ragops.steps.fitting import embed_all, say_unfitting, shortened
 from ragops.workers.fleet import checked_sha256, embedder_config
 from ragops.workers.prepare import Preparer
 
@@ -181,7 +181,9 @@ def _agreement(
     chunks = _chunks(context, reader, embedder, sample)
     prefix = context.playbook.model.document_prefix
     texts = [prefix + chunk.text for rows in chunks.values() for chunk in rows]
-    again = iter(normalize(_embed(context, embedder, texts)))
+    raw = embed_all(context, embedder, texts)
+    say_unfitting(context, embedder, raw)
+    again = iter(normalize(raw))
     stored, fresh, names = [], [], []
     for row in sample:
         vectors = np.stack([next(again) for _ in chunks[row.id]])
@@ -221,9 +223,11 @@ def _queries(
 ) -> list[QueryMeasure]:
     validation = context.playbook.validation
     drawn = sample[: validation.sampled_queries]
-    texts = list(validation.queries) or [" ".join(row.text.split()[:WORDS_A_QUERY]) for row in drawn]
+    prefix = context.playbook.model.query_prefix
+    first_words = (" ".join(row.text.split()[:WORDS_A_QUERY]) for row in drawn)
+    texts = list(validation.queries) or [shortened(embedder, words, prefix=prefix) for words in first_words]
     sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
-    vectors = normalize(_embed(context, embedder, [context.playbook.model.query_prefix + t for t in texts]))
+    vectors = normalize(embed_all(context, embedder, [prefix + text for text in texts]))
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         context.voice.progress("validating", number, len(texts))
@@ -236,14 +240,3 @@ def _queries(
         )
     context.voice.end_progress()
     return measures
-
-
-def _embed(context: StepContext, embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Raw vectors of the texts, shape (n, d), in requests of a bounded size."""
-    if not texts:
-        return np.empty((0, embedder.model.dimensions), dtype=np.float32)
-    parts = []
-    for start in range(0, len(texts), 32):
-        context.voice.progress("embedding again", start, len(texts))
-        parts.append(embedder.embed(texts[start : start + 32]).vectors)
-    return np.concatenate(parts)
