@@ -98,6 +98,9 @@ class IndexFacts:
     bytes: int
 
 
+ALL_RIGHTS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "OWN", "CREATE"})
+
+
 @dataclass(frozen=True, slots=True)
 class TableFacts:
     schema: str
@@ -112,6 +115,8 @@ class TableFacts:
     is_unlogged: bool
     referenced_by: tuple[ForeignKeyFacts, ...] = ()
     indexes: tuple[IndexFacts, ...] = ()
+    rights: frozenset[str] = ALL_RIGHTS
+    """What the role may do: SQL's words; COPY (no row-level security applies), OWN, CREATE (in the schema)."""
 
     @property
     def qualified(self) -> str:
@@ -130,6 +135,9 @@ class ServerFacts:
     max_connections: int
     connections_in_use: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    role: str = ""
+    may_archive: bool = True
+    """The role may make tables in the schema `ragops`, or that schema."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ragops.campaign import latest_row
+from ragops.errors import RagopsError
 from ragops.facts import DatabaseFacts
 from ragops.host import physical_cores
 from ragops.llama.embedder import Embedder
@@ -13,6 +14,7 @@ from ragops.postgres.ledger import campaign_steps
 from ragops.postgres.progress import documents_progress, parsed_progress
 from ragops.postgres.queue import Queue
 from ragops.postgres.reading import Neighbour, Reader, metric_of, usable_index
+from ragops.preflight import vector_dimensions
 from ragops.quality.vectors import normalize
 from ragops.steps.context import StepContext
 from ragops.workers.fleet import embedder_config
@@ -107,7 +109,16 @@ def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, An
     reader = Reader(context.playbook.tables)
     documents = context.facts().tables["documents"]
     assert documents is not None, "the session has refused missing tables"
-    index = usable_index(documents, context.playbook.tables.columns_of("documents")["embedding"])
+    column = context.playbook.tables.columns_of("documents")["embedding"]
+    stored = vector_dimensions(documents, column)
+    if stored not in (None, vector.size):
+        raise RagopsError(
+            "this model's vectors cannot be compared with what is stored",
+            where=f"{documents.qualified}.{column}",
+            found=f"{stored} dimensions stored, {vector.size} of the model {context.playbook.model.file}",
+            hint="name the model that the documents were embedded with: RAGOPS_MODEL, model.file or --model",
+        )
+    index = usable_index(documents, column)
     metric = metric_of(index) if index else "cosine"
     exact = reader.nearest(context.connection, vector, limit=limit, through_index=False, metric=metric)
     indexed: list[Neighbour] | None = None

@@ -9,6 +9,7 @@ from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import EmptyTables, RebuildIndexes
 from ragops.playbook.tables import Tables
+from ragops.rights import missing_rights, missing_select
 
 # Connections of a controller beside one a worker: its own, the heartbeat's, the progress display's.
 OWN_CONNECTIONS = 3
@@ -23,6 +24,7 @@ def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts
         *find_table_problems(playbook, facts, model=model),
         *_foreign_keys(playbook, facts),
         *_timeouts(playbook, facts),
+        *missing_rights(playbook, facts),
     ]
 
 
@@ -34,6 +36,7 @@ def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: Mode
             problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
         else:
             problems += _table(playbook.tables, logical, table)
+            problems += missing_select(table, facts.server.role)
     problems += _same_tables(facts)
     problems += _dimensions(playbook, facts, model)
     return problems

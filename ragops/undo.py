@@ -30,16 +30,7 @@ def undo(context: StepContext) -> dict[str, Any]:
 
     The rows stored since are removed. Raises RagopsError when there is nothing to bring back.
     """
-    archives = newest_archives(context.connection)
-    row = _campaign_of(context, archives)
-    journal = journaled_indexes(context.connection, row.id) if row else []
-    if not archives and not journal:
-        raise RagopsError(
-            "there is nothing to bring back",
-            where=context.target.label,
-            found="no archived rows that were not restored yet, no dropped index that is still missing",
-            hint="ragops archive status   or: ragops index rebuild",
-        )
+    archives, row = _last(context)
     if row is None:
         return {"campaign": None, "status": "undone", "rows": _restore(context, archives), "indexes": []}
     adopt_playbook(context, row)
@@ -53,15 +44,30 @@ def undo(context: StepContext) -> dict[str, Any]:
     return {"campaign": row.id, "status": "undone", "rows": restored, "indexes": _rebuild(context, row.id)}
 
 
-def what_undo_brings_back(context: StepContext) -> str:
-    """In words for a confirmation: which rows, archived by what."""
-    archives = newest_archives(context.connection)
+def what_undo_does(context: StepContext) -> str:
+    """In words for a confirmation: which rows, archived by what. Raises RagopsError for nothing."""
+    archives, row = _last(context)
     if not archives:
-        return "the indexes that the last campaign dropped"
+        assert row is not None, "without rows and a campaign there is nothing"
+        return f"builds the indexes again that campaign {row.id} dropped"
     number = archives[0].campaign
     origin = "`ragops tables empty`" if number is None else f"campaign {number}"
     listed = ", ".join(f"{archive.rows:,} rows of {archive.table}" for archive in archives)
-    return f"what {origin} archived: {listed}"
+    return f"replaces what was stored since by what {origin} archived: {listed}"
+
+
+def _last(context: StepContext) -> tuple[Sequence[ArchivedTable], CampaignRow | None]:
+    """The newest archives and their campaign. Raises RagopsError when there is nothing to bring back."""
+    archives = newest_archives(context.connection)
+    row = _campaign_of(context, archives)
+    if not archives and not (row and journaled_indexes(context.connection, row.id)):
+        raise RagopsError(
+            "there is nothing to bring back",
+            where=context.target.label,
+            found="no archived rows that were not restored yet, no dropped index that is still missing",
+            hint="ragops archive status   or: ragops index rebuild",
+        )
+    return archives, row
 
 
 def _campaign_of(context: StepContext, archives: Sequence[ArchivedTable]) -> CampaignRow | None:

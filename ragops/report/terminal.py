@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from textwrap import indent
+from typing import Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -32,7 +33,9 @@ def table(
     """A plain table; `right` are the columns that hold numbers."""
     grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
     for place, header in enumerate(headers):
-        grid.add_column(header, justify="right" if place in right else "left", header_style="dim")
+        justify: Literal["left", "right"] = "right" if place in right else "left"
+        # Folded, never cut: in a narrow window two names would look alike.
+        grid.add_column(header, justify=justify, header_style="dim", overflow="fold")
     for row in rows:
         grid.add_row(*[Text(cell) for cell in row])
     return grid
@@ -129,7 +132,7 @@ def status_screen(status: Mapping[str, Any]) -> RenderableType:
         line = f"campaign {campaign['id']} ({campaign['name']}): {campaign['status']}"
         parts.append(Text(line + (f", step {campaign['step']}" if campaign.get("step") else "")))
         if campaign.get("error"):
-            parts.append(Text(f"  {campaign['error']}", style="red"))
+            parts.append(Text(indent(campaign["error"], "  "), style="red"))
     parts.append(
         Text(
             f"documents  {number(documents['total'])}, {number(documents['with_embedding'])} with embedding, "

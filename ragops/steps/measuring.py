@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ragops.errors import UsageError
 from ragops.llama.comparison import Comparison, compare_fingerprints
@@ -65,12 +66,10 @@ def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> 
 def parse_reference(text: str) -> Reference:
     """`--against`: a fingerprint file, the URL of an OpenAI-compatible endpoint, or one with `{query}`.
 
-    Raises UsageError for a file that does not exist.
+    Raises UsageError for a file that does not exist and for a malformed URL.
     """
     if text.startswith(("http://", "https://")):
-        if "{query}" in text:
-            return Reference(debug=DebugReference(url=text))
-        return Reference(openai=OpenAIReference(url=text.removesuffix("/embeddings").rstrip("/")))
+        return _parse_url(text)
     path = Path(text)
     if not path.is_file():
         raise UsageError(
@@ -80,6 +79,21 @@ def parse_reference(text: str) -> Reference:
             hint="ragops fingerprint capture -o FILE   on the backend, then: ragops verify --against FILE",
         )
     return Reference(fingerprint=path)
+
+
+def _parse_url(text: str) -> Reference:
+    try:
+        if "{query}" in text:
+            return Reference(debug=DebugReference(url=text))
+        return Reference(openai=OpenAIReference(url=text.removesuffix("/embeddings").rstrip("/")))
+    except ValidationError as error:
+        # Its own text would repeat the URL, which may hold a token.
+        raise UsageError(
+            "the reference's URL is malformed",
+            where="--against",
+            found=error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "),
+            needed="http(s)://HOST/v1, or a debug endpoint's URL with {query}",
+        ) from error
 
 
 def compare_with(

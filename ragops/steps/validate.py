@@ -89,7 +89,7 @@ def refuse_failure(effect: Effect) -> None:
             found="\n".join(f"{check['id']}: {check['measured']}" for check in failed),
             needed="\n".join(f"{check['id']}: {check['expected']}" for check in failed),
             hint="ragops verify   (is it the build, the pooling, a prefix?), then: ragops reset --resume"
-            if decisive
+            if decisive and effect["documents"]
             else "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume",
         )
 

@@ -12,6 +12,10 @@ CANARY = "c4n4ry-pa55word"
 RESET = ("reset", "--playbook", "realign.yaml", "--yes")
 ONE_DOCUMENT = "INSERT INTO documents (file_path, content) VALUES ('a', 'b')"
 ONE_INDEX = "CREATE INDEX mine ON documents USING hnsw (embedding vector_cosine_ops)"
+ONE_ARCHIVE = (
+    "INSERT INTO ragops.archive (logical, schema_name, table_name, archive_table, rows)"
+    " VALUES ('documents', 'public', 'documents', 'archive_1', 1)"
+)
 THREE_ITEMS = "INSERT INTO files_queue (file_path) SELECT 'part0/x' || i FROM generate_series(1, 3) i"
 WRONG_PLAYBOOK = """version: 1
 name: wrong
@@ -118,7 +122,7 @@ COMMAND_LINE = {
     "no terminal for reset": Case(("reset",), 2, ("no terminal", "--yes"), before=(ONE_DOCUMENT,)),
     "no terminal for tables": Case(("tables", "empty"), 2, ("no terminal", "--yes"), before=(ONE_DOCUMENT,)),
     "no terminal for index": Case(("index", "drop"), 2, ("no terminal", "--yes"), before=(ONE_INDEX,)),
-    "no terminal for undo": Case(("undo",), 2, ("no terminal", "--yes")),
+    "no terminal for undo": Case(("undo",), 2, ("no terminal", "--yes"), before=(ONE_ARCHIVE,)),
     "unknown index to drop": Case(("index", "drop", "nope", "--yes"), 2, ("nope", "mine"), before=(ONE_INDEX,)),
     "unknown index to build": Case(("index", "rebuild", "nope"), 2, ("unknown index: nope", "idx_documents")),
     "unknown table": Case(("tables", "empty", "nope", "--yes"), 2, ("unknown table: nope", "files_queue")),

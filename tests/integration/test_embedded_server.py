@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from ragops.errors import DatabaseUnavailable
 from ragops.postgres.embedded import EmbeddedServer
 
 START = """
@@ -52,3 +54,35 @@ def test_commands_at_once_share_one_server_whose_data_survive(server: EmbeddedSe
     with psycopg.connect(server.start().conninfo) as connection:
         assert connection.execute("SELECT word FROM kept").fetchone() == ("still here",)
         assert connection.execute("SELECT pg_postmaster_start_time()").fetchone() != before
+
+
+def test_a_folder_with_spaces_and_letters_of_any_script() -> None:
+    # A short path: the wheel itself looks for another place for the socket of a long one.
+    with tempfile.TemporaryDirectory(prefix="my ragops ü&") as folder:
+        _start_in(Path(folder) / "postgres")
+
+
+def _start_in(folder: Path) -> None:
+    server = EmbeddedServer(folder)
+    try:
+        with psycopg.connect(server.start().conninfo) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == ("ragops",)
+        assert EmbeddedServer(server.folder).start().conninfo == server.start().conninfo
+        assert server.is_running
+    finally:
+        assert server.stop() is True
+    assert not server.is_running
+
+
+def test_a_server_that_does_not_start_says_so_once(
+    server: EmbeddedServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.start()
+    server.stop()
+    (server.folder / "postgresql.conf").write_text("no_such_setting = 1\n", encoding="utf-8")
+    with pytest.raises(DatabaseUnavailable, match="does not start") as caught:
+        server.start()
+    found = caught.value.found or ""
+    assert found.startswith("pg_ctl ended with exit code 1 | ")
+    assert 'unrecognized configuration parameter "no_such_setting"' in found
+    assert capfd.readouterr().err == ""

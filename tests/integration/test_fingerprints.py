@@ -187,6 +187,7 @@ def test_other_canary_texts_cannot_be_compared(own: Fingerprint) -> None:
         ("no json", "cannot be read"),
         (json.dumps({"format": "ragops-fingerprint/1"}), "damaged"),
         (json.dumps({"format": "ragops-fingerprint/1", "rows": [0], "dimensions": 3, "vectors": "AA"}), "damaged"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_damaged_files_are_refused(folder: Path, content: str, message: str) -> None:
@@ -194,3 +195,12 @@ def test_damaged_files_are_refused(folder: Path, content: str, message: str) -> 
     file.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=message):
         Fingerprint.load(file)
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [], {}])
+@pytest.mark.parametrize("part", ["canary", "build", "model", "prefixes", "vectors", "rows"])
+def test_parts_of_another_type_are_refused(own: Fingerprint, part: str, value: object) -> None:
+    if value == {} and part in ("build", "model", "prefixes"):
+        pytest.skip("an endpoint's fingerprint knows nothing about these")
+    with pytest.raises(UsageError, match="damaged"):
+        Fingerprint.parse({**own.document, part: value}, where="here")

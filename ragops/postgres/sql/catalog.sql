@@ -6,13 +6,30 @@ SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = 
        current_setting('max_connections')::int,
        (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
        current_setting('maintenance_work_mem'), current_setting('max_parallel_maintenance_workers'),
-       current_setting('statement_timeout');
+       current_setting('statement_timeout'), current_user::text,
+       coalesce((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
+                   FROM pg_namespace WHERE nspname = 'ragops'),
+                has_database_privilege(current_database(), 'CREATE'));
 
 -- name: table
 SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
        pg_total_relation_size(c.oid)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
+
+-- name: rights
+-- What the role may do with a table, in the words of `ragops.rights`. Rights on columns count as rights here.
+SELECT array_remove(ARRAY[
+         CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
+         CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
+         CASE WHEN has_any_column_privilege(c.oid, 'UPDATE') THEN 'UPDATE' END,
+         CASE WHEN has_table_privilege(c.oid, 'DELETE') THEN 'DELETE' END,
+         CASE WHEN has_table_privilege(c.oid, 'TRUNCATE') THEN 'TRUNCATE' END,
+         CASE WHEN NOT row_security_active(c.oid) THEN 'COPY' END,
+         CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'OWN' END,
+         CASE WHEN has_schema_privilege(c.relnamespace, 'CREATE') THEN 'CREATE' END
+       ], NULL)
+  FROM pg_class c WHERE c.oid = %(oid)s;
 
 -- name: columns
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
