@@ -53,7 +53,8 @@ def verify(
     if reference.debug is not None:
         from ragops.steps.debug_reference import add_debug_comparison
 
-        with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+        changes = overrides(model=model)
+        with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
             add_debug_comparison(effect, context, reference.debug)
     if requirements is not None:
         add_requirements(effect, requirements, loaded.build.version)
@@ -93,7 +94,8 @@ def search(
     from ragops.inspection import find_nearest
     from ragops.report.terminal import search_screen
 
-    with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+    changes = overrides(model=model)
+    with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
         result = find_nearest(context, text, limit=limit)
     emit(result, as_json=as_json, screen=search_screen)
 

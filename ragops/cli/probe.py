@@ -52,7 +52,8 @@ def serve(
     probe.check_extra()
     token = _token(token_env)
     probe.check_exposure(host, token=token)
-    with session(playbook, dsn, changes=overrides(model=model), needs_ledger=False) as context:
+    changes = overrides(model=model)
+    with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
         target, adapted = context.target, context.playbook
     voice = TerminalVoice()
     with stoppable(voice):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,12 @@ def demo_defaults() -> Mapping[str, str]:
     file = demo_file()
     if not file.is_file():
         return {}
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return {str(name): str(value) for name, value in found["variables"].items()}
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {str(name): str(value) for name, value in found["variables"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Half written by a demo that was killed: as if there had been none.
+        return {}
 
 
 @contextmanager
@@ -67,9 +71,11 @@ def session(
     needs_tables: bool = True,
     needs_ledger: bool = True,
     changes_data: bool = False,
+    reads: Collection[str] | None = None,
 ) -> Iterator[StepContext]:
     """Open what a command works with.
 
+    `reads` are the only tables that the command needs; None: all.
     `changes_data` refuses while another controller runs a campaign there. Raises UsageError,
     PlaybookError, DatabaseUnavailable, PlanRefused or CampaignHeld before anything was changed.
     """
@@ -89,7 +95,7 @@ def session(
         context = StepContext(target, adapted, connection, voice=voice, stop=stop)
         try:
             if needs_tables:
-                _require_tables(context)
+                _require_tables(context, reads)
             if needs_ledger:
                 ensure_ragops_schema(connection)
             if changes_data:
@@ -126,7 +132,9 @@ def _prepare_embedded(target: Target) -> None:
         ensure_pgvector(connection, target)
 
 
-def _require_tables(context: StepContext) -> None:
+def _require_tables(context: StepContext, reads: Collection[str] | None) -> None:
+    from dataclasses import replace
+
     from ragops.plan import refuse_problems
     from ragops.preflight import find_table_problems
 
@@ -138,6 +146,8 @@ def _require_tables(context: StepContext) -> None:
             needed="tables and a corpus",
             hint="ragops demo   or: ragops db init   or name your own database: --dsn postgresql://…",
         )
+    if reads is not None:
+        facts = replace(facts, tables={name: facts.tables[name] for name in reads})
     refuse_problems(find_table_problems(context.playbook, facts, model=None), where=context.target.label)
 
 

@@ -114,8 +114,7 @@ def table_bytes(connection: Connection, table: TableFacts) -> int:
 
 def has_ragops_schema(connection: Connection) -> bool:
     """Whether the schema is there as this version knows it: its newest table stands for all."""
-    row = connection.execute("SELECT to_regclass('ragops.source') IS NOT NULL").fetchone()
-    return bool(row and row[0])
+    return connection.execute(statement("catalog", "ragops_table"), {"name": "source"}).fetchone() is not None
 
 
 def _docs_per_s(connection: Connection, tables: Tables, found: dict[str, TableFacts | None]) -> float | None:
@@ -136,8 +135,9 @@ def _docs_per_s(connection: Connection, tables: Tables, found: dict[str, TableFa
 
 
 def _index_rows_per_s(connection: Connection) -> float | None:
-    """Rows a second of the latest index build in the ledger."""
-    if not has_ragops_schema(connection):
+    """Rows a second of the latest index build in the ledger; None for a role that may not read it."""
+    ledger = connection.execute(statement("catalog", "ragops_table"), {"name": "step"}).fetchone()
+    if ledger is None or not ledger[0]:
         return None
     row = connection.execute(
         "SELECT (effect->>'rows')::float8 / nullif((effect->>'seconds')::float8, 0) FROM ragops.step"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import Ragops
 from tiny_gguf import write_tiny_bert
 from workplace import Workplace, clean_environment, program
 
@@ -109,6 +112,26 @@ def test_reading_without_the_right_says_which(place: Workplace, role: str) -> No
     ]
 
 
+def test_reading_documents_needs_no_other_right(place: Workplace, role: str) -> None:
+    assert place.reset().code == 0
+    place.execute(
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public, ragops FROM {role}",
+        f"REVOKE ALL ON SCHEMA ragops FROM {role}",
+        f"GRANT SELECT ON documents TO {role}",
+    )
+    found = place.ragops("search", "fire", "--limit", "3", "--json", RAGOPS_DSN=as_role(place, role))
+    assert found.code == 0, found.err
+    assert len(found.json["exact"]) == 3
+    probe = place.start("probe", "serve", "--port", "0", RAGOPS_DSN=as_role(place, role))
+    assert probe.stderr is not None
+    assert "compares with" in probe.stderr.readline()
+    address = probe.stderr.readline()
+    assert "listening on" in address, address
+    url = address.split()[-1].removesuffix("TEXT") + "fire"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        assert json.load(answer)["comparison_stats"]["total_docs"] == 120
+
+
 def test_a_right_that_only_the_server_knows_of(place: Workplace, role: str) -> None:
     place.execute(f"REVOKE ALL ON SCHEMA ragops FROM {role}")
     refused = place.ragops("embed", RAGOPS_DSN=as_role(place, role))
@@ -201,3 +224,13 @@ def test_a_gate_that_nothing_reached_names_the_queue(place: Workplace) -> None:
 def test_names_are_never_cut_in_a_narrow_window(place: Workplace) -> None:
     shown = place.ragops("index", "status", COLUMNS="60", FORCE_COLOR="1", TERM="xterm").out
     assert "…" not in shown
+
+
+@pytest.mark.parametrize("content", ["", '{"variab', "[]", '{"variables": 3}'])
+def test_a_half_written_note_of_the_demo_is_as_none(ragops: Ragops, tmp_path: Path, content: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "demo.json").write_text(content)
+    (tmp_path / "a.json").write_text("{}")
+    refused = ragops("fingerprint", "compare", "a.json", "a.json")
+    assert refused.code == 2
+    assert "no fingerprint" in refused.err

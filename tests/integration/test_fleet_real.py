@@ -45,7 +45,12 @@ def assert_complete(dsn: str, documents: int) -> None:
     assert rows(dsn, COMPLETE) == [(documents,) * 7 + (0,)]
 
 
-def test_sixty_documents_with_two_workers(dsn: str, playbook: Playbook, corpus: Path, tiny_model: Path) -> None:
+def test_sixty_documents_with_two_workers(
+    dsn: str, playbook: Playbook, corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Neither stores its first batch before the other has one: a slow start must not leave one idle.
+    both = threading.Barrier(2)
+    interfering(monkeypatch, lambda number: number <= 2 and both.wait(60))
     with open_context(dsn, playbook) as context:
         reseed_queue.run(context)
         effect = embed.run(context)
@@ -72,7 +77,7 @@ def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> No
     assert_complete(dsn18, 17)
 
 
-def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], None]) -> None:
+def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], object]) -> None:
     """Call `interfere` with the number of the batch, after it was embedded and before it is written."""
     write, lock, count = Writer.write, threading.Lock(), [0]
 

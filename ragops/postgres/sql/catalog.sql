@@ -31,6 +31,12 @@ SELECT array_remove(ARRAY[
        ], NULL)
   FROM pg_class c WHERE c.oid = %(oid)s;
 
+-- name: ragops_table
+-- One of ragops' own tables, and whether the role may read it: to_regclass would fail without that right.
+SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
+
 -- name: columns
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
        a.atthasdef, a.attidentity <> '', a.attgenerated <> ''
