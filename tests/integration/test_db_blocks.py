@@ -1,0 +1,78 @@
+"""Blocks of binary COPY, field by field, against psycopg's own encoding of the same rows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from ragops.postgres import blocks
+from ragops.postgres.connection import Target, connect
+
+TABLE = """CREATE TEMPORARY TABLE things
+    (small smallint, whole integer, large bigint, name text, key uuid, facts jsonb, embedding vector(3))"""
+TYPES = ["int2", "int4", "int8", "text", "uuid", "jsonb", "vector"]
+NAMES = ["plain", "", "été 🐘 'quote' \\ \n", None]
+KEYS = [uuid.UUID(int=n) for n in (0, 1, 2**64, 2**128 - 1)]
+FACTS: list[dict[str, object]] = [{}, {"a": [1, 2]}, {"ü": None}, {"n": 1.5}]
+VECTORS = np.array([[0, 1, -1], [1e-38, 3e38, 0.1], [1, 1, 1], [-0.5, 0, 2]], np.float32)
+NUMBERS = [-(2**15), 0, 7, 2**15 - 1]
+
+
+def test_a_block_stores_what_rows_written_one_by_one_store(dsn18: str) -> None:
+    columns = [
+        blocks.int2_fields(NUMBERS),
+        blocks.int4_fields([n * 2**16 for n in NUMBERS]),
+        blocks.int8_fields(np.array(NUMBERS) * 2**48),
+        blocks.text_fields(NAMES),
+        blocks.uuid_fields(KEYS),
+        blocks.jsonb_fields(map(json.dumps, FACTS)),
+        blocks.vector_fields(VECTORS),
+    ]
+    halves = [blocks.encode_rows([column[:2] for column in columns]), blocks.encode_rows([c[2:] for c in columns])]
+    rows = zip(NUMBERS, NAMES, KEYS, FACTS, VECTORS, strict=True)
+    with connect(Target(dsn18, "test")) as connection:
+        connection.execute(TABLE)
+        with connection.cursor() as cursor, cursor.copy("COPY things FROM STDIN (FORMAT BINARY)") as copy:
+            for part in (blocks.HEADER, *halves, blocks.TRAILER):
+                copy.write(part)
+        with connection.cursor() as cursor, cursor.copy("COPY things FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(TYPES)
+            for n, name, key, facts, vector in rows:
+                copy.write_row((n, n * 2**16, n * 2**48, name, key, Jsonb(facts), vector))
+        counted = "SELECT t::text, count(*) FROM things t GROUP BY 1"
+        found = connection.execute(counted).fetchall()
+    assert len(found) == 4
+    assert {count for _, count in found} == {2}
+
+
+def test_no_rows_are_no_bytes() -> None:
+    assert blocks.encode_rows([blocks.int8_fields([]), blocks.text_fields([])]) == b""
+    assert blocks.vector_fields(np.empty((0, 3), np.float32)) == []
+
+
+def test_a_constant_is_the_same_field_in_every_row() -> None:
+    assert blocks.constant_field("x", 2) == blocks.text_fields(["x", "x"])
+
+
+def test_a_number_that_does_not_fit_is_refused_and_never_cut() -> None:
+    with pytest.raises(OverflowError):
+        blocks.int2_fields([0, 2**15])
+    with pytest.raises(OverflowError):
+        blocks.int4_fields([-(2**31) - 1])
+
+
+def test_a_block_of_another_width_is_refused_by_the_server(dsn18: str) -> None:
+    with connect(Target(dsn18, "test")) as connection:
+        connection.execute(TABLE)
+        block = blocks.encode_rows([blocks.int2_fields([1])])
+        with (
+            pytest.raises(psycopg.errors.BadCopyFileFormat),
+            connection.cursor() as cursor,
+            cursor.copy("COPY things FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.write(blocks.HEADER + block + blocks.TRAILER)
