@@ -7,8 +7,10 @@ llama-cpp-python 0.3.16 or newer, also one that has no ragops. It is started as
 JSON header, and `payload` raw bytes where the header says so.
 
 First frame in: the configuration. Answer: `hello` or `error`. Then requests until stdin ends:
-`tokens` (texts -> tokens of each), `embed` (texts -> float32 little-endian, n x d, as pooled) and
-`capture` (canary texts -> fingerprint).
+`tokens` (texts -> number of tokens of each), `tokenise` (texts -> those numbers and the ids, int32
+little-endian, one text after the other), `embed` (texts -> float32 little-endian, n x d, as pooled),
+`embed_tokens` (numbers and ids as `tokenise` answers them -> the same) and `capture` (canary texts ->
+fingerprint).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import os
 import platform
 import signal
 import sys
+from array import array
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,8 +42,8 @@ def load_siblings() -> Any:
 engine, capturing = load_siblings()
 
 
-def read_frame(source: BinaryIO) -> dict[str, Any] | None:
-    """The next header, or None at the end of the stream."""
+def read_frame(source: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """The next header and its payload, or None at the end of the stream."""
     size = source.read(4)
     if len(size) < 4:
         return None
@@ -48,7 +51,8 @@ def read_frame(source: BinaryIO) -> dict[str, Any] | None:
     if len(body) < int.from_bytes(size, "big"):
         return None
     header: dict[str, Any] = json.loads(body)
-    return header
+    payload = source.read(header.get("payload", 0))
+    return (header, payload) if len(payload) == header.get("payload", 0) else None
 
 
 def write_frame(sink: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
@@ -105,10 +109,16 @@ def build_facts(lib: Any) -> dict[str, Any]:
     }
 
 
-def answer(lib: Any, held: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def answer(lib: Any, held: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
     asked = request.get("request")
     if asked == "tokens":
         return {"tokens": [len(held.tokenise(text)) for text in request["texts"]]}, b""
+    if asked == "tokenise":
+        found = [held.tokenise(text) for text in request["texts"]]
+        return {"tokens": [len(one) for one in found]}, b"".join(array("i", one).tobytes() for one in found)
+    if asked == "embed_tokens":
+        vectors = held.embed_tokens(texts_of(ids, request["tokens"]))
+        return {"tokens": request["tokens"], "rows": len(request["tokens"]), "dimensions": held.dimensions}, vectors
     if asked == "embed":
         counts, vectors = held.embed(request["texts"])
         return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
@@ -118,10 +128,22 @@ def answer(lib: Any, held: Any, request: dict[str, Any]) -> tuple[dict[str, Any]
     raise engine.Refusal("request", f"unknown request {asked!r}")
 
 
+def texts_of(ids: bytes, counts: list[int]) -> list[Any]:
+    """The ids of each text, out of all ids in a row."""
+    import numpy as np
+
+    whole, at, texts = np.frombuffer(ids, "<i4"), 0, []
+    for count in counts:
+        texts.append(whole[at : at + count])
+        at += count
+    return texts
+
+
 def serve(source: BinaryIO, sink: BinaryIO) -> int:
-    config = read_frame(source)
-    if config is None:
+    first = read_frame(source)
+    if first is None:
         return 0
+    config = first[0]
     try:
         lib = import_library()
         held = engine.Engine(lib, config)
@@ -134,7 +156,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
         if request is None:
             return 0
         try:
-            header, payload = answer(lib, held, request)
+            header, payload = answer(lib, held, *request)
         except engine.Refusal as refusal:
             header, payload = refusal.frame, b""
         write_frame(sink, header, payload)

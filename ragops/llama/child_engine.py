@@ -157,6 +157,25 @@ class Engine:
         self.pooling = POOLINGS.get(lib.llama_pooling_type(self.context), "unspecified")
         self.n_seq_max = params.n_seq_max
         self.batch = lib.llama_batch_init(capacity, 0, 1)
+        self.columns = self._columns(capacity)
+
+    def _columns(self, capacity: int) -> dict[str, Any]:
+        """The batch's columns as arrays of `capacity` tokens, filled a text at a time instead of a token."""
+        import numpy as np
+
+        batch, view = self.batch, np.ctypeslib.as_array
+        # llama.cpp keeps each token's sequences behind a pointer of its own: here into one array.
+        sequence = np.zeros(capacity, np.int32)
+        for at in range(capacity):
+            batch.n_seq_id[at] = 1
+            batch.logits[at] = 1
+            batch.seq_id[at] = ctypes.cast(sequence.ctypes.data + 4 * at, type(batch.seq_id[at]))
+        return {
+            "token": view(batch.token, shape=(capacity,)),
+            "pos": view(batch.pos, shape=(capacity,)),
+            "sequence": sequence,
+            "positions": np.arange(capacity, dtype=np.int32),
+        }
 
     def facts(self) -> dict[str, Any]:
         """ModelFacts, without the hash."""
@@ -215,19 +234,18 @@ class Engine:
 
     def embed(self, texts: list[str]) -> tuple[list[int], bytes]:
         """Token counts, and the raw pooled vectors (n x d, float32) in the order of the texts."""
+        tokens = [self.tokenise(text) for text in texts]
+        return [len(ids) for ids in tokens], self.embed_tokens(tokens)
+
+    def embed_tokens(self, tokens: list[Any]) -> bytes:
+        """The raw pooled vectors (n x d, float32) of texts that are token ids already, separators included."""
         import numpy as np
 
         if not self.context:
             raise Refusal("vocab_only", "this embedder was started to count tokens only")
-        tokens = [self.tokenise(text) for text in texts]
         counts = [len(ids) for ids in tokens]
-        for index, found in enumerate(counts):
-            if found > self.max_tokens:
-                message = f"text {index} has {found} tokens, {self.max_tokens} are allowed"
-                raise Refusal("too_long", message, index=index, found=found, allowed=self.max_tokens)
-            if found == 0:
-                raise Refusal("empty", f"text {index} has no tokens", index=index)
-        vectors = np.empty((len(texts), self.dimensions), dtype="<f4")
+        self._check(counts)
+        vectors = np.empty((len(tokens), self.dimensions), dtype="<f4")
         for group in self._groups(counts):
             self._run([tokens[index] for index in group])
             for sequence, index in enumerate(group):
@@ -235,7 +253,16 @@ class Engine:
                 if not pooled:
                     raise Refusal("compute", "llama.cpp returned no embedding", index=index)
                 vectors[index] = np.ctypeslib.as_array(pooled, shape=(self.dimensions,))
-        return counts, vectors.tobytes()
+        return vectors.tobytes()
+
+    def _check(self, counts: list[int]) -> None:
+        """Nothing is ever cut: a text that does not fit is refused."""
+        for index, found in enumerate(counts):
+            if found > self.max_tokens:
+                message = f"text {index} has {found} tokens, {self.max_tokens} are allowed"
+                raise Refusal("too_long", message, index=index, found=found, allowed=self.max_tokens)
+            if found == 0:
+                raise Refusal("empty", f"text {index} has no tokens", index=index)
 
     def _groups(self, counts: list[int]) -> list[list[int]]:
         """Indexes of texts of like length, batch by batch."""
@@ -249,16 +276,14 @@ class Engine:
             room -= counts[index]
         return groups
 
-    def _run(self, sequences: list[list[int]]) -> None:
+    def _run(self, sequences: list[Any]) -> None:
         batch, at = self.batch, 0
         for sequence, ids in enumerate(sequences):
-            for position, token in enumerate(ids):
-                batch.token[at] = token
-                batch.pos[at] = position
-                batch.n_seq_id[at] = 1
-                batch.seq_id[at][0] = sequence
-                batch.logits[at] = 1
-                at += 1
+            until = at + len(ids)
+            self.columns["token"][at:until] = ids
+            self.columns["pos"][at:until] = self.columns["positions"][: len(ids)]
+            self.columns["sequence"][at:until] = sequence
+            at = until
         batch.n_tokens = at
         self.log.errors.clear()
         if self.memory:

@@ -24,6 +24,8 @@ from ragops.llama.protocol import BrokenFrame, Frame, encode_frame, read_frame
 
 CHILD_PROGRAM = Path(__file__).with_name("child.py")
 T = TypeVar("T")
+TokenIds = NDArray[np.int32]
+"""A text as the model's token ids, shape (tokens,)."""
 _PARENT_ONLY = frozenset({"python", "deadline_s", "start_deadline_s"})
 
 
@@ -124,9 +126,28 @@ class Embedder:
 
         Raises TextTooLong (nothing is ever cut), EmbedderDied, EmbedderTimeout, EmbedderError.
         """
-        reply = self._request("embed", texts)
-        tokens = self._counts(reply, len(texts))
-        rows, width = len(texts), self.model.dimensions
+        return self._embeddings(self._request("embed", texts), len(texts))
+
+    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+        """The token ids of each text, separators included, for `embed_tokens`; raises as `count_tokens` does."""
+        reply = self._request("tokenise", texts)
+        counts = self._counts(reply, len(texts))
+        if len(reply.payload) != 4 * sum(counts):
+            raise self._out_of_protocol(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
+        ids = np.frombuffer(reply.payload, dtype="<i4")
+        return np.split(ids, np.cumsum(counts)[:-1]) if counts else []
+
+    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
+        """The raw pooled vectors of texts that `tokenise` has cut into ids; raises as `embed` does."""
+        header = {"request": "embed_tokens", "tokens": [len(ids) for ids in tokens]}
+        payload = np.concatenate(tokens).astype("<i4").tobytes() if tokens else b""
+        doing = f"during a request of {len(tokens)} texts"
+        reply = self._exchange(header, payload, doing=doing, limit=self.config.deadline_s)
+        return self._embeddings(reply, len(tokens))
+
+    def _embeddings(self, reply: Frame, rows: int) -> Embeddings:
+        tokens = self._counts(reply, rows)
+        width = self.model.dimensions
         if len(reply.payload) != rows * width * 4:
             raise self._out_of_protocol(f"{len(reply.payload)} bytes for {rows} vectors of {width}")
         vectors = np.frombuffer(reply.payload, dtype="<f4").reshape(rows, width)
@@ -171,13 +192,13 @@ class Embedder:
         doing = f"during a request of {len(texts)} texts"
         return self._exchange({"request": name, "texts": list(texts)}, doing=doing, limit=self.config.deadline_s)
 
-    def _exchange(self, header: Mapping[str, Any], *, doing: str, limit: float) -> Frame:
+    def _exchange(self, header: Mapping[str, Any], payload: bytes = b"", *, doing: str, limit: float) -> Frame:
         with self._lock:
             if self._closed:
                 raise EmbedderDied("the embedder is closed", where=self._where)
             with self._deadline(limit) as expired:
                 try:
-                    self._child.stdin.write(encode_frame(header))
+                    self._child.stdin.write(encode_frame(header, payload))
                     self._child.stdin.flush()
                     reply = read_frame(self._child.stdout)
                 except OSError:  # the pipe broke: the child is gone
