@@ -36,7 +36,7 @@ from ragops.quality.vectors import normalize
 from ragops.settings import cache_folder, data_folder, demo_file, with_defaults
 from ragops.steps import embed, empty_tables, rebuild_indexes, reseed_queue, validate, verify_build
 from ragops.steps.context import StepContext, Voice
-from ragops.workers.fleet import embedder_config
+from ragops.workers.configuration import embedder_config
 from ragops.workers.state import Stop
 
 QUERIES = 25

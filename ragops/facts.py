@@ -65,6 +65,16 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HostLimits:
+    """What a process may use of its machine now."""
+
+    cores: int
+    """Physical cores, less what CPU affinity and a container's quota take away; at least 1."""
+    memory_bytes: int
+    """Memory that can be had without swapping, within a container's limit."""
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnFacts:
     name: str
     type: str

@@ -17,7 +17,7 @@ from ragops.postgres.reading import Neighbour, Reader, metric_of, usable_index
 from ragops.preflight import vector_dimensions
 from ragops.quality.vectors import normalize
 from ragops.steps.context import StepContext
-from ragops.workers.fleet import embedder_config
+from ragops.workers.configuration import embedder_config
 
 ABSENT = ("dropped", "missing")
 

@@ -57,11 +57,11 @@ def _server(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
     if server.is_read_only:
         yield "the database is read-only (a standby, or its storage is at its limit)"
     free = server.max_connections - server.connections_in_use
-    if free < playbook.workers.count + OWN_CONNECTIONS:
-        fitting = max(0, free - OWN_CONNECTIONS)
+    if free < CONNECTIONS:
+        # However many workers there are: they share the connections of their controller.
         yield (
-            f"{playbook.workers.count} workers need {playbook.workers.count + OWN_CONNECTIONS} connections, "
-            f"{free} of {server.max_connections} are free: at most {fitting} workers fit"
+            f"{free} of {server.max_connections} connections are free, ragops needs {CONNECTIONS}; "
+            "close others or raise max_connections"
         )
 
 

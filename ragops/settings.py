@@ -16,9 +16,14 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: converted models. RAGOPS_CACHE_DIR overrides it."""
+    """The user's cache folder: converted models, computed vectors. RAGOPS_CACHE_DIR overrides it."""
     given = os.environ.get("RAGOPS_CACHE_DIR")
     return Path(given).absolute() if given else platformdirs.user_cache_path("ragops")
+
+
+def cache_file() -> Path:
+    """Vectors that were computed before."""
+    return cache_folder() / "vectors.sqlite"
 
 
 def server_folder() -> Path:

@@ -97,7 +97,7 @@ def planned(context: StepContext) -> Plan:
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
         from ragops.steps.verify_build import probe_model
-        from ragops.workers.fleet import checked_sha256
+        from ragops.workers.configuration import checked_sha256
 
         checked_sha256(context.playbook)
         model = probe_model(context.playbook)

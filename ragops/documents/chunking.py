@@ -83,6 +83,10 @@ class Chunker:
         fitted = self._fitted(pieces, measure)
         return [Chunk(index=i, text=piece, tokens=tokens) for i, (piece, tokens) in enumerate(fitted)]
 
+    def may_fit(self, text: str) -> bool:
+        """False for a text that is certainly too long for one chunk; nothing is asked for it."""
+        return len(text) <= _MOST_CHARACTERS_PER_TOKEN * self._max_tokens
+
     def _room_taken(self, overlap_tokens: int) -> int:
         base = self._count_tokens([self._prefix])[0]
         if base + overlap_tokens < self._max_tokens:

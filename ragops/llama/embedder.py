@@ -135,7 +135,8 @@ class Embedder:
         if len(reply.payload) != 4 * sum(counts):
             raise self._out_of_protocol(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
         ids = np.frombuffer(reply.payload, dtype="<i4")
-        return np.split(ids, np.cumsum(counts)[:-1]) if counts else []
+        ends = np.cumsum(counts).tolist()
+        return [ids[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
         """The raw pooled vectors of texts that `tokenise` has cut into ids; raises as `embed` does."""

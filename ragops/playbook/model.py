@@ -111,11 +111,16 @@ class Reference(Section):
 
 
 class Workers(Section):
-    count: PositiveInt = 3
+    count: PositiveInt | Literal["planned"] = "planned"
+    """`planned`: what `ragops tune` stored, else from physical cores, container quota and memory."""
     threads: PositiveInt | None = None
-    """Threads a worker; null plans workers × threads ≤ physical cores."""
+    """Threads a worker; null plans workers × threads ≤ cores."""
     batch_size: PositiveInt = 100
-    tokens_per_batch: PositiveInt = 256
+    """Documents a claim; a fast fleet claims several batches at once."""
+    tokens_per_batch: PositiveInt | Literal["planned"] = "planned"
+    """Short texts share a batch of llama.cpp up to so many tokens; `planned`: tuned, else 256."""
+    cache_mib: NonNegativeInt = 2048
+    """Vectors kept on this machine, so that a repeated campaign embeds nothing twice; 0: none."""
     python: Path | None = None
     """Another interpreter that holds llama_cpp, e.g. of an aligned build."""
     lease_s: PositiveInt = 120

@@ -20,7 +20,7 @@ from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.reading import DistanceStats, Reader, VectorCounts
 from ragops.quality.validation import QueryMeasure, comparison_stats
 from ragops.quality.vectors import check_vectors, normalize
-from ragops.workers.fleet import checked_sha256, embedder_config
+from ragops.workers.configuration import checked_sha256, embedder_config
 
 EmbedderFactory = Callable[[], Embedder]
 

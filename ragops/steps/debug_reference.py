@@ -13,7 +13,7 @@ from ragops.playbook.model import DebugReference
 from ragops.postgres.reading import Reader
 from ragops.quality.vectors import normalize
 from ragops.steps.context import Effect, StepContext
-from ragops.workers.fleet import embedder_config
+from ragops.workers.configuration import embedder_config
 
 FIGURES = ("distance_min", "distance_max", "distance_avg")
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ragops.host import physical_cores
 from ragops.playbook.model import Source
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.steps.context import Effect, StepContext
-from ragops.workers.fleet import Fleet, FleetResult, plan_fleet
+from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.prepare import source_root
-from ragops.workers.state import Tally
+from ragops.workers.shape import fleet_shape
+
+
+SUMMED = ("completed", "failed", "chunks", "tokens", "embedded", "reused", "seconds")
 
 
 def run(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
@@ -33,7 +35,7 @@ def drain(context: StepContext, *, phase: int | None = None, until: int | None =
         context.ledger.set_phase(context.connection, phase)
     queue.reap(context.connection, is_dead=is_dead_here)
     use_queue_source(context, queue)
-    total = {"completed": 0, "failed": 0, "chunks": 0, "tokens": 0, "seconds": 0.0}
+    total = {name: 0 for name in SUMMED}
     while True:
         last_id = queue.bound_for(context.connection, until=until) if until is not None else None
         if until is not None and last_id is None:
@@ -62,12 +64,8 @@ def use_queue_source(context: StepContext, queue: Queue) -> None:
 
 
 def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
-    workers = context.playbook.workers
-    shape = plan_fleet(
-        workers=workers.count,
-        threads=workers.threads or context.playbook.model.parameters.n_threads,
-        physical_cores=physical_cores(),
-    )
+    shape = fleet_shape(context.playbook)
+    context.say_once(str(shape))
     if shape.note:
         context.say_once(shape.note)
     phase = queue.gate(context.connection)
@@ -84,9 +82,9 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
         heartbeat=lambda connection: _heartbeat(context, connection),
     )
 
-    def show(tally: Tally) -> None:
-        note = f"{tally.failed:,} failed" if tally.failed else ""
-        context.voice.progress("embedding", tally.seen, goal, note)
+    def show(progress: Progress) -> None:
+        note = f"{progress.failed:,} failed" if progress.failed else ""
+        context.voice.progress("embedding", progress.seen, goal, note)
 
     try:
         return fleet.run(progress=show, say=context.voice.say)
@@ -100,7 +98,7 @@ def _heartbeat(context: StepContext, connection: Connection) -> None:
 
 
 def _add(total: dict[str, Any], result: FleetResult) -> None:
-    for name in ("completed", "failed", "chunks", "tokens", "seconds"):
+    for name in SUMMED:
         total[name] += getattr(result, name)
 
 

@@ -21,7 +21,7 @@ from ragops.llama.fingerprints import Canary, Fingerprint, capture
 from ragops.llama.verification import Finding
 from ragops.playbook.model import DebugReference, OpenAIReference, Playbook, Reference
 from ragops.quality.spaces import Limits, measure_spaces, verdict_of
-from ragops.workers.fleet import embedder_config
+from ragops.workers.configuration import embedder_config
 
 # What other tools put before a text; tried when a reference that tells nothing about itself diverges.
 KNOWN_PREFIXES = ("query: ", "passage: ", "query : ", "search_query: ", "search_document: ", "clustering: ")

@@ -30,7 +30,7 @@ from ragops.quality.validation import (
 from ragops.quality.vectors import mean_vector, normalize
 from ragops.steps.context import Effect, StepContext
 from ragops.steps.fitting import embed_all, say_unfitting, shortened
-from ragops.workers.fleet import checked_sha256, embedder_config
+from ragops.workers.configuration import checked_sha256, embedder_config
 from ragops.workers.prepare import Preparer
 
 WORDS_A_QUERY = 8

@@ -31,7 +31,7 @@ from ragops.steps.measuring import (
     reference_name,
 )
 from ragops.steps.reseed_queue import other_source
-from ragops.workers.fleet import checked_sha256, embedder_config
+from ragops.workers.configuration import checked_sha256, embedder_config
 
 
 def verify(

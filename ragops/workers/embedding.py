@@ -1,11 +1,11 @@
-"""One worker's hold on an embedder child: restarts after deaths, bisects batches down to the poison item."""
+"""One worker's hold on an embedder child: restarts after deaths, bisects requests down to the poison text."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +13,22 @@ from numpy.typing import NDArray
 from ragops.documents.failures import Unreadable
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.llama.embedder import Embedder
-from ragops.quality.vectors import check_vectors, mean_vector, normalize
-from ragops.workers.prepare import Prepared
+from ragops.quality.vectors import check_vectors, normalize
+from ragops.workers.pipeline import Piece, Unit
 
-# A request stays well below the deadline even in a build that makes 200 tokens a second, and progress
-# and a stop that comes at once never wait long for one.
-MAX_TOKENS_PER_REQUEST = 4096
 MAX_DEATHS = 3
 _HEALTH_CHECK = "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedDocument:
-    """A prepared document with its chunks' unit vectors, shape (chunks, d), and their mean, shape (d,)."""
-
-    prepared: Prepared
-    chunk_vectors: NDArray[np.float32]
-    vector: NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
 class Outcome:
-    documents: list[EmbeddedDocument]
-    failures: list[tuple[Any, str]]
+    """What became of a request; a text in neither list was not reached."""
+
+    done: list[tuple[Piece, Unit]] = field(default_factory=list)
+    failed: list[Piece] = field(default_factory=list)
     fatal: EmbedderError | None = None
-    """Why the batch was not finished: store what there is, give the rest back, then raise this."""
+    """Why the request was not finished: store what there is, give the rest back, then raise this."""
 
 
 class Strikes:
@@ -45,22 +36,24 @@ class Strikes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._count = 0
+        self._owners: list[object] = []
 
-    def add(self) -> int:
+    def add(self, owner: object) -> int:
+        """Count a document once, however many of its texts fail; returns how many it are in a row."""
         with self._lock:
-            self._count += 1
-            return self._count
+            if owner not in self._owners:
+                self._owners.append(owner)
+            return len(self._owners)
 
     def forget(self) -> None:
         with self._lock:
-            self._count = 0
+            self._owners.clear()
 
 
 class EmbedderHolder:
     """Holds one child and replaces it when it dies.
 
-    A death is no document's fault until the document is alone with it. Three documents in a row, over all
+    A death is no document's fault until one of its texts is alone with it. Three documents in a row, over all
     workers that share `strikes`, say that the child itself is broken: then nothing more is failed.
     """
 
@@ -68,16 +61,17 @@ class EmbedderHolder:
         self,
         start: Callable[[], Embedder],
         *,
-        document_prefix: str,
         is_aborted: Callable[[], bool],
         say: Callable[[str], None] = lambda _: None,
         strikes: Strikes | None = None,
+        check: Callable[[Embedder], object] = lambda embedder: embedder.embed([_HEALTH_CHECK]),
     ) -> None:
+        """`check` is run on every new child that replaces one."""
         self._start = start
-        self._prefix = document_prefix
         self._is_aborted = is_aborted
         self._say = say
         self._strikes = strikes or Strikes()
+        self._check = check
         self.embedder = start()
 
     def close(self) -> None:
@@ -87,44 +81,46 @@ class EmbedderHolder:
         """End the child at once, from any thread."""
         self.embedder.kill()
 
-    def count_tokens(self, texts: list[str]) -> list[int]:
-        return self.embedder.count_tokens(texts)
+    def embed(self, pieces: Sequence[Piece]) -> Outcome:
+        """Embed a request; texts that kill the child or get a broken vector come back as failed.
 
-    def embed(self, documents: Sequence[Prepared], *, progress: Callable[[int], None] = lambda _: None) -> Outcome:
-        """Embed a batch; documents that kill the child or get a broken vector come back as failures.
-
-        `progress` is told how many documents are done after every request. The outcome is `fatal`, and
-        unfinished, when the child fails whatever it is given. Raises EmbedderDied only when the run was
-        aborted.
+        The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
+        EmbedderDied only when the run was aborted.
         """
-        outcome = Outcome([], [])
+        outcome = Outcome()
         try:
-            for group in _groups(documents):
-                self._embed_group(group, outcome)
-                progress(len(outcome.documents) + len(outcome.failures))
+            self._embed_group(pieces, outcome)
         except EmbedderError as error:
             if self._is_aborted():
                 raise
             outcome.fatal = error
         return outcome
 
-    def guard(self, work: Callable[[], Prepared]) -> Prepared:
-        """Run something that asks the child about one document; a second death makes it that document's fault."""
+    def guard(self, owner: object, work: Callable[[Embedder], Result]) -> Result:
+        """Ask the child about one document; a second death makes it that document's fault.
+
+        Raises Unreadable then, EmbedderError when the child fails whatever it is asked.
+        """
         try:
-            return work()
+            return work(self.embedder)
         except EmbedderDied as death:
             self._replace(death)
         try:
-            return work()
+            return work(self.embedder)
         except EmbedderDied as death:
             self._replace(death)
-            if self._strikes.add() > MAX_DEATHS:
+            if self._strikes.add(owner) > MAX_DEATHS:
                 raise self._give_up(death) from death
             raise Unreadable(_blame(death)) from death
 
-    def _embed_group(self, group: Sequence[Prepared], outcome: Outcome) -> None:
+    def _embed_group(self, pieces: Sequence[Piece], outcome: Outcome) -> None:
+        # Bisecting may have failed a document that has more texts here.
+        group = [piece for piece in pieces if piece.is_wanted]
+        outcome.failed += [piece for piece in pieces if not piece.is_wanted]
+        if not group:
+            return
         try:
-            vectors = self.embedder.embed([self._prefix + c.text for p in group for c in p.chunks]).vectors
+            vectors = self.embedder.embed_tokens([piece.ids for piece in group]).vectors
         except EmbedderError as error:
             if isinstance(error, EmbedderDied):
                 self._replace(error)
@@ -137,37 +133,34 @@ class EmbedderHolder:
             return
         self._sort_out(group, vectors, outcome)
 
-    def _sort_out(self, group: Sequence[Prepared], vectors: NDArray[np.float32], outcome: Outcome) -> None:
-        """Keep good documents, fail those with a broken vector, and replace a child that made one."""
-        faults = {f.index: f.reason for f in check_vectors(vectors, dimensions=self.embedder.model.dimensions)}
-        start = 0
-        for prepared in group:
-            rows = range(start, start + len(prepared.chunks))
-            start = rows.stop
-            reason = next((f"chunk {row - rows.start}: {faults[row]}" for row in rows if row in faults), None)
-            if reason is None:
-                self._keep(prepared, normalize(vectors[rows.start : rows.stop]), outcome)
-            else:
-                self._fail(prepared, reason, outcome, EmbedderError("broken vectors", found=reason))
-        if faults:
-            # A child that makes broken vectors may go on doing so.
-            self._say("an embedder child returned a broken vector and is replaced")
-            self.embedder.close()
-            self.embedder = self._start()
-
-    def _keep(self, prepared: Prepared, units: NDArray[np.float32], outcome: Outcome) -> None:
-        """Add a document with its chunks' unit vectors (chunks, d)."""
-        self._strikes.forget()
-        mean = mean_vector(units)
-        if check_vectors(mean[None, :], dimensions=mean.size):
-            outcome.failures.append((prepared.item.id, "its chunks' vectors cancel out: the mean is zero"))
+    def _sort_out(self, group: Sequence[Piece], vectors: NDArray[np.float32], outcome: Outcome) -> None:
+        """Keep good vectors, fail texts with a broken one, and replace a child that made one."""
+        found = check_vectors(vectors, dimensions=self.embedder.model.dimensions)
+        faults = {fault.index: fault.reason for fault in found}
+        units = normalize(vectors)
+        if not faults:
+            self._strikes.forget()
+            outcome.done += zip(group, units, strict=True)
             return
-        outcome.documents.append(EmbeddedDocument(prepared, units, mean))
+        for index, piece in enumerate(group):
+            if index in faults:
+                error = EmbedderError("broken vectors", found=faults[index])
+                self._fail(piece, faults[index], outcome, error, names_chunk=True)
+            else:
+                self._strikes.forget()
+                outcome.done.append((piece, units[index]))
+        # A child that makes broken vectors may go on doing so.
+        self._say("an embedder child returned a broken vector and is replaced")
+        self.embedder.close()
+        self.embedder = self._start()
 
-    def _fail(self, prepared: Prepared, reason: str, outcome: Outcome, error: EmbedderError) -> None:
-        strikes = self._strikes.add()
+    def _fail(
+        self, piece: Piece, reason: str, outcome: Outcome, error: EmbedderError, *, names_chunk: bool = False
+    ) -> None:
+        strikes = self._strikes.add(piece.owner)
         if strikes <= MAX_DEATHS:
-            outcome.failures.append((prepared.item.id, reason))
+            piece.fail(reason, names_chunk=names_chunk)
+            outcome.failed.append(piece)
         if strikes >= MAX_DEATHS:
             raise self._give_up(error) from error
 
@@ -181,7 +174,7 @@ class EmbedderHolder:
             self.embedder.close(timeout_s=0)
             try:
                 self.embedder = self._start()
-                self.embedder.embed([_HEALTH_CHECK])
+                self._check(self.embedder)
                 return
             except EmbedderDied as again:
                 if self._is_aborted():
@@ -205,17 +198,3 @@ def _blame(error: EmbedderError) -> str:
 
 def _cause(error: EmbedderError) -> str:
     return (error.found or error.what).splitlines()[0][:200]
-
-
-def _groups(documents: Sequence[Prepared]) -> Iterator[list[Prepared]]:
-    """Requests of bounded size, in the given order."""
-    group: list[Prepared] = []
-    tokens = 0
-    for document in documents:
-        if group and tokens + document.tokens > MAX_TOKENS_PER_REQUEST:
-            yield group
-            group, tokens = [], 0
-        group.append(document)
-        tokens += document.tokens
-    if group:
-        yield group

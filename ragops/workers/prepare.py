@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ragops.documents.extraction import Extracted, extract_file, extract_text
 from ragops.documents.failures import Unreadable
 from ragops.documents.sources import open_regular, read_manifest, walk_folder
 from ragops.errors import UsageError
+from ragops.llama.embedder import TokenIds
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Item
@@ -26,6 +27,8 @@ class Prepared:
     item: Item
     extracted: Extracted
     chunks: tuple[Chunk, ...]
+    ids: tuple[TokenIds, ...] = ()
+    """The token ids of each chunk, with prefix and separators."""
 
     @property
     def tokens(self) -> int:
@@ -41,21 +44,25 @@ class Documents:
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
 
-    def read(self, connection: Connection, items: Sequence[Item]) -> Iterator[tuple[Item, Extracted | Unreadable]]:
-        """Each item with its text, or with the reason why it has none."""
-        texts = self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
-        for item in items:
-            try:
-                yield item, self._extract(item, texts)
-            except Unreadable as failure:
-                yield item, failure
+    @property
+    def are_rows(self) -> bool:
+        """Texts come from the database, not from files."""
+        return self._rows is not None
 
-    def _extract(self, item: Item, texts: dict[str, str | None]) -> Extracted:
-        if self._root is not None:
-            return extract_file(open_regular(self._root, item.location))
-        if item.location not in texts:
-            raise Unreadable("the row is gone", where=item.location)
-        return extract_text(texts[item.location] or "")
+    def fetch(self, connection: Connection, items: Sequence[Item]) -> dict[str, str | None]:
+        """The texts of items that are rows, by location; nothing for files."""
+        return self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
+
+    def extract(self, item: Item, texts: Mapping[str, str | None]) -> Extracted | Unreadable:
+        """The item's text, from what was fetched or from its file, or the reason why it has none."""
+        try:
+            if self._root is not None:
+                return extract_file(open_regular(self._root, item.location))
+            if item.location not in texts:
+                raise Unreadable("the row is gone", where=item.location)
+            return extract_text(texts[item.location] or "")
+        except Unreadable as failure:
+            return failure
 
 
 def require_source(source: Source) -> None:
@@ -99,22 +106,23 @@ class Preparer:
     """Cuts texts for one model: plain text and Markdown at their own boundaries."""
 
     def __init__(self, playbook: Playbook, *, max_tokens: int, count_tokens: CountTokens) -> None:
-        limit = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
+        self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
+        self.prefix = playbook.model.document_prefix
         self._chunkers = {
             markdown: Chunker(
                 count_tokens=count_tokens,
-                max_tokens=limit,
+                max_tokens=self.max_tokens,
                 overlap_tokens=playbook.chunking.overlap_tokens,
-                prefix=playbook.model.document_prefix,
+                prefix=self.prefix,
                 markdown=markdown,
             )
             for markdown in (False, True)
         }
 
-    def prepare(self, item: Item, extracted: Extracted) -> Prepared:
-        """Raises Unreadable when the text cannot be cut to fit."""
-        chunks = self.chunk(extracted.text, markdown=extracted.media_type == "text/markdown")
-        return Prepared(item, extracted, chunks)
+    def may_fit(self, text: str) -> bool:
+        """False for a text that is certainly too long for one chunk."""
+        return self._chunkers[False].may_fit(text)
 
     def chunk(self, text: str, *, markdown: bool) -> tuple[Chunk, ...]:
+        """Raises Unreadable when the text cannot be cut to fit."""
         return tuple(self._chunkers[markdown].chunk(text))

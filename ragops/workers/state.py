@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Stop:
-    """How a run is asked to end: after the batch at hand, or at once."""
+    """How a run is asked to end: after the requests at hand, or at once."""
 
     requested: threading.Event = field(default_factory=threading.Event)
     aborted: threading.Event = field(default_factory=threading.Event)
     signal_number: int = 2
     is_graceful: bool = False
-    """A fleet runs: the first signal lets it finish the batch at hand."""
+    """A fleet runs: the first signal lets it finish the requests at hand."""
 
 
 class Tally:
-    """What the workers have done so far; safe to use from all threads."""
+    """What has been done so far, and what is to be said of it; safe to use from all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._claims: dict[str, uuid.UUID] = {}
-        self._in_hand: dict[str, int] = {}
         self.completed = self.failed = self.chunks = self.tokens = self.dropped = 0
+        self.embedded = self.reused = 0
+        """Distinct texts that a child embedded; chunks that needed none, because their text was known."""
         self.notices: list[str] = []
         self._said: set[str] = set()
 
@@ -36,39 +35,21 @@ class Tally:
             self.chunks += chunks
             self.tokens += tokens
 
+    def count(self, *, embedded: int = 0, reused: int = 0) -> None:
+        with self._lock:
+            self.embedded += embedded
+            self.reused += reused
+
     def drop(self, items: int) -> None:
         with self._lock:
             self.dropped += items
-
-    def hold(self, worker: str, claim: uuid.UUID | None) -> None:
-        with self._lock:
-            self._in_hand.pop(worker, None)
-            if claim is None:
-                self._claims.pop(worker, None)
-            else:
-                self._claims[worker] = claim
-
-    def advance(self, worker: str, documents: int) -> None:
-        """Say how many documents of its claim a worker has embedded and not yet stored."""
-        with self._lock:
-            self._in_hand[worker] = documents
-
-    @property
-    def seen(self) -> int:
-        """Documents that are stored, failed, or embedded and about to be stored."""
-        with self._lock:
-            return self.completed + self.failed + sum(self._in_hand.values())
-
-    def held_claims(self) -> list[uuid.UUID]:
-        with self._lock:
-            return list(self._claims.values())
 
     def say(self, notice: str) -> None:
         with self._lock:
             self.notices.append(notice)
 
     def say_once(self, notice: str) -> None:
-        """Say what every worker of the fleet would say."""
+        """Say what several threads, or one of them again and again, would say."""
         with self._lock:
             if notice not in self._said:
                 self._said.add(notice)

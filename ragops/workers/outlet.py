@@ -1,0 +1,140 @@
+"""The outlet: checks what is finished, stores it in transactions sized by time, and feeds the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ragops.errors import FenceLost, Interrupted
+from ragops.postgres.connection import Connection
+from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
+from ragops.quality.vectors import check_vectors, mean_vector
+from ragops.workers.cache import VectorCache
+from ragops.workers.database import Database
+from ragops.workers.pipeline import InHand, Pipeline, Unit
+from ragops.workers.state import Stop, Tally
+
+# What a crash may cost, and how often the server must sync its log.
+STORE_WITHIN_S = 1.0
+STORE_AT_ONCE = 1000
+_CANCELLED = "its chunks' vectors cancel out: the mean is zero"
+
+
+class Outlet:
+    """One thread of the fleet: from finished documents to the tables."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        database: Database,
+        writer: Writer,
+        *,
+        stop: Stop,
+        tally: Tally,
+        name: str,
+        cache: VectorCache | None = None,
+    ) -> None:
+        """`name` stands in the metrics for documents whose every vector was known already."""
+        self._pipeline = pipeline
+        self._database = database
+        self._writer = writer
+        self._stop = stop
+        self._tally = tally
+        self._name = name
+        self._cache = cache
+        self.fingerprint = ""
+
+    def run(self) -> None:
+        """Store until nothing will be finished any more. Raises what ends the whole fleet."""
+        while documents := self._pipeline.take_finished(limit=STORE_AT_ONCE, within_s=STORE_WITHIN_S):
+            self._store(self._batches(documents))
+            self._pipeline.settle(documents)
+            self._fill_cache()
+
+    def _store(self, batches: Sequence[Batch]) -> None:
+        try:
+            # After a lost connection the same batches are written again: if the first COMMIT had worked,
+            # their claims are gone and the second attempt matches no row.
+            self._database.run(lambda connection: self._write(connection, batches))
+        except FenceLost as lost:
+            if len(batches) > 1:  # one lost claim must not take the others along
+                for batch in batches:
+                    self._store([batch])
+                return
+            self._tally.drop(len(batches[0].documents))
+            self._tally.say(lost.what)
+            return
+        for batch in batches:
+            self._tally.add(
+                completed=len(batch.documents),
+                failed=len(batch.failures),
+                chunks=sum(len(document.chunks) for document in batch.documents),
+                tokens=batch.metrics.tokens,
+            )
+
+    def _write(self, connection: Connection, batches: Sequence[Batch]) -> None:
+        if self._stop.aborted.is_set():
+            raise Interrupted("stopped", signal_number=self._stop.signal_number)
+        self._writer.write(connection, *batches)
+
+    def _batches(self, documents: Sequence[InHand]) -> list[Batch]:
+        """One batch for each claim and worker."""
+        ordered = sorted(documents, key=lambda d: (d.claim.id.int, d.worker))
+        return [self._batch(list(group)) for _, group in groupby(ordered, key=lambda d: (d.claim.id, d.worker))]
+
+    def _batch(self, documents: Sequence[InHand]) -> Batch:
+        rows: list[DocumentRow] = []
+        failures: list[tuple[Any, str]] = []
+        for document in documents:
+            vectors = [vector for vector in document.vectors if vector is not None]
+            mean = None if document.failure else mean_of(vectors)
+            if mean is None:
+                failures.append((document.item.id, document.failure or _CANCELLED))
+            else:
+                rows.append(row_of(document, vectors, mean))
+        metrics = BatchMetrics(
+            worker=documents[0].worker or self._name,
+            fingerprint=self.fingerprint,
+            tokens=sum(document.tokens for document in documents),
+            milliseconds=round(sum(document.milliseconds for document in documents)),
+        )
+        return Batch(documents[0].claim, tuple(rows), tuple(failures), metrics)
+
+    def _fill_cache(self) -> None:
+        if self._cache is None:
+            return
+        fresh = self._pipeline.take_fresh()
+        if fresh:
+            self._cache.put(fresh)
+            self._pipeline.forget(key for key, _ in fresh)
+        if self._cache.fault:
+            self._tally.say_once(f"the cache of vectors is not used: {self._cache.fault}")
+
+
+def mean_of(vectors: Sequence[Unit]) -> Unit | None:
+    """A document's vector from those of its chunks; None where they cancel each other out."""
+    if len(vectors) == 1:
+        return vectors[0]
+    mean = mean_vector(np.stack(vectors))
+    return None if check_vectors(mean[None, :], dimensions=mean.size) else mean
+
+
+def row_of(document: InHand, vectors: Sequence[Unit], mean: Unit) -> DocumentRow:
+    prepared = document.prepared
+    assert prepared is not None, "a document without failure was prepared"
+    return DocumentRow(
+        item_id=document.item.id,
+        location=document.item.location,
+        text=prepared.extracted.text,
+        content_hash=prepared.extracted.content_hash,
+        characters=prepared.extracted.characters,
+        metadata={"media_type": prepared.extracted.media_type},
+        vector=mean,
+        chunks=tuple(
+            ChunkRow(chunk.index, chunk.text, vector)
+            for chunk, vector in zip(prepared.chunks, vectors, strict=True)
+        ),
+    )
