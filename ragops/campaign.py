@@ -41,6 +41,7 @@ from ragops.steps import (
     verify_build,
 )
 from ragops.steps.context import Effect, StepContext
+from ragops.workers.shape import fleet_shape
 
 HEARTBEAT_S = 15.0
 
@@ -54,7 +55,15 @@ def plan_campaign(context: StepContext, *, model: ModelFacts | None = None, item
     """Plan the playbook against the database as it is. Raises PlanRefused with every problem."""
     has_ledger = latest_row(context) is not None
     journal = context.journal() if has_ledger else []
-    return make_plan(context.playbook, context.facts(exact=True), model=model, journal=journal, items=items)
+    embeds = any(isinstance(step, Embed) for step in context.playbook.steps)
+    return make_plan(
+        context.playbook,
+        context.facts(exact=True),
+        model=model,
+        journal=journal,
+        items=items,
+        fleet=fleet_shape(context.playbook) if embeds else None,
+    )
 
 
 def latest_row(context: StepContext) -> CampaignRow | None:

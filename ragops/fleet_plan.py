@@ -27,7 +27,9 @@ class FleetShape:
     def __str__(self) -> str:
         workers = f"{self.workers} worker{'s' if self.workers != 1 else ''}"
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch" + (f" ({self.why})" if self.why else "")
+        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch" + (
+            f" ({self.why})" if self.why else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ragops.actions import (
 )
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
+from ragops.fleet_plan import FleetShape
 from ragops.index_plan import JournalEntry, analyses, droppable_indexes, index_builds
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import (
@@ -67,6 +68,7 @@ class _Context:
     facts: DatabaseFacts
     journal: Sequence[JournalEntry]
     items: int | None
+    fleet: FleetShape | None
 
     def table(self, logical: str) -> TableFacts:
         table = self.facts.tables[logical]
@@ -81,13 +83,14 @@ def make_plan(
     model: ModelFacts | None = None,
     journal: Sequence[JournalEntry] = (),
     items: int | None = None,
+    fleet: FleetShape | None = None,
 ) -> Plan:
-    """Plan a campaign. `items` is the size of the source, where it is known before reseeding.
+    """Plan a campaign. `items` is the size of the source, where it is known before reseeding; `fleet` embeds.
 
     Raises PlanRefused with every problem that stands in the way.
     """
     refuse_problems(find_problems(playbook, facts, model=model), where=facts.server.database)
-    context = _Context(playbook, facts, journal, items)
+    context = _Context(playbook, facts, journal, items, fleet)
     steps = tuple(_plan_step(context, number, step) for number, step in enumerate(playbook.steps, start=1))
     return Plan(
         name=playbook.name,
@@ -193,7 +196,10 @@ def _plan_embed(context: _Context, number: int, step: Embed) -> PlannedStep:
     end = step.until if context.items is None else min(step.until or context.items, context.items)
     rows = None if end is None else max(0, end - before)
     rate = context.facts.docs_per_s
-    notes = [] if rate or rows == 0 else ["time unknown: no batch of this database has been measured yet"]
+    workers = context.fleet.workers if context.fleet else 1
+    notes = [] if context.fleet is None else [str(context.fleet), *filter(None, [context.fleet.note])]
+    if rows != 0 and not rate:
+        notes.append("time unknown: no batch of this database has been measured yet")
     if step.until and context.items is not None and context.items < step.until:
         notes.append(f"the source has {context.items:,} documents, fewer than the gate of {step.until:,}")
     return PlannedStep(
@@ -203,7 +209,7 @@ def _plan_embed(context: _Context, number: int, step: Embed) -> PlannedStep:
         step,
         rows=rows,
         tables=tuple(t.qualified for t in context.facts.tables.values() if t),
-        estimate_s=rows / (rate * context.playbook.workers.count) if rows and rate else None,
+        estimate_s=rows / (rate * workers) if rows and rate else None,
         phase=phase,
         notes=tuple(notes),
     )

@@ -11,8 +11,8 @@ from ragops.playbook.steps import EmptyTables, RebuildIndexes
 from ragops.playbook.tables import Tables
 from ragops.rights import missing_rights, missing_select
 
-# Connections of a controller beside one a worker: its own, the heartbeat's, the progress display's.
-OWN_CONNECTIONS = 3
+CONNECTIONS = 5
+"""What a controller holds: its own, the intake's, the outlet's, the heartbeat's, and the progress display's."""
 LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
 # With its schema where the search path does not reach it.
 _VECTOR = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
@@ -30,7 +30,7 @@ def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts
 
 def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
     """The same for a single command that empties nothing."""
-    problems = [*_server(playbook, facts)]
+    problems = [*_server(facts)]
     for logical, table in facts.tables.items():
         if table is None:
             problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
@@ -48,7 +48,7 @@ def vector_dimensions(table: TableFacts, column: str) -> int | None:
     return int(match.group(1)) if match and match.group(1) else None
 
 
-def _server(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
+def _server(facts: DatabaseFacts) -> Iterator[str]:
     server = facts.server
     if server.pgvector_version is None:
         yield "the extension pgvector is not installed: CREATE EXTENSION vector"

@@ -26,6 +26,11 @@ def cache_file() -> Path:
     return cache_folder() / "vectors.sqlite"
 
 
+def tuning_file() -> Path:
+    """What `ragops tune` chose on this machine."""
+    return data_folder() / "tuning.json"
+
+
 def server_folder() -> Path:
     """The embedded server's data."""
     return data_folder() / "postgres"

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, BatchSize, Dsn, ModelFile, PlaybookName, WorkerCount, Yes
+from ragops.cli.options import (
+    DEFAULT_PLAYBOOK,
+    AsJson,
+    BatchSize,
+    Dsn,
+    ModelFile,
+    NoCache,
+    PlaybookName,
+    ThreadCount,
+    WorkerCount,
+    Yes,
+)
 from ragops.cli.session import confirm, demo_defaults, emit, overrides, session
 from ragops.errors import UsageError
 
@@ -36,7 +47,9 @@ def reset(
         bool, typer.Option("--force", help="Reset although what is stored agrees with the workers already.")
     ] = False,
     workers: WorkerCount = None,
+    threads: ThreadCount = None,
     batch_size: BatchSize = None,
+    no_cache: NoCache = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +60,7 @@ def reset(
     from ragops import campaign
     from ragops.report.terminal import plan_screen
 
-    changes = overrides(workers=workers, batch_size=batch_size)
+    changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache)
     with session(playbook, dsn, changes=changes, needs_tables=False, needs_ledger=False) as context:
         context.force = force
         if resume:

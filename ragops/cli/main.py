@@ -14,6 +14,7 @@ from ragops import __version__
 from ragops.cli import (
     archive,
     build,
+    cache,
     campaign,
     database,
     fingerprint,
@@ -67,6 +68,7 @@ app.add_typer(fingerprint.app, name="fingerprint")
 app.add_typer(tables.app, name="tables")
 app.add_typer(queue.app, name="queue")
 app.add_typer(archive.app, name="archive")
+app.add_typer(cache.app, name="cache")
 app.add_typer(database.app, name="db")
 app.add_typer(playbooks.app, name="playbook")
 app.add_typer(build.app, name="build")

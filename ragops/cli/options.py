@@ -34,6 +34,14 @@ WorkerCount = Annotated[
     int | None,
     typer.Option("--workers", "-w", min=1, help="Parallel embedders.", show_default="the playbook's"),
 ]
+ThreadCount = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads a worker.", show_default="planned"),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Embed every text anew; keep no vectors on this machine."),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option("--batch-size", min=1, help="Documents a claim.", show_default="the playbook's"),

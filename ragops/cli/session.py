@@ -215,11 +215,13 @@ def overrides(
     workers: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
+    no_cache: bool = False,
     model: Path | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Command-line values as changes of the playbook's sections."""
-    given = {"count": workers, "threads": threads, "batch_size": batch_size}
+    cache_mib = 0 if no_cache else None
+    given = {"count": workers, "threads": threads, "batch_size": batch_size, "cache_mib": cache_mib}
     changes: dict[str, dict[str, Any]] = {"workers": {k: v for k, v in given.items() if v is not None}}
     if model is not None:
         changes["model"] = {"file": model}

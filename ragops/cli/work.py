@@ -1,4 +1,4 @@
-"""`ragops embed`, `ragops validate`: the steps that take time, each alone."""
+"""`ragops embed`, `ragops validate`, `ragops tune`: what takes time, each alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, BatchSize, Dsn, ModelFile, PlaybookName, WorkerCount
+from ragops.cli.options import (
+    DEFAULT_PLAYBOOK,
+    AsJson,
+    BatchSize,
+    Dsn,
+    ModelFile,
+    NoCache,
+    PlaybookName,
+    ThreadCount,
+    WorkerCount,
+)
 from ragops.cli.session import emit, overrides, session
 
 
 def register(app: typer.Typer) -> None:
     app.command("embed")(embed)
     app.command("validate")(validate)
+    app.command("tune")(tune)
 
 
 def embed(
@@ -21,9 +32,8 @@ def embed(
     until: Annotated[
         int | None, typer.Option("--until", min=1, help="Stop at exactly so many embedded documents.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads a worker.", show_default="planned")
-    ] = None,
+    threads: ThreadCount = None,
+    no_cache: NoCache = False,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     model: ModelFile = None,
@@ -37,7 +47,7 @@ def embed(
     """
     from ragops.steps import embed as step
 
-    changes = overrides(workers=workers, threads=threads, batch_size=batch_size, model=model)
+    changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with session(playbook, dsn, changes=changes) as context:
         effect = step.run(context, until=until)
         effect["gate"] = step.closed_gate(context)
@@ -52,6 +62,8 @@ def _embed_screen(effect: dict[str, Any]) -> str:
         failed = f"; {number(effect['failed'])} failed (ragops queue status)" if effect["failed"] else ""
         chunks, seconds = number(effect["chunks"]), duration(effect["seconds"])
         lines = [f"{number(effect['completed'])} documents ({chunks} chunks) embedded in {seconds}{rate}{failed}"]
+        if effect["reused"]:
+            lines.append(f"{number(effect['reused'])} of the chunks needed no embedding: their text was known")
     else:
         lines = ["nothing to embed"]
     lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in effect["queue"].items()))
@@ -88,3 +100,25 @@ def validate(
     emit(effect, as_json=as_json, screen=validation_screen)
     if effect["verdict"] == "fail":
         raise typer.Exit(3)
+
+
+def tune(
+    seconds: Annotated[int, typer.Option("--seconds", min=5, max=600, help="How long to measure, about.")] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the table; store nothing.")] = False,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    model: ModelFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure shapes of the fleet on the corpus; keep the fastest for this host, build and model.
+
+    A setting that moves vectors by more than the playbook's build.max_drift is refused. Exit 3 when all are.
+
+    Example: ragops tune --seconds 60
+    """
+    from ragops.report.tuning import tune_screen
+    from ragops.steps import tune as step
+
+    with session(playbook, dsn, changes=overrides(model=model), needs_tables=False) as context:
+        result = step.run(context, seconds=seconds, save=not dry_run)
+    emit(result, as_json=as_json, screen=tune_screen)

@@ -125,7 +125,7 @@ def _docs_per_s(connection: Connection, tables: Tables, found: dict[str, TableFa
     columns = tables.columns_of("ingestion_metrics")
     if not {"documents", "milliseconds"} <= columns.keys():
         return None
-    query = sql.SQL("SELECT sum({d})::float8, sum({ms})::float8 FROM {t}").format(
+    query = sql.SQL("SELECT sum({d})::float8, sum({ms})::float8 FROM {t} WHERE {ms} > 0").format(
         d=sql.Identifier(columns["documents"]),
         ms=sql.Identifier(columns["milliseconds"]),
         t=sql.Identifier(metrics.schema, metrics.name),

@@ -1,4 +1,4 @@
-"""Writes one batch: complete the claim, then COPY, in one transaction.
+"""Writes batches: complete their claims, then COPY, in one transaction.
 
 Vectors exist if and only if their item is completed: completing comes first, matches on the claim's
 id, and a short count rolls everything back before a row is written.
@@ -6,20 +6,22 @@ id, and a short count rolls everything back before a row is written.
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from ragops.errors import PlanRefused
 from ragops.facts import TableFacts
 from ragops.playbook.tables import Tables
+from ragops.postgres.blocks import HEADER, TRAILER, encode_rows
 from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.fields import Column, fields_of, is_text
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.statements import statement
 
@@ -77,23 +79,23 @@ class Writer:
         self._id_type = facts["documents"].columns[self._id_column].type
         check_id_column(facts["documents"], self._id_column)
 
-    def write(self, connection: Connection, batch: Batch) -> None:
-        """Store a batch. Raises FenceLost, with nothing written, when its claim has passed on."""
+    def write(self, connection: Connection, *batches: Batch) -> None:
+        """Store batches, all or none. Raises FenceLost, with nothing written, when a claim of theirs has passed on."""
+        documents = [document for batch in batches for document in batch.documents]
         with transaction(connection):
-            self._queue.complete(connection, batch.claim, [document.item_id for document in batch.documents])
-            self._queue.fail(connection, batch.claim, batch.failures)
-            if batch.documents:
-                ids = self._new_ids(connection, len(batch.documents))
-                self._copy(connection, "documents", self._document_rows(batch.documents, ids))
-                self._copy(connection, "document_chunks", self._chunk_rows(batch.documents, ids))
-                self._copy(connection, "parsed_files", self._parsed_rows(batch.documents))
-                self._copy(connection, "ingestion_metrics", [self._metrics_row(batch)])
+            for batch in batches:
+                self._queue.complete(connection, batch.claim, [document.item_id for document in batch.documents])
+                self._queue.fail(connection, batch.claim, batch.failures)
+            if documents:
+                ids = self._new_ids(connection, len(documents))
+                self._copy(connection, "documents", document_columns(documents, ids))
+                self._copy(connection, "document_chunks", chunk_columns(documents, ids))
+                self._copy(connection, "parsed_files", parsed_columns(documents))
+                self._copy(connection, "ingestion_metrics", metrics_columns([b for b in batches if b.documents]))
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
-        if self._id_type == "uuid":
+        if self._id_type == "uuid" or is_text(self._id_type):
             return [uuid.uuid4() for _ in range(count)]
-        if _is_text(self._id_type):
-            return [str(uuid.uuid4()) for _ in range(count)]
         facts = self._facts["documents"]
         row = connection.execute(
             statement("catalog", "next_value"), {"oid": facts.oid, "column": self._id_column}
@@ -103,47 +105,7 @@ class Writer:
         query = sql.SQL("SELECT {} FROM generate_series(1, {})").format(sql.SQL(row[0]), sql.Literal(count))
         return [row[0] for row in connection.execute(query).fetchall()]
 
-    def _document_rows(self, documents: Sequence[DocumentRow], ids: Sequence[Any]) -> Iterable[dict[str, Any]]:
-        for document, document_id in zip(documents, ids, strict=True):
-            yield {
-                "id": document_id,
-                "file_id": document.item_id,
-                "file_path": document.location,
-                "content": document.text,
-                "metadata": Jsonb(document.metadata),
-                "embedding": document.vector,
-            }
-
-    def _chunk_rows(self, documents: Sequence[DocumentRow], ids: Sequence[Any]) -> Iterable[dict[str, Any]]:
-        for document, document_id in zip(documents, ids, strict=True):
-            for chunk in document.chunks:
-                yield {
-                    "document_id": document_id,
-                    "chunk_index": chunk.index,
-                    "content": chunk.text,
-                    "embedding": chunk.vector,
-                }
-
-    def _parsed_rows(self, documents: Sequence[DocumentRow]) -> Iterable[dict[str, Any]]:
-        for document in documents:
-            yield {
-                "file_id": document.item_id,
-                "content_hash": document.content_hash,
-                "characters": document.characters,
-                "chunks": len(document.chunks),
-            }
-
-    def _metrics_row(self, batch: Batch) -> dict[str, Any]:
-        return {
-            "worker": batch.metrics.worker,
-            "fingerprint": batch.metrics.fingerprint,
-            "documents": len(batch.documents),
-            "chunks": sum(len(document.chunks) for document in batch.documents),
-            "tokens": batch.metrics.tokens,
-            "milliseconds": batch.metrics.milliseconds,
-        }
-
-    def _copy(self, connection: Connection, logical: str, rows: Iterable[dict[str, Any]]) -> None:
+    def _copy(self, connection: Connection, logical: str, values: dict[str, Column]) -> None:
         columns = self._tables.columns_of(logical) if logical in self._facts else {}
         if not columns:
             return
@@ -152,18 +114,62 @@ class Writer:
             sql.Identifier(facts.schema, facts.name),
             sql.SQL(", ").join(sql.Identifier(column) for column in columns.values()),
         )
+        fields = [
+            fields_of(values[word], facts.columns[column].type, connection) for word, column in columns.items()
+        ]
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            copy.set_types([_plain_type(facts.columns[column].type) for column in columns.values()])
-            for row in rows:
-                copy.write_row(
-                    [_fitting(row[word], facts.columns[column].type) for word, column in columns.items()]
-                )
+            copy.write(HEADER + encode_rows(fields) + TRAILER)
+
+
+def document_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:
+    """A row for each document, as columns by their word."""
+    return {
+        "id": ids,
+        "file_id": [document.item_id for document in documents],
+        "file_path": [document.location for document in documents],
+        "content": [document.text for document in documents],
+        "metadata": [json.dumps(document.metadata) for document in documents],
+        "embedding": np.stack([document.vector for document in documents]),
+    }
+
+
+def chunk_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:
+    """A row for each chunk of the documents."""
+    chunks = [chunk for document in documents for chunk in document.chunks]
+    return {
+        "document_id": [id for document, id in zip(documents, ids, strict=True) for _ in document.chunks],
+        "chunk_index": [chunk.index for chunk in chunks],
+        "content": [chunk.text for chunk in chunks],
+        "embedding": np.stack([chunk.vector for chunk in chunks]),
+    }
+
+
+def parsed_columns(documents: Sequence[DocumentRow]) -> dict[str, Column]:
+    """A row for each file that was parsed."""
+    return {
+        "file_id": [document.item_id for document in documents],
+        "content_hash": [document.content_hash for document in documents],
+        "characters": [document.characters for document in documents],
+        "chunks": [len(document.chunks) for document in documents],
+    }
+
+
+def metrics_columns(batches: Sequence[Batch]) -> dict[str, Column]:
+    """A row for each batch."""
+    return {
+        "worker": [batch.metrics.worker for batch in batches],
+        "fingerprint": [batch.metrics.fingerprint for batch in batches],
+        "documents": [len(batch.documents) for batch in batches],
+        "chunks": [sum(len(document.chunks) for document in batch.documents) for batch in batches],
+        "tokens": [batch.metrics.tokens for batch in batches],
+        "milliseconds": [batch.metrics.milliseconds for batch in batches],
+    }
 
 
 def check_id_column(documents: TableFacts, column: str) -> None:
     """Raise PlanRefused unless ragops can make ids for the documents table."""
     facts = documents.columns[column]
-    if facts.type == "uuid" or _is_text(facts.type):
+    if facts.type == "uuid" or is_text(facts.type):
         return
     if facts.type in ("bigint", "integer") and (facts.is_identity or facts.has_default):
         return
@@ -174,17 +180,3 @@ def check_id_column(documents: TableFacts, column: str) -> None:
         needed="bigint or integer with an identity or serial sequence, uuid, or text",
         hint=f'ALTER TABLE {documents.qualified} ALTER COLUMN "{column}" ADD GENERATED BY DEFAULT AS IDENTITY',
     )
-
-
-def _plain_type(type_name: str) -> str:
-    """`public.vector(384)` → `vector`: COPY needs the type without schema and modifier."""
-    return type_name.split("(")[0].strip().rsplit(".", 1)[-1]
-
-
-def _is_text(type_name: str) -> bool:
-    return type_name == "text" or type_name.startswith("character varying")
-
-
-def _fitting(value: Any, type_name: str) -> Any:
-    """A user's `file_id` may be text where ours is a number; numbers and uuids have one spelling."""
-    return str(value) if _is_text(type_name) and isinstance(value, (int, uuid.UUID)) else value

@@ -14,7 +14,6 @@ from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.prepare import source_root
 from ragops.workers.shape import fleet_shape
 
-
 SUMMED = ("completed", "failed", "chunks", "tokens", "embedded", "reused", "seconds")
 
 
@@ -35,7 +34,7 @@ def drain(context: StepContext, *, phase: int | None = None, until: int | None =
         context.ledger.set_phase(context.connection, phase)
     queue.reap(context.connection, is_dead=is_dead_here)
     use_queue_source(context, queue)
-    total = {name: 0 for name in SUMMED}
+    total = dict.fromkeys(SUMMED, 0)
     while True:
         last_id = queue.bound_for(context.connection, until=until) if until is not None else None
         if until is not None and last_id is None:

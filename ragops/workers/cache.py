@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ragops.settings import cache_file
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL)"
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL)"
+)
 KEYS_PER_QUERY = 500
 EVICTED_AT_ONCE = 2000
 BUSY_S = 2.0

@@ -245,7 +245,12 @@ class Pipeline:
         return None
 
     def deliver(
-        self, done: Sequence[tuple[Piece, Unit]], failed: Sequence[Piece], *, worker: str = "", seconds: float = 0.0
+        self,
+        done: Sequence[tuple[Piece, Unit]],
+        failed: Sequence[Piece],
+        *,
+        worker: str = "",
+        seconds: float = 0.0,
     ) -> None:
         """Hand vectors to every document that waits for them. `worker` is empty for what the cache knew."""
         tokens = sum(len(piece.ids) for piece, _ in done) or 1

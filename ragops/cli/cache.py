@@ -1,0 +1,65 @@
+"""`ragops cache status · clear`: the vectors that this machine keeps."""
+
+from __future__ import annotations
+
+import typer
+
+from ragops.cli.options import AsJson, Yes
+from ragops.cli.session import confirm, emit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Vectors kept on this machine, so that nothing is embedded twice.",
+    epilog="Example: ragops cache status",
+)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how many vectors are kept, and where.
+
+    Example: ragops cache status
+    """
+    from ragops.report.units import number, size
+    from ragops.settings import cache_file
+    from ragops.workers.cache import VectorCache
+
+    facts = VectorCache(cache_file(), limit_bytes=0).facts()
+    result = {"file": str(facts.file), "vectors": facts.vectors, "bytes": facts.bytes}
+    emit(
+        result,
+        as_json=as_json,
+        screen=lambda r: f"{number(r['vectors'])} vectors, {size(r['bytes'])}, in {r['file']}",
+    )
+
+
+@app.command()
+def clear(yes: Yes = False, as_json: AsJson = False) -> None:
+    """Delete all kept vectors; the next campaign embeds every text.
+
+    Example: ragops cache clear --yes
+    """
+    from ragops.errors import RagopsError
+    from ragops.report.units import number, size
+    from ragops.settings import cache_file
+    from ragops.workers.cache import VectorCache
+
+    kept = VectorCache(cache_file(), limit_bytes=0)
+    facts = kept.facts()
+    if facts.bytes:
+        confirm(f"This deletes {number(facts.vectors)} vectors in {facts.file}.", answer="clear", yes=yes)
+    try:
+        kept.clear()
+    except OSError as error:
+        raise RagopsError(
+            "the cache cannot be deleted",
+            where=str(facts.file),
+            found=error.strerror or str(error),
+            hint="end the commands that embed on this machine, then: ragops cache clear",
+        ) from error
+    result = {"vectors": facts.vectors, "bytes": facts.bytes}
+    emit(
+        result,
+        as_json=as_json,
+        screen=lambda r: f"deleted {number(r['vectors'])} vectors, {size(r['bytes'])}",
+    )

@@ -1,0 +1,28 @@
+"""What `ragops tune` measured, as a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ragops.report.terminal import table
+from ragops.report.units import number
+
+
+def tune_screen(result: Mapping[str, Any]) -> RenderableType:
+    """Every trial, the fastest first, with the chosen one marked."""
+    chosen = result["chosen"]
+    rows = []
+    for trial in result["trials"]:
+        is_chosen = all(trial[name] == chosen[name] for name in chosen)
+        word = "chosen" if is_chosen else f"refused: over {result['max_drift']:.1e}" if trial["is_refused"] else ""
+        shape = [str(trial[name]) for name in ("workers", "threads", "tokens_per_batch")]
+        speed = [number(trial["tokens_per_s"]), f"{trial['texts_per_s']:.1f}"]
+        rows.append([*shape, *speed, f"{trial['drift']:.1e}", word])
+    headers = ("workers", "threads", "tokens a batch", "tokens/s", "texts/s", "drift", "")
+    end = f"stored in {result['stored_in']}" if result["stored_in"] else "nothing was stored (--dry-run)"
+    head = f"{number(result['texts'])} texts of the corpus, {number(result['tokens'])} tokens"
+    return Group(Text(head), table(*headers, rows=rows, right=(0, 1, 2, 3, 4, 5)), Text(end, style="dim"))
