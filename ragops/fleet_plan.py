@@ -27,9 +27,8 @@ class FleetShape:
     def __str__(self) -> str:
         workers = f"{self.workers} worker{'s' if self.workers != 1 else ''}"
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch" + (
-            f" ({self.why})" if self.why else ""
-        )
+        why = f" ({self.why})" if self.why else ""
+        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,9 @@ def plan_fleet(
     """
     workers, threads = _asked(playbook)
     tokens = playbook.workers.tokens_per_batch
-    is_tuned = tuned is not None and workers is None and threads is None
-    if tuned is not None and is_tuned:
-        workers, threads = tuned.workers, tuned.threads
+    how = "as given" if workers and threads else "planned"
+    if tuned is not None and workers is None and threads is None:
+        workers, threads, how = tuned.workers, tuned.threads, "tuned"
     cores, fitting = max(1, limits.cores), max(1, limits.memory_bytes // (model_bytes + CHILD_BYTES))
     if workers is None:
         workers = max(1, min(cores // min(threads or 1, cores), fitting))
@@ -67,7 +66,7 @@ def plan_fleet(
         threads,
         tokens,
         note=_warning(workers, threads, cores) or _memory_warning(workers, fitting, limits, model_bytes),
-        why=f"{'tuned' if is_tuned else 'planned'}: {_cores(cores)}, {limits.memory_bytes / 2**30:.1f} GiB of memory free",
+        why=f"{how}: {_cores(cores)}, {limits.memory_bytes / 2**30:.1f} GiB of memory free",
     )
 
 

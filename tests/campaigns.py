@@ -57,14 +57,14 @@ def make_playbook(
     tables: Tables | None = None,
     **more: Any,
 ) -> Playbook:
-    """A playbook with gates at 10 and 20, unless `steps` say otherwise."""
+    """A playbook with gates at 10 and 20, unless `steps` say otherwise; tests share no cache of vectors."""
     return Playbook(
         version=1,
         name="test",
         model=Model(file=model),
         source=source or Source(),
         steps=tuple(steps),
-        workers=Workers(**{"count": 1, "threads": 1, "batch_size": 10, **(workers or {})}),
+        workers=Workers(**{"count": 1, "threads": 1, "batch_size": 10, "cache_mib": 0, **(workers or {})}),
         tables=tables or Tables(),
         chunking=Chunking(max_tokens=64),
         validation=Validation(sample=10),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,13 +10,11 @@ import numpy as np
 from facts_factory import model as model_facts
 from numpy.typing import NDArray
 
-from ragops.documents.chunking import Chunk
-from ragops.documents.extraction import Extracted
 from ragops.errors import EmbedderDied
-from ragops.llama.embedder import Embedder, Embeddings
-from ragops.postgres.queue import Item
+from ragops.llama.embedder import Embedder, Embeddings, TokenIds
+from ragops.postgres.queue import Claim, Item
 from ragops.workers.embedding import EmbedderHolder
-from ragops.workers.prepare import Prepared
+from ragops.workers.pieces import InHand, Piece
 
 DIMENSIONS = 4
 VECTORS: dict[str, tuple[float, ...]] = {
@@ -46,10 +45,8 @@ class Nursery:
         self.children.append(child)
         return child
 
-    def holder(self, *, document_prefix: str = "") -> EmbedderHolder:
-        return EmbedderHolder(
-            self.start, document_prefix=document_prefix, is_aborted=lambda: self.aborted, say=self.said.append
-        )
+    def holder(self) -> EmbedderHolder:
+        return EmbedderHolder(self.start, is_aborted=lambda: self.aborted, say=self.said.append)
 
     @property
     def requests(self) -> list[tuple[str, ...]]:
@@ -76,6 +73,9 @@ class FakeEmbedder(Embedder):
         self._die_of(texts)
         return Embeddings(np.array([_vector(text) for text in texts], np.float32), tuple(1 for _ in texts))
 
+    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
+        return self.embed([text_of(ids) for ids in tokens])
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         self._die_of(texts)
         return [len(text.split()) for text in texts]
@@ -99,8 +99,21 @@ def _vector(text: str) -> NDArray[np.float64]:
     return np.array([2.0, float(len(text)), 0.0, 1.0])
 
 
-def prepared(id: int, *texts: str, tokens: int = 10) -> Prepared:
-    """A document of one chunk a text."""
-    text = "\n".join(texts)
-    chunks = tuple(Chunk(index, piece, tokens) for index, piece in enumerate(texts))
-    return Prepared(Item(id, f"{id}.txt"), Extracted(text, "0" * 64, len(text), "text/plain"), chunks)
+def ids_of(text: str) -> TokenIds:
+    """A token for each character."""
+    return np.array([ord(character) for character in text], np.int32)
+
+
+def text_of(ids: TokenIds) -> str:
+    return "".join(map(chr, ids))
+
+
+def document(id: int) -> InHand:
+    item = Item(id, f"{id}.txt")
+    return InHand(item, Claim(uuid.uuid4(), (item,)))
+
+
+def pieces(id: int, *texts: str) -> list[Piece]:
+    """The texts of one document, none of which is another's."""
+    owner = document(id)
+    return [Piece(text.encode(), ids_of(text), [(owner, number)]) for number, text in enumerate(texts)]

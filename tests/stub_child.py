@@ -13,13 +13,19 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Mapping
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 DIMENSIONS = 32
 HEALTH_CHECK = "ok"
 BROKEN = {"NAN": float("nan"), "INF": float("inf")}
+FAILING = {*BROKEN, "ZERO", "POISON", "HANG", "WIDE", "REFUSED"}
+# Bits that keep words apart from start and end; a token id has 31 bits.
+START, END, LEAST, MOST = 1, 2, 1 << 8, (1 << 31) - 1
 
 
 def stub_command(*arguments: str) -> tuple[str, ...]:
@@ -27,26 +33,40 @@ def stub_command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, str(Path(__file__)), *arguments)
 
 
-def vector_of(text: str) -> list[float]:
-    """The sum of its words' vectors, which are made from a hash."""
+def number_of(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "replace")) & MOST | LEAST
+
+
+NUMBERS = {word: number_of(word) for word in FAILING}
+
+
+def ids_of(text: str) -> list[int]:
+    """A number for each word between those of a start and an end; words that make it fail keep theirs."""
+    words = [word if word in FAILING else word.lower() for word in text.split()]
+    return [START, *map(number_of, words), END]
+
+
+def vector_of(ids: Sequence[int]) -> list[float]:
+    """The sum of its words' vectors, which are made from their numbers."""
     found = [0.0] * DIMENSIONS
-    if "ZERO" in text.split():
+    if NUMBERS["ZERO"] in ids:
         return found
-    for word in text.lower().split():
-        digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
+    for number in ids[1:-1]:
+        digest = hashlib.sha256(str(number).encode()).digest()
         found = [sum_ + byte - 127.5 for sum_, byte in zip(found, digest, strict=True)]
     for word, value in BROKEN.items():
-        if word in text.split():
+        if NUMBERS[word] in ids:
             found[3] = value
-    return [*found, 1.0] if "WIDE" in text.split() else found
+    return [*found, 1.0] if NUMBERS["WIDE"] in ids else found
 
 
-def _read() -> dict[str, Any]:
+def _read() -> tuple[dict[str, Any], list[int]]:
+    """A header and its payload, which are token ids where there is one."""
     size = sys.stdin.buffer.read(4)
     if len(size) < 4:
         sys.exit(0)
     header: dict[str, Any] = json.loads(sys.stdin.buffer.read(int.from_bytes(size, "big")))
-    return header
+    return header, list(array("I", sys.stdin.buffer.read(header.get("payload", 0))))
 
 
 def _write(header: Mapping[str, Any], payload: bytes = b"") -> None:
@@ -84,32 +104,40 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"hello": 1, "build": build, "model": model}
 
 
-def _embed(texts: list[str], counts: list[int]) -> None:
-    words = {word for text in texts for word in text.split()}
-    if "POISON" in words:
+def _embed(texts: Sequence[Sequence[int]]) -> None:
+    numbers = {number for ids in texts for number in ids}
+    if NUMBERS["POISON"] in numbers:
         os.abort()
-    if "HANG" in words:
+    if NUMBERS["HANG"] in numbers:
         time.sleep(600)
-    if "REFUSED" in words:
+    if NUMBERS["REFUSED"] in numbers:
         _write({"error": {"kind": "compute", "message": "llama_encode returned -3"}})
         return
     payload = b"".join(struct.pack(f"<{len(v)}f", *v) for v in map(vector_of, texts))
-    _write({"tokens": counts, "rows": len(texts), "dimensions": DIMENSIONS}, payload)
+    _write({"tokens": [len(ids) for ids in texts], "rows": len(texts), "dimensions": DIMENSIONS}, payload)
+
+
+def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
+    ends = list(accumulate(counts))
+    return [ids[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def main(arguments: list[str]) -> None:
-    _write(_hello(_read()))
+    _write(_hello(_read()[0]))
     while True:
-        request = _read()
-        texts: list[str] = request["texts"]
-        is_health_check = texts == [HEALTH_CHECK]
-        counts = [len(text.split()) + 2 for text in texts]
-        if request["request"] == "tokens":
-            _write({"tokens": counts})
+        request, payload = _read()
+        asked = request["request"]
+        texts = (
+            _cut(payload, request["tokens"]) if asked == "embed_tokens" else list(map(ids_of, request["texts"]))
+        )
+        if asked in ("tokens", "tokenise"):
+            ids = array("I", [number for text in texts for number in text]).tobytes()
+            _write({"tokens": [len(text) for text in texts]}, ids if asked == "tokenise" else b"")
             continue
+        is_health_check = texts == [ids_of(HEALTH_CHECK)]
         if "all" in arguments or ("all-but-ok" in arguments and not is_health_check):
             os.abort()
-        _embed(texts, counts)
+        _embed(texts)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,13 @@ def program() -> list[str]:
 def clean_environment(folder: Path) -> dict[str, str]:
     """The program's environment: its own data folder, nothing of the user's settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAGOPS_", "PG")) or k == "RAGOPS_CACHE_DIR"}
-    return {**kept, "RAGOPS_DATA_DIR": str(folder / "data"), "NO_COLOR": "1", "COLUMNS": "200"}
+    return {
+        **kept,
+        "RAGOPS_DATA_DIR": str(folder / "data"),
+        "RAGOPS_CACHE_MIB": "0",
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+    }
 
 
 def run_program(arguments: Sequence[str], *, environment: dict[str, str], cwd: Path, timeout_s: float) -> Finished:

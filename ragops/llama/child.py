@@ -118,11 +118,8 @@ def answer(lib: Any, held: Any, request: dict[str, Any], ids: bytes) -> tuple[di
         return {"tokens": [len(one) for one in found]}, b"".join(array("i", one).tobytes() for one in found)
     if asked == "embed_tokens":
         vectors = held.embed_tokens(texts_of(ids, request["tokens"]))
-        return {
-            "tokens": request["tokens"],
-            "rows": len(request["tokens"]),
-            "dimensions": held.dimensions,
-        }, vectors
+        counts = request["tokens"]
+        return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
     if asked == "embed":
         counts, vectors = held.embed(request["texts"])
         return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import Format
 
 from ragops.postgres.blocks import (
     NULL_FIELD,
@@ -55,7 +56,7 @@ def _dumped(values: Sequence[Any], name: str, connection: Connection) -> list[by
     """Any other type that psycopg knows, value by value."""
     oid = connection.adapters.types.get_oid(name)
     transformer = Transformer(connection)
-    transformer.set_dumper_types([oid], PyFormat.BINARY)
+    transformer.set_dumper_types([oid], Format.BINARY)
     raw = (transformer.dump_sequence([value], [PyFormat.BINARY])[0] for value in values)
     return [NULL_FIELD if field is None else bytes_field(bytes(field)) for field in raw]
 

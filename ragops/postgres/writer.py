@@ -80,7 +80,10 @@ class Writer:
         check_id_column(facts["documents"], self._id_column)
 
     def write(self, connection: Connection, *batches: Batch) -> None:
-        """Store batches, all or none. Raises FenceLost, with nothing written, when a claim of theirs has passed on."""
+        """Store batches, all or none.
+
+        Raises FenceLost, with nothing written, when the claim of one of them has passed on.
+        """
         documents = [document for batch in batches for document in batch.documents]
         with transaction(connection):
             for batch in batches:

@@ -14,7 +14,7 @@ from ragops.documents.failures import Unreadable
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.llama.embedder import Embedder
 from ragops.quality.vectors import check_vectors, normalize
-from ragops.workers.pipeline import Piece, Unit
+from ragops.workers.pieces import Piece, Unit
 
 MAX_DEATHS = 3
 _HEALTH_CHECK = "ok"

@@ -13,7 +13,8 @@ from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Claim, Item, Queue
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
-from ragops.workers.pipeline import REQUEST_TOKENS, InHand, Piece, Pipeline
+from ragops.workers.pieces import InHand, Piece
+from ragops.workers.pipeline import REQUEST_TOKENS, Pipeline
 from ragops.workers.prepare import Documents, Prepared
 from ragops.workers.state import Stop
 from ragops.workers.tokenising import Tokeniser

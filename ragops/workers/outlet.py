@@ -14,7 +14,8 @@ from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, W
 from ragops.quality.vectors import check_vectors, mean_vector
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
-from ragops.workers.pipeline import InHand, Pipeline, Unit
+from ragops.workers.pieces import InHand, Unit
+from ragops.workers.pipeline import Pipeline
 from ragops.workers.state import Stop, Tally
 
 # What a crash may cost, and how often the server must sync its log.

@@ -13,18 +13,11 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ragops.llama.embedder import TokenIds
-from ragops.postgres.queue import Claim, Item
-from ragops.workers.prepare import Prepared
+from ragops.postgres.queue import Claim
+from ragops.workers.pieces import InHand, Pace, Piece, Unit
 from ragops.workers.state import Stop, Tally
-
-Unit = NDArray[np.float32]
-"""A vector of length 1, shape (dimensions,)."""
 
 # A request stays well below the deadline even in a build that makes 200 tokens a second, and progress
 # and a stop that comes at once never wait long for one.
@@ -39,79 +32,6 @@ UNSTORED_CLAIMS = 4
 # Vectors that stay at hand for equal texts while no cache on disk does it.
 RECENT_BYTES = 16 * 1024 * 1024
 POLL_S = 0.1
-PACE_S = 2.0
-
-
-@dataclass(eq=False, slots=True)
-class InHand:
-    """A claimed document on its way: what it waits for, what it has, or why it failed."""
-
-    item: Item
-    claim: Claim
-    prepared: Prepared | None = None
-    vectors: list[Unit | None] = field(default_factory=list)
-    missing: int = 0
-    failure: str | None = None
-    is_finished: bool = False
-    worker: str = ""
-    """Who embedded its last text; empty when all of them were known."""
-    milliseconds: float = 0.0
-
-    @property
-    def tokens(self) -> int:
-        return self.prepared.tokens if self.prepared else 0
-
-
-@dataclass(eq=False, slots=True)
-class Piece:
-    """A distinct text, with everything in hand that wants its vector: (document, number of the chunk)."""
-
-    key: bytes
-    ids: TokenIds
-    wanted_by: list[tuple[InHand, int]]
-    reason: str | None = None
-    """Why it has no vector."""
-    names_chunk: bool = False
-    """The reason holds for a chunk, not for the whole document."""
-
-    @property
-    def is_wanted(self) -> bool:
-        """False when every document that has this text has failed by another."""
-        return any(document.failure is None for document, _ in self.wanted_by)
-
-    @property
-    def owner(self) -> object:
-        """The item that is blamed for this text."""
-        return self.wanted_by[0][0].item.id
-
-    def fail(self, reason: str, *, names_chunk: bool = False) -> None:
-        """Make it the fault of every document that has this text."""
-        self.reason, self.names_chunk = reason, names_chunk
-        self.blame()
-
-    def blame(self) -> None:
-        """The same for documents that came to want it later."""
-        for document, number in self.wanted_by:
-            if document.failure is None and self.reason is not None:
-                document.failure = f"chunk {number}: {self.reason}" if self.names_chunk else self.reason
-
-
-class Pace:
-    """Documents a second of late; 0 until it is known. Time is passed in."""
-
-    def __init__(self) -> None:
-        self.docs_per_s = 0.0
-        self._since: float | None = None
-        self._documents = 0
-
-    def add(self, documents: int, *, now: float) -> None:
-        if self._since is None:
-            self._since = now
-            return
-        self._documents += documents
-        if now - self._since >= PACE_S or (self.docs_per_s == 0.0 and now - self._since >= PACE_S / 10):
-            self.docs_per_s = self._documents / (now - self._since)
-            self._since, self._documents = now, 0
 
 
 class Pipeline:
@@ -312,7 +232,7 @@ class Pipeline:
     # The outlet's side
 
     def take_finished(self, *, limit: int, within_s: float) -> list[InHand]:
-        """Finished documents: at most `limit`, once there are as many, the oldest has waited so long, or no more come.
+        """At most `limit` finished documents: once there are as many, the oldest waits so long, or it is the last.
 
         Empty once nothing will be finished any more.
         """

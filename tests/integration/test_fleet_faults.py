@@ -130,7 +130,7 @@ def test_after_a_broken_build_is_mended_everything_is_embedded(run: Run, dsn18: 
 
 
 def test_many_poison_documents_in_a_row_do_not_block_the_queue_for_ever(run: Run, dsn18: str) -> None:
-    texts = {f"part0/a{n}.txt": "POISON" for n in range(5)}
+    texts = {f"part0/a{n}.txt": f"POISON {n}" for n in range(5)}
     run(texts, raises=EmbedderError)
     assert counts(dsn18)["failed"] <= 3
     run(again=True)

@@ -6,54 +6,67 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fake_embedder import Nursery, prepared
+from fake_embedder import Nursery, pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ragops.documents.failures import Unreadable
 from ragops.errors import EmbedderDied, EmbedderError
-from ragops.workers.embedding import MAX_DEATHS, MAX_TOKENS_PER_REQUEST, Outcome
-from ragops.workers.prepare import Prepared
+from ragops.llama.embedder import Embedder
+from ragops.workers.embedding import MAX_DEATHS, Outcome
+from ragops.workers.pieces import Piece
 
 BLAMED = "the embedder child died on this document: during a request"
 
 
-def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[Prepared]:
-    return [prepared(n, f"text {n}", word if n in poisoned else "more") for n in range(size)]
+def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[Piece]:
+    return [piece for n in range(size) for piece in pieces(n, f"text {n} {word if n in poisoned else 'more'}")]
 
 
-def _completed(outcome: Outcome) -> list[int]:
-    return [document.prepared.item.id for document in outcome.documents]
+def _items(found: Sequence[Piece]) -> list[object]:
+    return [piece.owner for piece in found]
 
 
-def test_a_batch_in_one_request() -> None:
+def _completed(outcome: Outcome) -> list[object]:
+    return _items([piece for piece, _ in outcome.done])
+
+
+def _failures(outcome: Outcome) -> list[tuple[object, str | None]]:
+    return [(piece.owner, piece.wanted_by[0][0].failure) for piece in outcome.failed]
+
+
+def test_texts_in_one_request() -> None:
     nursery = Nursery()
-    holder = nursery.holder(document_prefix="passage: ")
-    outcome = holder.embed([prepared(1, "one", "two"), prepared(2, "three")])
-    assert nursery.requests == [("passage: one", "passage: two", "passage: three")]
-    assert _completed(outcome) == [1, 2]
-    assert [document.chunk_vectors.shape for document in outcome.documents] == [(2, 4), (1, 4)]
-    for document in outcome.documents:
-        assert np.allclose(np.linalg.norm(document.chunk_vectors, axis=1), 1)
-        assert np.isclose(np.linalg.norm(document.vector), 1)
-    single = outcome.documents[1]
-    assert np.allclose(single.vector, single.chunk_vectors[0])
-    assert (outcome.failures, nursery.starts, nursery.said) == ([], 1, [])
+    outcome = nursery.holder().embed([*pieces(1, "one", "two"), *pieces(2, "three")])
+    assert nursery.requests == [("one", "two", "three")]
+    assert _completed(outcome) == [1, 1, 2]
+    for _, vector in outcome.done:
+        assert vector.shape == (4,)
+        assert np.isclose(np.linalg.norm(vector), 1)
+    assert (outcome.failed, nursery.starts, nursery.said) == ([], 1, [])
 
 
-def test_an_empty_batch_asks_nothing() -> None:
+def test_an_empty_request_asks_nothing() -> None:
     nursery = Nursery()
-    assert nursery.holder().embed([]) == Outcome([], [])
+    assert nursery.holder().embed([]) == Outcome()
     assert nursery.requests == []
 
 
-def test_requests_are_bounded_in_tokens() -> None:
+def test_texts_of_documents_that_have_failed_are_passed_over() -> None:
     nursery = Nursery()
-    third = MAX_TOKENS_PER_REQUEST // 3
-    sizes = [third, third, third, third, MAX_TOKENS_PER_REQUEST * 2, 1]
-    outcome = nursery.holder().embed([prepared(n, f"{n}", tokens=size) for n, size in enumerate(sizes)])
-    assert nursery.requests == [("0", "1", "2"), ("3",), ("4",), ("5",)]
-    assert _completed(outcome) == list(range(6))
+    lost, good = pieces(1, "one", "two"), pieces(2, "three")
+    lost[0].fail("broken")
+    outcome = nursery.holder().embed([*lost, *good])
+    assert nursery.requests == [("three",)]
+    assert _completed(outcome) == [2]
+    assert outcome.failed == lost
+
+
+def test_a_text_that_others_want_too_is_embedded_although_one_of_them_has_failed() -> None:
+    lost, shared = pieces(1, "one", "two"), pieces(2, "two")
+    lost[1].wanted_by += shared[0].wanted_by
+    lost[0].fail("broken")
+    assert _completed(Nursery().holder().embed(lost)) == [1]
 
 
 @given(data=st.data(), size=st.integers(1, 100))
@@ -61,7 +74,7 @@ def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, si
     position = data.draw(st.integers(0, size - 1))
     nursery = Nursery()
     outcome = nursery.holder().embed(_batch(size, [position]))
-    assert outcome.failures == [(position, BLAMED)]
+    assert _failures(outcome) == [(position, BLAMED)]
     assert _completed(outcome) == [n for n in range(size) if n != position]
     # Bisecting: one death on each level of the tree down to the document.
     assert nursery.starts - 1 <= np.ceil(np.log2(size)) + 1
@@ -72,7 +85,7 @@ def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, si
 def test_two_poison_documents_fail_alone(data: st.DataObject, size: int) -> None:
     positions = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=2, max_size=2)))
     outcome = Nursery().holder().embed(_batch(size, positions))
-    assert outcome.failures == [(position, BLAMED) for position in positions]
+    assert _failures(outcome) == [(position, BLAMED) for position in positions]
     assert _completed(outcome) == [n for n in range(size) if n not in positions]
 
 
@@ -80,15 +93,15 @@ def test_every_position_of_a_small_batch() -> None:
     for size in range(1, 18):
         for position in range(size):
             outcome = Nursery().holder().embed(_batch(size, [position]))
-            assert [item for item, _ in outcome.failures] == [position]
-            assert len(outcome.documents) == size - 1
+            assert _items(outcome.failed) == [position]
+            assert len(outcome.done) == size - 1
 
 
 def test_poison_between_good_documents_never_stops_the_queue() -> None:
     poisoned = range(1, 40, 2)
     holder = Nursery().holder()
     outcome = holder.embed(_batch(40, poisoned))
-    assert [item for item, _ in outcome.failures] == list(poisoned)
+    assert _items(outcome.failed) == list(poisoned)
     assert _completed(outcome) == list(range(0, 40, 2))
 
 
@@ -99,7 +112,7 @@ def test_a_child_that_dies_on_everything_blames_no_document(size: int) -> None:
     outcome = holder.embed(_batch(size))
     assert isinstance(outcome.fatal, EmbedderDied)
     assert "SIGABRT" in str(outcome.fatal)
-    assert (outcome.documents, outcome.failures) == ([], [])
+    assert (outcome.done, outcome.failed) == ([], [])
     assert nursery.starts == 1 + MAX_DEATHS
     # Each new child was asked for its health only, never for another document.
     assert nursery.requests[1:] == [("ok",)] * MAX_DEATHS
@@ -117,7 +130,7 @@ def test_a_child_that_does_not_start_again_stops() -> None:
 def test_a_child_that_dies_at_start_now_and_then_goes_on() -> None:
     nursery = Nursery(dies_at_start=lambda number: number in (2, 3, 5, 6))
     outcome = nursery.holder().embed(_batch(4, [2]))
-    assert outcome.failures == [(2, BLAMED)]
+    assert _failures(outcome) == [(2, BLAMED)]
     assert _completed(outcome) == [0, 1, 3]
 
 
@@ -129,39 +142,38 @@ def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> Non
     assert outcome.fatal is not None
     assert f"failed on {MAX_DEATHS} documents in a row" in outcome.fatal.what
     # They are stored as failed, so that the next run does not meet them again.
-    assert [item for item, _ in outcome.failures] == [0, 1, 2]
+    assert _items(outcome.failed) == [0, 1, 2]
     documents = [request for request in nursery.requests if request != ("ok",)]
-    # A request with a single document has two texts here.
-    assert sum(len(request) == 2 for request in documents) == MAX_DEATHS
+    assert sum(len(request) == 1 for request in documents) == MAX_DEATHS
 
 
 def test_deaths_in_a_row_are_counted_across_batches() -> None:
     nursery = Nursery(is_deadly=lambda text: text != "ok")
     holder = nursery.holder()
-    failed = [item for n in range(2) for item, _ in holder.embed([prepared(n, "text")]).failures]
+    failed = [id for n in range(2) for id in _items(holder.embed(pieces(n, "text")).failed)]
     assert failed == [0, 1]
-    assert holder.embed([prepared(2, "text")]).fatal is not None
+    assert holder.embed(pieces(2, "text")).fatal is not None
 
 
 def test_a_child_that_makes_only_broken_vectors_stops_after_three() -> None:
     nursery = Nursery()
     outcome = nursery.holder().embed(_batch(20, range(20), "nan"))
     assert outcome.fatal is not None
-    assert len(outcome.failures) == MAX_DEATHS
-    assert outcome.documents == []
+    assert len(outcome.failed) == MAX_DEATHS
+    assert outcome.done == []
 
 
 def test_a_success_starts_the_count_anew() -> None:
     holder = Nursery().holder()
     for n in range(10):
-        assert len(holder.embed([prepared(n, "poison")]).failures) == 1
-        assert len(holder.embed([prepared(n, "text")]).documents) == 1
+        assert len(holder.embed(pieces(n, "poison")).failed) == 1
+        assert len(holder.embed(pieces(n, "text")).done) == 1
 
 
 REASONS = {
-    "nan": "chunk 1: NaN at position 1",
-    "inf": "chunk 1: Inf at position 0",
-    "zero": "chunk 1: zero vector (norm 0)",
+    "nan": "chunk 0: NaN at position 1",
+    "inf": "chunk 0: Inf at position 0",
+    "zero": "chunk 0: zero vector (norm 0)",
 }
 
 
@@ -173,7 +185,7 @@ def test_a_broken_vector_fails_its_document_and_replaces_the_child(
     position = data.draw(st.integers(0, size - 1))
     nursery = Nursery()
     outcome = nursery.holder().embed(_batch(size, [position], word))
-    assert outcome.failures == [(position, REASONS[word])]
+    assert _failures(outcome) == [(position, REASONS[word])]
     assert _completed(outcome) == [n for n in range(size) if n != position]
     assert len(nursery.requests) == 1
     assert (nursery.starts, nursery.open_children) == (2, 1)
@@ -183,19 +195,11 @@ def test_a_broken_vector_fails_its_document_and_replaces_the_child(
 
 def test_several_broken_vectors_replace_the_child_once() -> None:
     nursery = Nursery()
-    outcome = nursery.holder().embed([prepared(1, "nan", "zero"), prepared(2, "text"), prepared(3, "inf")])
-    assert [item for item, _ in outcome.failures] == [1, 3]
-    assert outcome.failures[0][1] == "chunk 0: NaN at position 1"
+    outcome = nursery.holder().embed([*pieces(1, "some nan", "zero"), *pieces(2, "text"), *pieces(3, "inf")])
+    assert _items(outcome.failed) == [1, 1, 3]
+    assert _failures(outcome)[0][1] == "chunk 0: NaN at position 1"
     assert _completed(outcome) == [2]
     assert nursery.starts == 2
-
-
-def test_chunks_that_cancel_out_are_no_fault_of_the_child() -> None:
-    nursery = Nursery()
-    outcome = nursery.holder().embed([prepared(1, "left", "right"), prepared(2, "right", "right")])
-    assert outcome.failures == [(1, "its chunks' vectors cancel out: the mean is zero")]
-    assert _completed(outcome) == [2]
-    assert nursery.starts == 1
 
 
 def test_a_stop_blames_nobody_and_starts_no_child() -> None:
@@ -223,8 +227,7 @@ def test_a_stop_while_bisecting_ends_it() -> None:
 
 
 def test_guard_passes_the_result_on() -> None:
-    document = prepared(1, "text")
-    assert Nursery().holder().guard(lambda: document) is document
+    assert Nursery().holder().guard(1, lambda embedder: embedder.count_tokens(["two words"])) == [2]
 
 
 @pytest.mark.parametrize(("deaths", "is_blamed"), [(1, False), (2, True)])
@@ -233,32 +236,26 @@ def test_guard_blames_a_document_at_its_second_death(deaths: int, is_blamed: boo
     holder = nursery.holder()
     calls = []
 
-    def work() -> Prepared:
+    def work(embedder: Embedder) -> list[int]:
         calls.append(1)
-        holder.count_tokens(["poison"] if len(calls) <= deaths else ["text"])
-        return prepared(1, "text")
+        return embedder.count_tokens(["poison"] if len(calls) <= deaths else ["text"])
 
     if is_blamed:
         with pytest.raises(Unreadable, match="died on this document"):
-            holder.guard(work)
+            holder.guard(1, work)
     else:
-        assert holder.guard(work).item.id == 1
+        assert holder.guard(1, work) == [1]
     assert (len(calls), nursery.starts) == (2, 1 + deaths)
-    assert len(holder.embed([prepared(2, "text")]).documents) == 1
+    assert len(holder.embed(pieces(2, "text")).done) == 1
 
 
 def test_guard_stops_when_every_document_kills_the_child() -> None:
     holder = Nursery(is_deadly=lambda text: text != "ok").holder()
-
-    def work() -> Prepared:
-        holder.count_tokens(["text"])
-        return prepared(1, "text")
-
-    for _ in range(MAX_DEATHS):
+    for number in range(MAX_DEATHS):
         with pytest.raises(Unreadable):
-            holder.guard(work)
+            holder.guard(number, lambda embedder: embedder.count_tokens(["text"]))
     with pytest.raises(EmbedderError, match="in a row"):
-        holder.guard(work)
+        holder.guard(MAX_DEATHS, lambda embedder: embedder.count_tokens(["text"]))
 
 
 def test_close_ends_the_child_at_hand() -> None:

@@ -1,69 +1,113 @@
-"""Workers × threads against the physical cores."""
+"""Workers × threads against the cores and the memory that a fleet may use."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builds_factory import make_build
 from playbook_factory import playbook
 
 from ragops.errors import UsageError
-from ragops.workers.fleet import FleetShape, embedder_config, plan_fleet, worker_python
+from ragops.facts import HostLimits
+from ragops.fleet_plan import FleetShape, Tuned, plan_fleet
+from ragops.workers.configuration import embedder_config, worker_python
+
+GIB = 1 << 30
+SOLON = 300 << 20  # bytes of a model of 768 dimensions
+
+
+def limits(cores: int, *, memory_gib: float = 64) -> HostLimits:
+    return HostLimits(cores=cores, memory_bytes=int(memory_gib * GIB))
+
+
+def plan(text: str, host: HostLimits, **more: Any) -> FleetShape:
+    return plan_fleet(playbook(text), host, **more)
 
 
 def _note(workers: int, threads: int, cores: int, fits: str) -> str:
-    word = "thread" if threads == 1 else "threads"
-    return f"{workers} workers × {threads} {word} on {cores} physical cores oversubscribes them; {fits} fits"
+    word, core = "thread" if threads == 1 else "threads", "core" if cores == 1 else "cores"
+    return f"{workers} workers × {threads} {word} on {cores} {core} oversubscribe them; {fits} fits"
 
 
-PLANNED: list[tuple[int, int | str | None, int, FleetShape]] = [
-    (3, None, 12, FleetShape(3, 4)),
-    (3, "planned", 12, FleetShape(3, 4)),
-    (3, None, 4, FleetShape(3, 1)),
-    (3, None, 3, FleetShape(3, 1)),
-    (3, None, 11, FleetShape(3, 3)),
-    (1, None, 8, FleetShape(1, 8)),
-    (1, None, 1, FleetShape(1, 1)),
-    (1, None, 0, FleetShape(1, 1)),
-    (3, 2, 6, FleetShape(3, 2)),
-    (3, 1, 64, FleetShape(3, 1)),
-    (3, None, 2, FleetShape(3, 1, _note(3, 1, 2, "2 × 1"))),
-    (8, "planned", 4, FleetShape(8, 1, _note(8, 1, 4, "4 × 1"))),
-    (3, 4, 8, FleetShape(3, 4, _note(3, 4, 8, "8 × 1"))),
-    (2, 16, 8, FleetShape(2, 16, _note(2, 16, 8, "8 × 1"))),
-    (3, 8, 1, FleetShape(3, 8, _note(3, 8, 1, "1 × 1"))),
-    (3, "cpu_count", 8, FleetShape(3, 16, _note(3, 16, 8, "8 × 1"))),
-    (1, "cpu_count", 16, FleetShape(1, 16)),
+# asked workers and threads, cores → workers, threads, warning
+PLANNED: list[tuple[str, str, int, tuple[int, int, str | None]]] = [
+    ("planned", "null", 1, (1, 1, None)),
+    ("planned", "null", 2, (2, 1, None)),
+    ("planned", "null", 64, (64, 1, None)),
+    ("planned", "4", 64, (16, 4, None)),
+    ("planned", "4", 2, (1, 4, _note(1, 4, 2, "2 × 1"))),
+    ("3", "null", 12, (3, 4, None)),
+    ("3", "null", 11, (3, 3, None)),
+    ("3", "null", 3, (3, 1, None)),
+    ("1", "null", 8, (1, 8, None)),
+    ("3", "2", 6, (3, 2, None)),
+    ("3", "null", 2, (3, 1, _note(3, 1, 2, "2 × 1"))),
+    ("8", "null", 4, (8, 1, _note(8, 1, 4, "4 × 1"))),
+    ("3", "4", 8, (3, 4, _note(3, 4, 8, "2 × 4"))),
+    ("3", "8", 1, (3, 8, _note(3, 8, 1, "1 × 1"))),
 ]
 
 
-@pytest.mark.parametrize(("workers", "threads", "cores", "shape"), PLANNED)
-def test_plan_fleet(
-    workers: int, threads: int | str | None, cores: int, shape: FleetShape, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("workers", "threads", "cores", "expected"), PLANNED)
+def test_workers_and_threads(
+    workers: str, threads: str, cores: int, expected: tuple[int, int, str | None]
 ) -> None:
+    shape = plan(f"workers: {{count: {workers}, threads: {threads}}}", limits(cores))
+    assert (shape.workers, shape.threads, shape.note) == expected
+
+
+def test_the_procedure_s_threads_are_taken_as_they_are_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    assert plan_fleet(workers=workers, threads=threads, physical_cores=cores) == shape
+    shape = plan("workers: {count: 3}\nmodel: {parameters: {n_threads: cpu_count}}", limits(8))
+    assert (shape.workers, shape.threads) == (3, 16)
+    assert shape.note == _note(3, 16, 8, "8 × 1")
 
 
 @pytest.mark.parametrize("cores", range(1, 70))
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8, 64])
-def test_planned_threads_never_oversubscribe_when_the_workers_fit(workers: int, cores: int) -> None:
-    shape = plan_fleet(workers=workers, threads=None, physical_cores=cores)
-    assert shape.workers == workers
+@pytest.mark.parametrize("workers", ["planned", "1", "2", "3", "5", "8", "64"])
+def test_planned_threads_never_oversubscribe_when_the_workers_fit(workers: str, cores: int) -> None:
+    shape = plan(f"workers: {{count: {workers}}}", limits(cores))
     assert shape.threads >= 1
-    if workers <= cores:
+    if workers == "planned" or int(workers) <= cores:
         assert shape.note is None
-        assert workers * shape.threads <= cores < workers * (shape.threads + 1)
+        assert shape.workers * shape.threads <= cores < shape.workers * (shape.threads + 1)
     else:
-        assert shape.threads == 1
+        assert (shape.workers, shape.threads) == (int(workers), 1)
         assert shape.note is not None
 
 
-def test_unknown_cpu_count_falls_back_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert plan_fleet(workers=1, threads="cpu_count", physical_cores=4) == FleetShape(1, 4)
+def test_as_many_workers_as_the_memory_holds() -> None:
+    """Two gibibytes hold four children of 300 MiB and 200 MiB each; their threads fill the cores."""
+    shape = plan("", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (shape.workers, shape.threads, shape.note) == (4, 4, None)
+
+
+def test_workers_beyond_the_memory_are_said() -> None:
+    shape = plan("workers: {count: 8}", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (shape.workers, shape.threads) == (8, 2)
+    assert shape.note == "8 workers may need 3.9 GiB of memory, 2.0 GiB are free; 4 fit"
+
+
+def test_what_was_tuned_takes_the_place_of_what_is_planned() -> None:
+    tuned = Tuned(workers=1, threads=2, tokens_per_batch=512)
+    assert plan("", limits(4), tuned=tuned).workers == 1
+    assert plan("", limits(4), tuned=tuned).threads == 2
+    assert plan("", limits(4), tuned=tuned).tokens_per_batch == 512
+    assert "tuned: 4 cores" in str(plan("", limits(4), tuned=tuned))
+    assert plan("workers: {count: 4}", limits(4), tuned=tuned).workers == 4
+    assert plan("workers: {tokens_per_batch: 64}", limits(4), tuned=tuned).tokens_per_batch == 64
+
+
+def test_the_plan_s_words() -> None:
+    assert str(plan("", limits(2))) == (
+        "2 workers × 1 thread, 256 tokens a batch (planned: 2 cores, 64.0 GiB of memory free)"
+    )
+    assert str(plan("workers: {count: 1, threads: 2}", limits(2))).endswith(
+        "(as given: 2 cores, 64.0 GiB of memory free)"
+    )
 
 
 def test_workers_run_under_the_playbook_s_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"host"},
     {"playbook"},
     {"actions"},
-    {"rights", "preflight", "index_plan", "plan"},
+    {"rights", "preflight", "index_plan", "fleet_plan", "plan"},
     {"quality", "documents"},
     {"postgres"},
     {"llama"},
