@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from ragops.playbook.model import Source
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
 from ragops.steps import embed, reseed_queue
-from ragops.workers.worker import Worker
+from ragops.workers.embedding import EmbedderHolder, Outcome
+from ragops.workers.pieces import Piece
 
 COMPLETE = """
 SELECT count(*), count(DISTINCT d.file_id), count(d.embedding),
@@ -45,12 +46,40 @@ def assert_complete(dsn: str, documents: int) -> None:
     assert rows(dsn, COMPLETE) == [(documents,) * 7 + (0,)]
 
 
+def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], object]) -> None:
+    """Call `interfere` with the number of the transaction, after its documents were embedded."""
+    write, lock, count = Writer.write, threading.Lock(), [0]
+
+    def interfered(self: Writer, connection: Any, *batches: Batch) -> None:
+        with lock:
+            count[0] += 1
+            number = count[0]
+        interfere(number)
+        write(self, connection, *batches)
+
+    monkeypatch.setattr(Writer, "write", interfered)
+
+
+def before_requests(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], object]) -> None:
+    """Call `interfere` with the number of the request, before its texts are embedded."""
+    embed_request, lock, count = EmbedderHolder.embed, threading.Lock(), [0]
+
+    def interfered(self: EmbedderHolder, pieces: Sequence[Piece]) -> Outcome:
+        with lock:
+            count[0] += 1
+            number = count[0]
+        interfere(number)
+        return embed_request(self, pieces)
+
+    monkeypatch.setattr(EmbedderHolder, "embed", interfered)
+
+
 def test_sixty_documents_with_two_workers(
     dsn: str, playbook: Playbook, corpus: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Neither stores its first batch before the other has one: a slow start must not leave one idle.
+    # Neither embeds its first request before the other has one: a slow start must not leave one idle.
     both = threading.Barrier(2)
-    interfering(monkeypatch, lambda number: number <= 2 and both.wait(60))
+    before_requests(monkeypatch, lambda number: number <= 2 and both.wait(60))
     with open_context(dsn, playbook) as context:
         reseed_queue.run(context)
         effect = embed.run(context)
@@ -75,20 +104,6 @@ def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> No
         assert embed.run(context, until=17)["completed"] == 0
         assert QUEUE.counts(context.connection) == {"pending": 43, "processing": 0, "completed": 17, "failed": 0}
     assert_complete(dsn18, 17)
-
-
-def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], object]) -> None:
-    """Call `interfere` with the number of the batch, after it was embedded and before it is written."""
-    write, lock, count = Writer.write, threading.Lock(), [0]
-
-    def interfered(self: Writer, connection: Any, batch: Batch) -> None:
-        with lock:
-            count[0] += 1
-            number = count[0]
-        interfere(number)
-        write(self, connection, batch)
-
-    monkeypatch.setattr(Writer, "write", interfered)
 
 
 def test_terminated_connections_lose_and_double_nothing(
@@ -118,8 +133,8 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
 ) -> None:
     write, done = Writer.write, threading.Event()
 
-    def lose_the_answer(self: Writer, connection: Any, batch: Batch) -> None:
-        write(self, connection, batch)
+    def lose_the_answer(self: Writer, connection: Any, *batches: Batch) -> None:
+        write(self, connection, *batches)
         if not done.is_set():
             done.set()
             connection.close()
@@ -133,14 +148,15 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
     assert_complete(dsn, 60)
 
 
-def test_a_stop_stores_the_batch_and_leaves_the_rest(
+def test_a_stop_stores_what_is_embedded_and_leaves_the_rest(
     dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_worker = playbook.with_changes(workers={"count": 1})
     with open_context(dsn, one_worker) as context:
         reseed_queue.run(context)
-        interfering(monkeypatch, lambda number: context.stop.requested.set() if number == 2 else None)
-        with pytest.raises(Interrupted, match="stopped after 10 documents; the batch at hand was stored"):
+        # A claim of five short texts is one request: two of them are embedded.
+        before_requests(monkeypatch, lambda number: context.stop.requested.set() if number == 2 else None)
+        with pytest.raises(Interrupted, match="stopped after 10 documents; what was embedded is stored"):
             embed.run(context)
         assert QUEUE.counts(context.connection) == {"pending": 50, "processing": 0, "completed": 10, "failed": 0}
     assert_complete(dsn, 10)
@@ -195,23 +211,19 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
     dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = playbook.with_changes(workers={"count": 1, "lease_s": 1, "batch_size": 60})
-    process, claims = Worker._process, []
 
-    def slow(self: Worker, claim: Any, *rest: Any) -> None:
-        claims.append(claim)
-        if len(claims) == 1:
+    def slow(number: int) -> None:
+        if number == 1:
             seen = value(dsn18, "SELECT max(lease_until) FROM files_queue")
             later = f"SELECT min(lease_until) > '{seen}'::timestamptz + interval '1 s' FROM files_queue"
             wait_for(lambda: bool(value(dsn18, later)), what="a lease that was extended")
-        process(self, claim, *rest)
 
-    monkeypatch.setattr(Worker, "_process", slow)
+    before_requests(monkeypatch, slow)
     with open_context(dsn18, short) as context:
         reseed_queue.run(context)
         embed.run(context)
         assert "dropped" not in said(context)
     assert_complete(dsn18, 60)
-    assert len({claim.id for claim in claims}) == len(claims)
 
 
 def test_workers_of_another_space_are_named(dsn18: str, playbook: Playbook) -> None:
