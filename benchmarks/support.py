@@ -1,0 +1,94 @@
+"""What the benchmarks share: a server of their own, playbooks, and the line that says whether a target is met."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from ragops.host import read_host
+from ragops.playbook import Playbook
+from ragops.playbook.steps import Embed, ReseedQueue
+from ragops.postgres.connection import Target, connect
+from ragops.postgres.embedded import EmbeddedServer
+from ragops.postgres.setup import initialise, plan_setup
+from ragops.steps.context import StepContext
+
+
+def say(line: str = "") -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def machine() -> str:
+    """Where and when: the line above every table."""
+    host = read_host()
+    memory = f"{host.memory_bytes / 2**30:.0f} GiB"
+    when = datetime.now(UTC).date().isoformat()
+    return f"{host.cpu}, {host.physical_cores} cores, {memory}, Python {platform.python_version()}, {when}"
+
+
+def judge(what: str, ratio: float, target: float, *, at_most: bool = False) -> int:
+    """Print a ratio beside its target; the exit code: 0 when it is met, else 1."""
+    is_met = ratio <= target if at_most else ratio >= target
+    say(f"{what}: {ratio:.2f} (target {'≤' if at_most else '≥'} {target:g}): {'met' if is_met else 'MISSED'}")
+    return 0 if is_met else 1
+
+
+@contextmanager
+def server(version: int = 18) -> Iterator[Target]:
+    """An embedded PostgreSQL that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ragops-benchmark-") as folder:
+        # Run by root, the server has a user of its own, which must reach its data.
+        os.chmod(folder, 0o755)  # noqa: S103
+        embedded = EmbeddedServer(Path(folder) / "pg", version=version)
+        try:
+            yield embedded.start()
+        finally:
+            embedded.stop()
+
+
+def playbook(
+    *, source: Mapping[str, Any], model: Path | None, workers: Mapping[str, Any], **more: Any
+) -> Playbook:
+    """Reseed and embed; `more` are sections of the playbook."""
+    return Playbook.model_validate(
+        {
+            "version": 1,
+            "name": "benchmark",
+            "model": {"file": model},
+            "source": dict(source),
+            "workers": {"cache_mib": 0, **workers},
+            "steps": (ReseedQueue(step="reseed_queue"), Embed(step="embed")),
+            **more,
+        }
+    )
+
+
+def create_tables(target: Target, book: Playbook, *, dimensions: int) -> None:
+    """The playbook's tables, new and empty."""
+    with connect(target, with_vector=False) as connection:
+        initialise(connection, target, plan_setup(connection, book.tables, dimensions=lambda: dimensions))
+
+
+@contextmanager
+def open_context(target: Target, book: Playbook, command: Sequence[str] | None = None) -> Iterator[StepContext]:
+    """What steps need; `command` starts another program than the embedder child."""
+    with connect(target) as connection:
+        yield StepContext(target, book, connection, embedder_command=tuple(command) if command else None)
+
+
+def run_sql(target: Target, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements; the rows of the last one."""
+    with psycopg.connect(target.conninfo, autocommit=True) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
