@@ -11,7 +11,7 @@ its `apply --no-index` with the offline model `hash/384` does the same work on t
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
 import sys
 import tempfile
 import time
@@ -22,7 +22,9 @@ from support import create_tables, judge, machine, open_context, playbook, run_s
 
 from ragops.playbook import Playbook
 from ragops.postgres.connection import Target
+from ragops.settings import cache_file
 from ragops.steps import embed, reseed_queue
+from ragops.workers.cache import VectorCache
 
 DIMENSIONS = 384
 STUB = Path(__file__).with_name("stub_embedder.py")
@@ -39,6 +41,7 @@ OPTIONAL = ("document_chunks", "parsed_files", "ingestion_metrics")
 
 def ours(target: Target, book: Playbook) -> float:
     """Documents a second of one run over the whole queue, the start of the children included."""
+    VectorCache(cache_file(), limit_bytes=0).clear()
     run_sql(target, "TRUNCATE documents", "TRUNCATE files_queue")
     with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
         reseed_queue.run(context)
@@ -62,14 +65,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="stub children (default: 1)")
     parser.add_argument("--vecshift", metavar="INTERPRETER")
     given = parser.parse_args()
-    with tempfile.NamedTemporaryFile(suffix=".gguf") as model, server() as target:
-        model.write(b"GGUF")
-        model.flush()
+    with tempfile.TemporaryDirectory() as folder, server() as target:
+        os.environ["RAGOPS_CACHE_DIR"] = folder
+        model = Path(folder, "stub.gguf")
+        model.write_bytes(b"GGUF")
         book = playbook(
             source={"table": "texts", "id_column": "id", "text_column": "body"},
-            model=Path(model.name),
+            model=model,
             workers={"count": given.workers, "threads": 1},
-            tables={name: None for name in OPTIONAL},
+            tables=dict.fromkeys(OPTIONAL),
             indexes=(),
         )
         create_tables(target, book, dimensions=DIMENSIONS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import tempfile
@@ -48,7 +47,7 @@ def server(version: int = 18) -> Iterator[Target]:
     """An embedded PostgreSQL that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="ragops-benchmark-") as folder:
         # Run by root, the server has a user of its own, which must reach its data.
-        os.chmod(folder, 0o755)  # noqa: S103
+        Path(folder).chmod(0o755)
         embedded = EmbeddedServer(Path(folder) / "pg", version=version)
         try:
             yield embedded.start()
@@ -66,7 +65,7 @@ def playbook(
             "name": "benchmark",
             "model": {"file": model},
             "source": dict(source),
-            "workers": {"cache_mib": 0, **workers},
+            "workers": dict(workers),
             "steps": (ReseedQueue(step="reseed_queue"), Embed(step="embed")),
             **more,
         }

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -78,7 +79,12 @@ class VectorCache:
 
         def keep(database: sqlite3.Connection) -> None:
             with database:
-                database.executemany("INSERT OR IGNORE INTO vectors (key, vector) VALUES (?, ?)", rows)
+                # One statement for many rows: between two statements other threads take the interpreter's lock.
+                for start in range(0, len(rows), KEYS_PER_QUERY):
+                    part = rows[start : start + KEYS_PER_QUERY]
+                    places = ",".join(["(?, ?)"] * len(part))
+                    insert = f"INSERT OR IGNORE INTO vectors (key, vector) VALUES {places}"
+                    database.execute(insert, list(chain.from_iterable(part)))
                 self._evict(database)
 
         self._try(keep, None)
