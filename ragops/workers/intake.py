@@ -69,6 +69,8 @@ class Intake:
                         return
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if self._cache is not None:
+                    self._cache.close()
 
     def _claim(self, connection: Connection) -> Claim | None:
         size = claim_size(self._pipeline.claim_size, open_items=self._left)

@@ -1,4 +1,4 @@
-"""The outlet: checks what is finished, stores it in transactions sized by time, and feeds the cache."""
+"""The outlet: checks what is finished and stores it in transactions sized by time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ragops.errors import FenceLost, Interrupted
 from ragops.postgres.connection import Connection
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.quality.vectors import check_vectors, mean_vector
-from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.pieces import InHand, Unit
 from ragops.workers.pipeline import Pipeline
@@ -36,7 +35,6 @@ class Outlet:
         stop: Stop,
         tally: Tally,
         name: str,
-        cache: VectorCache | None = None,
     ) -> None:
         """`name` stands in the metrics for documents whose every vector was known already."""
         self._pipeline = pipeline
@@ -45,7 +43,6 @@ class Outlet:
         self._stop = stop
         self._tally = tally
         self._name = name
-        self._cache = cache
         self.fingerprint = ""
 
     def run(self) -> None:
@@ -53,7 +50,6 @@ class Outlet:
         while documents := self._pipeline.take_finished(limit=STORE_AT_ONCE, within_s=STORE_WITHIN_S):
             self._store(self._batches(documents))
             self._pipeline.settle(documents)
-            self._fill_cache()
 
     def _store(self, batches: Sequence[Batch]) -> None:
         try:
@@ -103,16 +99,6 @@ class Outlet:
             milliseconds=round(sum(document.milliseconds for document in documents)),
         )
         return Batch(documents[0].claim, tuple(rows), tuple(failures), metrics)
-
-    def _fill_cache(self) -> None:
-        if self._cache is None:
-            return
-        fresh = self._pipeline.take_fresh()
-        if fresh:
-            self._cache.put(fresh)
-            self._pipeline.forget(key for key, _ in fresh)
-        if self._cache.fault:
-            self._tally.say_once(f"the cache of vectors is not used: {self._cache.fault}")
 
 
 def mean_of(vectors: Sequence[Unit]) -> Unit | None:
