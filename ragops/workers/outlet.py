@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -19,7 +20,8 @@ from ragops.workers.state import Stop, Tally
 
 # What a crash may cost, and how often the server must sync its log.
 STORE_WITHIN_S = 1.0
-STORE_AT_ONCE = 1000
+FIRST_STORE, FEWEST, MOST = 200, 10, 1000
+"""Documents a transaction: the first; then as many as the database takes in `STORE_WITHIN_S`, between bounds."""
 _CANCELLED = "its chunks' vectors cancel out: the mean is zero"
 
 
@@ -47,9 +49,12 @@ class Outlet:
 
     def run(self) -> None:
         """Store until nothing will be finished any more. Raises what ends the whole fleet."""
-        while documents := self._pipeline.take_finished(limit=STORE_AT_ONCE, within_s=STORE_WITHIN_S):
+        limit = FIRST_STORE
+        while documents := self._pipeline.take_finished(limit=limit, within_s=STORE_WITHIN_S):
+            began = time.monotonic()
             self._store(self._batches(documents))
             self._pipeline.settle(documents)
+            limit = store_size(len(documents), seconds=time.monotonic() - began)
 
     def _store(self, batches: Sequence[Batch]) -> None:
         try:
@@ -99,6 +104,11 @@ class Outlet:
             milliseconds=round(sum(document.milliseconds for document in documents)),
         )
         return Batch(documents[0].claim, tuple(rows), tuple(failures), metrics)
+
+
+def store_size(documents: int, *, seconds: float) -> int:
+    """Documents for the next transaction, from how long the last one took."""
+    return int(min(max(FEWEST, documents * STORE_WITHIN_S / max(seconds, 1e-3)), MOST))
 
 
 def mean_of(vectors: Sequence[Unit]) -> Unit | None:
