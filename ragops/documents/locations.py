@@ -14,11 +14,25 @@ RESERVED_NAMES = frozenset(
 )
 
 _SEPARATORS = re.compile(r"[\\/]")
+# A line in which nothing could have a second meaning or a second spelling on a POSIX system.
+_PLAIN_LINE = re.compile(rb"((?![#./\\:])[!-~][^/\\:\0\r\n]*(?:/[^./\\:\0\r\n][^/\\:\0\r\n]*)*)\r?\n?")
+_LONGEST_PLAIN_BYTES = 4096
 
 
 def is_reserved(name: str) -> bool:
     """Whether Windows would open a device instead of a file of this name."""
     return name.split(".")[0].rstrip(" ").lower() in RESERVED_NAMES
+
+
+def plain_line(raw: bytes) -> str | None:
+    """The location of a manifest's line that is certainly sound and in its one spelling; None says nothing.
+
+    It spares a manifest of a million lines most of its time.
+    """
+    if os.name == "nt" or len(raw) > _LONGEST_PLAIN_BYTES or not raw.isascii():
+        return None
+    found = _PLAIN_LINE.fullmatch(raw)
+    return found[1].decode() if found else None
 
 
 def refusal(location: str) -> str | None:
