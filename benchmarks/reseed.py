@@ -91,11 +91,11 @@ def prepare(folder: Path, connection: Connection, rows: int, sources: list[str])
     found = {"manifest": Source(manifest=manifest)}
     if "query" in sources:
         table = f"posts_{rows}"
-        connection.execute(f"CREATE TABLE {table} (id text COLLATE \"C\" PRIMARY KEY, body text)".encode())
-        with connection.cursor() as cursor, cursor.copy(f"COPY {table} (id) FROM STDIN".encode()) as copy:
-            with manifest.open("rb") as lines:
-                while chunk := lines.read(CHUNK_BYTES):
-                    copy.write(chunk)
+        connection.execute(f'CREATE TABLE {table} (id text COLLATE "C" PRIMARY KEY, body text)'.encode())
+        query = f"COPY {table} (id) FROM STDIN".encode()
+        with manifest.open("rb") as lines, connection.cursor() as cursor, cursor.copy(query) as copy:
+            while chunk := lines.read(CHUNK_BYTES):
+                copy.write(chunk)
         connection.execute(f"VACUUM ANALYZE {table}".encode())
         found["query"] = Source(query=f"SELECT id, body FROM {table}")
     if "folder" in sources:
