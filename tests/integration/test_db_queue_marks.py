@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from campaigns import QUEUE, claim, execute, rows, seed, value
 
 from ragops.errors import FenceLost
 from ragops.playbook.tables import QueueTable, Tables
+from ragops.postgres import reaping
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Mark, Queue
+from ragops.postgres.reaping import Reaper
 from ragops.postgres.setup import initialise, plan_setup
 
 
@@ -126,3 +129,29 @@ def test_a_heartbeat_waits_for_no_row_that_is_being_completed(connection: Connec
         assert QUEUE.extend_leases(other, [held.id], lease_s=0) == 3
         assert QUEUE.reap(other, is_dead=lambda _: True) == 3
     assert QUEUE.counts(connection) == {"pending": 3, "processing": 0, "completed": 1, "failed": 0}
+
+
+def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
+    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(connection, 4)
+    claim(connection, 4, lease_s=0)
+    reaper = Reaper(QUEUE)
+    assert reaper.reap(connection) == 4
+    claim(connection, 2, lease_s=0)
+    execute(dsn, "UPDATE files_queue SET lease_until = lease_until - interval '1 h' WHERE id = 1")
+    # The recent one only: the other cannot have come to be since the first look, except by a jump of the clock.
+    assert reaper.reap(connection) == 1
+    assert reaper.reap(connection) == 0
+    monkeypatch.setattr(reaping, "EVERYTHING_EVERY", timedelta(0))
+    assert reaper.reap(connection) == 1
+
+
+def test_a_reaper_takes_from_the_dead_at_every_look(connection: Connection) -> None:
+    seed(connection, 3)
+    reaper = Reaper(QUEUE, is_dead=lambda worker: worker == "dead")
+    assert reaper.reap(connection) == 0
+    claim(connection, 1, worker="dead", lease_s=600)
+    claim(connection, 1, worker="alive", lease_s=600)
+    assert reaper.reap(connection) == 1
+    assert QUEUE.counts(connection)["processing"] == 1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragops.documents.failures import LONGEST_REASON, Unreadable
-from ragops.documents.locations import is_reserved, refusal
+from ragops.documents.locations import is_reserved, normalised, plain_line, refusal
 from ragops.documents.sources import open_regular, read_manifest, walk_folder
 from ragops.errors import RagopsError, UsageError
 
@@ -187,6 +187,26 @@ def test_a_wrong_manifest_line_is_named(tmp_path: Path, line: bytes, reason: str
     with pytest.raises(UsageError, match=reason) as error:
         manifest(tmp_path, b"good.txt\n# note\n" + line + b"\nlater.txt\n")
     assert error.value.where == f"{tmp_path / 'manifest.txt'}, line 3"
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.text(alphabet="ab1.-_ /\\:#\t\r\n\x00\x1cé", max_size=9))
+def test_a_line_is_plain_only_where_the_slow_way_finds_nothing(line: str) -> None:
+    location = plain_line(f"{line}\n".encode())
+    if location is not None:
+        assert location == line.rstrip("\r\n")
+        assert refusal(location) is None
+        assert normalised(location) == location
+        assert location.strip() and not location.startswith("#")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every name is looked at there")
+def test_the_usual_line_is_plain() -> None:
+    for line in ("a.txt", "part 1/a-b_(2).md", "x/y/z"):
+        assert plain_line(f"{line}\n".encode()) == plain_line(f"{line}\r\n".encode()) == line
+        assert plain_line(line.encode()) == line
+    for line in ("./a", "a//b", "a/", "a/./b", "/a", "#a", " a", "c:a", "a\\b", "é", "", "a\rb", "a\r\r"):
+        assert plain_line(f"{line}\n".encode()) is None, line
 
 
 def test_a_missing_manifest_is_a_usage_error(tmp_path: Path) -> None:
