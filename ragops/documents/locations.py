@@ -14,9 +14,13 @@ RESERVED_NAMES = frozenset(
 )
 
 _SEPARATORS = re.compile(r"[\\/]")
-# A line in which nothing could have a second meaning or a second spelling on a POSIX system.
-_PLAIN_LINE = re.compile(rb"((?![#./\\:])[!-~][^/\\:\0\r\n]*(?:/[^./\\:\0\r\n][^/\\:\0\r\n]*)*)\r?\n?")
+# A line in which nothing could have a second meaning or, but for the `./` of `find`, a second spelling on a
+# POSIX system.
+_PLAIN_LINE = re.compile(rb"(?:\./)*((?![#./\\:])[!-~][^/\\:\0\r\n]*(?:/[^./\\:\0\r\n][^/\\:\0\r\n]*)*)\r?\n?")
 _LONGEST_PLAIN_BYTES = 4096
+# The same for many lines at once: characters that none of them may hold, and pairs that none may hold either.
+_PLAIN_BYTES = bytes(set(range(0x20, 0x7F)) - set(b"\\:")) + b"\n"
+_SPECIAL_PAIRS = (b"//", b"/.", b"/\n", b"\n/", b"\n.", b"\n#", b"\n ", b"\n\n")
 
 
 def is_reserved(name: str) -> bool:
@@ -33,6 +37,18 @@ def plain_line(raw: bytes) -> str | None:
         return None
     found = _PLAIN_LINE.fullmatch(raw)
     return found[1].decode() if found else None
+
+
+def plain_lines(block: bytes) -> list[str] | None:
+    """The locations of a block of whole lines, each as `plain_line` gives it; None says nothing."""
+    if os.name == "nt" or block.translate(None, _PLAIN_BYTES):
+        return None
+    body = block.removesuffix(b"\n")
+    fenced = b"\n" + body + b"\n"
+    if any(pair in fenced for pair in _SPECIAL_PAIRS):
+        return None
+    lines = body.decode().split("\n")
+    return lines if max(map(len, lines)) <= _LONGEST_PLAIN_BYTES else None
 
 
 def refusal(location: str) -> str | None:

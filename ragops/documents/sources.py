@@ -8,9 +8,10 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase, translate
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ragops.documents.failures import Unreadable
-from ragops.documents.locations import normalised, plain_line, refusal
+from ragops.documents.locations import normalised, plain_line, plain_lines, refusal
 from ragops.errors import RagopsError, UsageError
 
 LONGEST_LINE_BYTES = 64 * 1024
@@ -171,11 +172,32 @@ def read_manifest(file: Path) -> Iterator[str]:
             hint="check the path of the manifest in the playbook",
         ) from error
     with handle:
-        for number, raw in enumerate(iter(lambda: handle.readline(LONGEST_LINE_BYTES), b""), start=1):
-            if number > 1 and (location := plain_line(raw)) is not None:
-                yield location
-            elif (checked := _manifest_line(file, number, raw)) is not None:
-                yield checked
+        number = 0
+        for block in _blocks_of_lines(handle):
+            if number and (plain := plain_lines(block)) is not None:
+                number += len(plain)
+                yield from plain
+                continue
+            for raw in block.removesuffix(b"\n").split(b"\n"):
+                number += 1
+                location = plain_line(raw) if number > 1 else None
+                location = location or _manifest_line(file, number, raw)
+                if location is not None:
+                    yield location
+
+
+def _blocks_of_lines(handle: BinaryIO) -> Iterator[bytes]:
+    """Blocks of whole lines, and of a line without an end so much that it is seen to be too long."""
+    rest = b""
+    while chunk := handle.read(LONGEST_LINE_BYTES):
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield whole + newline
+        if len(rest) >= LONGEST_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _manifest_line(file: Path, number: int, raw: bytes) -> str | None:
