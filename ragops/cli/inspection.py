@@ -91,8 +91,8 @@ def search(
 
     Example: ragops search "how to open a file" --limit 5
     """
-    from ragops.inspection import find_nearest
     from ragops.report.terminal import search_screen
+    from ragops.search import find_nearest
 
     changes = overrides(model=model)
     with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
@@ -100,8 +100,15 @@ def search(
     emit(result, as_json=as_json, screen=search_screen)
 
 
-def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def status(
+    exact: Annotated[bool, typer.Option("--exact", help="Count every row, however long it takes.")] = False,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Show documents, queue, parsed files, indexes, campaign and step on one screen.
+
+    What cannot be counted at once is estimated from the catalog, and marked with ≈.
 
     Example: ragops status --json
     """
@@ -109,5 +116,5 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     from ragops.report.terminal import status_screen
 
     with session(playbook, dsn, needs_ledger=False) as context:
-        result: dict[str, Any] = read_status(context)
+        result: dict[str, Any] = read_status(context, exact=exact)
     emit(result, as_json=as_json, screen=status_screen)

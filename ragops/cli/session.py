@@ -138,7 +138,7 @@ def _require_tables(context: StepContext, reads: Collection[str] | None) -> None
     from ragops.plan import refuse_problems
     from ragops.preflight import find_table_problems
 
-    facts = context.facts()
+    facts = context.facts(scans=False)
     if context.target.is_embedded and not any(facts.tables.values()):
         raise UsageError(
             "the embedded database is empty",

@@ -68,6 +68,12 @@ class StepRow:
     seconds: float | None
 
 
+def find_latest_campaign(connection: Connection) -> CampaignRow | None:
+    """The newest campaign of this database, or None where there was none yet, and no ledger maybe."""
+    known = connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
+    return latest_campaign(connection) if known and known[0] else None
+
+
 def latest_campaign(connection: Connection) -> CampaignRow | None:
     row = connection.execute(statement("ledger", "latest")).fetchone()
     return CampaignRow(*row) if row else None

@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"workers"},
     {"steps"},
     {"campaign"},
-    {"undo", "inspection", "demo"},
+    {"undo", "inspection", "search", "demo"},
     {"probe"},
     {"report"},
     {"cli"},
