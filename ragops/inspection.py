@@ -9,25 +9,23 @@ from typing import Any
 
 from ragops.facts import DatabaseFacts
 from ragops.postgres.ledger import campaign_steps, find_latest_campaign
-from ragops.postgres.progress import BUDGET_S, Budget, Progress
+from ragops.postgres.progress import BUDGET_S, Progress
 from ragops.steps.context import StepContext
 
 ABSENT = ("dropped", "missing")
 
 
-def read_status(context: StepContext, *, exact: bool = False) -> dict[str, Any]:
+def read_status(context: StepContext, facts: DatabaseFacts, *, exact: bool = False) -> dict[str, Any]:
     """The procedure's progress queries, the indexes with their share of the table, campaign and step.
 
     `exact` counts however long it takes; otherwise what a short budget of time does not suffice for is
     estimated from the catalog and marked as such.
     """
-    facts = context.facts(scans=False)
     documents, files_queue = facts.tables["documents"], facts.tables["files_queue"]
-    assert documents is not None and files_queue is not None, "the session has refused missing tables"
+    assert documents is not None and files_queue is not None, "missing tables were refused before"
     indexes = list_indexes(context, facts)
-    budget = Budget(None if exact else BUDGET_S)
-    progress = Progress(context.connection, context.playbook.tables, budget=budget)
-    # The queue comes first: what it does not use of the budget is left to the others.
+    budget_s = None if exact else BUDGET_S
+    progress = Progress(context.connection, context.playbook.tables, budget_s=budget_s)
     queue, queue_is_estimated = progress.queue(files_queue)
     parsed_files = progress.parsed_files(facts.tables.get("parsed_files"))
     return {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, overrides, session
+from ragops.cli.session import emit, load, overrides, require_tables, session
 
 
 def register(app: typer.Typer) -> None:
@@ -113,8 +113,13 @@ def status(
     Example: ragops status --json
     """
     from ragops.inspection import read_status
+
+    with session(playbook, dsn, needs_tables=False, needs_ledger=False) as context:
+        result = read_status(context, require_tables(context), exact=exact)
+    emit(result, as_json=as_json, screen=_status_screen)
+
+
+def _status_screen(result: dict[str, Any]) -> Any:
     from ragops.report.terminal import status_screen
 
-    with session(playbook, dsn, needs_ledger=False) as context:
-        result: dict[str, Any] = read_status(context, exact=exact)
-    emit(result, as_json=as_json, screen=status_screen)
+    return status_screen(result)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psutil
 from psycopg.types.json import Jsonb
 
 from ragops.errors import CampaignHeld, FenceLost
@@ -32,6 +31,8 @@ def holder_name() -> str:
 
 def is_dead_here(name: str) -> bool:
     """True when `HOST:PID…` names a process of this machine that no longer runs."""
+    import psutil  # It takes longer to import than most commands' questions to the ledger.
+
     host, _, rest = name.partition(":")
     pid = rest.split(":")[0]
     return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
