@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from ragops.facts import DatabaseFacts
+from ragops.postgres.counting import Counter
 from ragops.postgres.ledger import campaign_steps, find_latest_campaign
-from ragops.postgres.progress import BUDGET_S, Progress
+from ragops.postgres.progress import Progress
 from ragops.steps.context import StepContext
 
+BUDGET_S = 0.3
+"""For all counts of one look together: the whole command stays below a second."""
 ABSENT = ("dropped", "missing")
 
 
@@ -24,8 +27,8 @@ def read_status(context: StepContext, facts: DatabaseFacts, *, exact: bool = Fal
     documents, files_queue = facts.tables["documents"], facts.tables["files_queue"]
     assert documents is not None and files_queue is not None, "missing tables were refused before"
     indexes = list_indexes(context, facts)
-    budget_s = None if exact else BUDGET_S
-    progress = Progress(context.connection, context.playbook.tables, budget_s=budget_s)
+    counter = Counter(context.connection, budget_s=None if exact else BUDGET_S)
+    progress = Progress(context.connection, context.playbook.tables, counter=counter)
     queue, queue_is_estimated = progress.queue(files_queue)
     parsed_files = progress.parsed_files(facts.tables.get("parsed_files"))
     return {

@@ -14,30 +14,27 @@ from ragops.postgres.estimates import column_statistics, common_values, estimate
 from ragops.postgres.queue import ItemStatus
 from ragops.postgres.statements import identifiers_of, statement
 
-BUDGET_S = 0.3
-"""For all counts of one look at the progress together: the whole command stays below a second."""
-
 Counts = dict[str, int | None]
 """Items by status; None: unknown, neither counted nor ever analysed."""
 
 
 class Progress:
-    """Looks at the mapped tables of one database, within `budget_s` for all counts; None: without a limit.
+    """Looks at the mapped tables of one database.
 
-    Ask for the queue first: what it leaves of the budget is the others'.
+    Ask for the queue first: what it leaves of the counter's time is the others'.
     """
 
-    def __init__(self, connection: Connection, tables: Tables, *, budget_s: float | None) -> None:
+    def __init__(self, connection: Connection, tables: Tables, *, counter: Counter) -> None:
         self._connection = connection
         self._tables = tables
-        self._counter = Counter(connection, budget_s=budget_s)
+        self._counter = counter
         self._identifiers = identifiers_of(tables)
 
     def queue(self, table: TableFacts) -> tuple[Counts, bool]:
         """Items by status, every status there; and whether any of them is an estimate."""
         nothing: Counts = {status.value: 0 for status in ItemStatus}
         query = statement("queue", "counts", self._identifiers)
-        # The larger part of the budget: this is what operators look at while a campaign runs.
+        # The larger part of the time: this is what operators look at while a campaign runs.
         counted = self._counter.count(query, share=2 / 3, table=table)
         if counted is not None:
             return {**nothing, **dict(counted)}, False

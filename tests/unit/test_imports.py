@@ -133,6 +133,21 @@ def test_the_program_s_own_help_loads_no_command_and_draws_nothing(arguments: li
     assert {*HEAVY, "rich.console", "typer.rich_utils", *commands} & loaded == set()
 
 
+def test_a_look_at_the_status_does_not_wait_for_what_embeds() -> None:
+    loaded = _modules_loaded_by("import ragops.cli.inspection, ragops.cli.session, ragops.inspection")
+    assert "ragops.postgres.progress" in loaded
+    unneeded = {
+        "numpy",
+        "httpx",
+        "kreuzberg",
+        "psutil",
+        "rich.console",
+        "semantic_text_splitter",
+        "ragops.campaign",
+    }
+    assert unneeded & loaded == set()
+
+
 SOURCES = {
     "p/__init__.py": "",
     "p/a.py": "def f():\n    from . import b\n",
