@@ -36,8 +36,8 @@ def test_an_old_queue_gets_what_it_lacks_once(connection: Connection, target: Ta
     assert [a.what for a in additions if not a.what.startswith("column")] == [
         "settings of public.files_queue",
         "index of pending items on public.files_queue",
-        "index of processing items on public.files_queue",
-        "index of processing items on public.files_queue",
+        "index of leases on public.files_queue",
+        "index of claims on public.files_queue",
         "index of failed items on public.files_queue",
     ]
     initialise(connection, target, additions)

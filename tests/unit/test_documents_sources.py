@@ -53,6 +53,8 @@ def link(path: Path, target: Path, *, is_folder: bool = False) -> None:
         (["*.MD"], []),
         (["docs"], []),
         (["b.txt", "*.txt"], ["b.txt", "docs/a.txt", "docs/deep/d.txt"]),
+        (["*.md", "docs/*.txt"], ["a.md", "docs/a.txt", "docs/deep/c.md", "docs/z.md"]),
+        (["[ab].*", "z*"], ["a.md", "b.txt", "docs/a.txt", "docs/z.md"]),
     ],
 )
 def test_patterns_choose_files(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
