@@ -67,6 +67,7 @@ def test_what_the_owner_chose_stays(connection: Connection, target: Target, dsn:
         "CREATE INDEX ON files_queue (id, phase) WHERE status = 'pending'",
         "CREATE INDEX ON files_queue (phase, id)",
         "CREATE INDEX ON files_queue (phase, id) WHERE status = 'failed'",
+        "CREATE INDEX ON files_queue (phase, lower(file_path), id) WHERE status = 'pending'",
     ],
 )
 def test_an_index_of_another_kind_is_no_replacement(connection: Connection, dsn: str, index: str) -> None:
