@@ -14,9 +14,7 @@ from psycopg.types.json import Jsonb
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
-from ragops.postgres.blocks import HEADER, TRAILER
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.queue_seed import Block, incoming_blocks, queue_blocks
 from ragops.postgres.statements import identifiers_of, statement
 
 MAX_PHASE = 32767
@@ -210,8 +208,10 @@ class Queue:
         items have phase 1, up to 100,000 phase 2, the rest phase 3. Returns the count.
         """
         self._require_empty(connection)
+        from ragops.postgres.queue_seed import copy_blocks, queue_blocks  # with numpy: a look needs neither
+
         blocks = queue_blocks(locations, status=ItemStatus.PENDING.value, gates=gates)
-        return self._copy(connection, "seed", blocks)
+        return copy_blocks(connection, self._sql("seed"), blocks)
 
     def seed_rows(self, connection: Connection, relation: sql.Composable, *, gates: Sequence[int]) -> int:
         """The same from `relation`, whose column `id` is the location: the rows never leave the server."""
@@ -221,8 +221,10 @@ class Queue:
 
     def append(self, connection: Connection, locations: Iterable[str], *, phase: int) -> int:
         """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
+        from ragops.postgres.queue_seed import copy_blocks, incoming_blocks
+
         connection.execute(self._sql("create_incoming"))
-        self._copy(connection, "copy_incoming", incoming_blocks(locations))
+        copy_blocks(connection, self._sql("copy_incoming"), incoming_blocks(locations))
         return self._append_incoming(connection, phase)
 
     def append_rows(self, connection: Connection, relation: sql.Composable, *, phase: int) -> int:
@@ -244,16 +246,6 @@ class Queue:
                 found=f"{sum(self.counts(connection).values()):,} items",
                 hint="ragops tables empty files_queue   or: ragops queue reseed --append",
             )
-
-    def _copy(self, connection: Connection, name: str, blocks: Iterable[Block]) -> int:
-        count = 0
-        with connection.cursor() as cursor, cursor.copy(self._sql(name)) as copy:
-            copy.write(HEADER)
-            for block in blocks:
-                copy.write(block.data)
-                count += block.rows
-            copy.write(TRAILER)
-        return count
 
     def _append_incoming(self, connection: Connection, phase: int) -> int:
         connection.execute(self._sql("analyze_incoming"))

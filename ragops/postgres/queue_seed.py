@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from psycopg import sql
+
 from ragops.postgres.blocks import (
+    HEADER,
+    TRAILER,
     encode_rows,
     encode_rows_alike,
     int2_fields,
@@ -14,6 +18,7 @@ from ragops.postgres.blocks import (
     int8_fields,
     text_fields,
 )
+from ragops.postgres.connection import Connection
 
 BLOCK_ROWS = 4096
 
@@ -50,3 +55,15 @@ def incoming_blocks(locations: Iterable[str]) -> Iterator[Block]:
         positions = int8_fields(range(count, count + len(batch)))
         yield Block(len(batch), encode_rows((positions, text_fields(batch))))
         count += len(batch)
+
+
+def copy_blocks(connection: Connection, query: sql.Composed, blocks: Iterable[Block]) -> int:
+    """Send blocks through a COPY; returns the number of rows."""
+    count = 0
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        copy.write(HEADER)
+        for block in blocks:
+            copy.write(block.data)
+            count += block.rows
+        copy.write(TRAILER)
+    return count

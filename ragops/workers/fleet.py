@@ -15,8 +15,8 @@ from ragops.fleet_plan import FleetShape
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprints import fingerprint_of
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import OUTAGES, Connection, Target
-from ragops.postgres.ledger import holder_name, is_dead_here, save_fingerprint
+from ragops.postgres.connection import Connection, Target
+from ragops.postgres.ledger import holder_name, save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.queue import Queue
 from ragops.postgres.writer import Writer
@@ -30,11 +30,11 @@ from ragops.workers.outlet import Outlet
 from ragops.workers.pipeline import Pipeline
 from ragops.workers.prepare import Documents
 from ragops.workers.state import Stop, Tally
+from ragops.workers.tending import Tender
 from ragops.workers.tokenising import Tokeniser
 from ragops.workers.worker import Assignment, Worker
 
 POLL_S = 0.2
-REAP_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ class Fleet:
         self._playbook = playbook
         self._tables = tables
         self._stop = stop
-        self._heartbeat = heartbeat
         self._command = command
         self._config = embedder_config(playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch)
         self._sha256 = checked_sha256(playbook)
@@ -133,11 +132,18 @@ class Fleet:
             name=f"{self._name}:cache",
         )
         self._keeper = Keeper(self._pipeline, cache.sibling(), tally=self._tally) if cache else None
+        self._tender = Tender(
+            self._pipeline,
+            self._databases[2],
+            self._queue,
+            tally=self._tally,
+            lease_s=playbook.workers.lease_s,
+            heartbeat=heartbeat,
+        )
         self._tokeniser: Tokeniser | None = None
         self._first: Embedder | None = None
         self._is_introduced = threading.Event()
         self._errors: list[BaseException] = []
-        self._beat_at = 0.0
 
     def run(
         self,
@@ -182,7 +188,7 @@ class Fleet:
         self, threads: list[threading.Thread], progress: Callable[[Progress], None], say: Callable[[str], None]
     ) -> None:
         while alive := [thread for thread in threads if thread.is_alive()]:
-            self._tend(say)
+            self._tender.tend(say)
             progress(self._progress())
             alive[0].join(POLL_S)
 
@@ -242,7 +248,7 @@ class Fleet:
         self._pipeline.end()
         for thread in last:
             self._join(thread)
-        self._give_back()
+        self._tender.give_back()
         for database in self._databases:
             database.close()
 
@@ -257,15 +263,6 @@ class Fleet:
                     database.cancel()
             thread.join(POLL_S)
 
-    def _give_back(self) -> None:
-        """Whatever ended the fleet, the items in hand are nobody's fault: they go back to the queue."""
-        for claim in self._pipeline.held_claims():
-            try:
-                self._databases[2].try_once(lambda connection, claim=claim: self._queue.release(connection, claim))  # type: ignore[misc]
-            except OUTAGES as error:
-                # The lease ends by itself; saying so is all that can be done without a database.
-                self._tally.say_once(f"items could not be given back, their lease will run out: {error}")
-
     def _result(self, seconds: float) -> FleetResult:
         if self._errors and not self._stop.aborted.is_set():
             raise self._errors[0]
@@ -279,25 +276,3 @@ class Fleet:
                 signal_number=self._stop.signal_number,
             )
         return result
-
-    def _tend(self, say: Callable[[str], None]) -> None:
-        """Extend leases, take back abandoned items, pass notices on. An outage here is the others' to report."""
-        for notice in self._tally.take_notices():
-            say(notice)
-        if time.monotonic() < self._beat_at:
-            return
-        lease_s = self._playbook.workers.lease_s
-        self._beat_at = time.monotonic() + min(REAP_EVERY_S, lease_s / 3)
-        try:
-            back = self._databases[2].try_once(lambda c: self._beat(c, lease_s))
-            if back:
-                say(f"{back:,} items of dead or stalled workers were put back into the queue")
-        except OUTAGES as error:
-            say(f"no heartbeat: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-
-    def _beat(self, connection: Connection, lease_s: float) -> int:
-        held = [claim.id for claim in self._pipeline.held_claims()]
-        self._queue.extend_leases(connection, held, lease_s=lease_s)
-        back = self._queue.reap(connection, is_dead=is_dead_here)
-        self._heartbeat(connection)
-        return back

@@ -19,6 +19,7 @@ from ragops.playbook.model import Source
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
 from ragops.steps import embed, reseed_queue
+from ragops.workers import tending
 from ragops.workers.embedding import EmbedderHolder, Outcome
 from ragops.workers.pieces import Piece
 
@@ -235,3 +236,19 @@ def test_workers_of_another_space_are_named(dsn18: str, playbook: Playbook) -> N
         context.playbook = context.playbook.with_changes(model={"pooling": "cls"})
         embed.run(context, until=40)
         assert said(context).count("other workers wrote here too") == 1
+
+
+def test_who_holds_vacuum_back_is_named_once(
+    dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tending, "HELD_S", 0)
+    monkeypatch.setattr(tending, "EVERY_S", 0.0)
+    with psycopg.connect(dsn, application_name="a report") as reader, open_context(dsn, playbook) as context:
+        reseed_queue.run(context)
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT count(*) FROM files_queue")
+        embed.run(context)
+        heard = said(context)
+    assert heard.count("vacuum is held back") == 1
+    assert "(a report)" in heard
+    assert_complete(dsn, 60)
