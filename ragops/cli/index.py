@@ -75,7 +75,15 @@ def rebuild(
         bool, typer.Option("--concurrently", help="Do not block writers; slower, and not in one transaction.")
     ] = False,
     maintenance_work_mem: Annotated[
-        str | None, typer.Option("--maintenance-work-mem", metavar="2GB", help="Memory for the build.")
+        str | None,
+        typer.Option(
+            "--maintenance-work-mem",
+            metavar="2GB",
+            help="Memory for the build; without it, what the graph needs and the server has.",
+        ),
+    ] = None,
+    parallel_workers: Annotated[
+        int | None, typer.Option("--parallel-workers", min=0, max=64, help="Parallel workers of the build.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +96,11 @@ def rebuild(
     from ragops.playbook.steps import RebuildIndexes
     from ragops.steps import rebuild_indexes
 
-    values = {"step": "rebuild_indexes", "concurrently": concurrently}
+    values: dict[str, Any] = {
+        "step": "rebuild_indexes",
+        "concurrently": concurrently,
+        "parallel_workers": parallel_workers,
+    }
     if maintenance_work_mem is not None:
         values["maintenance_work_mem"] = _checked_memory(maintenance_work_mem)
     step = RebuildIndexes.model_validate(values)

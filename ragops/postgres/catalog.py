@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from ragops.facts import ColumnFacts, DatabaseFacts, ForeignKeyFacts, IndexFacts, ServerFacts, TableFacts
+from ragops.facts import (
+    ColumnFacts,
+    DatabaseFacts,
+    ForeignKeyFacts,
+    IndexFacts,
+    ServerFacts,
+    ServerLimits,
+    TableFacts,
+)
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, is_direct
+from ragops.postgres.server_host import find_server_host
 from ragops.postgres.statements import identifier, statement
 
 
@@ -28,6 +37,7 @@ def read_database(connection: Connection, tables: Tables, *, exact: bool = True)
 def read_server(connection: Connection) -> ServerFacts:
     row = connection.execute(statement("catalog", "server")).fetchone()
     assert row is not None
+    limits, backend_pid = read_limits(connection)
     return ServerFacts(
         database=row[0],
         database_oid=row[1],
@@ -43,7 +53,26 @@ def read_server(connection: Connection) -> ServerFacts:
         },
         role=row[10],
         may_archive=row[11],
+        limits=limits,
+        is_direct=is_direct(connection, backend_pid),
     )
+
+
+def read_limits(connection: Connection) -> tuple[ServerLimits, int]:
+    """What an index build may take now, and the id of the process that serves this connection."""
+    row = connection.execute(statement("catalog", "limits")).fetchone()
+    assert row is not None
+    kind, backend_pid, started_s = row[6:]
+    limits = ServerLimits(
+        maintenance_work_mem=row[0],
+        max_parallel_maintenance_workers=row[1],
+        max_parallel_workers=row[2],
+        max_worker_processes=row[3],
+        shared_buffers=row[4],
+        effective_cache_size=row[5],
+        host=find_server_host(backend_pid, started_s, shared_memory=kind),
+    )
+    return limits, backend_pid
 
 
 def read_table(connection: Connection, name: TableName, *, exact: bool = True) -> TableFacts | None:

@@ -23,7 +23,11 @@ LAYERS: list[set[str]] = [
     {"host"},
     {"playbook"},
     {"actions"},
+<<<<<<< Updated upstream
     {"rights", "preflight", "index_plan", "fleet_plan", "plan"},
+=======
+    {"rights", "preflight", "index_plan", "index_resources", "plan"},
+>>>>>>> Stashed changes
     {"quality", "documents"},
     {"postgres"},
     {"llama"},
