@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ragops.actions import DropIndex, IndexBuild
@@ -15,7 +16,7 @@ from ragops.index_resources import SAFE_PARALLEL_PGVECTOR, Resources, resources_
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.building import NoSharedMemory, create, find_index, index_progress
-from ragops.postgres.catalog import read_table
+from ragops.postgres.catalog import has_ragops_schema, read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
 from ragops.postgres.ledger import mark_restored
@@ -25,6 +26,16 @@ from ragops.steps.context import Effect, StepContext
 POLL_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The builds of one run with what each is given, and the indexes that are there already."""
+
+    builds: tuple[tuple[IndexBuild, Resources], ...]
+    present: tuple[str, ...]
+    rows: int
+    """Of the tables that get an index."""
+
+
 def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Effect:
     """Build what is missing or invalid; a valid index of that name is left alone and said so.
 
@@ -32,35 +43,65 @@ def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()
     build then leaves nothing behind).
     """
     started = time.monotonic()
-    facts = context.facts()
-    existing = droppable_indexes(facts)
-    builds = index_builds(context.playbook, facts, existing=existing, journal=context.journal(), step=step)
-    builds = [build for build in builds if not names or build_name(build) in names]
-    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
-    present = [i.name for i in existing if i.is_valid and i.name in wanted]
-    for name in present:
+    planned = plan(context, step, names=names)
+    for name in planned.present:
         context.voice.say(f"index {name} is already present and valid")
-    say_if_unsafe(context, facts.server.pgvector_version)
-    rows = {oid: _count(context, build) for oid, build in {b.table.oid: b for b in builds}.items()}
-    built = [
-        _build(context, b, resources_of(b, rows=rows[b.table.oid], server=facts.server, step=step)) for b in builds
-    ]
-    for analysis in analyses(builds):
+    built = [_build(context, build, resources) for build, resources in planned.builds]
+    for analysis in analyses([build for build, _ in planned.builds]):
         with transaction(context.connection, is_long=True):
             context.connection.execute(sql_of(analysis))
     effect: Effect = {
         "indexes": built,
-        "present": present,
-        "rows": sum(rows.values()),
+        "present": list(planned.present),
+        "rows": planned.rows,
         "seconds": round(time.monotonic() - started, 3),
     }
     context.record(effect)
     return effect
 
 
+def plan(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Planned:
+    """What `run` would do now. Raises PlanRefused where that would be unsafe."""
+    facts = context.facts()
+    existing = droppable_indexes(facts)
+    journal = context.journal() if has_ragops_schema(context.connection) else []
+    builds = index_builds(context.playbook, facts, existing=existing, journal=journal, step=step)
+    builds = [build for build in builds if not names or build_name(build) in names]
+    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
+    if builds:
+        say_if_unsafe(context, facts.server.pgvector_version)
+    rows = {oid: _count(context, build) for oid, build in {b.table.oid: b for b in builds}.items()}
+    return Planned(
+        tuple(
+            (build, resources_of(build, rows=rows[build.table.oid], server=facts.server, step=step))
+            for build in builds
+        ),
+        tuple(i.name for i in existing if i.is_valid and i.name in wanted),
+        sum(rows.values()),
+    )
+
+
+def describe(planned: Planned) -> dict[str, Any]:
+    """The plan as JSON, with the SQL of each build."""
+    return {
+        "plan": [
+            {
+                "name": build_name(build),
+                "table": build.table.qualified,
+                "sql": [sql_text(action) for action in (*resources.parameters, build)],
+                "note": resources.note,
+            }
+            for build, resources in planned.builds
+        ],
+        "present": list(planned.present),
+        "rows": planned.rows,
+    }
+
+
 def _count(context: StepContext, build: IndexBuild) -> int:
     """Rows of the build's table, counted: estimates are far off after a load."""
-    found = read_table(context.connection, TableName(build.table.schema, build.table.name))
+    with transaction(context.connection, is_long=True):
+        found = read_table(context.connection, TableName(build.table.schema, build.table.name))
     return found.rows if found else 0
 
 

@@ -23,11 +23,7 @@ LAYERS: list[set[str]] = [
     {"host"},
     {"playbook"},
     {"actions"},
-<<<<<<< Updated upstream
-    {"rights", "preflight", "index_plan", "fleet_plan", "plan"},
-=======
-    {"rights", "preflight", "index_plan", "index_resources", "plan"},
->>>>>>> Stashed changes
+    {"rights", "preflight", "index_plan", "index_resources", "fleet_plan", "plan"},
     {"quality", "documents"},
     {"postgres"},
     {"llama"},
