@@ -30,7 +30,7 @@ from ragops.postgres.setup import ensure_ragops_schema
 from ragops.steps import rebuild_indexes
 from ragops.steps.context import StepContext
 
-DIMENSIONS, LATENT, CLUSTERS = 768, 64, 500
+DIMENSIONS, LATENT, CLUSTERS = 768, 24, 500
 NEIGHBOURS = 10
 EF_SEARCH = (40, 100)
 TARGET, POINTS = 1.7, 0.5
@@ -55,10 +55,11 @@ class Built:
 def make_vectors(count: int, *, seed: int) -> Vectors:
     """Unit vectors around the same centres in the same subspace, whatever the seed."""
     space = np.random.default_rng(0)
-    centres = space.normal(size=(CLUSTERS, LATENT))
+    # Clusters that overlap: a query whose cluster stands apart would lose all of its neighbours or none.
+    centres = 0.7 * space.normal(size=(CLUSTERS, LATENT))
     spread = space.normal(size=(LATENT, DIMENSIONS))
     draw = np.random.default_rng(seed)
-    points = centres[draw.integers(CLUSTERS, size=count)] + 0.8 * draw.normal(size=(count, LATENT))
+    points = centres[draw.integers(CLUSTERS, size=count)] + draw.normal(size=(count, LATENT))
     vectors = points @ spread + 0.1 * draw.normal(size=(count, DIMENSIONS))
     unit: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return unit
@@ -79,8 +80,12 @@ def fill(target: Target, vectors: Vectors) -> None:
 
 def exact_neighbours(vectors: Vectors, queries: Vectors) -> list[set[int]]:
     """Ids of the nearest rows of each query."""
-    nearest = np.argpartition(-(queries @ vectors.T), NEIGHBOURS, axis=1)[:, :NEIGHBOURS] + 1
-    return [set(row.tolist()) for row in nearest]
+    found: list[set[int]] = []
+    for start in range(0, len(queries), 100):
+        nearness = queries[start : start + 100] @ vectors.T
+        nearest = np.argpartition(-nearness, NEIGHBOURS, axis=1)[:, :NEIGHBOURS] + 1
+        found += [set(row.tolist()) for row in nearest]
+    return found
 
 
 def measure_recall(target: Target, queries: Vectors, exact: list[set[int]], *, ef_search: int) -> float:
@@ -171,7 +176,7 @@ def report(built: dict[str, Built], rows: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--queries", type=int, default=1000)
     given = parser.parse_args()
     book = playbook(
         source={"table": "documents"},
