@@ -58,9 +58,9 @@ def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
 def is_about_shared_memory(error: psycopg.Error) -> bool:
     """Whether dynamic shared memory ran out. The server reports it as a full disk, in its own language.
 
-    The file of its source that said so is the same in every language.
+    The place in its source is the same in every language. Shared memory of the kind mmap does lie on the disk.
     """
-    return error.diag.source_file == "dsm_impl.c"
+    return error.diag.source_file == "dsm_impl.c" and error.diag.source_function != "dsm_impl_mmap"
 
 
 def _no_shared_memory(build: CreateIndex | RestoreIndex, error: psycopg.Error) -> NoSharedMemory:

@@ -143,7 +143,14 @@ def _build_once(context: StepContext, build: IndexBuild, resources: Resources) -
     def build_with_retries() -> None:
         with_lock_retries(context.connection, act, tables=[build.table], say=context.voice.say)
 
-    watched(context, build_with_retries, on=context.connection, table_oid=build.table.oid, what=f"index {name}")
+    watched(
+        context,
+        build_with_retries,
+        on=context.connection,
+        table_oid=build.table.oid,
+        what=f"index {name}",
+        left="nothing of it is left",
+    )
 
 
 def _build_concurrently(context: StepContext, build: IndexBuild, resources: Resources) -> None:
@@ -160,7 +167,14 @@ def _build_concurrently(context: StepContext, build: IndexBuild, resources: Reso
                 own.execute(sql_of(parameter))
             create(own, build)
 
-        watched(context, act, on=own, table_oid=build.table.oid, what=f"index {build_name(build)}")
+        watched(
+            context,
+            act,
+            on=own,
+            table_oid=build.table.oid,
+            what=f"index {build_name(build)}",
+            left="what it left is invalid, and the next rebuild drops it",
+        )
     mark_restored(context.connection, schema=build.table.schema, name=build_name(build))
 
 
@@ -180,8 +194,13 @@ def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
             context.connection.execute(sql_of(DropIndex(index)))
 
 
-def watched(context: StepContext, work: Callable[[], None], *, on: Connection, table_oid: int, what: str) -> None:
-    """Run a long statement on a connection in a thread, show its progress, and cancel it on Ctrl-C."""
+def watched(
+    context: StepContext, work: Callable[[], None], *, on: Connection, table_oid: int, what: str, left: str
+) -> None:
+    """Run a long statement on a connection in a thread, show its progress, and cancel it on Ctrl-C.
+
+    `left` says what such an end leaves behind.
+    """
     errors: list[BaseException] = []
 
     def run_work() -> None:
@@ -201,7 +220,7 @@ def watched(context: StepContext, work: Callable[[], None], *, on: Connection, t
             on.cancel_safe()
             thread.join()
             raise Interrupted(
-                f"stopped while building {what}; nothing of it is left", signal_number=context.stop.signal_number
+                f"stopped while building {what}; {left}", signal_number=context.stop.signal_number
             ) from None
         finally:
             context.voice.end_progress()

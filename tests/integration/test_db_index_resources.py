@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 from campaigns import execute, make_playbook, open_context, rows, said, value
-from conftest import Ragops
+from conftest import Ragops, wait_for
 
-from ragops.errors import PlanRefused, RagopsError
+from ragops.errors import Interrupted, PlanRefused, RagopsError
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres import server_host
-from ragops.postgres.building import NoSharedMemory, create
+from ragops.postgres.building import NoSharedMemory, create, index_progress
 from ragops.postgres.catalog import read_server
 from ragops.postgres.connection import Connection, is_direct
 from ragops.steps import rebuild_indexes
@@ -171,6 +171,30 @@ def test_an_unsafe_pgvector_builds_without_workers(context: StepContext, dsn: st
     rebuild_indexes.run(context, _step(concurrently=concurrently, parallel_workers=4))
     assert rows(dsn, "SELECT memory, workers FROM observed")[0][1] == "0"
     assert "CVE-2026-3172" in said(context)
+
+
+@pytest.mark.parametrize(("concurrently", "left"), [(False, []), (True, [(False,)])])
+def test_ctrl_c_ends_a_build(
+    context: StepContext,
+    dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    concurrently: bool,
+    left: list[tuple[bool]],
+) -> None:
+    def interrupt(_: StepContext, observer: Connection, oid: int, what: str) -> None:
+        wait_for(lambda: (found := index_progress(observer, oid)) is not None and found.done > 0, what=what)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rebuild_indexes, "_show", interrupt)
+        with pytest.raises(Interrupted, match="invalid" if concurrently else "nothing of it is left"):
+            rebuild_indexes.run(
+                context, _step(concurrently=concurrently, maintenance_work_mem="1MB", parallel_workers=0)
+            )
+    validity = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('one')"
+    assert rows(dsn, validity) == left
+    rebuild_indexes.run(context, _step(concurrently=concurrently))
+    assert rows(dsn, validity) == [(True,)]
 
 
 def test_an_unsafe_pgvector_behind_a_pooler_is_refused(
