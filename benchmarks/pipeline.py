@@ -1,30 +1,30 @@
 """Everything but the model: documents a second from a table into `documents`, with a stub for the embedder.
 
     python benchmarks/pipeline.py
-    python benchmarks/pipeline.py --vecshift INTERPRETER     in turns with the nearest peer
+    python benchmarks/pipeline.py --vecshift PROGRAM     in turns with the nearest peer
 
 The texts lie in a table of an embedded server; claiming, reading, cutting, checking and storing are ragops'
-own. The stub child makes vectors of 384 dimensions out of nothing. INTERPRETER is a Python that has vecshift;
-its `apply --no-index` with the offline model `hash/384` does the same work on the same texts.
+own. The stub child makes vectors of 384 dimensions out of nothing. PROGRAM is vecshift's command; its
+`apply --no-index` with the offline model `hash/384` does the same work on the same texts, by its own clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from support import create_tables, judge, machine, open_context, playbook, run_sql, say, server
+from support import create_tables, fresh_cache, judge, machine, open_context, playbook, run_sql, say, server
 
 from ragops.playbook import Playbook
 from ragops.postgres.connection import Target
-from ragops.settings import cache_file
 from ragops.steps import embed, reseed_queue
-from ragops.workers.cache import VectorCache
 
 DIMENSIONS = 384
 STUB = Path(__file__).with_name("stub_embedder.py")
@@ -36,14 +36,20 @@ SELECT i AS id, 'text ' || i || ' ' || repeat(md5(i::text) || ' ', 7) AS body FR
 ALTER TABLE texts ADD PRIMARY KEY (id);
 ANALYZE texts
 """
+PEER_JOB = f"""
+version: 1
+name: peer
+source: {{type: pgvector, table: public.texts, vector_column: embedding, text_column: body}}
+target: {{type: pgvector, column: embedding_v2, index: hnsw}}
+model: hash/{DIMENSIONS}
+"""
 OPTIONAL = ("document_chunks", "parsed_files", "ingestion_metrics")
 
 
 def ours(target: Target, book: Playbook) -> float:
     """Documents a second of one run over the whole queue, the start of the children included."""
-    VectorCache(cache_file(), limit_bytes=0).clear()
     run_sql(target, "TRUNCATE documents", "TRUNCATE files_queue")
-    with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
+    with fresh_cache(), open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
         reseed_queue.run(context)
         run_sql(target, "CHECKPOINT")
         began = time.perf_counter()
@@ -52,10 +58,30 @@ def ours(target: Target, book: Playbook) -> float:
     return float(effect["completed"] / took)
 
 
-def theirs(target: Target, python: str, rows: int) -> float:
-    """Rows a second of the peer over the same texts."""
-    run_sql(target, "DROP SCHEMA IF EXISTS _vecshift CASCADE", "CHECKPOINT")
-    raise NotImplementedError
+def theirs(target: Target, program: str) -> float:
+    """Rows a second of the peer by its own clock; its vectors go into a second column of the texts' table."""
+    run_sql(
+        target,
+        "DROP TRIGGER IF EXISTS vecshift_sync_embedding_v2 ON texts",
+        "DROP FUNCTION IF EXISTS vecshift_sync_texts_embedding_v2()",
+        "ALTER TABLE texts DROP COLUMN IF EXISTS embedding_v2",
+        f"ALTER TABLE texts ADD COLUMN IF NOT EXISTS embedding vector({DIMENSIONS})",
+        "VACUUM FULL ANALYZE texts",
+        "CHECKPOINT",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "vecshift.yaml").write_text(PEER_JOB, encoding="utf-8")
+        done = subprocess.run(
+            [program, "--no-env-file", "apply", "--yes", "--no-index", "--json"],
+            env={**os.environ, "VECSHIFT_DSN": target.conninfo},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode != 0:
+        raise SystemExit(f"vecshift ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    ((stored,),) = run_sql(target, "SELECT count(embedding_v2) FROM texts")
+    return float(stored / json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
 def main() -> int:
@@ -63,10 +89,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="stub children (default: 1)")
-    parser.add_argument("--vecshift", metavar="INTERPRETER")
+    parser.add_argument("--vecshift", metavar="PROGRAM")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, server() as target:
-        os.environ["RAGOPS_CACHE_DIR"] = folder
         model = Path(folder, "stub.gguf")
         model.write_bytes(b"GGUF")
         book = playbook(
@@ -78,10 +103,18 @@ def main() -> int:
         )
         create_tables(target, book, dimensions=DIMENSIONS)
         run_sql(target, *TEXTS.format(rows=given.rows).split(";"))
-        rates = [ours(target, book) for _ in range(given.rounds)]
-        say(machine())
-        say(f"ragops embed: {', '.join(f'{rate:,.0f}' for rate in rates)} documents/s")
-        return judge("thousand documents/s", median(rates) / 1000, TARGET_DOCS_PER_S / 1000)
+        rates, peers = [], []
+        for _ in range(given.rounds):
+            rates.append(ours(target, book))
+            if given.vecshift:
+                peers.append(theirs(target, given.vecshift))
+    say(machine())
+    say(f"ragops embed: {', '.join(f'{rate:,.0f}' for rate in rates)} documents/s")
+    missed = judge("thousand documents/s", median(rates) / 1000, TARGET_DOCS_PER_S / 1000)
+    if peers:
+        say(f"vecshift apply --no-index: {', '.join(f'{rate:,.0f}' for rate in peers)} rows/s")
+        missed |= judge("ragops against vecshift", median(rates) / median(peers), TARGET_RATIO)
+    return missed
 
 
 if __name__ == "__main__":

@@ -67,8 +67,7 @@ def main(dimensions: int) -> None:
             write({"tokens": request["tokens"], "rows": len(ids), "dimensions": dimensions}, vectors.tobytes())
         else:
             texts = request["texts"]
-            ids = ids_of(texts) if asked == "tokenise" else b""
-            write({"tokens": [4] * len(texts)}, bytes(ids))
+            write({"tokens": [4] * len(texts)}, ids_of(texts).tobytes() if asked == "tokenise" else b"")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import tempfile
@@ -13,7 +14,9 @@ from typing import Any
 
 import psycopg
 
+from ragops.documents.corpus import write_stdlib_corpus
 from ragops.host import read_host
+from ragops.llama.embedder import Embedder, Embeddings, TokenIds
 from ragops.playbook import Playbook
 from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.postgres.connection import Target, connect
@@ -91,3 +94,44 @@ def run_sql(target: Target, *statements: str) -> list[tuple[Any, ...]]:
         for statement in statements:
             cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
+
+
+def corpus(folder: Path, *, documents: int, characters: int) -> Path:
+    """Docstrings of the standard library, the first `characters` of each, one a file."""
+    found = write_stdlib_corpus(folder, documents=documents)
+    assert found == documents, f"this Python has {found} docstrings, {documents} were asked for"
+    for file in folder.rglob("*.txt"):
+        file.write_text(file.read_text(encoding="utf-8")[:characters], encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def fresh_cache() -> Iterator[None]:
+    """An empty cache of vectors, gone afterwards; converted models stay where they are."""
+    before = os.environ.get("RAGOPS_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="ragops-benchmark-") as folder:
+        os.environ["RAGOPS_CACHE_DIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["RAGOPS_CACHE_DIR"]
+            else:
+                os.environ["RAGOPS_CACHE_DIR"] = before
+
+
+@contextmanager
+def recorded_requests() -> Iterator[list[list[TokenIds]]]:
+    """The token ids of every request that an embedder child is sent meanwhile."""
+    seen: list[list[TokenIds]] = []
+    embed_tokens = Embedder.embed_tokens
+
+    def recording(self: Embedder, tokens: Sequence[TokenIds]) -> Embeddings:
+        seen.append(list(tokens))
+        return embed_tokens(self, tokens)
+
+    Embedder.embed_tokens = recording  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Embedder.embed_tokens = embed_tokens  # type: ignore[method-assign]

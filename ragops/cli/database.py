@@ -69,9 +69,9 @@ def init(
     model: ModelFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create what is missing: pgvector, the five tables, a queue's bookkeeping columns, ragops' own schema.
+    """Create what is missing: pgvector, the five tables, a queue's columns, indexes and settings, ragops' schema.
 
-    Existing tables and columns stay as they are.
+    Existing tables, columns and settings stay as they are.
 
     Example: ragops db init --dsn postgresql://rag@localhost/rag --dimensions 768
     """
@@ -87,7 +87,11 @@ def init(
         )
         if not dry_run:
             initialise(connection, target, additions)
-    result = {"created": [{"what": a.what, "sql": a.sql} for a in additions], "dry_run": dry_run}
+    result = {
+        "created": [{"what": a.what, "sql": a.sql} for a in additions if not a.is_advice],
+        "advice": [{"what": a.what, "sql": a.sql} for a in additions if a.is_advice],
+        "dry_run": dry_run,
+    }
     emit(result, as_json=as_json, screen=_created)
 
 
@@ -98,8 +102,14 @@ def _model_dimensions(playbook: Any) -> int:
 
 
 def _created(result: dict[str, Any]) -> str:
-    if not result["created"]:
-        return "nothing is missing"
-    if result["dry_run"]:
-        return "\n\n".join(entry["sql"] + ";" for entry in result["created"])
-    return "\n".join(f"created {entry['what']}" for entry in result["created"])
+    created, advice = result["created"], result["advice"]
+    lines = [_statements(created)] if result["dry_run"] and created else [f"created {e['what']}" for e in created]
+    if advice:
+        lines.append(
+            f"-- not done: the queue works without, and faster once its owner runs\n{_statements(advice)}"
+        )
+    return ("\n\n" if result["dry_run"] else "\n").join(lines) or "nothing is missing"
+
+
+def _statements(additions: list[dict[str, Any]]) -> str:
+    return "\n\n".join(entry["sql"] + ";" for entry in additions)

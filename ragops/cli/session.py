@@ -170,7 +170,7 @@ def install_signals(voice: TerminalVoice) -> Stop:
         stop.signal_number = number
         if stop.is_graceful and not stop.requested.is_set():
             stop.requested.set()
-            voice.say("stopping after the batch at hand; once more stops at once")
+            voice.say("stopping after the requests at hand; once more stops at once")
             return
         raise KeyboardInterrupt
 

@@ -26,6 +26,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 # What a lost or refused connection raises; a caller that can wait catches these.
 DATABASE_ERRORS = (psycopg.Error,)
+# Two transactions that wait for each other: the server ends one of them, which then tries again.
+COLLISIONS = (psycopg.errors.DeadlockDetected,)
 OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable)
 _ENCRYPTED = {"require", "verify-ca", "verify-full"}
 

@@ -13,10 +13,15 @@ from psycopg.types.json import Jsonb
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
+from ragops.postgres.blocks import HEADER, TRAILER
 from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.queue_seed import Block, incoming_blocks, queue_blocks
 from ragops.postgres.statements import identifiers_of, statement
 
 MAX_PHASE = 32767
+
+Mark = tuple[int, Any]
+"""A place in the order of claiming: phase and id of a row."""
 
 
 class ItemStatus(StrEnum):
@@ -42,6 +47,8 @@ class Claim:
 
     id: uuid.UUID
     items: tuple[Item, ...]
+    mark: Mark | None = None
+    """The last place taken: where the same claimant's next claim may start."""
 
 
 class Queue:
@@ -51,24 +58,40 @@ class Queue:
         self._identifiers = identifiers_of(tables)
         self._name = tables.files_queue.table
 
-    def _sql(self, name: str) -> sql.Composed:
-        return statement("queue", name, self._identifiers)
+    def _sql(self, name: str, **more: sql.Composable) -> sql.Composed:
+        return statement("queue", name, {**self._identifiers, **more})
 
     def claim(
-        self, connection: Connection, *, size: int, worker: str, lease_s: float, last_id: Any = None
+        self,
+        connection: Connection,
+        *,
+        size: int,
+        worker: str,
+        lease_s: float,
+        last_id: Any = None,
+        after: Mark | None = None,
     ) -> Claim | None:
-        """Claim up to `size` pending items within the open phases; None when there is none to be had."""
+        """Claim up to `size` pending items within the open phases; None when there is none to be had.
+
+        `after` is the mark of an earlier claim: items before it are passed over unseen, those that came
+        back to the queue among them. When such a claim comes back short or empty, claim again without it.
+        """
         claim_id = uuid.uuid4()
+        after_phase, after_id = after or (None, None)
         values = {
             "size": size,
             "worker": worker,
             "lease_s": lease_s,
             "last_id": last_id,
+            "after_phase": after_phase,
+            "after_id": after_id,
             "claim_id": claim_id,
         }
         rows = connection.execute(self._sql("claim"), values).fetchall()
-        items = tuple(Item(*row) for row in sorted(rows, key=lambda row: row[0]))
-        return Claim(claim_id, items) if items else None
+        if not rows:
+            return None
+        last_taken, _, phase = rows[-1]
+        return Claim(claim_id, tuple(Item(id, location) for id, location, _ in rows), (phase, last_taken))
 
     def complete(self, connection: Connection, claim: Claim, ids: Sequence[Any]) -> None:
         """Mark claimed items completed, in the caller's transaction.
@@ -78,27 +101,27 @@ class Queue:
         if not ids:
             return
         done = connection.execute(self._sql("complete"), {"claim_id": claim.id, "ids": list(ids)}).rowcount
-        if done != len(ids):
-            raise FenceLost(
-                "a batch was dropped: its lease had run out and its items were claimed anew",
-                found=f"{done} of {len(ids)} items still held",
-            )
+        _check_fence(done, len(ids))
 
     def fail(self, connection: Connection, claim: Claim, failures: Iterable[tuple[Any, str]]) -> None:
         """Mark claimed items failed with their reasons. Raises FenceLost as `complete` does."""
-        for item_id, reason in failures:
-            values = {"claim_id": claim.id, "id": item_id, "reason": reason}
-            if connection.execute(self._sql("fail"), values).rowcount != 1:
-                raise FenceLost("a batch was dropped: its lease had run out and its items were claimed anew")
+        pairs = list(failures)
+        if not pairs:
+            return
+        ids, reasons = map(list, zip(*pairs, strict=True))
+        values = {"claim_id": claim.id, "ids": ids, "reasons": reasons}
+        _check_fence(connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
     def release(self, connection: Connection, claim: Claim) -> int:
         """Give the claim's unfinished items back; returns their number."""
         return connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount
 
-    def extend_leases(self, connection: Connection, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> None:
-        if claim_ids:
-            values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
-            connection.execute(self._sql("extend_leases"), values)
+    def extend_leases(self, connection: Connection, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> int:
+        """Lengthen to `lease_s` the leases of which less than half is left; returns the number of items."""
+        if not claim_ids:
+            return 0
+        values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
+        return connection.execute(self._sql("extend_leases"), values).rowcount
 
     def reap(self, connection: Connection, *, is_dead: Callable[[str], bool] = lambda _: False) -> int:
         """Give back items whose lease has run out or whose worker is known to be dead."""
@@ -172,28 +195,61 @@ class Queue:
         Item i gets phase k+1 where k gates lie below it: with gates (1000, 100000) the first 1,000
         items have phase 1, up to 100,000 phase 2, the rest phase 3. Returns the count.
         """
+        self._require_empty(connection)
+        blocks = queue_blocks(locations, status=ItemStatus.PENDING.value, gates=gates)
+        return self._copy(connection, "seed", blocks)
+
+    def seed_rows(self, connection: Connection, relation: sql.Composable, *, gates: Sequence[int]) -> int:
+        """The same from `relation`, whose column `id` is the location: the rows never leave the server."""
+        self._require_empty(connection)
+        query = self._sql("seed_rows", relation=relation)
+        return connection.execute(query, {"gates": sorted(gates)}).rowcount
+
+    def append(self, connection: Connection, locations: Iterable[str], *, phase: int) -> int:
+        """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
+        connection.execute(self._sql("create_incoming"))
+        self._copy(connection, "copy_incoming", incoming_blocks(locations))
+        return self._append_incoming(connection, phase)
+
+    def append_rows(self, connection: Connection, relation: sql.Composable, *, phase: int) -> int:
+        """The same from `relation`, whose column `id` is the location."""
+        connection.execute(self._sql("create_incoming"))
+        connection.execute(self._sql("insert_incoming", relation=relation))
+        return self._append_incoming(connection, phase)
+
+    def analyze(self, connection: Connection) -> None:
+        """Tell the planner what was queued; without it, it takes the queue for what it was before."""
+        with transaction(connection, is_long=True):
+            connection.execute(self._sql("analyze"))
+
+    def _require_empty(self, connection: Connection) -> None:
+        """Raise RagopsError when the queue holds an item."""
         if self.is_filled(connection):
             raise RagopsError(
                 "the queue is not empty",
                 found=f"{sum(self.counts(connection).values()):,} items",
                 hint="ragops tables empty files_queue   or: ragops queue reseed --append",
             )
-        count, phase, bounds = 0, 1, [*gates]
-        with connection.cursor() as cursor, cursor.copy(self._sql("seed")) as copy:
-            copy.set_types(["text", "text", "int4", "int2"])
-            for location in locations:
-                while bounds and count >= bounds[0]:
-                    bounds.pop(0)
-                    phase += 1
-                copy.write_row((location, ItemStatus.PENDING.value, 0, phase))
-                count += 1
+
+    def _copy(self, connection: Connection, name: str, blocks: Iterable[Block]) -> int:
+        count = 0
+        with connection.cursor() as cursor, cursor.copy(self._sql(name)) as copy:
+            copy.write(HEADER)
+            for block in blocks:
+                copy.write(block.data)
+                count += block.rows
+            copy.write(TRAILER)
         return count
 
-    def append(self, connection: Connection, locations: Iterable[str], *, phase: int) -> int:
-        """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
-        connection.execute(self._sql("create_incoming"))
-        with connection.cursor() as cursor, cursor.copy(self._sql("copy_incoming")) as copy:
-            copy.set_types(["int8", "text"])
-            for position, location in enumerate(locations):
-                copy.write_row((position, location))
+    def _append_incoming(self, connection: Connection, phase: int) -> int:
+        connection.execute(self._sql("analyze_incoming"))
         return connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
+
+
+def _check_fence(changed: int, wanted: int) -> None:
+    """Raise FenceLost when a statement changed fewer items than the claim was thought to hold."""
+    if changed != wanted:
+        raise FenceLost(
+            "a batch was dropped: its lease had run out and its items were claimed anew",
+            found=f"{changed} of {wanted} items still held",
+        )

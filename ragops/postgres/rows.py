@@ -14,8 +14,8 @@ from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.statements import beside_parameters, identifier
 
 
-def _relation(source: Source) -> sql.Composable:
-    """A sub-select with the columns (id, text)."""
+def source_relation(source: Source) -> sql.Composable:
+    """A sub-select `source` with the columns (id, text) of a source that is a table or a query."""
     if source.table is not None:
         return sql.SQL("(SELECT {} AS id, {} AS text FROM {}) AS source").format(
             sql.Identifier(source.id_column),
@@ -30,7 +30,9 @@ def _relation(source: Source) -> sql.Composable:
 
 def iterate_ids(connection: Connection, source: Source) -> Iterator[str]:
     """The ids of all rows as text, streamed through a server-side cursor in the caller's transaction."""
-    query = sql.SQL("SELECT id::text FROM {} WHERE id IS NOT NULL ORDER BY source.id").format(_relation(source))
+    query = sql.SQL("SELECT id::text FROM {} WHERE id IS NOT NULL ORDER BY source.id").format(
+        source_relation(source)
+    )
     with connection.cursor(name="ragops_source") as cursor:
         cursor.itersize = 10_000
         cursor.execute(query)
@@ -42,7 +44,7 @@ def check_source(connection: Connection, source: Source) -> None:
     """Raise PlanRefused when the table or the query cannot be read or has not two columns."""
     try:
         with transaction(connection):
-            connection.execute(sql.SQL("SELECT id, text::text FROM {} LIMIT 0").format(_relation(source)))
+            connection.execute(sql.SQL("SELECT id, text::text FROM {} LIMIT 0").format(source_relation(source)))
     except psycopg.Error as error:
         raise PlanRefused(
             "the source cannot be read",
@@ -57,7 +59,7 @@ class RowTexts:
     """Fetches the texts of claimed rows."""
 
     def __init__(self, source: Source) -> None:
-        self._relation = _relation(source)
+        self._relation = source_relation(source)
         self._id_type: str | None = None
 
     def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:

@@ -1,12 +1,12 @@
-"""Creates what ragops needs: its own schema, the five tables, missing bookkeeping columns of a queue.
+"""Creates what ragops needs: its own schema, the five tables, and what a queue lacks: columns, indexes, settings.
 
-It only ever adds. Existing tables and columns stay as they are.
+It only ever adds. Existing tables and columns stay as they are, and so does every setting that a table has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,20 @@ from ragops.postgres.connection import Connection, Target, transaction
 from ragops.postgres.statements import identifiers_of, statement, statement_names
 
 QUEUE_BOOKKEEPING = ("attempts", "phase", "claim_id", "claimed_by", "lease_until", "last_error")
+QUEUE_INDEXES = {
+    "files_queue_pending": (("phase", "id"), "pending"),
+    "files_queue_leases": (("lease_until",), "processing"),
+    "files_queue_claims": (("claim_id",), "processing"),
+    "files_queue_failed": (("id",), "failed"),
+}
+"""Statement → its key columns and the status that its predicate names."""
+QUEUE_SETTINGS = {
+    "fillfactor": "70",
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_threshold": "1000",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_scale_factor": "0.02",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,8 @@ class Addition:
 
     what: str
     sql: str
+    is_advice: bool = False
+    """The queue works without it, only slower, and this role may not create it."""
 
 
 def ensure_ragops_schema(connection: Connection) -> None:
@@ -88,17 +104,18 @@ def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[
             additions += _create_table(connection, tables, logical, str(name), width)
         elif logical == "files_queue":
             additions += _add_columns(connection, tables, facts)
+            additions += _tune_queue(connection, tables, facts)
     return additions
 
 
 def initialise(connection: Connection, target: Target, additions: list[Addition]) -> None:
-    """Create everything that is missing, the tables in one transaction. Raises PlanRefused without the right."""
+    """Create what is missing, advice excepted, in one transaction. Raises PlanRefused without the right."""
     ensure_pgvector(connection, target)
     ensure_ragops_schema(connection)
     try:
-        with transaction(connection, lock_timeout_s=5):
+        with transaction(connection, lock_timeout_s=5, is_long=True):
             for addition in additions:
-                if addition.what not in ("extension vector", "schema ragops"):
+                if addition.what not in ("extension vector", "schema ragops") and not addition.is_advice:
                     connection.execute(addition.sql.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(
@@ -120,16 +137,11 @@ def drop_tables(connection: Connection, tables: Tables) -> None:
 def _create_table(
     connection: Connection, tables: Tables, logical: str, name: str, dimensions: int
 ) -> list[Addition]:
-    names = [logical]
-    if logical == "files_queue":
-        names += ["files_queue_pending", "files_queue_processing"]
-    return [
-        Addition(
-            f"table {name}" if part == logical else f"index on {name}",
-            _render(connection, tables, part, dimensions),
-        )
-        for part in names
-    ]
+    addition = Addition(f"table {name}", _render(connection, tables, logical, dimensions))
+    if logical != "files_queue":
+        return [addition]
+    indexes = [_queue_index(connection, tables, part, name) for part in QUEUE_INDEXES]
+    return [addition, _queue_settings(connection, tables, tuple(QUEUE_SETTINGS), name), *indexes]
 
 
 def _add_columns(connection: Connection, tables: Tables, facts: TableFacts) -> list[Addition]:
@@ -139,6 +151,36 @@ def _add_columns(connection: Connection, tables: Tables, facts: TableFacts) -> l
         for word in QUEUE_BOOKKEEPING
         if columns[word] not in facts.columns
     ]
+
+
+def _tune_queue(connection: Connection, tables: Tables, facts: TableFacts) -> Iterator[Addition]:
+    """Settings and indexes that an existing queue lacks; advice where another role owns it."""
+    columns = tables.columns_of("files_queue")
+    if not {columns["id"], columns["status"]} <= facts.columns.keys():
+        return
+    row = connection.execute(statement("catalog", "storage_settings"), {"oid": facts.oid}).fetchone()
+    if row is not None and row[0] is not None:
+        missing = tuple(name for name in QUEUE_SETTINGS if name not in row[0])
+        if missing:
+            addition = _queue_settings(connection, tables, missing, facts.qualified)
+            yield replace(addition, is_advice="OWN" not in facts.rights)
+    found = connection.execute(statement("catalog", "partial_indexes"), {"oid": facts.oid}).fetchall()
+    for name, (words, status) in QUEUE_INDEXES.items():
+        keys = [columns[word] for word in words]
+        if not any(keys == names and f"'{status}'" in predicate for names, predicate in found):
+            addition = _queue_index(connection, tables, name, facts.qualified)
+            yield replace(addition, is_advice=not {"OWN", "CREATE"} <= facts.rights)
+
+
+def _queue_index(connection: Connection, tables: Tables, name: str, table: str) -> Addition:
+    status = QUEUE_INDEXES[name][1]
+    return Addition(f"index of {status} items on {table}", _render(connection, tables, name, 0))
+
+
+def _queue_settings(connection: Connection, tables: Tables, names: tuple[str, ...], table: str) -> Addition:
+    settings = sql.SQL(", ").join(sql.SQL(f"{name} = {QUEUE_SETTINGS[name]}") for name in names)
+    query = statement("tables", "files_queue_settings", {**identifiers_of(tables), "settings": settings})
+    return Addition(f"settings of {table}", query.as_string(connection))
 
 
 def _render(connection: Connection, tables: Tables, name: str, dimensions: int) -> str:

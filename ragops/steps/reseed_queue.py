@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.postgres.queue import Queue
-from ragops.postgres.rows import check_source
+from ragops.postgres.rows import check_source, source_relation
 from ragops.steps.context import Effect, StepContext
 from ragops.workers.prepare import locations_of
 
@@ -17,25 +17,46 @@ REPORT_EVERY = 1000
 def run(context: StepContext, *, append: bool = False) -> Effect:
     """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
     source = context.playbook.source
-    if source.table or source.query:
+    if _are_rows(source):
         check_source(context.connection, source)
     queue = Queue(context.playbook.tables)
     gates = context.playbook.gates()
     if append:
         refuse_other_source(context, queue)
     with context.fenced(is_long=True):
-        locations = _counted(locations_of(source, context.connect), context)
-        if append:
-            seeded = queue.append(context.connection, locations, phase=len(gates) + 1)
-        else:
-            seeded = queue.seed(context.connection, locations, gates=gates)
+        seeded = _append(context, queue) if append else _seed(context, queue)
         if seeded == 0 and not append:
             raise empty_corpus(source)
         queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
         effect: Effect = {"seeded": seeded, "gates": list(gates)}
         context.record(effect)
     context.voice.end_progress()
+    # Behind the commit: the items count, whether or not their statistics came to be.
+    queue.analyze(context.connection)
     return effect
+
+
+def _are_rows(source: Source) -> bool:
+    return bool(source.table or source.query)
+
+
+def _seed(context: StepContext, queue: Queue) -> int:
+    source, gates = context.playbook.source, context.playbook.gates()
+    if _are_rows(source):
+        # Rows of the same database need no way through the client.
+        return queue.seed_rows(context.connection, source_relation(source), gates=gates)
+    return queue.seed(context.connection, _locations(context), gates=gates)
+
+
+def _append(context: StepContext, queue: Queue) -> int:
+    source, phase = context.playbook.source, len(context.playbook.gates()) + 1
+    if _are_rows(source):
+        return queue.append_rows(context.connection, source_relation(source), phase=phase)
+    return queue.append(context.connection, _locations(context), phase=phase)
+
+
+def _locations(context: StepContext) -> Iterator[str]:
+    return _counted(locations_of(context.playbook.source, context.connect), context)
 
 
 SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")

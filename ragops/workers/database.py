@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from ragops.postgres.connection import OUTAGES, Connection, Target, connect, unavailable
+from ragops.postgres.connection import COLLISIONS, OUTAGES, Connection, Target, connect, unavailable
 from ragops.retry import Backoff
 from ragops.workers.state import Stop
 
@@ -27,7 +27,7 @@ class Database:
         self._connection: Connection | None = None
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work`, again after a lost connection, for as long as an outage may last.
+        """Run `work`, again after a lost connection or a deadlock, for as long as an outage may last.
 
         Raises DatabaseUnavailable after that, or when a stop was asked for; what else `work` raises
         passes through.
@@ -40,12 +40,13 @@ class Database:
                 assert self._connection is not None
                 return work(self._connection)
             except OUTAGES as error:
-                if not self._is_lost:
+                if not self._is_lost and not isinstance(error, COLLISIONS):
                     raise
                 delay = next(delays, None)
                 if delay is None or self._stop.requested.is_set():
                     raise unavailable(self._target, error) from error
-                self._say(f"{self._name}: the database is away ({_first_line(error)}); waiting")
+                if self._is_lost:
+                    self._say(f"{self._name}: the database is away ({_first_line(error)}); waiting")
                 self._stop.requested.wait(delay)
 
     def try_once(self, work: Callable[[Connection], Result]) -> Result:

@@ -25,6 +25,7 @@ from ragops.workers.configuration import checked_sha256, embedder_config
 from ragops.workers.database import Database
 from ragops.workers.embedding import Strikes
 from ragops.workers.intake import Intake
+from ragops.workers.keeping import Keeper
 from ragops.workers.outlet import Outlet
 from ragops.workers.pipeline import Pipeline
 from ragops.workers.prepare import Documents
@@ -130,8 +131,8 @@ class Fleet:
             stop=stop,
             tally=self._tally,
             name=f"{self._name}:cache",
-            cache=cache and cache.sibling(),
         )
+        self._keeper = Keeper(self._pipeline, cache.sibling(), tally=self._tally) if cache else None
         self._tokeniser: Tokeniser | None = None
         self._first: Embedder | None = None
         self._is_introduced = threading.Event()
@@ -146,20 +147,22 @@ class Fleet:
     ) -> FleetResult:
         """Drain the queue. Raises the first error that ended a thread, or Interrupted after a stop."""
         started = time.monotonic()
-        outlet = self._thread(self._outlet.run, "outlet")
+        last = [self._thread(self._outlet.run, "outlet")]
+        if self._keeper is not None:
+            last.append(self._thread(self._keeper.run, "keeper"))
         others = [self._thread(self._take_in, "intake"), *(self._thread(w.run, w.name) for w in self._workers)]
-        for thread in (outlet, *others):
+        for thread in (*last, *others):
             thread.start()
         self._stop.is_graceful = True
         try:
             self._watch(others, progress, say)
             self._pipeline.end()
-            self._watch([outlet], progress, say)
+            self._watch(last, progress, say)
         except KeyboardInterrupt:
             self._stop.aborted.set()
         finally:
             self._stop.is_graceful = False
-            self._end([*others, outlet])
+            self._end(others, last)
         progress(self._progress())
         for notice in self._tally.take_notices():
             say(notice)
@@ -230,14 +233,15 @@ class Fleet:
             )
         return id
 
-    def _end(self, threads: list[threading.Thread]) -> None:
+    def _end(self, others: list[threading.Thread], last: list[threading.Thread]) -> None:
         if self._stop.aborted.is_set():
             self._stop.requested.set()
         self._pipeline.close()
-        for thread in threads[:-1]:
+        for thread in others:
             self._join(thread)
         self._pipeline.end()
-        self._join(threads[-1])
+        for thread in last:
+            self._join(thread)
         self._give_back()
         for database in self._databases:
             database.close()

@@ -10,7 +10,7 @@ from typing import Any
 from ragops.documents.extraction import Extracted
 from ragops.documents.failures import Unreadable
 from ragops.postgres.connection import Connection
-from ragops.postgres.queue import Claim, Item, Queue
+from ragops.postgres.queue import Claim, Item, Mark, Queue
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.pieces import InHand, Piece
@@ -52,6 +52,7 @@ class Intake:
         self._last_id = last_id
         self._left = open_items
         self._cache = cache
+        self._mark: Mark | None = None
 
     def run(self, tokeniser: Tokeniser, fingerprint: str) -> None:
         """Work until nothing is left to claim or a stop is asked for. Raises what ends the whole fleet."""
@@ -68,15 +69,29 @@ class Intake:
                         return
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if self._cache is not None:
+                    self._cache.close()
 
     def _claim(self, connection: Connection) -> Claim | None:
         size = claim_size(self._pipeline.claim_size, open_items=self._left)
-        claim = self._queue.claim(
-            connection, size=size, worker=self._claimant, lease_s=self._lease_s, last_id=self._last_id
-        )
+        claim = self._claim_after(connection, self._mark, size)
+        if claim is None and self._mark is not None:
+            # Nothing behind the mark: items before it may have come back to the queue.
+            claim = self._claim_after(connection, None, size)
+        self._mark = claim.mark if claim is not None and len(claim.items) == size else None
         if claim is not None and self._left is not None:
             self._left -= len(claim.items)
         return claim
+
+    def _claim_after(self, connection: Connection, mark: Mark | None, size: int) -> Claim | None:
+        return self._queue.claim(
+            connection,
+            size=size,
+            worker=self._claimant,
+            lease_s=self._lease_s,
+            last_id=self._last_id,
+            after=mark,
+        )
 
     def _wait_for_others(self) -> bool:
         """False when no item is open any more; else wait a little: another worker's item may come back."""

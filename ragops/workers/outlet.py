@@ -1,7 +1,8 @@
-"""The outlet: checks what is finished, stores it in transactions sized by time, and feeds the cache."""
+"""The outlet: checks what is finished and stores it in transactions sized by time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,6 @@ from ragops.errors import FenceLost, Interrupted
 from ragops.postgres.connection import Connection
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.quality.vectors import check_vectors, mean_vector
-from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.pieces import InHand, Unit
 from ragops.workers.pipeline import Pipeline
@@ -20,7 +20,8 @@ from ragops.workers.state import Stop, Tally
 
 # What a crash may cost, and how often the server must sync its log.
 STORE_WITHIN_S = 1.0
-STORE_AT_ONCE = 1000
+FIRST_STORE, FEWEST, MOST = 200, 10, 1000
+"""Documents a transaction: the first; then as many as the database takes in `STORE_WITHIN_S`, between bounds."""
 _CANCELLED = "its chunks' vectors cancel out: the mean is zero"
 
 
@@ -36,7 +37,6 @@ class Outlet:
         stop: Stop,
         tally: Tally,
         name: str,
-        cache: VectorCache | None = None,
     ) -> None:
         """`name` stands in the metrics for documents whose every vector was known already."""
         self._pipeline = pipeline
@@ -45,15 +45,16 @@ class Outlet:
         self._stop = stop
         self._tally = tally
         self._name = name
-        self._cache = cache
         self.fingerprint = ""
 
     def run(self) -> None:
         """Store until nothing will be finished any more. Raises what ends the whole fleet."""
-        while documents := self._pipeline.take_finished(limit=STORE_AT_ONCE, within_s=STORE_WITHIN_S):
+        limit = FIRST_STORE
+        while documents := self._pipeline.take_finished(limit=limit, within_s=STORE_WITHIN_S):
+            began = time.monotonic()
             self._store(self._batches(documents))
             self._pipeline.settle(documents)
-            self._fill_cache()
+            limit = store_size(len(documents), seconds=time.monotonic() - began)
 
     def _store(self, batches: Sequence[Batch]) -> None:
         try:
@@ -104,15 +105,10 @@ class Outlet:
         )
         return Batch(documents[0].claim, tuple(rows), tuple(failures), metrics)
 
-    def _fill_cache(self) -> None:
-        if self._cache is None:
-            return
-        fresh = self._pipeline.take_fresh()
-        if fresh:
-            self._cache.put(fresh)
-            self._pipeline.forget(key for key, _ in fresh)
-        if self._cache.fault:
-            self._tally.say_once(f"the cache of vectors is not used: {self._cache.fault}")
+
+def store_size(documents: int, *, seconds: float) -> int:
+    """Documents for the next transaction, from how long the last one took."""
+    return int(min(max(FEWEST, documents * STORE_WITHIN_S / max(seconds, 1e-3)), MOST))
 
 
 def mean_of(vectors: Sequence[Unit]) -> Unit | None:

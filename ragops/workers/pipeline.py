@@ -1,6 +1,7 @@
 """What stands between the stages of a fleet: documents in hand, each distinct text of theirs once.
 
     intake ─▶ requests ─▶ workers ─▶ finished ─▶ outlet
+                                  └▶ fresh ─▶ keeper
 
 The intake claims and cuts ahead, workers embed requests, the outlet stores what is finished. Everything is
 bounded by the documents in hand: the intake waits while enough is queued or too much is unstored.
@@ -29,6 +30,8 @@ CLAIM_S = 0.25
 LARGEST_CLAIM = 10
 UNSTORED_CLAIMS = 4
 """Documents in hand, in claims: what waits for a slow database."""
+UNKEPT_VECTORS = 4096
+"""Vectors that wait for the cache's disk."""
 # Vectors that stay at hand for equal texts while no cache on disk does it.
 RECENT_BYTES = 16 * 1024 * 1024
 POLL_S = 0.1
@@ -87,7 +90,8 @@ class Pipeline:
         unstored = UNSTORED_CLAIMS * self.claim_size
         with self._changed:
             while not self._stop.requested.is_set():
-                if self._queued_tokens < self._ahead and self._in_hand <= unstored:
+                is_behind = self._in_hand > unstored or len(self._fresh) > UNKEPT_VECTORS
+                if self._queued_tokens < self._ahead and not is_behind:
                     return True
                 self._changed.wait(POLL_S)
         return False
@@ -250,10 +254,20 @@ class Pipeline:
         is_last = self._waiting == 0 or self._is_ending or self._stop.requested.is_set()
         return bool(self._finished) and (len(self._finished) >= limit or is_old or is_last)
 
-    def take_fresh(self) -> list[tuple[bytes, Unit]]:
-        """Vectors that the cache has not yet; they stay at hand until `forget`."""
+    # The keeper's side
+
+    def take_fresh(self, *, limit: int, within_s: float) -> list[tuple[bytes, Unit]]:
+        """At most `limit` vectors that the cache has not yet, when there are as many or after `within_s`.
+
+        They stay at hand until `forget`. Empty once no more come.
+        """
+        due_at = time.monotonic() + within_s
         with self._changed:
-            fresh, self._fresh = self._fresh, []
+            while len(self._fresh) < limit and not self._is_ending:
+                if self._fresh and time.monotonic() >= due_at:
+                    break
+                self._changed.wait(POLL_S)
+            fresh, self._fresh = self._fresh[:limit], self._fresh[limit:]
             return [(key, self._recent[key]) for key in fresh]
 
     def forget(self, keys: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the batch at hand is finished or given back, and the next command goes on."""
+"""Ctrl-C and SIGTERM: what is at hand is finished or given back, and the next command goes on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_one_signal_lets_the_batch_finish(
     embedding.send_signal(number)
     out, err = embedding.communicate(timeout=60)
     assert embedding.returncode == code, err
-    assert "the batch at hand was stored" in err
+    assert "what was embedded is stored" in err
     assert '"status": "error"' in out
     assert_consistent(place)
     place.speed_up()
@@ -55,10 +55,10 @@ def test_a_second_signal_gives_the_batch_back_at_once(place: Workplace) -> None:
     assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
     blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'documents'::regclass"
     with psycopg.connect(place.dsn) as reader:
-        # The batches at hand cannot be stored for as long as this transaction lives.
+        # What is embedded cannot be stored for as long as this transaction lives.
         reader.execute("LOCK TABLE documents IN SHARE MODE")
         embedding = place.start("embed", "--workers", "2", "--batch-size", "15")
-        wait_for(lambda: place.value(blocked) == 2, what="two batches that wait to be stored")
+        wait_for(lambda: place.value(blocked) == 1, what="documents that wait to be stored")
         assert embedding.stderr is not None
         embedding.send_signal(signal.SIGINT)
         next(line for line in embedding.stderr if "once more stops at once" in line)

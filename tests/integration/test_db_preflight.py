@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from campaigns import execute, make_playbook, rows, value
 from facts_factory import model as model_facts
@@ -15,6 +17,7 @@ from ragops.playbook.tables import DocumentsColumns, DocumentsTable, ParsedFiles
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.preflight import find_problems
 
 MODEL = model_facts(dimensions=32)
 UNMAPPED = "column public.documents.{} is NOT NULL without a default, and documents.columns maps nothing onto it"
@@ -133,9 +136,10 @@ def test_a_read_only_database(dsn: str) -> None:
 
 
 def test_too_few_connections(dsn18: str) -> None:
-    limit = value(dsn18, "SELECT current_setting('max_connections')::int")
-    (found,) = problems(dsn18, make_playbook(workers={"count": limit}))
-    assert f"{limit} workers need {limit + 3} connections" in found
+    facts = facts_of(dsn18)
+    few = replace(facts, server=replace(facts.server, max_connections=facts.server.connections_in_use + 4))
+    (found,) = find_problems(make_playbook(), few, model=None)
+    assert found.startswith(f"4 of {few.server.max_connections} connections are free, ragops needs 5")
 
 
 def test_a_statement_timeout_and_a_concurrent_build(dsn: str) -> None:

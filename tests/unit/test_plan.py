@@ -12,16 +12,18 @@ from playbook_factory import playbook, realign, with_steps
 from ragops.actions import Action, AnalyzeTable, ArchiveTable, DeleteRows, TruncateTables, VacuumTable
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts
+from ragops.fleet_plan import FleetShape
 from ragops.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.postgres.ddl import sql_text
 
 ITEMS = 1_139_250
+FLEET = FleetShape(3, 2, note="3 workers × 2 threads on 2 cores oversubscribe them; 2 × 1 fits")
 INCIDENT_INDEX = hnsw("idx_documents_embedding_hnsw", bytes=3_600 * MB)
 
 
 def incident_plan(*, items: int | None = ITEMS, **environment: str) -> Plan:
     facts = incident(indexes=(INCIDENT_INDEX,), docs_per_s=2.0, index_rows_per_s=500.0)
-    return make_plan(realign(**environment), facts, model=model(), items=items)
+    return make_plan(realign(**environment), facts, model=model(), items=items, fleet=FLEET)
 
 
 def _sql(step: PlannedStep) -> list[str]:
@@ -130,9 +132,10 @@ EMBEDS: list[tuple[int | None, float | None, list[tuple[int | None, tuple[str, .
 def test_embedding_a_source_of_any_size(
     items: int | None, rate: float | None, expected: list[tuple[int | None, tuple[str, ...]]]
 ) -> None:
-    plan = make_plan(realign(), replace(incident(), docs_per_s=rate), items=items)
+    plan = make_plan(realign(), replace(incident(), docs_per_s=rate), items=items, fleet=FLEET)
     embeds = [step for step in plan.steps if step.verb == "embed"]
-    assert [(step.rows, step.notes) for step in embeds] == expected
+    assert all(step.notes[:2] == (str(FLEET), FLEET.note) for step in embeds)
+    assert [(step.rows, step.notes[2:]) for step in embeds] == expected
     assert [step.phase for step in embeds] == [1, 2, LAST_PHASE]
     for step in embeds:
         assert step.estimate_s == (step.rows / (rate * 3) if rate and step.rows else None)

@@ -89,6 +89,21 @@ SELECT n.nspname, i.relname, am.amname, coalesce(a.attname, ''), pg_get_indexdef
  WHERE x.indrelid = %(oid)s AND am.amname IN ('hnsw', 'ivfflat')
  ORDER BY i.relname;
 
+-- name: partial_indexes
+-- The valid ones with a predicate: their key columns in order, and the predicate.
+SELECT ARRAY(SELECT a.attname::text
+               FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
+               JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+              ORDER BY k.place),
+       pg_get_expr(x.indpred, x.indrelid)
+  FROM pg_index x WHERE x.indrelid = %(oid)s AND x.indisvalid AND x.indpred IS NOT NULL;
+
+-- name: storage_settings
+-- Null for a partitioned table, which has none of its own.
+SELECT CASE WHEN c.relkind = 'r'
+            THEN ARRAY(SELECT split_part(o, '=', 1) FROM unnest(c.reloptions) AS o) END
+  FROM pg_class c WHERE c.oid = %(oid)s;
+
 -- name: blockers
 SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
        coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0), left(a.query, 80)

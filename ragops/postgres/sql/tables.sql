@@ -55,13 +55,25 @@ CREATE TABLE {files_queue} (
     {files_queue_last_error}  text
 );
 
+-- name: files_queue_settings
+-- Every item is rewritten at least twice: room in its page, and a vacuum that comes early and does not pause.
+ALTER TABLE {files_queue} SET ({settings});
+
 -- name: files_queue_pending
 CREATE INDEX ON {files_queue} ({files_queue_phase}, {files_queue_id})
     WHERE {files_queue_status} = 'pending';
 
--- name: files_queue_processing
+-- name: files_queue_leases
 CREATE INDEX ON {files_queue} ({files_queue_lease_until})
     WHERE {files_queue_status} = 'processing';
+
+-- name: files_queue_claims
+CREATE INDEX ON {files_queue} ({files_queue_claim_id})
+    WHERE {files_queue_status} = 'processing';
+
+-- name: files_queue_failed
+CREATE INDEX ON {files_queue} ({files_queue_id})
+    WHERE {files_queue_status} = 'failed';
 
 -- name: add_attempts
 ALTER TABLE {files_queue} ADD COLUMN {files_queue_attempts} integer NOT NULL DEFAULT 0;

@@ -1,0 +1,129 @@
+"""Memory over a long campaign: what the controller grows by, and what a child takes beside its model.
+
+    python benchmarks/memory.py
+
+1.1 million items go through `ragops embed` with a stub for the embedder; the controller's resident memory is read
+after a warm-up of 5 % and at every further 5 %. Then a real child embeds texts of all lengths up to its context,
+and its resident memory, with the mapped model in it, is read at its highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from pipeline import OPTIONAL, TEXTS
+from support import create_tables, fresh_cache, judge, machine, open_context, playbook, run_sql, say, server
+
+from ragops.facts import HostLimits
+from ragops.fleet_plan import TOKENS_PER_BATCH
+from ragops.host import read_limits
+from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.llama.minilm import minilm_gguf
+from ragops.settings import cache_folder
+from ragops.steps import embed, reseed_queue
+
+DIMENSIONS = 64
+STUB = Path(__file__).with_name("stub_embedder.py")
+GROWTH_MB, CHILD_MB = 20.0, 200.0
+WARM_UP = 0.05
+
+
+class Watched:
+    """A voice that reads this process's memory at every twentieth of the way."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._process = psutil.Process()
+        self.samples: list[tuple[float, float]] = []
+
+    def say(self, message: str) -> None:
+        say(f"  {message}")
+
+    def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
+        share = done / self._total
+        if what == "embedding" and share >= WARM_UP * (len(self.samples) + 1):
+            self.samples.append((share, self._process.memory_info().rss / 1e6))
+
+    def end_progress(self) -> None: ...
+
+
+def controller_growth(rows: int) -> float:
+    """MB that the controller grew by between the warm-up and the highest later sample."""
+    with tempfile.TemporaryDirectory() as folder, server() as target, fresh_cache():
+        model = Path(folder, "stub.gguf")
+        model.write_bytes(b"GGUF")
+        book = playbook(
+            source={"table": "texts", "id_column": "id", "text_column": "body"},
+            model=model,
+            workers={"count": 1, "threads": 1},
+            tables=dict.fromkeys(OPTIONAL),
+            indexes=(),
+        )
+        create_tables(target, book, dimensions=DIMENSIONS)
+        run_sql(target, *TEXTS.format(rows=rows).split(";"))
+        with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
+            reseed_queue.run(context)
+            context.voice = watched = Watched(rows)
+            effect = embed.run(context)
+    assert effect["completed"] == rows, effect
+    (_, first), *rest = watched.samples
+    highest = max(size for _, size in rest)
+    say(
+        f"controller: {first:.0f} MB at {watched.samples[0][0]:.0%}, at most {highest:.0f} MB later, "
+        f"{rows:,} items at {effect['docs_per_s']:,.0f} documents/s"
+    )
+    return highest - first
+
+
+def child_beyond_model(model: Path, limits: HostLimits) -> float:
+    """MB of a real child's highest resident memory beyond the size of its model's file."""
+    config = EmbedderConfig(model, n_threads=limits.cores, tokens_per_batch=TOKENS_PER_BATCH)
+    with Embedder(config) as embedder, highest_memory(embedder.pid) as highest:
+        for words in (1, 10, 100, embedder.model.max_tokens - 2):
+            embedder.embed(["word " * words] * 64)
+    size = model.stat().st_size / 1e6
+    say(f"child: {highest[0]:.0f} MB at most, its model has {size:.0f} MB")
+    return highest[0] - size
+
+
+@contextmanager
+def highest_memory(pid: int) -> Iterator[list[float]]:
+    """The largest resident memory of a process in MB, read again and again meanwhile."""
+    highest, ended, process = [0.0], threading.Event(), psutil.Process(pid)
+
+    def watch() -> None:
+        while True:
+            highest[0] = max(highest[0], process.memory_info().rss / 1e6)
+            if ended.wait(0.05):
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield highest
+    finally:
+        ended.set()
+        thread.join()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_100_000)
+    parser.add_argument("--model", type=Path, help="GGUF (default: all-MiniLM-L6-v2, Q8_0)")
+    given = parser.parse_args()
+    say(machine())
+    grown = controller_growth(given.rows)
+    beyond = child_beyond_model(given.model or minilm_gguf(cache_folder()), read_limits())
+    missed = judge("growth of the controller in MB", grown, GROWTH_MB, at_most=True)
+    return missed | judge("memory of a child beyond its model in MB", beyond, CHILD_MB, at_most=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

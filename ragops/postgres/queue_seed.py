@@ -1,0 +1,46 @@
+"""Filling a queue: blocks of COPY from streamed locations, each block of one phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ragops.postgres.blocks import constant_field, encode_rows, int2_fields, int4_fields, int8_fields, text_fields
+
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of a COPY in binary format, without header and trailer."""
+
+    rows: int
+    data: bytes
+
+
+def queue_blocks(locations: Iterable[str], *, status: str, gates: Sequence[int]) -> Iterator[Block]:
+    """Rows (location, status, attempts 0, phase) for a queue; item i has phase k+1 where k gates are ≤ i, from 0.
+
+    A block ends where a gate lies, so that all of its rows have one phase.
+    """
+    remaining, count, bounds = iter(locations), 0, sorted(gates)
+    while True:
+        passed = sum(gate <= count for gate in bounds)
+        room = bounds[passed] - count if passed < len(bounds) else BLOCK_ROWS
+        batch = list(islice(remaining, min(BLOCK_ROWS, room)))
+        if not batch:
+            return
+        n = len(batch)
+        constant = (constant_field(status, n), int4_fields([0]) * n, int2_fields([passed + 1]) * n)
+        yield Block(n, encode_rows((text_fields(batch), *constant)))
+        count += n
+
+
+def incoming_blocks(locations: Iterable[str]) -> Iterator[Block]:
+    """Rows (position, location), positions from 0."""
+    remaining, count = iter(locations), 0
+    while batch := list(islice(remaining, BLOCK_ROWS)):
+        positions = int8_fields(range(count, count + len(batch)))
+        yield Block(len(batch), encode_rows((positions, text_fields(batch))))
+        count += len(batch)
