@@ -27,7 +27,7 @@ from ragops.postgres.ledger import (
     StepRow,
     abandon,
     campaign_steps,
-    latest_campaign,
+    find_latest_campaign,
 )
 from ragops.postgres.queue import ItemStatus, Queue
 from ragops.postgres.setup import ensure_ragops_schema
@@ -68,8 +68,7 @@ def plan_campaign(context: StepContext, *, model: ModelFacts | None = None, item
 
 def latest_row(context: StepContext) -> CampaignRow | None:
     """The newest campaign of this database, or None where there was none yet."""
-    known = context.connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
-    return latest_campaign(context.connection) if known and known[0] else None
+    return find_latest_campaign(context.connection)
 
 
 def refuse_unfinished(context: StepContext) -> None:

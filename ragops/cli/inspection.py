@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, overrides, session
+from ragops.cli.session import emit, load, overrides, require_tables, session
 
 
 def register(app: typer.Typer) -> None:
@@ -91,8 +91,8 @@ def search(
 
     Example: ragops search "how to open a file" --limit 5
     """
-    from ragops.inspection import find_nearest
     from ragops.report.terminal import search_screen
+    from ragops.search import find_nearest
 
     changes = overrides(model=model)
     with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
@@ -100,14 +100,26 @@ def search(
     emit(result, as_json=as_json, screen=search_screen)
 
 
-def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
+def status(
+    exact: Annotated[bool, typer.Option("--exact", help="Count every row, however long it takes.")] = False,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
     """Show documents, queue, parsed files, indexes, campaign and step on one screen.
+
+    What cannot be counted at once is estimated from the catalog, and marked with ≈.
 
     Example: ragops status --json
     """
     from ragops.inspection import read_status
+
+    with session(playbook, dsn, needs_tables=False, needs_ledger=False) as context:
+        result = read_status(context, require_tables(context), exact=exact)
+    emit(result, as_json=as_json, screen=_status_screen)
+
+
+def _status_screen(result: dict[str, Any]) -> Any:
     from ragops.report.terminal import status_screen
 
-    with session(playbook, dsn, needs_ledger=False) as context:
-        result: dict[str, Any] = read_status(context)
-    emit(result, as_json=as_json, screen=status_screen)
+    return status_screen(result)

@@ -1,4 +1,4 @@
-"""The app: groups, options of the whole program, and what becomes of an error."""
+"""The app: options of the whole program, and what becomes of an error."""
 
 from __future__ import annotations
 
@@ -11,21 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ragops import __version__
-from ragops.cli import (
-    archive,
-    build,
-    cache,
-    campaign,
-    database,
-    fingerprint,
-    index,
-    inspection,
-    playbooks,
-    probe,
-    queue,
-    tables,
-    work,
-)
+from ragops.cli.lazy import LazyGroup
 from ragops.errors import RagopsError, UsageError
 
 # Options with a value that must not be empty: files, folders, places, names.
@@ -37,7 +23,8 @@ _WITH_VALUE = (
 app = typer.Typer(
     name="ragops",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=LazyGroup,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Rebuild and reset campaigns for embeddings in PostgreSQL/pgvector, embedded with llama-cpp-python.",
@@ -59,20 +46,6 @@ def _program(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Options of the whole program come before the command."""
-
-
-for module in (campaign, work, inspection):
-    module.register(app)
-app.add_typer(index.app, name="index")
-app.add_typer(fingerprint.app, name="fingerprint")
-app.add_typer(tables.app, name="tables")
-app.add_typer(queue.app, name="queue")
-app.add_typer(archive.app, name="archive")
-app.add_typer(cache.app, name="cache")
-app.add_typer(database.app, name="db")
-app.add_typer(playbooks.app, name="playbook")
-app.add_typer(build.app, name="build")
-app.add_typer(probe.app, name="probe")
 
 
 def main() -> NoReturn:
@@ -146,6 +119,11 @@ def _print_json(error: RagopsError) -> None:
 
 def _show_unexpected(error: Exception, *, as_json: bool) -> int:
     """Errors of the command line keep their own form; anything else is named in one line."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        help_text = getattr(error, "message", "")
+        if help_text:  # A group has drawn its help already.
+            print(help_text)  # noqa: T201
+        return 2
     if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
         from typer import rich_utils
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,9 @@ import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
 from ragops.cli.session import emit, overrides, session
+
+OLD_S = 300.0
+"""A transaction open for so long costs a busy queue more than it should."""
 
 app = typer.Typer(
     no_args_is_help=True, help="The queue of documents to embed.", epilog="Example: ragops queue status"
@@ -67,24 +71,31 @@ def _source(
 
 @app.command()
 def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Count the items by status, with percent, and show the first failures with their reasons.
+    """Count the items by status, with percent; show the first failures with their reasons.
+
+    Names the transaction that keeps vacuum from cleaning up, when it is older than five minutes.
 
     Example: ragops queue status
     """
+    from ragops.postgres.holders import oldest_holder
     from ragops.postgres.queue import Queue
 
     with session(playbook, dsn, needs_ledger=False) as context:
         queue = Queue(context.playbook.tables)
         counts = queue.counts(context.connection)
         failures = queue.failures(context.connection)
+        holder = oldest_holder(context.connection, min_age_s=OLD_S)
     total = sum(counts.values())
     shares = {name: round(100 * n / total, 2) if total else 0.0 for name, n in counts.items()}
     listed = [{"location": location, "reason": reason} for location, reason in failures]
-    emit({"queue": counts, "percent": shares, "failures": listed}, as_json=as_json, screen=_counts)
+    held = holder and {**asdict(holder), "summary": str(holder), "remedy": holder.remedy}
+    result = {"queue": counts, "percent": shares, "failures": listed, "holder": held}
+    emit(result, as_json=as_json, screen=_counts)
 
 
 def _counts(result: dict[str, Any]) -> Any:
     from rich.console import Group
+    from rich.text import Text
 
     from ragops.report.terminal import table
 
@@ -94,6 +105,9 @@ def _counts(result: dict[str, Any]) -> Any:
         failed = [[f["location"], f["reason"] or ""] for f in result["failures"]]
         parts.append(table("failed", "reason", rows=failed))
         parts.append("next: mend them, then: ragops queue retry")
+    if held := result["holder"]:
+        parts.append(Text(f"vacuum is held back, so that the tables grow: {held['summary']}"))
+        parts.append(Text(f"next: {held['remedy']}"))
     return Group(*parts)
 
 

@@ -16,6 +16,7 @@ from ragops.settings import demo_file, server_folder, with_defaults
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ragops.facts import DatabaseFacts
     from ragops.playbook.model import Playbook
     from ragops.postgres.connection import Target
     from ragops.report.voice import TerminalVoice
@@ -95,7 +96,7 @@ def session(
         context = StepContext(target, adapted, connection, voice=voice, stop=stop)
         try:
             if needs_tables:
-                _require_tables(context, reads)
+                require_tables(context, reads)
             if needs_ledger:
                 ensure_ragops_schema(connection)
             if changes_data:
@@ -132,13 +133,14 @@ def _prepare_embedded(target: Target) -> None:
         ensure_pgvector(connection, target)
 
 
-def _require_tables(context: StepContext, reads: Collection[str] | None) -> None:
+def require_tables(context: StepContext, reads: Collection[str] | None = None) -> DatabaseFacts:
+    """The database as the catalog has it, checked against the playbook. Raises UsageError or PlanRefused."""
     from dataclasses import replace
 
     from ragops.plan import refuse_problems
     from ragops.preflight import find_table_problems
 
-    facts = context.facts()
+    facts = context.facts(scans=False)
     if context.target.is_embedded and not any(facts.tables.values()):
         raise UsageError(
             "the embedded database is empty",
@@ -149,6 +151,7 @@ def _require_tables(context: StepContext, reads: Collection[str] | None) -> None
     if reads is not None:
         facts = replace(facts, tables={name: facts.tables[name] for name in reads})
     refuse_problems(find_table_problems(context.playbook, facts, model=None), where=context.target.label)
+    return facts
 
 
 def _require_free(context: StepContext) -> None:

@@ -14,11 +14,41 @@ RESERVED_NAMES = frozenset(
 )
 
 _SEPARATORS = re.compile(r"[\\/]")
+# A line in which nothing could have a second meaning or, but for the `./` of `find`, a second spelling on a
+# POSIX system.
+_PLAIN_LINE = re.compile(rb"(?:\./)*((?![#./\\:])[!-~][^/\\:\0\r\n]*(?:/[^./\\:\0\r\n][^/\\:\0\r\n]*)*)\r?\n?")
+_LONGEST_PLAIN_BYTES = 4096
+# The same for many lines at once: characters that none of them may hold, and pairs that none may hold either.
+_PLAIN_BYTES = bytes(set(range(0x20, 0x7F)) - set(b"\\:")) + b"\n"
+_SPECIAL_PAIRS = (b"//", b"/.", b"/\n", b"\n/", b"\n.", b"\n#", b"\n ", b"\n\n")
 
 
 def is_reserved(name: str) -> bool:
     """Whether Windows would open a device instead of a file of this name."""
     return name.split(".")[0].rstrip(" ").lower() in RESERVED_NAMES
+
+
+def plain_line(raw: bytes) -> str | None:
+    """The location of a manifest's line that is certainly sound and in its one spelling; None says nothing.
+
+    It spares a manifest of a million lines most of its time.
+    """
+    if os.name == "nt" or len(raw) > _LONGEST_PLAIN_BYTES or not raw.isascii():
+        return None
+    found = _PLAIN_LINE.fullmatch(raw)
+    return found[1].decode() if found else None
+
+
+def plain_lines(block: bytes) -> list[str] | None:
+    """The locations of a block of whole lines, each as `plain_line` gives it; None says nothing."""
+    if os.name == "nt" or block.translate(None, _PLAIN_BYTES):
+        return None
+    body = block.removesuffix(b"\n")
+    fenced = b"\n" + body + b"\n"
+    if any(pair in fenced for pair in _SPECIAL_PAIRS):
+        return None
+    lines = body.decode().split("\n")
+    return lines if max(map(len, lines)) <= _LONGEST_PLAIN_BYTES else None
 
 
 def refusal(location: str) -> str | None:

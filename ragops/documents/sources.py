@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase, translate
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ragops.documents.failures import Unreadable
-from ragops.documents.locations import normalised, refusal
+from ragops.documents.locations import normalised, plain_line, plain_lines, refusal
 from ragops.errors import RagopsError, UsageError
 
 LONGEST_LINE_BYTES = 64 * 1024
@@ -37,30 +39,39 @@ def walk_folder(root: Path, patterns: Sequence[str]) -> Iterator[str]:
             needed="a folder of documents",
             hint="check the path of the source in the playbook",
         )
-    return _walk(root, [_segments(pattern) for pattern in patterns])
+    return _walk(root, _matcher([_segments(pattern) for pattern in patterns]))
 
 
-def _walk(root: Path, patterns: list[tuple[str, ...]]) -> Iterator[str]:
+def _walk(root: Path, is_wanted: Callable[[str, str], bool]) -> Iterator[str]:
     # A stack instead of recursion: a tree may be deeper than Python's recursion limit.
-    stack = [(iter(_listing(root)), ())]  # type: list[tuple[Iterator[os.DirEntry[str]], tuple[str, ...]]]
+    stack = [_below(root, "")]
     while stack:
-        entries, above = stack[-1]
-        entry = next(entries, None)
-        if entry is None:
+        above, names, folders = stack[-1]
+        for name in names:
+            if name in folders:
+                stack.append(_below(root, f"{above}{name}/"))
+                break
+            if is_wanted(above, name):
+                yield _storable(above + name)
+        else:
             stack.pop()
-            continue
-        parts = (*above, entry.name)
-        if entry.is_dir(follow_symlinks=False):
-            if not _leads_away(Path(entry.path)):
-                stack.append((iter(_listing(Path(entry.path))), parts))
-        elif entry.is_file(follow_symlinks=False) and _is_wanted(parts, patterns):
-            yield _storable_location(parts)
 
 
-def _listing(folder: Path) -> list[os.DirEntry[str]]:
+def _below(root: Path, above: str) -> tuple[str, Iterator[str], set[str]]:
+    """What lies in one folder: its own location with a closing slash, the sorted names, which are folders."""
+    folder = root / above
+    files: list[str] = []
+    folders: set[str] = set()
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    files.append(name)
+                elif entry.is_dir(follow_symlinks=False) and not _leads_away(folder / name):
+                    folders.add(name)
     except OSError as error:
         raise UsageError(
             "a folder of the corpus cannot be listed",
@@ -68,11 +79,12 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
             found=error.strerror or str(error),
             hint="grant read access to the folder or move it out of the corpus",
         ) from error
-    return sorted(visible, key=lambda entry: entry.name)
+    return above, iter(sorted([*files, *folders])), folders
 
 
-def _storable_location(parts: tuple[str, ...]) -> str:
-    location = "/".join(parts)
+def _storable(location: str) -> str:
+    if location.isascii():
+        return location
     try:
         location.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -99,8 +111,21 @@ def _segments(pattern: str) -> tuple[str, ...]:
     return (*segments, "*") if segments[-1] == "**" else segments
 
 
-def _is_wanted(parts: tuple[str, ...], patterns: list[tuple[str, ...]]) -> bool:
-    return not patterns or any(_matches(parts, pattern) for pattern in patterns)
+def _matcher(patterns: list[tuple[str, ...]]) -> Callable[[str, str], bool]:
+    """Whether a file is wanted, from its folder's location with a closing slash and its name."""
+    # A name at any depth, by far the most common kind, is one look at the name.
+    names = [pattern[1] for pattern in patterns if len(pattern) == 2 and pattern[0] == "**"]
+    others = [pattern for pattern in patterns if not (len(pattern) == 2 and pattern[0] == "**")]
+    if not patterns or "*" in names:
+        return lambda above, name: True
+    is_named = re.compile("|".join(map(translate, names))).match if names else None
+
+    def is_wanted(above: str, name: str) -> bool:
+        if is_named is not None and is_named(name):
+            return True
+        return bool(others) and any(_matches((*above.split("/")[:-1], name), pattern) for pattern in others)
+
+    return is_wanted
 
 
 def _matches(parts: tuple[str, ...], segments: tuple[str, ...]) -> bool:
@@ -147,10 +172,32 @@ def read_manifest(file: Path) -> Iterator[str]:
             hint="check the path of the manifest in the playbook",
         ) from error
     with handle:
-        for number, raw in enumerate(iter(lambda: handle.readline(LONGEST_LINE_BYTES), b""), start=1):
-            location = _manifest_line(file, number, raw)
-            if location is not None:
-                yield location
+        number = 0
+        for block in _blocks_of_lines(handle):
+            if number and (plain := plain_lines(block)) is not None:
+                number += len(plain)
+                yield from plain
+                continue
+            for raw in block.removesuffix(b"\n").split(b"\n"):
+                number += 1
+                location = plain_line(raw) if number > 1 else None
+                location = location or _manifest_line(file, number, raw)
+                if location is not None:
+                    yield location
+
+
+def _blocks_of_lines(handle: BinaryIO) -> Iterator[bytes]:
+    """Blocks of whole lines, and of a line without an end so much that it is seen to be too long."""
+    rest = b""
+    while chunk := handle.read(LONGEST_LINE_BYTES):
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        if newline:
+            yield whole + newline
+        if len(rest) >= LONGEST_LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _manifest_line(file: Path, number: int, raw: bytes) -> str | None:

@@ -30,6 +30,12 @@ def encode_rows(columns: Sequence[Sequence[bytes]]) -> bytes:
     return b"".join(chain.from_iterable(zip(fields, *columns, strict=False)))
 
 
+def encode_rows_alike(fields: Sequence[bytes], rest: Sequence[bytes]) -> bytes:
+    """Rows that differ in their first field only, each with the fields of `rest` behind it."""
+    head, tail = (1 + len(rest)).to_bytes(2, "big"), b"".join(rest)
+    return head + (tail + head).join(fields) + tail if fields else b""
+
+
 def bytes_field(value: bytes) -> bytes:
     """One field of these bytes."""
     return _length(len(value)) + value

@@ -16,28 +16,38 @@ from ragops.facts import (
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, is_direct
-from ragops.postgres.server_host import find_server_host
 from ragops.postgres.statements import identifier, statement
 
 
-def read_database(connection: Connection, tables: Tables, *, exact: bool = True) -> DatabaseFacts:
+def read_database(
+    connection: Connection, tables: Tables, *, exact: bool = True, scans: bool = True
+) -> DatabaseFacts:
     """Facts of the server and of every mapped table.
 
-    `exact` counts rows; otherwise the planner's estimate is taken and marked as such.
+    `exact` counts rows; otherwise the planner's estimate is taken and marked as such, and rows are counted
+    only where there is none. Without `scans` nothing but the catalog is read: such rows are 0, rates and
+    the server's limits None.
     """
-    found = {logical: read_table(connection, name, exact=exact) for logical, name in tables.mapped().items()}
+    found = {
+        logical: read_table(connection, name, exact=exact, scans=scans)
+        for logical, name in tables.mapped().items()
+    }
+    server = read_server(connection, with_limits=scans)
+    if not scans:
+        return DatabaseFacts(server=server, tables=found)
     return DatabaseFacts(
-        server=read_server(connection),
+        server=server,
         tables=found,
         docs_per_s=_docs_per_s(connection, tables, found),
         index_rows_per_s=_index_rows_per_s(connection),
     )
 
 
-def read_server(connection: Connection) -> ServerFacts:
+def read_server(connection: Connection, *, with_limits: bool = True) -> ServerFacts:
+    """The server as this role sees it; `with_limits` looks at its settings and its machine for index builds."""
     row = connection.execute(statement("catalog", "server")).fetchone()
     assert row is not None
-    limits, backend_pid = read_limits(connection)
+    limits, backend_pid = read_limits(connection) if with_limits else (None, connection.info.backend_pid)
     return ServerFacts(
         database=row[0],
         database_oid=row[1],
@@ -60,6 +70,8 @@ def read_server(connection: Connection) -> ServerFacts:
 
 def read_limits(connection: Connection) -> tuple[ServerLimits, int]:
     """What an index build may take now, and the id of the process that serves this connection."""
+    from ragops.postgres.server_host import find_server_host  # psutil takes longer to import than to ask.
+
     row = connection.execute(statement("catalog", "limits")).fetchone()
     assert row is not None
     kind, backend_pid, started_s = row[6:]
@@ -75,7 +87,9 @@ def read_limits(connection: Connection) -> tuple[ServerLimits, int]:
     return limits, backend_pid
 
 
-def read_table(connection: Connection, name: TableName, *, exact: bool = True) -> TableFacts | None:
+def read_table(
+    connection: Connection, name: TableName, *, exact: bool = True, scans: bool = True
+) -> TableFacts | None:
     """Facts of one table, or None when it does not exist."""
     spelled = identifier(name).as_string(connection)
     row = connection.execute(statement("catalog", "table"), {"name": spelled}).fetchone()
@@ -87,7 +101,7 @@ def read_table(connection: Connection, name: TableName, *, exact: bool = True) -
     rights = frozenset(granted[0] if granted else ())
     # Rows that may not be read are not counted: preflight names the right that is missing.
     rows = max(estimate, 0)
-    if "SELECT" in rights and (exact or estimate < 0):
+    if scans and "SELECT" in rights and (exact or estimate < 0):
         counted = connection.execute(
             sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         ).fetchone()
@@ -104,7 +118,7 @@ def read_table(connection: Connection, name: TableName, *, exact: bool = True) -
             r[0] for r in connection.execute(statement("catalog", "primary_key"), by_oid).fetchall()
         ),
         rows=rows,
-        rows_are_estimated=not exact and estimate >= 0,
+        rows_are_estimated=not scans or (not exact and estimate >= 0),
         bytes=size,
         is_unlogged=is_unlogged,
         referenced_by=tuple(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psutil
 from psycopg.types.json import Jsonb
 
 from ragops.errors import CampaignHeld, FenceLost
@@ -32,6 +31,8 @@ def holder_name() -> str:
 
 def is_dead_here(name: str) -> bool:
     """True when `HOST:PID…` names a process of this machine that no longer runs."""
+    import psutil  # It takes longer to import than most commands' questions to the ledger.
+
     host, _, rest = name.partition(":")
     pid = rest.split(":")[0]
     return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
@@ -66,6 +67,12 @@ class StepRow:
     effect: dict[str, Any] | None
     error: str | None
     seconds: float | None
+
+
+def find_latest_campaign(connection: Connection) -> CampaignRow | None:
+    """The newest campaign of this database, or None where there was none yet, and no ledger maybe."""
+    known = connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
+    return latest_campaign(connection) if known and known[0] else None
 
 
 def latest_campaign(connection: Connection) -> CampaignRow | None:

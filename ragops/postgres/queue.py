@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -123,9 +124,15 @@ class Queue:
         values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
         return connection.execute(self._sql("extend_leases"), values).rowcount
 
-    def reap(self, connection: Connection, *, is_dead: Callable[[str], bool] = lambda _: False) -> int:
-        """Give back items whose lease has run out or whose worker is known to be dead."""
-        reaped = connection.execute(self._sql("reap_expired")).rowcount
+    def reap(
+        self,
+        connection: Connection,
+        *,
+        is_dead: Callable[[str], bool] = lambda _: False,
+        since: datetime | None = None,
+    ) -> int:
+        """Give back items whose lease has run out (not before `since`) or whose worker is known to be dead."""
+        reaped = connection.execute(self._sql("reap_expired"), {"since": since}).rowcount
         workers = [row[0] for row in connection.execute(self._sql("claimants")).fetchall()]
         dead = [worker for worker in workers if is_dead(worker)]
         if dead:
@@ -139,6 +146,13 @@ class Queue:
         """Items by status; every status is there, with 0 where it has none."""
         found = {status.value: 0 for status in ItemStatus}
         found.update(connection.execute(self._sql("counts")).fetchall())
+        return found
+
+    def server_time(self, connection: Connection) -> datetime:
+        """The clock that leases end on."""
+        row = connection.execute(self._sql("server_time")).fetchone()
+        assert row is not None
+        found: datetime = row[0]
         return found
 
     def gate(self, connection: Connection) -> int:

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ragops.postgres.blocks import constant_field, encode_rows, int2_fields, int4_fields, int8_fields, text_fields
+from ragops.postgres.blocks import (
+    encode_rows,
+    encode_rows_alike,
+    int2_fields,
+    int4_fields,
+    int8_fields,
+    text_fields,
+)
 
 BLOCK_ROWS = 4096
 
@@ -31,10 +38,9 @@ def queue_blocks(locations: Iterable[str], *, status: str, gates: Sequence[int])
         batch = list(islice(remaining, min(BLOCK_ROWS, room)))
         if not batch:
             return
-        n = len(batch)
-        constant = (constant_field(status, n), int4_fields([0]) * n, int2_fields([passed + 1]) * n)
-        yield Block(n, encode_rows((text_fields(batch), *constant)))
-        count += n
+        rest = [*text_fields([status]), *int4_fields([0]), *int2_fields([passed + 1])]
+        yield Block(len(batch), encode_rows_alike(text_fields(batch), rest))
+        count += len(batch)
 
 
 def incoming_blocks(locations: Iterable[str]) -> Iterator[Block]:

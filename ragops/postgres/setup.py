@@ -33,6 +33,7 @@ QUEUE_SETTINGS = {
     "autovacuum_vacuum_cost_delay": "0",
     "autovacuum_analyze_scale_factor": "0.02",
 }
+"""Every item is rewritten at least twice: room in its page, and a vacuum that comes early and does not pause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ragops.errors import Interrupted, NothingToReset, RagopsError
-from ragops.report.units import duration, number, percent, size
+from ragops.report.units import duration, estimate, number, percent, size
 
 _STYLES = {"pass": "green", "match": "green", "done": "green", "fail": "red", "mismatch": "red", "failed": "red"}
+ESTIMATED = (
+    "≈ is estimated, and unknown was never analysed: counting takes longer than a look. "
+    "next: ragops status --exact"
+)
 
 
 def out() -> Console:
@@ -124,8 +128,7 @@ def findings_text(findings: Sequence[Mapping[str, Any]]) -> list[RenderableType]
 
 def status_screen(status: Mapping[str, Any]) -> RenderableType:
     """The procedure's three progress queries as one screen."""
-    documents, queue = status["documents"], status["queue"]
-    total = sum(queue.values())
+    documents, parsed, queue = status["documents"], status["parsed_files"], status["queue"]
     parts: list[RenderableType] = [Text(status["database"], style="bold")]
     campaign = status.get("campaign")
     if campaign:
@@ -133,18 +136,33 @@ def status_screen(status: Mapping[str, Any]) -> RenderableType:
         parts.append(Text(line + (f", step {campaign['step']}" if campaign.get("step") else "")))
         if campaign.get("error"):
             parts.append(Text(indent(campaign["error"], "  "), style="red"))
-    parts.append(
-        Text(
-            f"documents  {number(documents['total'])}, {number(documents['with_embedding'])} with embedding, "
-            f"{size(documents['bytes'])}"
-        )
-    )
-    parsed = status["parsed_files"]
-    parts.append(Text(f"parsed     {number(parsed['total'])}, {number(parsed['unique_files'])} unique files"))
-    rows = [[name, number(n), percent(n / total) if total else "–"] for name, n in queue.items()]
-    parts.append(table("queue", "items", "share", rows=rows, right=(1, 2)))
+    total, embedded = (_count(documents[key], documents) for key in ("total", "with_embedding"))
+    parts.append(Text(f"documents  {total}, {embedded} with embedding, {size(documents['bytes'])}"))
+    total, unique = (_count(parsed[key], parsed) for key in ("total", "unique_files"))
+    parts.append(Text(f"parsed     {total}, {unique} unique files"))
+    parts.append(_queue_table(queue, is_estimated=status["queue_estimated"]))
+    if status["queue_estimated"] or documents["estimated"] or parsed["estimated"]:
+        parts.append(Text(ESTIMATED, style="dim"))
     parts.append(indexes_table([*status["indexes"], *status["absent_indexes"]]))
     return Group(*parts)
+
+
+def _count(count: int | None, section: Mapping[str, Any]) -> str:
+    return estimate(count, is_estimated=section["estimated"])
+
+
+def _queue_table(queue: Mapping[str, int | None], *, is_estimated: bool) -> RenderableType:
+    known = [count for count in queue.values() if count is not None]
+    total = sum(known) if len(known) == len(queue) else 0
+    rows = [
+        [
+            name,
+            estimate(count, is_estimated=is_estimated),
+            percent(count / total) if count is not None and total else "–",
+        ]
+        for name, count in queue.items()
+    ]
+    return table("queue", "items", "share", rows=rows, right=(1, 2))
 
 
 def indexes_table(indexes: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -19,6 +19,13 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
+def estimate(value: float | None, *, is_estimated: bool) -> str:
+    """A number that says so when it is none that was counted, e.g. `≈ 1,100,000`; None is `unknown`."""
+    if value is None:
+        return "unknown"
+    return f"≈ {number(value)}" if is_estimated else number(value)
+
+
 def percent(share: float) -> str:
     return f"{share:.2%}"
 

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 LINE_EVERY_S = 30.0
 
 
 class TerminalVoice:
-    """Speaks for people. Safe to use from several threads (Rich locks its console)."""
+    """Speaks for people. Safe to use from several threads (Rich locks its console).
+
+    Rich is imported by the first word: most commands have nothing to say.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._given = console
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._what = ""
         self._started = 0.0
         self._line_at = 0.0
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return self._given or Console(stderr=True, highlight=False)
 
     def say(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
@@ -45,6 +57,8 @@ class TerminalVoice:
         self._what = ""
 
     def _draw(self, what: str, done: float, total: float | None, detail: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         if self._bar is None:
             self._bar = Progress(
                 TextColumn("{task.description}"),

@@ -67,9 +67,9 @@ class StepContext:
     def connect(self) -> Connection:
         return connect(self.target, timeout_s=self.playbook.database.connect_timeout_s)
 
-    def facts(self, *, exact: bool = False) -> DatabaseFacts:
-        """The database as it is now."""
-        return read_database(self.connection, self.playbook.tables, exact=exact)
+    def facts(self, *, exact: bool = False, scans: bool = True) -> DatabaseFacts:
+        """The database as it is now; without `scans` read from the catalog alone."""
+        return read_database(self.connection, self.playbook.tables, exact=exact, scans=scans)
 
     def tables(self) -> dict[str, TableFacts]:
         """The mapped tables that exist."""

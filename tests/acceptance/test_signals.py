@@ -74,7 +74,7 @@ def test_a_second_signal_gives_the_batch_back_at_once(place: Workplace) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_campaign_is_resumed(place: Workplace, number: signal.Signals, code: int) -> None:
     place.slow_down(0.02)
-    controller = place.start("reset", "--playbook", "realign.yaml", "--yes", "--json")
+    controller = place.start("reset", "--playbook", "realign.yaml", "--batch-size", "5", "--yes", "--json")
     wait_for(lambda: place.completed() >= 45, what="45 documents")
     controller.send_signal(number)
     _, err = controller.communicate(timeout=60)

@@ -11,6 +11,7 @@ import pytest
 from import_graph import Import, find_cycle, imports_of, modules_of
 
 import ragops
+from ragops.cli.lazy import ENTRIES
 
 PACKAGE = Path(ragops.__file__).parent
 MODULES = modules_of(PACKAGE)
@@ -31,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"workers"},
     {"steps"},
     {"campaign"},
-    {"undo", "inspection", "demo"},
+    {"undo", "inspection", "search", "demo"},
     {"probe"},
     {"report"},
     {"cli"},
@@ -104,13 +105,47 @@ def test_one_importer_of_each_library(library: str) -> None:
     assert [str(one) for one in found if not _is_below(one.importer, OWNERS[library])] == []
 
 
-def test_the_command_line_starts_without_heavy_libraries() -> None:
-    code = "import json, sys, ragops.cli.main; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def _modules_loaded_by(code: str) -> set[str]:
+    """`sys.modules` of a fresh interpreter after `code`."""
+    show = "import json, sys; sys.stdout = sys.__stdout__; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    loaded = json.loads(done.stdout)
-    assert "ragops.cli.main" in loaded
+    loaded: list[str] = json.loads(done.stdout)
+    return set(loaded)
+
+
+def test_the_commands_load_without_heavy_libraries() -> None:
+    modules = sorted(name for name in MODULES if _is_below(name, "ragops.cli"))
+    loaded = _modules_loaded_by(f"import {', '.join(modules)}")
+    assert {"ragops.cli.main", "ragops.cli.work"} <= loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"]], ids=["help", "none", "version"])
+def test_the_program_s_own_help_loads_no_command_and_draws_nothing(arguments: list[str]) -> None:
+    loaded = _modules_loaded_by(
+        "import io, sys; sys.stdout = io.StringIO()\n"
+        f"import ragops.cli.main; ragops.cli.main.run({arguments})\n"
+        "assert sys.stdout.getvalue()"
+    )
+    commands = {f"ragops.cli.{entry.module}" for entry in ENTRIES.values()} | {"ragops.cli.session"}
+    assert "ragops.cli.main" in loaded
+    assert {*HEAVY, "rich.console", "typer.rich_utils", *commands} & loaded == set()
+
+
+def test_a_look_at_the_status_does_not_wait_for_what_embeds() -> None:
+    loaded = _modules_loaded_by("import ragops.cli.inspection, ragops.cli.session, ragops.inspection")
+    assert "ragops.postgres.progress" in loaded
+    unneeded = {
+        "numpy",
+        "httpx",
+        "kreuzberg",
+        "psutil",
+        "rich.console",
+        "semantic_text_splitter",
+        "ragops.campaign",
+    }
+    assert unneeded & loaded == set()
 
 
 SOURCES = {

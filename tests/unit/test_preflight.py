@@ -218,7 +218,7 @@ def test_all_problems_at_once() -> None:
     words = [
         "pgvector 0.4.0",
         "read-only",
-        "workers need",
+        "connections are free",
         "UNLOGGED",
         "has type text",
         "files_queue",

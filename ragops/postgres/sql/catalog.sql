@@ -114,3 +114,30 @@ SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
 SELECT p.phase, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
   FROM pg_stat_progress_create_index p WHERE p.relid = %(oid)s ORDER BY p.pid LIMIT 1;
 
+-- name: oldest_holder
+-- A role without `pg_read_all_stats` sees pid, application, user and transaction ids of others, but neither
+-- since when nor what they do. Sessions of other databases hold nothing back here; a walsender that passes a
+-- standby's feedback on has no database. Workers of vacuum are left out by vacuum itself.
+WITH holder AS (
+    SELECT 'session' AS kind, coalesce(a.application_name, '') AS name, a.pid, a.usename::text AS username,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age_s,
+           greatest(age(a.backend_xmin), age(a.backend_xid)) AS transactions,
+           a.state, left(a.query, 80) AS query
+      FROM pg_stat_activity a
+     WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+       AND (a.datname = current_database() OR a.datname IS NULL)
+       AND a.pid <> pg_backend_pid() AND a.backend_type IS DISTINCT FROM 'autovacuum worker'
+    UNION ALL
+    SELECT 'prepared transaction', p.gid, NULL, p.owner::text,
+           extract(epoch FROM clock_timestamp() - p.prepared)::int, age(p.transaction), NULL, NULL
+      FROM pg_prepared_xacts p WHERE p.database = current_database()
+    UNION ALL
+    SELECT 'replication slot', s.slot_name::text, s.active_pid, NULL, NULL, age(s.xmin),
+           CASE WHEN s.active THEN 'active' ELSE 'inactive' END, NULL
+      FROM pg_replication_slots s WHERE s.xmin IS NOT NULL
+)
+SELECT kind, name, pid, username, age_s, transactions, state,
+       CASE WHEN state IS NOT NULL THEN query END
+  FROM holder
+ WHERE age_s >= %(min_age_s)s OR (age_s IS NULL AND transactions >= %(many)s)
+ ORDER BY transactions DESC, age_s DESC NULLS LAST LIMIT 1;

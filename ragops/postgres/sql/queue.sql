@@ -72,7 +72,9 @@ UPDATE {files_queue} q
 WITH expired AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'processing'
-       AND (q.{files_queue_lease_until} IS NULL OR q.{files_queue_lease_until} < now())
+       AND (q.{files_queue_lease_until} IS NULL
+            OR q.{files_queue_lease_until} < now()
+               AND (q.{files_queue_lease_until} >= %(since)s OR %(since)s IS NULL))
        FOR UPDATE OF q SKIP LOCKED
 )
 UPDATE {files_queue} q
@@ -164,6 +166,9 @@ ANALYZE {files_queue};
 
 -- name: analyze_incoming
 ANALYZE incoming;
+
+-- name: server_time
+SELECT clock_timestamp();
 
 -- name: gate
 SELECT coalesce(

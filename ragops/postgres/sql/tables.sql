@@ -56,7 +56,6 @@ CREATE TABLE {files_queue} (
 );
 
 -- name: files_queue_settings
--- Every item is rewritten at least twice: room in its page, and a vacuum that comes early and does not pause.
 ALTER TABLE {files_queue} SET ({settings});
 
 -- name: files_queue_pending

@@ -1,0 +1,157 @@
+"""A long queue: claims behind a mark, failures at once, leases renewed late, locked rows passed over."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from campaigns import QUEUE, claim, execute, rows, seed, value
+
+from ragops.errors import FenceLost
+from ragops.playbook.tables import QueueTable, Tables
+from ragops.postgres import reaping
+from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.queue import Claim, Mark, Queue
+from ragops.postgres.reaping import Reaper
+from ragops.postgres.setup import initialise, plan_setup
+
+
+def take(connection: Connection, size: int, after: Mark | None, *, queue: Queue = QUEUE) -> Claim | None:
+    return queue.claim(connection, size=size, worker="w", lease_s=60, after=after)
+
+
+def locations(claimed: Claim | None) -> list[str]:
+    return [item.location for item in claimed.items] if claimed else []
+
+
+def test_a_claim_goes_on_behind_its_mark_and_through_the_phases(connection: Connection) -> None:
+    seed(connection, 7, gates=(3,))
+    first = claim(connection, 2)
+    assert first.mark == (1, 2)
+    second = take(connection, 3, first.mark)
+    assert locations(second) == ["3.txt", "4.txt", "5.txt"]
+    assert second is not None and second.mark == (2, 5)
+    assert locations(take(connection, 9, second.mark)) == ["6.txt", "7.txt"]
+
+
+def test_what_came_back_before_the_mark_is_for_a_claim_without(connection: Connection) -> None:
+    seed(connection, 6)
+    first = claim(connection, 2)
+    second = take(connection, 2, first.mark)
+    assert second is not None
+    assert QUEUE.release(connection, first) == 2
+    third = take(connection, 9, second.mark)
+    assert locations(third) == ["5.txt", "6.txt"]
+    assert third is not None and take(connection, 9, third.mark) is None
+    assert locations(take(connection, 9, None)) == ["1.txt", "2.txt"]
+
+
+def test_a_mark_respects_gate_and_bound(connection: Connection, dsn: str) -> None:
+    seed(connection, 6, gates=(4,))
+    execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 1)")
+    first = claim(connection, 1)
+    bounded = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=2, after=first.mark)
+    assert locations(bounded) == ["2.txt"]
+    assert bounded is not None
+    assert locations(take(connection, 9, bounded.mark)) == ["3.txt", "4.txt"]
+
+
+def test_marks_follow_the_order_of_the_database(connection: Connection, target: Target) -> None:
+    """Python orders some types otherwise, and these not at all."""
+    ids = ["::1", "9.0.0.1", "10.0.0.1", "fe80::1", "10.0.0.0"]
+    connection.execute("CREATE TABLE hosts (id inet PRIMARY KEY, file_path text, status text DEFAULT 'pending')")
+    connection.execute("INSERT INTO hosts SELECT i::inet, i FROM unnest(%s::text[]) i", [ids])
+    tables = Tables(files_queue=QueueTable(table="hosts"))
+    initialise(connection, target, plan_setup(connection, tables, dimensions=lambda: 32))
+    queue = Queue(tables)
+    mark: Mark | None = None
+    taken: list[str] = []
+    while claimed := take(connection, 2, mark, queue=queue):
+        taken += locations(claimed)
+        mark = claimed.mark
+    assert taken == ["9.0.0.1", "10.0.0.0", "10.0.0.1", "::1", "fe80::1"]
+
+
+def test_the_scan_starts_at_the_mark(connection: Connection) -> None:
+    """Dead entries before the mark are not read: the plan's index condition holds it."""
+    seed(connection, 3000)
+    QUEUE.analyze(connection)
+    read = []
+    for after in (None, (1, 2000)):
+        values = dict.fromkeys(("last_id", "after_phase", "after_id"), None)
+        values |= {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None}
+        if after is not None:
+            values |= {"after_phase": after[0], "after_id": after[1]}
+        query = b"EXPLAIN " + QUEUE._sql("claim").as_bytes(connection)
+        read.append("\n".join(row[0] for row in connection.execute(query, values).fetchall()))
+    assert not re.search(r"Index Cond: .*ROW\(phase, id\)", read[0])
+    assert re.search(r"Index Cond: .*ROW\(phase, id\) > ROW\(", read[1]), read[1]
+
+
+def test_failures_are_marked_at_once_each_with_its_reason(connection: Connection, dsn: str) -> None:
+    seed(connection, 4)
+    held = claim(connection)
+    ids = [item.id for item in held.items]
+    QUEUE.fail(connection, held, ())
+    QUEUE.fail(connection, held, iter([(ids[2], "too 'long' %s"), (ids[0], "")]))
+    failed = "SELECT file_path, last_error, attempts FROM files_queue WHERE status = 'failed' ORDER BY id"
+    assert rows(dsn, failed) == [("1.txt", "", 1), ("3.txt", "too 'long' %s", 1)]
+    with pytest.raises(FenceLost) as caught, connection.transaction():
+        QUEUE.fail(connection, held, [(ids[0], "again"), (ids[1], "x")])
+    assert caught.value.found == "1 of 2 items still held"
+    assert value(dsn, "SELECT count(*) FROM files_queue WHERE last_error IN ('again', 'x')") == 0
+
+
+def test_a_lease_is_renewed_only_when_less_than_half_is_left(connection: Connection, dsn: str) -> None:
+    seed(connection, 4)
+    held = claim(connection, lease_s=100)
+    assert QUEUE.extend_leases(connection, [held.id], lease_s=100) == 0
+    execute(
+        dsn,
+        "UPDATE files_queue SET lease_until = clock_timestamp() + interval '40 s' WHERE id = 1",
+        "UPDATE files_queue SET lease_until = clock_timestamp() + interval '70 s' WHERE id = 2",
+        "UPDATE files_queue SET lease_until = NULL WHERE id = 3",
+    )
+    assert QUEUE.extend_leases(connection, [held.id], lease_s=100) == 2
+    left = rows(
+        dsn, "SELECT extract(epoch FROM lease_until - clock_timestamp()) > 80 FROM files_queue ORDER BY id"
+    )
+    assert left == [(True,), (False,), (True,), (True,)]
+
+
+def test_a_heartbeat_waits_for_no_row_that_is_being_completed(connection: Connection, target: Target) -> None:
+    seed(connection, 4)
+    held = claim(connection, lease_s=0)
+    with connect(target) as other, connection.transaction():
+        QUEUE.complete(connection, held, [held.items[0].id])
+        other.execute("SET lock_timeout = '2s'")
+        assert QUEUE.extend_leases(other, [held.id], lease_s=0) == 3
+        assert QUEUE.reap(other, is_dead=lambda _: True) == 3
+    assert QUEUE.counts(connection) == {"pending": 3, "processing": 0, "completed": 1, "failed": 0}
+
+
+def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
+    connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(connection, 4)
+    claim(connection, 4, lease_s=0)
+    reaper = Reaper(QUEUE)
+    assert reaper.reap(connection) == 4
+    claim(connection, 2, lease_s=0)
+    execute(dsn, "UPDATE files_queue SET lease_until = lease_until - interval '1 h' WHERE id = 1")
+    # The recent one only: the other cannot have come to be since the first look, except by a jump of the clock.
+    assert reaper.reap(connection) == 1
+    assert reaper.reap(connection) == 0
+    monkeypatch.setattr(reaping, "EVERYTHING_EVERY", timedelta(0))
+    assert reaper.reap(connection) == 1
+
+
+def test_a_reaper_takes_from_the_dead_at_every_look(connection: Connection) -> None:
+    seed(connection, 3)
+    reaper = Reaper(QUEUE, is_dead=lambda worker: worker == "dead")
+    assert reaper.reap(connection) == 0
+    claim(connection, 1, worker="dead", lease_s=600)
+    claim(connection, 1, worker="alive", lease_s=600)
+    assert reaper.reap(connection) == 1
+    assert QUEUE.counts(connection)["processing"] == 1
