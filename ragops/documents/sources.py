@@ -113,17 +113,20 @@ def _segments(pattern: str) -> tuple[str, ...]:
 
 def _matcher(patterns: list[tuple[str, ...]]) -> Callable[[str, str], bool]:
     """Whether a file is wanted, from its folder's location with a closing slash and its name."""
-    # A name at any depth, by far the most common kind, is one look at the name.
+    # A name at any depth, by far the most common kind, is one look at the name; `*.md` at its end alone.
     names = [pattern[1] for pattern in patterns if len(pattern) == 2 and pattern[0] == "**"]
     others = [pattern for pattern in patterns if not (len(pattern) == 2 and pattern[0] == "**")]
-    if not patterns or "*" in names:
+    suffixes = tuple(name[1:] for name in names if name[0] == "*" and not set("*?[") & set(name[1:]))
+    if not patterns or "" in suffixes:
         return lambda above, name: True
+    if len(suffixes) == len(patterns):
+        return lambda above, name: name.endswith(suffixes)
     is_named = re.compile("|".join(map(translate, names))).match if names else None
 
     def is_wanted(above: str, name: str) -> bool:
         if is_named is not None and is_named(name):
             return True
-        return bool(others) and any(_matches((*above.split("/")[:-1], name), pattern) for pattern in others)
+        return any(_matches((*above.split("/")[:-1], name), pattern) for pattern in others)
 
     return is_wanted
 

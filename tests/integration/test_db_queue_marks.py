@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -73,20 +74,34 @@ def test_marks_follow_the_order_of_the_database(connection: Connection, target: 
     assert taken == ["9.0.0.1", "10.0.0.0", "10.0.0.1", "::1", "fe80::1"]
 
 
+def plan_of(connection: Connection, name: str, **values: object) -> str:
+    query = b"EXPLAIN " + QUEUE._sql(name).as_bytes(connection)
+    return "\n".join(row[0] for row in connection.execute(query, values).fetchall())
+
+
 def test_the_scan_starts_at_the_mark(connection: Connection) -> None:
     """Dead entries before the mark are not read: the plan's index condition holds it."""
     seed(connection, 3000)
     QUEUE.analyze(connection)
-    read = []
-    for after in (None, (1, 2000)):
-        values = dict.fromkeys(("last_id", "after_phase", "after_id"), None)
-        values |= {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None}
-        if after is not None:
-            values |= {"after_phase": after[0], "after_id": after[1]}
-        query = b"EXPLAIN " + QUEUE._sql("claim").as_bytes(connection)
-        read.append("\n".join(row[0] for row in connection.execute(query, values).fetchall()))
-    assert not re.search(r"Index Cond: .*ROW\(phase, id\)", read[0])
-    assert re.search(r"Index Cond: .*ROW\(phase, id\) > ROW\(", read[1]), read[1]
+    values = {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None, "last_id": None}
+    without = plan_of(connection, "claim", **values, after_phase=None, after_id=None)
+    assert not re.search(r"Index Cond: .*ROW\(phase, id\)", without)
+    behind = plan_of(connection, "claim", **values, after_phase=1, after_id=2000)
+    assert re.search(r"Index Cond: .*ROW\(phase, id\) > ROW\(", behind), behind
+
+
+def test_leases_and_claims_are_found_by_their_own_index(connection: Connection) -> None:
+    """Also while the planner believes that no item is processed, as it does after a reseeding."""
+    seed(connection, 3000)
+    QUEUE.analyze(connection)
+    claim(connection, 10)
+    reaping_plan = plan_of(connection, "reap_expired", since=QUEUE.server_time(connection))
+    assert "Index Cond: ((lease_until < now()) AND (lease_until >= " in reaping_plan, reaping_plan
+    assert "Index Cond: (lease_until IS NULL)" in reaping_plan, reaping_plan
+    assert "Index Cond: (lease_until >= now())" in plan_of(connection, "claimants")
+    ids = [uuid.uuid4()]
+    for name, values in (("release", {"claim_id": ids[0]}), ("extend_leases", {"claim_ids": ids, "lease_s": 9})):
+        assert "Index Cond: (claim_id = " in plan_of(connection, name, **values), name
 
 
 def test_failures_are_marked_at_once_each_with_its_reason(connection: Connection, dsn: str) -> None:

@@ -36,8 +36,8 @@ def test_an_old_queue_gets_what_it_lacks_once(connection: Connection, target: Ta
     assert [a.what for a in additions if not a.what.startswith("column")] == [
         "settings of public.files_queue",
         "index of pending items on public.files_queue",
-        "index of processing items on public.files_queue",
-        "index of processing items on public.files_queue",
+        "index of leases on public.files_queue",
+        "index of claims on public.files_queue",
         "index of failed items on public.files_queue",
     ]
     initialise(connection, target, additions)
@@ -67,6 +67,7 @@ def test_what_the_owner_chose_stays(connection: Connection, target: Target, dsn:
         "CREATE INDEX ON files_queue (id, phase) WHERE status = 'pending'",
         "CREATE INDEX ON files_queue (phase, id)",
         "CREATE INDEX ON files_queue (phase, id) WHERE status = 'failed'",
+        "CREATE INDEX ON files_queue (phase, lower(file_path), id) WHERE status = 'pending'",
     ],
 )
 def test_an_index_of_another_kind_is_no_replacement(connection: Connection, dsn: str, index: str) -> None:

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragops.documents import sources
 from ragops.documents.failures import LONGEST_REASON, Unreadable
-from ragops.documents.locations import is_reserved, normalised, plain_line, plain_lines, refusal
+from ragops.documents.locations import is_reserved, refusal
 from ragops.documents.sources import open_regular, read_manifest, walk_folder
 from ragops.errors import RagopsError, UsageError
 
@@ -53,6 +52,8 @@ def link(path: Path, target: Path, *, is_folder: bool = False) -> None:
         (["*.MD"], []),
         (["docs"], []),
         (["b.txt", "*.txt"], ["b.txt", "docs/a.txt", "docs/deep/d.txt"]),
+        (["*.md", "docs/*.txt"], ["a.md", "docs/a.txt", "docs/deep/c.md", "docs/z.md"]),
+        (["[ab].*", "z*"], ["a.md", "b.txt", "docs/a.txt", "docs/z.md"]),
     ],
 )
 def test_patterns_choose_files(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
@@ -188,47 +189,6 @@ def test_a_wrong_manifest_line_is_named(tmp_path: Path, line: bytes, reason: str
     with pytest.raises(UsageError, match=reason) as error:
         manifest(tmp_path, b"good.txt\n# note\n" + line + b"\nlater.txt\n")
     assert error.value.where == f"{tmp_path / 'manifest.txt'}, line 3"
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(st.text(alphabet="ab1.-_ /\\:#\t\r\n\x00\x1cé", max_size=9))
-def test_a_line_is_plain_only_where_the_slow_way_finds_nothing(line: str) -> None:
-    location = plain_line(f"{line}\n".encode())
-    if location is not None:
-        assert location == normalised(line.rstrip("\r\n"))
-        assert refusal(location) is None
-        assert normalised(location) == location
-        assert location.strip() and not location.startswith("#")
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(st.lists(st.text(alphabet="ab1.-_ /\\:#\t\r\x00\x1cé", max_size=6), min_size=1, max_size=4), st.booleans())
-def test_a_block_is_plain_only_where_each_of_its_lines_is(lines: list[str], is_ended: bool) -> None:
-    block = ("\n".join(lines) + ("\n" if is_ended else "")).encode()
-    found = plain_lines(block)
-    assert found is None or found == [plain_line(line.encode()) for line in lines]
-
-
-@settings(deadline=None)  # a busy machine is no failure
-@given(
-    st.lists(st.sampled_from(["a.txt", "b/c.md", "./d", "# no", "", "é/f", "g\r"]), max_size=400), st.booleans()
-)
-def test_blocks_and_lines_say_the_same(lines: list[str], is_ended: bool) -> None:
-    text = "\n".join(lines) + ("\n" if is_ended else "")
-    expected = [normalised(line.rstrip("\r")) for line in lines if line.strip() and not line.startswith("#")]
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "LONGEST_LINE_BYTES", 16)
-        assert manifest(Path(folder), text.encode()) == expected
-
-
-@pytest.mark.skipif(os.name == "nt", reason="every name is looked at there")
-def test_the_usual_line_is_plain() -> None:
-    for line in ("a.txt", "part 1/a-b_(2).md", "x/y/z"):
-        assert plain_line(f"{line}\n".encode()) == plain_line(f"{line}\r\n".encode()) == line
-        assert plain_line(line.encode()) == line
-    assert plain_line(b"././a/b\n") == "a/b"
-    for line in ("./.a", "a//b", "a/", "a/./b", "/a", "#a", " a", "c:a", "a\\b", "é", "", "a\rb", "a\r\r"):
-        assert plain_line(f"{line}\n".encode()) is None, line
 
 
 def test_a_missing_manifest_is_a_usage_error(tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ SELECT n.nspname, i.relname, am.amname, coalesce(a.attname, ''), pg_get_indexdef
  ORDER BY i.relname;
 
 -- name: partial_indexes
--- The valid ones with a predicate: their key columns in order, and the predicate.
+-- The valid ones with a predicate: their key columns in order (null: an expression), and the predicate.
 SELECT ARRAY(SELECT a.attname::text
                FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
-               JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+               LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
               ORDER BY k.place),
        pg_get_expr(x.indpred, x.indrelid)
   FROM pg_index x WHERE x.indrelid = %(oid)s AND x.indisvalid AND x.indpred IS NOT NULL;

@@ -31,11 +31,13 @@ WITH gate AS (
 SELECT id, location, phase FROM taken ORDER BY phase, id;
 
 -- name: complete
+-- Here and below, `NOT IN` instead of `= 'processing'`: with that the index of leases would serve too, and be read
+-- from end to end while the planner believes that no item is processed.
 UPDATE {files_queue}
    SET {files_queue_status} = 'completed', {files_queue_claim_id} = NULL,
        {files_queue_lease_until} = NULL, {files_queue_last_error} = NULL
  WHERE {files_queue_claim_id} = %(claim_id)s
-   AND {files_queue_status} = 'processing'
+   AND {files_queue_status} NOT IN ('pending', 'completed', 'failed')
    AND {files_queue_id} = ANY(%(ids)s);
 
 -- name: fail
@@ -44,21 +46,23 @@ UPDATE {files_queue} q
        {files_queue_attempts} = q.{files_queue_attempts} + 1, {files_queue_last_error} = f.reason
   FROM unnest(%(ids)s, %(reasons)s::text[]) AS f (id, reason)
  WHERE q.{files_queue_claim_id} = %(claim_id)s
-   AND q.{files_queue_status} = 'processing'
+   AND q.{files_queue_status} NOT IN ('pending', 'completed', 'failed')
    AND q.{files_queue_id} = f.id;
 
 -- name: release
 UPDATE {files_queue}
    SET {files_queue_status} = 'pending', {files_queue_claim_id} = NULL,
        {files_queue_claimed_by} = NULL, {files_queue_lease_until} = NULL
- WHERE {files_queue_claim_id} = %(claim_id)s AND {files_queue_status} = 'processing';
+ WHERE {files_queue_claim_id} = %(claim_id)s
+   AND {files_queue_status} NOT IN ('pending', 'completed', 'failed');
 
 -- name: extend_leases
 -- Only where less than half of the lease is left: a heartbeat every few seconds must not rewrite the rows in hand.
 -- A locked row is being completed at this moment: waiting for it could end in a deadlock, and it needs no lease.
 WITH due AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
-     WHERE q.{files_queue_claim_id} = ANY(%(claim_ids)s) AND q.{files_queue_status} = 'processing'
+     WHERE q.{files_queue_claim_id} = ANY(%(claim_ids)s)
+       AND q.{files_queue_status} NOT IN ('pending', 'completed', 'failed')
        AND (q.{files_queue_lease_until} IS NULL
             OR q.{files_queue_lease_until} < clock_timestamp() + make_interval(secs => %(lease_s)s) / 2)
        FOR UPDATE OF q SKIP LOCKED
@@ -68,19 +72,23 @@ UPDATE {files_queue} q
   FROM due WHERE q.{files_queue_id} = due.id;
 
 -- name: reap_expired
--- `now()` instead of `clock_timestamp()`, which no index can serve.
+-- `now()` instead of `clock_timestamp()`, which no index can serve; and no OR, for which the planner would read
+-- the whole index of leases.
 WITH expired AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
-     WHERE q.{files_queue_status} = 'processing'
-       AND (q.{files_queue_lease_until} IS NULL
-            OR q.{files_queue_lease_until} < now()
-               AND (q.{files_queue_lease_until} >= %(since)s OR %(since)s IS NULL))
+     WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} < now()
+       AND q.{files_queue_lease_until} >= coalesce(%(since)s::timestamptz, '-infinity')
+       FOR UPDATE OF q SKIP LOCKED
+), unleased AS (
+    SELECT q.{files_queue_id} AS id FROM {files_queue} q
+     WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
        FOR UPDATE OF q SKIP LOCKED
 )
 UPDATE {files_queue} q
    SET {files_queue_status} = 'pending', {files_queue_claim_id} = NULL,
        {files_queue_claimed_by} = NULL, {files_queue_lease_until} = NULL
-  FROM expired WHERE q.{files_queue_id} = expired.id;
+  FROM (SELECT id FROM expired UNION ALL SELECT id FROM unleased) abandoned
+ WHERE q.{files_queue_id} = abandoned.id;
 
 -- name: claimants
 -- Leases that have run out are `reap_expired`'s.

@@ -68,7 +68,7 @@ CREATE INDEX ON {files_queue} ({files_queue_lease_until})
 
 -- name: files_queue_claims
 CREATE INDEX ON {files_queue} ({files_queue_claim_id})
-    WHERE {files_queue_status} = 'processing';
+    WHERE {files_queue_claim_id} IS NOT NULL;
 
 -- name: files_queue_failed
 CREATE INDEX ON {files_queue} ({files_queue_id})

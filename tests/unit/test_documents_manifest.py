@@ -1,0 +1,57 @@
+"""The short ways through a manifest: taken only where the long way would give the same."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragops.documents import sources
+from ragops.documents.locations import normalised, plain_line, plain_lines, refusal
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.text(alphabet="ab1.-_ /\\:#\t\r\n\x00\x1cé", max_size=9))
+def test_a_line_is_plain_only_where_the_slow_way_finds_nothing(line: str) -> None:
+    location = plain_line(f"{line}\n".encode())
+    if location is not None:
+        assert location == normalised(line.rstrip("\r\n"))
+        assert refusal(location) is None
+        assert normalised(location) == location
+        assert location.strip() and not location.startswith("#")
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.lists(st.text(alphabet="ab1.-_ /\\:#\t\r\x00\x1cé", max_size=6), min_size=1, max_size=4), st.booleans())
+def test_a_block_is_plain_only_where_each_of_its_lines_is(lines: list[str], is_ended: bool) -> None:
+    block = ("\n".join(lines) + ("\n" if is_ended else "")).encode()
+    found = plain_lines(block)
+    assert found is None or found == [plain_line(line.encode()) for line in lines]
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(
+    st.lists(st.sampled_from(["a.txt", "b/c.md", "./d", "# no", "", "é/f", "g\r"]), max_size=400), st.booleans()
+)
+def test_blocks_and_lines_say_the_same(lines: list[str], is_ended: bool) -> None:
+    text = "\n".join(lines) + ("\n" if is_ended else "")
+    expected = [normalised(line.rstrip("\r")) for line in lines if line.strip() and not line.startswith("#")]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "LONGEST_LINE_BYTES", 16)
+        file = Path(folder) / "list.txt"
+        file.write_bytes(text.encode())
+        assert list(sources.read_manifest(file)) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="every name is looked at there")
+def test_the_usual_line_is_plain() -> None:
+    for line in ("a.txt", "part 1/a-b_(2).md", "x/y/z"):
+        assert plain_line(f"{line}\n".encode()) == plain_line(f"{line}\r\n".encode()) == line
+        assert plain_line(line.encode()) == line
+    assert plain_line(b"././a/b\n") == "a/b"
+    for line in ("./.a", "a//b", "a/", "a/./b", "/a", "#a", " a", "c:a", "a\\b", "é", "", "a\rb", "a\r\r"):
+        assert plain_line(f"{line}\n".encode()) is None, line
