@@ -30,7 +30,7 @@ FEW_ROWS = 10_000
 # PostgreSQL plans no parallel worker where each process would have less than 32 MB.
 PARALLEL_BYTES = 64 * MB
 # How much longer a row takes once the graph is full; benchmarks/index_build.py shows what that comes to.
-FULL_COST = 4.0
+FULL_COST = 6.0
 # The rest stays for the page cache and for what else runs there.
 LOCAL_SHARE, REMOTE_SHARE = 0.75, 0.25
 # By convention shared_buffers is a quarter of a server's memory, and effective_cache_size three quarters.
