@@ -69,6 +69,15 @@ class AnalyzeTable:
     table: TableFacts
 
 
+@dataclass(frozen=True, slots=True)
+class SetParameter:
+    """A parameter of the server for what follows: to the end of the transaction, or of a session of its own."""
+
+    name: str
+    value: str
+    is_local: bool = True
+
+
 Action = (
     DropIndex
     | ArchiveTable
@@ -78,5 +87,6 @@ Action = (
     | CreateIndex
     | RestoreIndex
     | AnalyzeTable
+    | SetParameter
 )
 IndexBuild = CreateIndex | RestoreIndex

@@ -135,6 +135,33 @@ class TableFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerHost:
+    """The server's machine, where that is this one."""
+
+    memory_bytes: int
+    """Memory that can be had without swapping, within the server's own control group."""
+    shared_bytes: int | None
+    """Free space for dynamic shared memory; None where nothing but memory bounds it."""
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What the server lets an index build take, in bytes and processes."""
+
+    maintenance_work_mem: int
+    max_parallel_maintenance_workers: int
+    max_parallel_workers: int
+    max_worker_processes: int
+    shared_buffers: int | None = None
+    """None: PostgreSQL's default, which says nothing of the machine."""
+    effective_cache_size: int | None = None
+    """None: as for shared_buffers."""
+    host: ServerHost | None = None
+    """None: another machine, or one that cannot be told from another."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
     database: str
     database_oid: int
@@ -148,6 +175,10 @@ class ServerFacts:
     role: str = ""
     may_archive: bool = True
     """The role may make tables in the schema `ragops`, or that schema."""
+    limits: ServerLimits | None = None
+    """None: not read."""
+    is_direct: bool = True
+    """No pooler stands between: settings of a session stay with it, and end with it."""
 
 
 @dataclass(frozen=True, slots=True)

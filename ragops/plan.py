@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from ragops.actions import (
@@ -11,13 +12,15 @@ from ragops.actions import (
     ArchiveTable,
     DeleteRows,
     DropIndex,
+    IndexBuild,
     TruncateTables,
     VacuumTable,
 )
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
 from ragops.fleet_plan import FleetShape
-from ragops.index_plan import JournalEntry, analyses, droppable_indexes, index_builds
+from ragops.index_plan import JournalEntry, analyses, build_name, droppable_indexes, index_builds
+from ragops.index_resources import resources_of
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import (
     DropIndexes,
@@ -224,18 +227,37 @@ def _plan_rebuild(context: _Context, number: int, step: RebuildIndexes) -> Plann
         existing = []
     builds = index_builds(context.playbook, context.facts, existing=existing, journal=journal, step=step)
     rows = _rows_before(context, number)
+    server = context.facts.server
+    given = [
+        (build, resources_of(build, rows=_indexed(context, number, build), server=server, step=step))
+        for build in builds
+    ]
     rate = context.facts.index_rows_per_s
     return PlannedStep(
         number,
         step.step,
         f"build {len(builds)} HNSW index{'es' if len(builds) != 1 else ''}",
         step,
-        actions=(*builds, *analyses(builds)),
+        actions=(*(a for build, own in given for a in (*own.parameters, build)), *analyses(builds)),
         rows=rows,
         tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
         estimate_s=rows / rate if builds and rows and rate else None,
-        notes=() if builds else ("every index is present and valid: nothing to build",),
+        notes=tuple(f"{build_name(build)}: {own.note}" for build, own in given if own.note)
+        if builds
+        else ("every index is present and valid: nothing to build",),
     )
+
+
+def _indexed(context: _Context, number: int, build: IndexBuild) -> int | None:
+    """Rows that a build of step `number` will find in its table; None where that is not known."""
+    documents = context.table("documents")
+    if not any(isinstance(step, Embed) for step in context.playbook.steps[: number - 1]):
+        return build.table.rows
+    items = _rows_before(context, number)
+    if items is None or build.table.oid == documents.oid:
+        return items
+    # As many chunks a document as there are now, and one at least.
+    return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
 
 
 def _rows_before(context: _Context, number: int) -> int | None:

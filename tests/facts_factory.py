@@ -13,6 +13,8 @@ from ragops.facts import (
     IndexFacts,
     ModelFacts,
     ServerFacts,
+    ServerHost,
+    ServerLimits,
     TableFacts,
 )
 from ragops.playbook.tables import LogicalTable
@@ -111,6 +113,22 @@ def server(**changes: Any) -> ServerFacts:
         connections_in_use=5,
     )
     return replace(facts, **changes)
+
+
+def limits(**changes: Any) -> ServerLimits:
+    """PostgreSQL's defaults, on a machine that is not this one."""
+    facts = ServerLimits(
+        maintenance_work_mem=64 * MB,
+        max_parallel_maintenance_workers=2,
+        max_parallel_workers=8,
+        max_worker_processes=8,
+    )
+    return replace(facts, **changes)
+
+
+def server_host(memory_mb: int, *, shared_mb: int | None = None, cores: int = 4) -> ServerHost:
+    """The server's machine, if it is this one."""
+    return ServerHost(memory_mb * MB, None if shared_mb is None else shared_mb * MB, cores)
 
 
 def database(

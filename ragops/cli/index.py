@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
 from ragops.cli.session import confirm, emit, session
+
+if TYPE_CHECKING:
+    from ragops.playbook.steps import RebuildIndexes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,8 +78,17 @@ def rebuild(
         bool, typer.Option("--concurrently", help="Do not block writers; slower, and not in one transaction.")
     ] = False,
     maintenance_work_mem: Annotated[
-        str | None, typer.Option("--maintenance-work-mem", metavar="2GB", help="Memory for the build.")
+        str | None,
+        typer.Option(
+            "--maintenance-work-mem",
+            metavar="2GB",
+            help="Memory for the build; without it, what the graph needs and the server has.",
+        ),
     ] = None,
+    parallel_workers: Annotated[
+        int | None, typer.Option("--parallel-workers", min=0, max=64, help="Parallel workers of the build.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL and why; change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Restore the journaled indexes, or create the playbook's; a valid one is left alone.
@@ -85,18 +97,29 @@ def rebuild(
     """
     from ragops.cli.session import check_names
     from ragops.inspection import list_indexes
-    from ragops.playbook.steps import RebuildIndexes
     from ragops.steps import rebuild_indexes
 
-    values = {"step": "rebuild_indexes", "concurrently": concurrently}
-    if maintenance_work_mem is not None:
-        values["maintenance_work_mem"] = _checked_memory(maintenance_work_mem)
-    step = RebuildIndexes.model_validate(values)
-    with session(playbook, dsn, changes_data=True) as context:
+    step = _step(concurrently, memory=maintenance_work_mem, workers=parallel_workers)
+    with session(playbook, dsn, needs_ledger=not dry_run, changes_data=not dry_run) as context:
         known = [index["name"] for index in list_indexes(context, context.facts())]
         check_names(names or (), known, what="index")
+        if dry_run:
+            planned = rebuild_indexes.describe(rebuild_indexes.plan(context, step, names=names or ()))
+            emit(planned, as_json=as_json, screen=_planned)
+            return
         effect = rebuild_indexes.run(context, step, names=names or ())
     emit(effect, as_json=as_json, screen=_rebuilt)
+
+
+def _step(concurrently: bool, *, memory: str | None, workers: int | None) -> RebuildIndexes:
+    from ragops.playbook.steps import RebuildIndexes
+
+    return RebuildIndexes(
+        step="rebuild_indexes",
+        concurrently=concurrently,
+        maintenance_work_mem=None if memory is None else _checked_memory(memory),
+        parallel_workers=workers,
+    )
 
 
 def _checked_memory(text: str) -> str:
@@ -107,6 +130,15 @@ def _checked_memory(text: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*(kB|MB|GB|TB)", text):
         raise UsageError("not an amount of memory", where="--maintenance-work-mem", found=text, needed="e.g. 2GB")
     return text
+
+
+def _planned(planned: dict[str, Any]) -> str:
+    lines = []
+    for build in planned["plan"]:
+        lines += [f"{build['name']} on {build['table']}" + (f": {build['note']}" if build["note"] else "")]
+        lines += [f"  {statement};" for statement in build["sql"]]
+    lines += [f"{name}: already present" for name in planned["present"]]
+    return "\n".join(lines) or "no index to build"
 
 
 def _rebuilt(effect: dict[str, Any]) -> str:

@@ -25,8 +25,16 @@ class BuildProgress:
     unit: str
 
 
+class NoSharedMemory(RagopsError):
+    """The server has no room for the shared memory of a parallel build; its disk is not full."""
+
+
 def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
-    """Run CREATE INDEX. Raises RagopsError when the server refuses (disk, shared memory, types)."""
+    """Run CREATE INDEX.
+
+    Raises NoSharedMemory when a parallel build has no room, RagopsError when the server refuses it otherwise
+    (disk, memory, types).
+    """
     try:
         connection.execute(sql_of(build))
     except psycopg.errors.QueryCanceled:
@@ -37,12 +45,32 @@ def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
         psycopg.errors.ProgrammingError,
         psycopg.errors.DataError,
     ) as error:
+        if is_about_shared_memory(error):
+            raise _no_shared_memory(build, error) from error
         raise RagopsError(
             "the index could not be built",
             where=build.table.qualified,
             found=str(error).splitlines()[0],
             hint="mend the cause, then: ragops index rebuild",
         ) from error
+
+
+def is_about_shared_memory(error: psycopg.Error) -> bool:
+    """Whether dynamic shared memory ran out. The server reports it as a full disk, in its own language.
+
+    The place in its source is the same in every language. Shared memory of the kind mmap does lie on the disk.
+    """
+    return error.diag.source_file == "dsm_impl.c" and error.diag.source_function != "dsm_impl_mmap"
+
+
+def _no_shared_memory(build: CreateIndex | RestoreIndex, error: psycopg.Error) -> NoSharedMemory:
+    return NoSharedMemory(
+        "a parallel index build has no room in shared memory; the disk is not full",
+        where=build.table.qualified,
+        found=str(error).splitlines()[0],
+        needed="as much free space in the server's /dev/shm as maintenance_work_mem",
+        hint="ragops index rebuild --parallel-workers 0   or give the server's container more (docker: shm-size)",
+    )
 
 
 def index_progress(connection: Connection, oid: int) -> BuildProgress | None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from ragops.facts import ColumnFacts, DatabaseFacts, ForeignKeyFacts, IndexFacts, ServerFacts, TableFacts
+from ragops.facts import (
+    ColumnFacts,
+    DatabaseFacts,
+    ForeignKeyFacts,
+    IndexFacts,
+    ServerFacts,
+    ServerLimits,
+    TableFacts,
+)
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, is_direct
 from ragops.postgres.statements import identifier, statement
 
 
@@ -17,13 +25,14 @@ def read_database(
     """Facts of the server and of every mapped table.
 
     `exact` counts rows; otherwise the planner's estimate is taken and marked as such, and rows are counted
-    only where there is none. Without `scans` nothing but the catalog is read: such rows are 0, rates None.
+    only where there is none. Without `scans` nothing but the catalog is read: such rows are 0, rates and
+    the server's limits None.
     """
     found = {
         logical: read_table(connection, name, exact=exact, scans=scans)
         for logical, name in tables.mapped().items()
     }
-    server = read_server(connection)
+    server = read_server(connection, with_limits=scans)
     if not scans:
         return DatabaseFacts(server=server, tables=found)
     return DatabaseFacts(
@@ -34,9 +43,11 @@ def read_database(
     )
 
 
-def read_server(connection: Connection) -> ServerFacts:
+def read_server(connection: Connection, *, with_limits: bool = True) -> ServerFacts:
+    """The server as this role sees it; `with_limits` looks at its settings and its machine for index builds."""
     row = connection.execute(statement("catalog", "server")).fetchone()
     assert row is not None
+    limits, backend_pid = read_limits(connection) if with_limits else (None, connection.info.backend_pid)
     return ServerFacts(
         database=row[0],
         database_oid=row[1],
@@ -52,7 +63,28 @@ def read_server(connection: Connection) -> ServerFacts:
         },
         role=row[10],
         may_archive=row[11],
+        limits=limits,
+        is_direct=is_direct(connection, backend_pid),
     )
+
+
+def read_limits(connection: Connection) -> tuple[ServerLimits, int]:
+    """What an index build may take now, and the id of the process that serves this connection."""
+    from ragops.postgres.server_host import find_server_host  # psutil takes longer to import than to ask.
+
+    row = connection.execute(statement("catalog", "limits")).fetchone()
+    assert row is not None
+    kind, backend_pid, started_s = row[6:]
+    limits = ServerLimits(
+        maintenance_work_mem=row[0],
+        max_parallel_maintenance_workers=row[1],
+        max_parallel_workers=row[2],
+        max_worker_processes=row[3],
+        shared_buffers=row[4],
+        effective_cache_size=row[5],
+        host=find_server_host(backend_pid, started_s, shared_memory=kind),
+    )
+    return limits, backend_pid
 
 
 def read_table(

@@ -193,7 +193,16 @@ def transaction(
             local["statement_timeout"] = "0"
             local["idle_in_transaction_session_timeout"] = "0"
         for name, value in local.items():
-            connection.execute(
-                sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(*name.split(".")), sql.Literal(value))
-            )
+            connection.execute(set_parameter_sql(name, value))
         yield connection
+
+
+def set_parameter_sql(name: str, value: str, *, is_local: bool = True) -> sql.Composed:
+    """SET LOCAL, or SET for a session that belongs to one statement and ends after it."""
+    how = sql.SQL("SET LOCAL {} = {}" if is_local else "SET {} = {}")
+    return how.format(sql.Identifier(*name.split(".")), sql.Literal(value))
+
+
+def is_direct(connection: Connection, backend_pid: int) -> bool:
+    """Whether no pooler stands between: one gives its clients other keys than the server's process ids."""
+    return connection.info.backend_pid == backend_pid

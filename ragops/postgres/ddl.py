@@ -23,13 +23,14 @@ from ragops.actions import (
     DeleteRows,
     DropIndex,
     RestoreIndex,
+    SetParameter,
     TruncateTables,
     VacuumTable,
 )
 from ragops.errors import RagopsError
 from ragops.facts import IndexFacts, TableFacts
 from ragops.playbook.model import Index
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, set_parameter_sql
 from ragops.postgres.statements import statement
 from ragops.retry import Backoff
 
@@ -109,6 +110,8 @@ def sql_of(action: Action) -> sql.SQL | sql.Composed:
             return sql.SQL("VACUUM {}").format(table_identifier(table))
         case AnalyzeTable(table):
             return sql.SQL("ANALYZE {}").format(table_identifier(table))
+        case SetParameter(name, value, is_local):
+            return set_parameter_sql(name, value, is_local=is_local)
         case RestoreIndex(_, _, definition, concurrently):
             return sql.SQL(make_concurrent(definition) if concurrently else definition)
         case CreateIndex(index, table, column, concurrently):

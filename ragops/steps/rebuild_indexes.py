@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ragops.actions import DropIndex, IndexBuild
 from ragops.errors import Interrupted
 from ragops.facts import IndexFacts
 from ragops.index_plan import analyses, build_name, droppable_indexes, index_builds
+from ragops.index_resources import SAFE_PARALLEL_PGVECTOR, Resources, resources_of
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
-from ragops.postgres.building import create, find_index, index_progress
-from ragops.postgres.catalog import read_table
+from ragops.postgres.building import NoSharedMemory, create, find_index, index_progress
+from ragops.postgres.catalog import has_ragops_schema, read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
 from ragops.postgres.ledger import mark_restored
@@ -22,7 +24,16 @@ from ragops.preflight import version_of
 from ragops.steps.context import Effect, StepContext
 
 POLL_S = 0.5
-SAFE_PARALLEL_PGVECTOR = (0, 8, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The builds of one run with what each is given, and the indexes that are there already."""
+
+    builds: tuple[tuple[IndexBuild, Resources], ...]
+    present: tuple[str, ...]
+    rows: int
+    """Of the tables that get an index."""
 
 
 def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Effect:
@@ -32,80 +43,147 @@ def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()
     build then leaves nothing behind).
     """
     started = time.monotonic()
-    facts = context.facts()
-    existing = droppable_indexes(facts)
-    builds = index_builds(context.playbook, facts, existing=existing, journal=context.journal(), step=step)
-    builds = [build for build in builds if not names or build_name(build) in names]
-    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
-    present = [i.name for i in existing if i.is_valid and i.name in wanted]
-    for name in present:
+    planned = plan(context, step, names=names)
+    for name in planned.present:
         context.voice.say(f"index {name} is already present and valid")
-    step = without_unsafe_parallelism(context, step, facts.server.pgvector_version)
-    built = [_build(context, step, build) for build in builds]
-    for analysis in analyses(builds):
+    built = [_build(context, build, resources) for build, resources in planned.builds]
+    for analysis in analyses([build for build, _ in planned.builds]):
         with transaction(context.connection, is_long=True):
             context.connection.execute(sql_of(analysis))
-    rows = {
-        b.table.qualified: read_table(context.connection, TableName(b.table.schema, b.table.name)) for b in builds
-    }
     effect: Effect = {
         "indexes": built,
-        "present": present,
-        "rows": sum(table.rows for table in rows.values() if table),
+        "present": list(planned.present),
+        "rows": planned.rows,
         "seconds": round(time.monotonic() - started, 3),
     }
     context.record(effect)
     return effect
 
 
-def _build(context: StepContext, step: RebuildIndexes, build: IndexBuild) -> dict[str, Any]:
+def plan(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Planned:
+    """What `run` would do now. Raises PlanRefused where that would be unsafe."""
+    facts = context.facts()
+    existing = droppable_indexes(facts)
+    journal = context.journal() if has_ragops_schema(context.connection) else []
+    builds = index_builds(context.playbook, facts, existing=existing, journal=journal, step=step)
+    builds = [build for build in builds if not names or build_name(build) in names]
+    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
+    if builds:
+        say_if_unsafe(context, facts.server.pgvector_version)
+    rows = {oid: _count(context, build) for oid, build in {b.table.oid: b for b in builds}.items()}
+    return Planned(
+        tuple(
+            (build, resources_of(build, rows=rows[build.table.oid], server=facts.server, step=step))
+            for build in builds
+        ),
+        tuple(i.name for i in existing if i.is_valid and i.name in wanted),
+        sum(rows.values()),
+    )
+
+
+def describe(planned: Planned) -> dict[str, Any]:
+    """The plan as JSON, with the SQL of each build."""
+    return {
+        "plan": [
+            {
+                "name": build_name(build),
+                "table": build.table.qualified,
+                "sql": [sql_text(action) for action in (*resources.parameters, build)],
+                "note": resources.note,
+            }
+            for build, resources in planned.builds
+        ],
+        "present": list(planned.present),
+        "rows": planned.rows,
+    }
+
+
+def _count(context: StepContext, build: IndexBuild) -> int:
+    """Rows of the build's table, counted: estimates are far off after a load."""
+    with transaction(context.connection, is_long=True):
+        found = read_table(context.connection, TableName(build.table.schema, build.table.name))
+    return found.rows if found else 0
+
+
+def _build(context: StepContext, build: IndexBuild, resources: Resources) -> dict[str, Any]:
     started = time.monotonic()
     name = build_name(build)
-    context.voice.say(f"building {name} on {build.table.qualified}")
-    _drop_invalid(context, find_index(context.connection, build, name))
-
-    def act() -> None:
-        if step.concurrently:
-            # The only statement that cannot share a transaction with its record: intent (the step is
-            # marked running), act, look into the catalog, record.
-            create(context.connection, build)
-            mark_restored(context.connection, schema=build.table.schema, name=name)
-            return
-        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=_settings(step)):
-            create(context.connection, build)
-            mark_restored(context.connection, schema=build.table.schema, name=name)
-
-    def build_with_retries() -> None:
-        with_lock_retries(context.connection, act, tables=[build.table], say=context.voice.say)
-
-    watched(context, build_with_retries, table_oid=build.table.oid, what=f"index {name}")
+    note = f": {resources.note}" if resources.note else ""
+    context.voice.say(f"building {name} on {build.table.qualified}{note}")
+    try:
+        _build_once(context, build, resources)
+    except NoSharedMemory as short:
+        resources = resources.without_workers()
+        context.voice.say(f"{short.what} ({short.found}); going on without parallel workers")
+        _build_once(context, build, resources)
     found = find_index(context.connection, build, name)
     return {
         "name": name,
         "table": build.table.qualified,
         "bytes": found.bytes if found else 0,
         "seconds": round(time.monotonic() - started, 3),
+        "settings": {parameter.name: parameter.value for parameter in resources.parameters},
         "sql": sql_text(build),
     }
 
 
-def without_unsafe_parallelism(
-    context: StepContext, step: RebuildIndexes, pgvector_version: str | None
-) -> RebuildIndexes:
+def _build_once(context: StepContext, build: IndexBuild, resources: Resources) -> None:
+    name = build_name(build)
+    _drop_invalid(context, find_index(context.connection, build, name))
+    if build.concurrently:
+        _build_concurrently(context, build, resources)
+        return
+    settings = {parameter.name: parameter.value for parameter in resources.parameters}
+
+    def act() -> None:
+        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=settings):
+            create(context.connection, build)
+            mark_restored(context.connection, schema=build.table.schema, name=name)
+
+    def build_with_retries() -> None:
+        with_lock_retries(context.connection, act, tables=[build.table], say=context.voice.say)
+
+    watched(
+        context,
+        build_with_retries,
+        on=context.connection,
+        table_oid=build.table.oid,
+        what=f"index {name}",
+        left="nothing of it is left",
+    )
+
+
+def _build_concurrently(context: StepContext, build: IndexBuild, resources: Resources) -> None:
+    """The only statement that cannot share a transaction with its record: intent (the step is marked
+    running), act, look into the catalog, record.
+
+    Nor has it a transaction for its parameters: they are set for a session of its own, which ends with it.
+    There are none behind a pooler, where the session would be another client's afterwards.
+    """
+    with context.connect() as own:
+
+        def act() -> None:
+            for parameter in resources.parameters:
+                own.execute(sql_of(parameter))
+            create(own, build)
+
+        watched(
+            context,
+            act,
+            on=own,
+            table_oid=build.table.oid,
+            what=f"index {build_name(build)}",
+            left="what it left is invalid, and the next rebuild drops it",
+        )
+    mark_restored(context.connection, schema=build.table.schema, name=build_name(build))
+
+
+def say_if_unsafe(context: StepContext, pgvector_version: str | None) -> None:
     """Parallel HNSW builds are unsafe in pgvector 0.6.0 to 0.8.1 (CVE-2026-3172)."""
-    if pgvector_version is None or version_of(pgvector_version) >= SAFE_PARALLEL_PGVECTOR:
-        return step
-    context.say_once(f"pgvector {pgvector_version} is older than 0.8.2 (CVE-2026-3172): no parallel index build")
-    return step.model_copy(update={"parallel_workers": 0})
-
-
-def _settings(step: RebuildIndexes) -> dict[str, str]:
-    settings = {}
-    if step.maintenance_work_mem is not None:
-        settings["maintenance_work_mem"] = step.maintenance_work_mem
-    if step.parallel_workers is not None:
-        settings["max_parallel_maintenance_workers"] = str(step.parallel_workers)
-    return settings
+    if pgvector_version is not None and version_of(pgvector_version) < SAFE_PARALLEL_PGVECTOR:
+        context.say_once(
+            f"pgvector {pgvector_version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
+        )
 
 
 def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
@@ -116,8 +194,13 @@ def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
             context.connection.execute(sql_of(DropIndex(index)))
 
 
-def watched(context: StepContext, work: Callable[[], None], *, table_oid: int, what: str) -> None:
-    """Run a long statement in a thread, show its progress, and cancel it on Ctrl-C."""
+def watched(
+    context: StepContext, work: Callable[[], None], *, on: Connection, table_oid: int, what: str, left: str
+) -> None:
+    """Run a long statement on a connection in a thread, show its progress, and cancel it on Ctrl-C.
+
+    `left` says what such an end leaves behind.
+    """
     errors: list[BaseException] = []
 
     def run_work() -> None:
@@ -134,10 +217,10 @@ def watched(context: StepContext, work: Callable[[], None], *, table_oid: int, w
                 _show(context, observer, table_oid, what)
                 thread.join(POLL_S)
         except KeyboardInterrupt:
-            context.connection.cancel_safe()
+            on.cancel_safe()
             thread.join()
             raise Interrupted(
-                f"stopped while building {what}; nothing of it is left", signal_number=context.stop.signal_number
+                f"stopped while building {what}; {left}", signal_number=context.stop.signal_number
             ) from None
         finally:
             context.voice.end_progress()

@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"host"},
     {"playbook"},
     {"actions"},
-    {"rights", "preflight", "index_plan", "fleet_plan", "plan"},
+    {"rights", "preflight", "index_plan", "index_resources", "fleet_plan", "plan"},
     {"quality", "documents"},
     {"postgres"},
     {"llama"},

@@ -11,6 +11,19 @@ SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = 
                    FROM pg_namespace WHERE nspname = 'ragops'),
                 has_database_privilege(current_database(), 'CREATE'));
 
+-- name: limits
+-- What an index build may take, in bytes and processes. A default memory setting says nothing of the machine:
+-- null. The session's process and its start tell whether the server runs on the asking machine.
+SELECT pg_size_bytes(current_setting('maintenance_work_mem')),
+       current_setting('max_parallel_maintenance_workers')::int,
+       current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int,
+       (SELECT pg_size_bytes(current_setting(name)) FROM pg_settings
+         WHERE name = 'shared_buffers' AND setting <> boot_val),
+       (SELECT pg_size_bytes(current_setting(name)) FROM pg_settings
+         WHERE name = 'effective_cache_size' AND setting <> boot_val),
+       current_setting('dynamic_shared_memory_type'), pg_backend_pid(),
+       (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid());
+
 -- name: table
 SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
        pg_total_relation_size(c.oid)
