@@ -131,18 +131,32 @@ class VectorCache:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise sqlite3.OperationalError(f"{self._file.parent}: {error.strerror}") from error
-            self._database = sqlite3.connect(self._file, timeout=BUSY_S)
-            # A power loss may cost the last vectors, never the file.
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute(SCHEMA)
+            self._database = self._connect()
         return self._database
 
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._file, timeout=BUSY_S)
+        try:
+            # A power loss may cost the last vectors, never the file.
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(SCHEMA)
+        except sqlite3.Error:  # tried again from the start: half a set-up would look like a whole one
+            database.close()
+            raise
+        return database
+
     def _evict(self, database: sqlite3.Connection) -> None:
+        oldest = "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)"
+        # As often as it takes: documents of many chunks bring more at once than go at once.
+        while self._bytes(database) > self._limit:
+            if database.execute(oldest, [EVICTED_AT_ONCE]).rowcount == 0:
+                return
+
+    @staticmethod
+    def _bytes(database: sqlite3.Connection) -> int:
+        """What is in use of the file."""
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         (free,) = database.execute("PRAGMA freelist_count").fetchone()
         (size,) = database.execute("PRAGMA page_size").fetchone()
-        if (pages - free) * size > self._limit:
-            database.execute(
-                "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)", [EVICTED_AT_ONCE]
-            )
+        return int((pages - free) * size)

@@ -1,0 +1,254 @@
+"""Documents cut by a child of its own: few requests, and only the document at fault fails."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from fake_embedder import FakeEmbedder, Nursery
+from playbook_factory import playbook
+
+from ragops.documents.extraction import Extracted
+from ragops.documents.failures import Unreadable
+from ragops.errors import EmbedderDied, EmbedderError, UsageError
+from ragops.llama.embedder import Embedder, TokenIds
+from ragops.postgres.queue import Item
+from ragops.workers.embedding import MAX_DEATHS, Strikes
+from ragops.workers.prepare import Prepared
+from ragops.workers.tokenising import TEXTS_PER_REQUEST, Tokeniser
+
+MOST_TOKENS = 12
+START, END = 1, 2
+
+
+def tokens_of(text: str) -> TokenIds:
+    """A token for each word between start and end."""
+    return np.array([START, *(zlib.crc32(word.encode()) & 0x7FFFFFFF for word in text.split()), END], np.int32)
+
+
+@dataclass
+class Vocabulary(Nursery):
+    """Children that count and tokenise words, and remember each request."""
+
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+
+    def start(self) -> Embedder:
+        self.starts += 1
+        if self.dies_at_start(self.starts):
+            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", found="while it started")
+        child = Cutter(self)
+        self.children.append(child)
+        return child
+
+    def tokeniser(self, *lines: str, strikes: Strikes | None = None) -> Tokeniser:
+        return Tokeniser(
+            self.start,
+            playbook(f"chunking: {{max_tokens: {MOST_TOKENS}}}", *lines),
+            is_aborted=lambda: self.aborted,
+            say=self.said.append,
+            strikes=strikes or Strikes(),
+        )
+
+    def texts(self, request: str) -> list[tuple[str, ...]]:
+        return [texts for name, texts in self.asked if name == request]
+
+
+class Cutter(FakeEmbedder):
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary)
+        self._vocabulary = vocabulary
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self._answer("tokens", texts)]
+
+    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+        return self._answer("tokenise", texts)
+
+    def _answer(self, request: str, texts: Sequence[str]) -> list[TokenIds]:
+        self._vocabulary.asked.append((request, tuple(texts)))
+        self._die_of(texts)
+        return [tokens_of(text) for text in texts]
+
+
+def read(text: str, *, media_type: str = "text/plain") -> Extracted:
+    return Extracted(text, content_hash="0" * 64, characters=len(text), media_type=media_type)
+
+
+def documents(*texts: str) -> list[tuple[Item, Extracted]]:
+    return [(Item(number, f"{number}.txt"), read(text)) for number, text in enumerate(texts)]
+
+
+def words(count: int, *, start: int = 0) -> str:
+    return " ".join(f"word{number}" for number in range(start, start + count))
+
+
+def assert_prepared(found: Prepared | Unreadable, prefix: str, *chunks: str) -> None:
+    assert isinstance(found, Prepared)
+    assert [chunk.text for chunk in found.chunks] == list(chunks)
+    assert [chunk.index for chunk in found.chunks] == list(range(len(chunks)))
+    for chunk, ids in zip(found.chunks, found.ids, strict=True):
+        np.testing.assert_array_equal(ids, tokens_of(prefix + chunk.text))
+        assert chunk.tokens == len(ids) <= MOST_TOKENS
+    assert found.tokens == sum(map(len, found.ids))
+
+
+def test_one_request_for_many_short_texts() -> None:
+    vocabulary = Vocabulary()
+    tokeniser = vocabulary.tokeniser()
+    vocabulary.asked.clear()
+    texts = [f"text number {number}" for number in range(100)]
+    found = tokeniser.prepare(documents(*texts))
+    assert vocabulary.asked == [("tokenise", tuple(texts))]
+    assert [prepared.item.id for prepared in found if isinstance(prepared, Prepared)] == list(range(100))
+    for prepared, text in zip(found, texts, strict=True):
+        assert_prepared(prepared, "", text)
+
+
+def test_requests_are_bounded() -> None:
+    vocabulary = Vocabulary()
+    found = vocabulary.tokeniser().prepare(documents(*["same text"] * (2 * TEXTS_PER_REQUEST + 1)))
+    assert list(map(len, vocabulary.texts("tokenise"))) == [TEXTS_PER_REQUEST, TEXTS_PER_REQUEST, 1]
+    assert len(found) == 2 * TEXTS_PER_REQUEST + 1
+    assert Vocabulary().tokeniser().prepare([]) == []
+
+
+def test_a_text_is_sent_with_the_prefix_and_stored_without_it() -> None:
+    vocabulary = Vocabulary()
+    found = vocabulary.tokeniser("model: {document_prefix: 'passage: '}").prepare(
+        documents("  one two\n", "three")
+    )
+    assert vocabulary.texts("tokenise") == [("passage: one two", "passage: three")]
+    assert_prepared(found[0], "passage: ", "one two")
+    assert_prepared(found[1], "passage: ", "three")
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "text/markdown"])
+def test_a_long_text_is_cut_and_no_word_of_it_lost(media_type: str) -> None:
+    long = words(50)
+    group = [(Item(1, "a"), read("short")), (Item(2, "b"), read(long, media_type=media_type))]
+    short, cut = Vocabulary().tokeniser("model: {document_prefix: 'p: '}").prepare(group)
+    assert_prepared(short, "p: ", "short")
+    assert isinstance(cut, Prepared)
+    assert " ".join(chunk.text for chunk in cut.chunks).split() == long.split()
+    assert len(cut.chunks) == -(-50 // (MOST_TOKENS - 3))
+    assert_prepared(cut, "p: ", *(chunk.text for chunk in cut.chunks))
+
+
+def test_a_text_at_the_limit_is_one_chunk_and_one_more_word_makes_two() -> None:
+    fits, cut = Vocabulary().tokeniser().prepare(documents(words(MOST_TOKENS - 2), words(MOST_TOKENS - 1)))
+    assert_prepared(fits, "", words(MOST_TOKENS - 2))
+    assert isinstance(cut, Prepared)
+    assert len(cut.chunks) == 2
+
+
+def test_a_text_that_is_certainly_too_long_is_not_sent_whole() -> None:
+    vocabulary = Vocabulary()
+    huge = words(2000)
+    vocabulary.tokeniser().prepare(documents("short", huge))
+    assert vocabulary.texts("tokenise")[0] == ("short",)
+    assert max(len(text) for _, texts in vocabulary.asked for text in texts) < len(huge)
+
+
+@pytest.mark.parametrize("place", [0, 1, 7])
+def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
+    vocabulary = Vocabulary()
+    texts = [f"text {number}" for number in range(8)]
+    texts[place] = "this is poison"
+    found = vocabulary.tokeniser().prepare(documents(*texts))
+    for number, prepared in enumerate(found):
+        if number == place:
+            assert isinstance(prepared, Unreadable)
+            assert prepared.reason.startswith("the embedder child died on this document")
+        else:
+            assert_prepared(prepared, "", texts[number])
+    assert vocabulary.open_children == 1
+
+
+def test_a_long_document_that_kills_the_child_fails_alone() -> None:
+    vocabulary = Vocabulary()
+    found = vocabulary.tokeniser().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
+    assert [isinstance(prepared, Prepared) for prepared in found] == [True, False, True]
+
+
+def test_the_next_group_has_its_one_request_again() -> None:
+    vocabulary = Vocabulary()
+    tokeniser = vocabulary.tokeniser()
+    tokeniser.prepare(documents("poison", "text"))
+    vocabulary.asked.clear()
+    tokeniser.prepare(documents("one", "two"))
+    assert vocabulary.asked == [("tokenise", ("one", "two"))]
+
+
+def test_a_refusal_is_no_death() -> None:
+    """The child answers with an error for one text: each is asked for alone, and it is not started anew."""
+
+    class Refusing(Cutter):
+        def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+            if len(texts) > 1:
+                raise EmbedderError("the request is too large")
+            return super().tokenise(texts)
+
+    class Vocabularies(Vocabulary):
+        def start(self) -> Embedder:
+            self.starts += 1
+            return Refusing(self)
+
+    vocabulary = Vocabularies()
+    found = vocabulary.tokeniser().prepare(documents("one", "two"))
+    assert_prepared(found[0], "", "one")
+    assert_prepared(found[1], "", "two")
+    assert vocabulary.starts == 1
+
+
+def poison_from(start: int) -> Callable[[str], bool]:
+    """Deadly once so many requests were answered."""
+    count = [0]
+
+    def is_deadly(_: str) -> bool:
+        count[0] += 1
+        return count[0] > start
+
+    return is_deadly
+
+
+def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
+    # It lives through the prefix, which both chunkers measure.
+    vocabulary = Vocabulary(is_deadly=poison_from(2))
+    tokeniser = vocabulary.tokeniser()
+    with pytest.raises(EmbedderDied, match="SIGABRT"):
+        tokeniser.prepare(documents("one", "two"))
+    assert vocabulary.starts == 1 + MAX_DEATHS
+
+
+def test_a_child_that_dies_on_every_document_raises() -> None:
+    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
+    with pytest.raises(EmbedderError, match=f"failed on {MAX_DEATHS} documents in a row"):
+        vocabulary.tokeniser().prepare(documents(*(f"text {number}" for number in range(10))))
+
+
+def test_a_child_that_does_not_start_raises() -> None:
+    with pytest.raises(EmbedderDied, match="SIGILL"):
+        Vocabulary(dies_at_start=lambda _: True).tokeniser()
+
+
+def test_a_prefix_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(UsageError, match="the prefix leaves no room"):
+        Vocabulary().tokeniser(f"model: {{document_prefix: '{words(MOST_TOKENS)}'}}")
+
+
+def test_close_and_kill_end_the_child() -> None:
+    vocabulary = Vocabulary()
+    tokeniser = vocabulary.tokeniser()
+    tokeniser.prepare(documents("poison", "text"))
+    tokeniser.close()
+    assert vocabulary.open_children == 0
+    vocabulary = Vocabulary()
+    tokeniser = vocabulary.tokeniser()
+    vocabulary.aborted = True
+    tokeniser.kill()
+    with pytest.raises(EmbedderDied):
+        tokeniser.prepare(documents("text"))
+    assert vocabulary.starts == 1
