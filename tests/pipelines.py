@@ -63,6 +63,9 @@ class Line:
     def finished(self) -> list[InHand]:
         return within(lambda: self.pipe.take_finished(limit=1000, within_s=0))
 
+    def fresh(self) -> list[tuple[bytes, Unit]]:
+        return within(lambda: self.pipe.take_fresh(limit=1000, within_s=0))
+
     def is_idle(self) -> bool:
         """No request lies ready."""
         self.pipe.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from ragops.documents.extraction import Extracted
 from ragops.errors import FenceLost, Interrupted
 from ragops.postgres.queue import Claim
 from ragops.postgres.writer import Batch, Writer
-from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.outlet import Outlet, mean_of
 from ragops.workers.pieces import InHand, Unit
@@ -51,10 +49,10 @@ class Notebook(Writer):
 
 
 class Store:
-    """An outlet with its pipeline, its notebook and a cache where there is one."""
+    """An outlet with its pipeline and its notebook."""
 
-    def __init__(self, *, cache: VectorCache | None = None) -> None:
-        self.line = Line(keeps_recent=cache is None)
+    def __init__(self) -> None:
+        self.line = Line(keeps_recent=True)
         self.notebook = Notebook()
         self.outlet = Outlet(
             self.line.pipe,
@@ -63,7 +61,6 @@ class Store:
             stop=self.line.stop,
             tally=self.line.tally,
             name="host:1:cache",
-            cache=cache,
         )
         self.outlet.fingerprint = "f" * 16
 
@@ -237,30 +234,3 @@ def test_what_the_database_refuses_ends_the_outlet() -> None:
     store.outlet._writer = Full()
     with pytest.raises(OSError, match="disk full"):
         store.run()
-
-
-def test_fresh_vectors_go_into_the_cache_and_are_then_forgotten(tmp_path: Path) -> None:
-    cache = VectorCache(tmp_path / "vectors.sqlite", limit_bytes=1 << 20)
-    store = Store(cache=cache.sibling())
-    store.take_in(["a", "b"])
-    store.embed(2)
-    store.run()
-    found = cache.get([b"a", b"b"])
-    np.testing.assert_array_equal([found[b"a"], found[b"b"]], [unit("a"), unit("b")])
-    assert store.line.pipe.take_fresh() == []
-    store.take_in(["a"])
-    assert store.line.next() == ["a"]
-
-
-def test_a_cache_that_cannot_be_used_is_said_once_and_costs_no_document(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    store = Store(cache=VectorCache(tmp_path / "file" / "vectors.sqlite", limit_bytes=1 << 20))
-    monkeypatch.setattr("ragops.workers.outlet.STORE_AT_ONCE", 1)
-    store.take_in(["a"], ["b"])
-    store.embed(2)
-    store.run()
-    assert len(store.notebook.transactions) == 2
-    (notice,) = store.line.tally.take_notices()
-    assert notice.startswith("the cache of vectors is not used: ")

@@ -159,9 +159,10 @@ def test_vectors_stay_at_hand_until_the_cache_has_them() -> None:
     line.take_in(["a", "b"])
     line.embed(line.request())
     line.embed(line.request())
-    fresh = line.pipe.take_fresh()
+    fresh = line.fresh()
     assert [key for key, _ in fresh] == [b"a", b"b"]
-    assert line.pipe.take_fresh() == []
+    line.pipe.end()
+    assert line.fresh() == []
     (known,) = line.take_in(["a"])
     assert known.is_finished
     line.pipe.forget([b"a"])
@@ -175,7 +176,8 @@ def test_what_the_cache_knew_is_not_fresh_and_counts_as_reused() -> None:
     (document,) = line.take_in(["a"])
     line.pipe.deliver([(piece, vector_of(piece)) for piece in line.request()], [])
     assert (document.is_finished, document.worker) == (True, "")
-    assert line.pipe.take_fresh() == []
+    line.pipe.end()
+    assert line.fresh() == []
     assert (line.tally.embedded, line.tally.reused) == (0, 1)
 
 
