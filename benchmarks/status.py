@@ -74,12 +74,14 @@ def fill(connection: Connection, *, rows: int, dimensions: int) -> None:
 
 
 def look(target: Target, folder: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds of one `ragops status --json`, and what it says."""
+    """Seconds of one `ragops status --json`, and what it says. Ends the program when it fails."""
     environment = {**os.environ, "RAGOPS_DSN": target.conninfo, "RAGOPS_DATA_DIR": str(folder)}
     started = time.perf_counter()
     command = [sys.executable, "-m", "ragops", "status", "--json"]
-    done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout)
     return seconds, result
 

@@ -46,6 +46,8 @@ class Counter:
         try:
             return self._run(query, {"statement_timeout": f"{timeout_ms}ms"})
         except OUT_OF_TIME:
+            # The time may run out at COMMIT, which leaves an aborted transaction open.
+            self._connection.rollback()
             if table:
                 self._remember(table)
             return None

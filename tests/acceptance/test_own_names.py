@@ -78,6 +78,7 @@ def test_a_whole_campaign_on_a_user_s_own_tables(place: Workplace) -> None:
     assert place.ragops("status", "-p", "own.yaml", "--json").json["parsed_files"] == {
         "total": 0,
         "unique_files": 0,
+        "estimated": False,
     }
 
     undone = place.ragops("undo", "-p", "own.yaml", "--yes", "--json")

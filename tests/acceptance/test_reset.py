@@ -113,7 +113,7 @@ def test_status_afterwards(run: Run) -> None:
     assert (status["documents"]["total"], status["documents"]["with_embedding"]) == (DOCUMENTS, DOCUMENTS)
     assert status["documents"]["bytes"] > 0
     assert status["queue"] == {"pending": 0, "processing": 0, "completed": DOCUMENTS, "failed": 0}
-    assert status["parsed_files"] == {"total": DOCUMENTS, "unique_files": DOCUMENTS}
+    assert status["parsed_files"] == {"total": DOCUMENTS, "unique_files": DOCUMENTS, "estimated": False}
     assert {(i["name"], i["table"], i["valid"], i["bytes"] > 0) for i in status["indexes"]} == {
         (INDEXES[0], "public.documents", True, True),
         (INDEXES[1], "public.document_chunks", True, True),

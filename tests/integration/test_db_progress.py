@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -12,6 +14,7 @@ from psycopg import sql
 from ragops import inspection
 from ragops.inspection import read_status
 from ragops.playbook.tables import DocumentsColumns, DocumentsTable, QueueColumns, QueueTable, Tables
+from ragops.postgres import counting
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection
 from ragops.postgres.counting import Counter
@@ -144,6 +147,19 @@ def test_a_statement_that_takes_too_long_ends_and_leaves_no_setting(connection: 
     assert Counter(connection, budget_s=0.1).count(SLOW.format(), share=1) is None
     assert connection.execute("SHOW statement_timeout").fetchone() == before
     assert connection.execute("SHOW transaction_read_only").fetchone() == ("off",)
+
+
+def test_the_time_may_run_out_at_the_commit(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def cancelled_at_its_end(connection: Connection, *, settings: dict[str, str]) -> Iterator[Connection]:
+        connection.execute("BEGIN")
+        yield connection
+        connection.execute("SET LOCAL statement_timeout = '10ms'")
+        connection.execute("SELECT pg_sleep(60)")
+
+    monkeypatch.setattr(counting, "transaction", cancelled_at_its_end)
+    assert Counter(connection, budget_s=60).count(ONE.format(), share=1) is None
+    assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
 
 def test_after_a_table_that_took_too_long_no_larger_one_is_tried(dsn: str, connection: Connection) -> None:
