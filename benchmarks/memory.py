@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from pipeline import OPTIONAL, TEXTS
-from support import create_tables, fresh_cache, judge, machine, open_context, playbook, run_sql, say, server
+from pipeline import OPTIONAL, fill_texts
+from support import create_tables, fresh_cache, judge, machine, open_context, playbook, say, server
 
 from ragops.facts import HostLimits
 from ragops.fleet_plan import TOKENS_PER_BATCH
@@ -67,7 +67,7 @@ def controller_growth(rows: int) -> float:
             indexes=(),
         )
         create_tables(target, book, dimensions=DIMENSIONS)
-        run_sql(target, *TEXTS.format(rows=rows).split(";"))
+        fill_texts(target, rows)
         with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
             reseed_queue.run(context)
             context.voice = watched = Watched(rows)

@@ -20,7 +20,19 @@ import time
 from pathlib import Path
 from statistics import median
 
-from support import create_tables, fresh_cache, judge, machine, open_context, playbook, run_sql, say, server
+import psycopg
+from support import (
+    corpus,
+    create_tables,
+    fresh_cache,
+    judge,
+    machine,
+    open_context,
+    playbook,
+    run_sql,
+    say,
+    server,
+)
 
 from ragops.playbook import Playbook
 from ragops.postgres.connection import Target
@@ -29,13 +41,8 @@ from ragops.steps import embed, reseed_queue
 DIMENSIONS = 384
 STUB = Path(__file__).with_name("stub_embedder.py")
 TARGET_DOCS_PER_S, TARGET_RATIO = 8000, 4.0
-# A page of words, about 250 characters, no two alike.
-TEXTS = """
-CREATE TABLE texts AS
-SELECT i AS id, 'text ' || i || ' ' || repeat(md5(i::text) || ' ', 7) AS body FROM generate_series(1, {rows}) i;
-ALTER TABLE texts ADD PRIMARY KEY (id);
-ANALYZE texts
-"""
+CHARACTERS = 400  # of a docstring, about 60 tokens
+FEW_TEXTS = 4000
 PEER_JOB = f"""
 version: 1
 name: peer
@@ -44,6 +51,19 @@ target: {{type: pgvector, column: embedding_v2, index: hnsw}}
 model: hash/{DIMENSIONS}
 """
 OPTIONAL = ("document_chunks", "parsed_files", "ingestion_metrics")
+
+
+def fill_texts(target: Target, rows: int) -> None:
+    """The table `texts (id, body)`: docstrings of the standard library, numbered so that no two are alike."""
+    with tempfile.TemporaryDirectory() as folder, psycopg.connect(target.conninfo) as connection:
+        few = min(rows, FEW_TEXTS)
+        files = sorted(corpus(Path(folder, "corpus"), documents=few, characters=CHARACTERS).rglob("*.txt"))
+        texts = [file.read_text(encoding="utf-8") for file in files]
+        connection.execute("CREATE TABLE texts (id bigint PRIMARY KEY, body text NOT NULL)")
+        with connection.cursor() as cursor, cursor.copy("COPY texts (id, body) FROM STDIN") as copy:
+            for number in range(rows):
+                copy.write_row((number, f"{number} {texts[number % few]}"))
+    run_sql(target, "VACUUM ANALYZE texts")
 
 
 def ours(target: Target, book: Playbook) -> float:
@@ -102,7 +122,7 @@ def main() -> int:
             indexes=(),
         )
         create_tables(target, book, dimensions=DIMENSIONS)
-        run_sql(target, *TEXTS.format(rows=given.rows).split(";"))
+        fill_texts(target, given.rows)
         rates, peers = [], []
         for _ in range(given.rounds):
             rates.append(ours(target, book))

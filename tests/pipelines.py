@@ -46,7 +46,7 @@ class Line:
         return taken
 
     def admit(self, document: InHand, *texts: str) -> list[Piece]:
-        return self.pipe.admit(document, [(text.encode(), ids_of(text)) for text in texts])
+        return self.pipe.admit([(document, [(text.encode(), ids_of(text)) for text in texts])])
 
     def next(self) -> list[str]:
         """The texts of the next request, which must lie ready."""

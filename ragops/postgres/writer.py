@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,10 +91,10 @@ class Writer:
                 self._queue.fail(connection, batch.claim, batch.failures)
             if documents:
                 ids = self._new_ids(connection, len(documents))
-                self._copy(connection, "documents", document_columns(documents, ids))
-                self._copy(connection, "document_chunks", chunk_columns(documents, ids))
-                self._copy(connection, "parsed_files", parsed_columns(documents))
-                self._copy(connection, "ingestion_metrics", metrics_columns([b for b in batches if b.documents]))
+                self._copy(connection, "documents", lambda: document_columns(documents, ids))
+                self._copy(connection, "document_chunks", lambda: chunk_columns(documents, ids))
+                self._copy(connection, "parsed_files", lambda: parsed_columns(documents))
+                self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         if self._id_type == "uuid" or is_text(self._id_type):
@@ -108,10 +108,11 @@ class Writer:
         query = sql.SQL("SELECT {} FROM generate_series(1, {})").format(sql.SQL(row[0]), sql.Literal(count))
         return [row[0] for row in connection.execute(query).fetchall()]
 
-    def _copy(self, connection: Connection, logical: str, values: dict[str, Column]) -> None:
+    def _copy(self, connection: Connection, logical: str, make: Callable[[], dict[str, Column]]) -> None:
         columns = self._tables.columns_of(logical) if logical in self._facts else {}
         if not columns:
             return
+        values = make()
         facts = self._facts[logical]
         query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             sql.Identifier(facts.schema, facts.name),
@@ -158,7 +159,8 @@ def parsed_columns(documents: Sequence[DocumentRow]) -> dict[str, Column]:
 
 
 def metrics_columns(batches: Sequence[Batch]) -> dict[str, Column]:
-    """A row for each batch."""
+    """A row for each batch that stores something."""
+    batches = [batch for batch in batches if batch.documents]
     return {
         "worker": [batch.metrics.worker for batch in batches],
         "fingerprint": [batch.metrics.fingerprint for batch in batches],

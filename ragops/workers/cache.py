@@ -74,8 +74,10 @@ class VectorCache:
         return self._try(ask, {})
 
     def put(self, vectors: Sequence[tuple[bytes, NDArray[np.float32]]]) -> None:
-        """Keep these, and drop the oldest beyond the limit."""
-        rows = [(key, np.ascontiguousarray(vector, "<f4").data) for key, vector in vectors]
+        """Keep these (at least one, all of the same length), and drop the oldest beyond the limit."""
+        raw = np.stack([vector for _, vector in vectors]).astype("<f4").tobytes()
+        size = len(raw) // len(vectors)
+        rows = [(key, raw[at * size : (at + 1) * size]) for at, (key, _) in enumerate(vectors)]
 
         def keep(database: sqlite3.Connection) -> None:
             with database:

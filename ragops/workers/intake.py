@@ -15,7 +15,7 @@ from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.pieces import InHand, Piece
 from ragops.workers.pipeline import REQUEST_TOKENS, Pipeline
-from ragops.workers.prepare import Documents, Prepared
+from ragops.workers.prepare import Documents
 from ragops.workers.state import Stop
 from ragops.workers.tokenising import Tokeniser
 
@@ -73,7 +73,7 @@ class Intake:
                     self._cache.close()
 
     def _claim(self, connection: Connection) -> Claim | None:
-        size = claim_size(self._pipeline.claim_size, open_items=self._left)
+        size = claim_size(self._pipeline.claim_size, open_items=self._left, smallest=self._pipeline.smallest_claim)
         claim = self._claim_after(connection, self._mark, size)
         if claim is None and self._mark is not None:
             # Nothing behind the mark: items before it may have come back to the queue.
@@ -114,12 +114,14 @@ class Intake:
             else:
                 readable.append((document, read))
         prepared = tokeniser.prepare([(document.item, read) for document, read in readable])
-        pieces: list[Piece] = []
+        admitted = []
         for (document, _), found in zip(readable, prepared, strict=True):
             if isinstance(found, Unreadable):
                 self._pipeline.refuse(document, found.reason)
             else:
-                pieces += self._admit(document, found)
+                document.prepared = found
+                admitted.append((document, [(self._key_of(ids.tobytes()), ids) for ids in found.ids]))
+        pieces = self._pipeline.admit(admitted)
         self._pipeline.enqueue(requests_of(self._without_known(pieces), workers=self._workers))
 
     def _read(self, claim: Claim, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Extracted | Unreadable]]:
@@ -128,11 +130,6 @@ class Intake:
         if self._documents.are_rows:
             return ((item, extract(item, texts)) for item in claim.items)
         return zip(claim.items, pool.map(lambda item: extract(item, texts), claim.items), strict=True)
-
-    def _admit(self, document: InHand, prepared: Prepared) -> list[Piece]:
-        document.prepared = prepared
-        keys = (self._key_of(ids.tobytes()) for ids in prepared.ids)
-        return self._pipeline.admit(document, list(zip(keys, prepared.ids, strict=True)))
 
     def _key_of(self, text: bytes) -> bytes:
         """What a text is known by: the same ids in the same vector space have the same vector."""
@@ -148,9 +145,9 @@ class Intake:
         return [piece for piece in pieces if piece.key not in known]
 
 
-def claim_size(wanted: int, *, open_items: int | None) -> int:
+def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int:
     """Items a claim: as wanted, or less where a quarter of what is left is less, so that others find work too."""
-    return wanted if open_items is None else max(1, min(wanted, -(-open_items // 4)))
+    return wanted if open_items is None else max(1, min(wanted, max(smallest, -(-open_items // 4))))
 
 
 def requests_of(pieces: Sequence[Piece], *, workers: int) -> Iterator[list[Piece]]:

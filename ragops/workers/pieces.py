@@ -14,7 +14,7 @@ from ragops.workers.prepare import Prepared
 Unit = NDArray[np.float32]
 """A vector of length 1, shape (dimensions,)."""
 
-PACE_S = 2.0
+FIRST_PACE_S, PACE_S = 0.05, 2.0
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +84,6 @@ class Pace:
             self._since = now
             return
         self._documents += documents
-        if now - self._since >= PACE_S or (self.docs_per_s == 0.0 and now - self._since >= PACE_S / 10):
+        if now - self._since >= (PACE_S if self.docs_per_s else FIRST_PACE_S):
             self.docs_per_s = self._documents / (now - self._since)
             self._since, self._documents = now, 0

@@ -25,7 +25,7 @@ from ragops.workers.state import Stop, Tally
 REQUEST_TOKENS = 4096
 REQUESTS_AHEAD = 2
 """Requests a worker that lie ready, so that no child waits for a claim or a file."""
-CLAIM_S = 0.25
+CLAIM_S, SMALLEST_CLAIM_S = 0.25, 0.05
 """A claim is as large as what the fleet embeds in this time, from one to `LARGEST_CLAIM` batches."""
 LARGEST_CLAIM = 10
 UNSTORED_CLAIMS = 4
@@ -68,6 +68,12 @@ class Pipeline:
         return min(max(self._batch_size, wanted), LARGEST_CLAIM * self._batch_size)
 
     @property
+    def smallest_claim(self) -> int:
+        """Items that are embedded in no time: to claim fewer only costs claims."""
+        with self._changed:
+            return max(1, int(self._pace.docs_per_s * SMALLEST_CLAIM_S))
+
+    @property
     def in_hand(self) -> int:
         """Documents claimed and not stored yet."""
         return self._in_hand
@@ -108,23 +114,30 @@ class Pipeline:
             self._in_hand += len(claim.items)
             self._waiting += len(claim.items)
 
-    def admit(self, document: InHand, texts: Sequence[tuple[bytes, TokenIds]]) -> list[Piece]:
-        """Take a document in, a text for each chunk as (key, token ids); returns the texts nobody has yet."""
+    def admit(self, documents: Sequence[tuple[InHand, Sequence[tuple[bytes, TokenIds]]]]) -> list[Piece]:
+        """Take documents in, with a text for each chunk as (key, token ids); returns the texts nobody has yet."""
         new: list[Piece] = []
         with self._changed:
-            document.vectors = [None] * len(texts)
-            for number, (key, ids) in enumerate(texts):
-                if (known := self._recent.get(key)) is not None:
-                    document.vectors[number] = known
-                elif (piece := self._flying.get(key)) is not None:
-                    piece.wanted_by.append((document, number))
-                else:
-                    self._flying[key] = piece = Piece(key, ids, [(document, number)])
-                    new.append(piece)
-            document.missing = sum(vector is None for vector in document.vectors)
-            if document.missing == 0:
-                self._finish(document)
-        self._tally.count(reused=len(texts) - len(new))
+            for document, texts in documents:
+                new += self._admit(document, texts)
+        self._tally.count(reused=sum(len(texts) for _, texts in documents) - len(new))
+        return new
+
+    def _admit(self, document: InHand, texts: Sequence[tuple[bytes, TokenIds]]) -> list[Piece]:
+        new: list[Piece] = []
+        document.vectors = [None] * len(texts)
+        document.missing = len(texts)
+        for number, (key, ids) in enumerate(texts):
+            if (known := self._recent.get(key)) is not None:
+                document.vectors[number] = known
+                document.missing -= 1
+            elif (piece := self._flying.get(key)) is not None:
+                piece.wanted_by.append((document, number))
+            else:
+                self._flying[key] = piece = Piece(key, ids, [(document, number)])
+                new.append(piece)
+        if document.missing == 0:
+            self._finish(document)
         return new
 
     def refuse(self, document: InHand, reason: str) -> None:

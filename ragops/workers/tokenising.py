@@ -66,18 +66,20 @@ class Tokeniser:
             prepared += [self._prepare(item, read, known.get(item.id)) for item, read in group]
         return prepared
 
-    def _tokenise(self, group: Sequence[tuple[Item, Extracted]]) -> dict[object, TokenIds]:
-        """The ids of the texts that may fit whole, in one request; none where the child refuses or dies of it."""
-        short = [(item.id, read.text.strip()) for item, read in group if self._preparer.may_fit(read.text.strip())]
+    def _tokenise(self, group: Sequence[tuple[Item, Extracted]]) -> dict[object, tuple[str, TokenIds]]:
+        """Text and ids of documents that may fit whole, in one request; none where the child refuses or dies."""
+        stripped = [(item.id, read.text.strip()) for item, read in group]
+        short = [(id, text) for id, text in stripped if self._preparer.may_fit(text)]
         try:
             found = self._holder.embedder.tokenise([self._preparer.prefix + text for _, text in short])
         except EmbedderError:
             return {}  # asked again one by one, the culprit is found and the others are not blamed
-        return {id: ids for (id, _), ids in zip(short, found, strict=True)}
+        return {id: (text, ids) for (id, text), ids in zip(short, found, strict=True)}
 
-    def _prepare(self, item: Item, read: Extracted, ids: TokenIds | None) -> Prepared | Unreadable:
-        if ids is not None and len(ids) <= self._preparer.max_tokens:
-            return Prepared(item, read, (Chunk(0, read.text.strip(), len(ids)),), (ids,))
+    def _prepare(self, item: Item, read: Extracted, known: tuple[str, TokenIds] | None) -> Prepared | Unreadable:
+        if known is not None and len(known[1]) <= self._preparer.max_tokens:
+            text, ids = known
+            return Prepared(item, read, (Chunk(0, text, len(ids)),), (ids,))
         try:
             return self._holder.guard(item.id, lambda embedder: self._cut(embedder, item, read))
         except Unreadable as failure:
