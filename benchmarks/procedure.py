@@ -52,11 +52,14 @@ def run_as_written(dsn: str, python: str, model: Path, folder: Path) -> float:
     """Seconds that the procedure's workers take together."""
     began = time.perf_counter()
     command = [python, __file__, "--as-written", dsn, str(model), str(folder)]
-    workers = [subprocess.Popen([*command, str(part)]) for part in range(PROCESSES)]
-    codes = [worker.wait() for worker in workers]
-    if any(codes):
-        raise SystemExit("a worker of the procedure failed; see its message above")
-    return time.perf_counter() - began
+    with tempfile.TemporaryFile("w+") as log:  # 0.3.16 writes a line for every text
+        workers = [subprocess.Popen([*command, str(part)], stderr=log) for part in range(PROCESSES)]
+        codes = [worker.wait() for worker in workers]
+        seconds = time.perf_counter() - began
+        if any(codes):
+            log.seek(0)
+            raise SystemExit(f"a worker of the procedure failed:\n{log.read()[-2000:]}")
+    return seconds
 
 
 def main() -> int:
