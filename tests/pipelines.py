@@ -61,7 +61,7 @@ class Line:
         self.pipe.deliver([(piece, vector_of(piece)) for piece in request], [], worker=worker)
 
     def finished(self) -> list[InHand]:
-        return within(lambda: self.pipe.take_finished(limit=1000, within_s=0))
+        return within(lambda: self.pipe.take_finished(limit=20_000, within_s=0))
 
     def fresh(self) -> list[tuple[bytes, Unit]]:
         return within(lambda: self.pipe.take_fresh(limit=1000, within_s=0))

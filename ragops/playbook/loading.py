@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _NO_STEP = ("union_tag_not_found", "model_attributes_type", "model_type", "dict_type")
+# How pydantic calls the two sides of `PositiveInt | Literal["planned"]` in a location.
+_EITHER = re.compile(r"constrained-int|literal\[.*\]")
 _FLOAT_LIKE = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
 # What is shaped like a DSN may hold a password and is not repeated.
 _SECRET = re.compile(r"://.*@|password", re.IGNORECASE | re.DOTALL)
@@ -114,7 +116,21 @@ def _problems(error: ValidationError, reader: _Reader) -> list[Problem]:
     # A wrong item leaves its sequence short; only the item itself is worth a line.
     above = {e["loc"][:end] for e in found for end in range(len(e["loc"]))}
     kept = [e for e in found if not (e["type"] == "too_short" and e["loc"] in above)]
-    return [problem for e in kept for problem in _listed(e, reader)]
+    return [problem for e in _merged(kept) for problem in _listed(e, reader)]
+
+
+def _merged(errors: Iterable[Any]) -> list[dict[str, Any]]:
+    """One error for a key that takes a number or a word, instead of one for either."""
+    merged: list[dict[str, Any]] = []
+    for error in errors:
+        loc = error["loc"]
+        if not loc or not _EITHER.fullmatch(str(loc[-1])):
+            merged.append(dict(error))
+        elif merged and merged[-1]["loc"] == loc[:-1] and error["type"] == "literal_error":
+            merged[-1]["msg"] += f", or {error['ctx']['expected']}"
+        else:
+            merged.append({**error, "loc": loc[:-1]})
+    return merged
 
 
 def _listed(error: Any, reader: _Reader) -> list[Problem]:

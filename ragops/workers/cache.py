@@ -74,7 +74,9 @@ class VectorCache:
         return self._try(ask, {})
 
     def put(self, vectors: Sequence[tuple[bytes, NDArray[np.float32]]]) -> None:
-        """Keep these (at least one, all of the same length), and drop the oldest beyond the limit."""
+        """Keep these, all of the same length, and drop the oldest beyond the limit."""
+        if not vectors:
+            return
         raw = np.stack([vector for _, vector in vectors]).astype("<f4").tobytes()
         size = len(raw) // len(vectors)
         rows = [(key, raw[at * size : (at + 1) * size]) for at, (key, _) in enumerate(vectors)]

@@ -26,7 +26,7 @@ REQUEST_TOKENS = 4096
 REQUESTS_AHEAD = 2
 """Requests a worker that lie ready, so that no child waits for a claim or a file."""
 CLAIM_S, SMALLEST_CLAIM_S = 0.25, 0.05
-"""A claim is as large as what the fleet embeds in this time, from one to `LARGEST_CLAIM` batches."""
+"""A claim is as large as what the fleet embeds and stores in this time, from one to `LARGEST_CLAIM` batches."""
 LARGEST_CLAIM = 10
 UNSTORED_CLAIMS = 4
 """Documents in hand, in claims: what waits for a slow database."""
@@ -192,7 +192,6 @@ class Pipeline:
         """Hand vectors to every document that waits for them. `worker` is empty for what the cache knew."""
         tokens = sum(len(piece.ids) for piece, _ in done) or 1
         with self._changed:
-            before = len(self._finished)
             for piece, vector in done:
                 self._flying.pop(piece.key, None)
                 self._remember(piece.key, vector, is_fresh=bool(worker))
@@ -203,8 +202,6 @@ class Pipeline:
                     self._take(document, number, vector)
             for piece in failed:
                 self._give_up(piece, worker)
-            if worker:
-                self._pace.add(len(self._finished) - before, now=time.monotonic())
             self._changed.notify_all()
         self._tally.count(**({"embedded": len(done)} if worker else {"reused": len(done)}))
 
@@ -299,6 +296,7 @@ class Pipeline:
                 else:
                     self._claims[claim.id] = (claim, left - 1)
             self._in_hand -= len(documents)
+            self._pace.add(len(documents), now=time.monotonic())
             self._changed.notify_all()
 
     def end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
 from ragops.postgres.building import create
 from ragops.postgres.ledger import Ledger, latest_campaign
-from ragops.postgres.writer import Writer
 from ragops.steps import embed, rebuild_indexes, validate, verify_build
 from ragops.steps.context import StepContext
 from ragops.undo import undo
+from ragops.workers.embedding import EmbedderHolder, Outcome
+from ragops.workers.pieces import Piece
 
 DOCUMENTS = 40
 INDEXES = (Index(name="docs_hnsw", table="documents"), Index(name="chunks_hnsw", table="document_chunks"))
@@ -207,15 +208,15 @@ def test_undo_after_a_failed_gate(context: StepContext, dsn: str) -> None:
 def test_a_stopped_campaign_is_resumed(
     context18: StepContext, dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Writer.write
+    embed_request = EmbedderHolder.embed
 
-    def stop_in_phase_two(self: Writer, connection: Any, batch: Any) -> None:
-        write(self, connection, batch)
-        if counts(dsn18).get("completed", 0) > 10:
+    def stop_in_phase_two(self: EmbedderHolder, pieces: Sequence[Piece]) -> Outcome:
+        if counts(dsn18).get("completed", 0) >= 10:
             context18.stop.requested.set()
+        return embed_request(self, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "write", stop_in_phase_two)
+        patch.setattr(EmbedderHolder, "embed", stop_in_phase_two)
         with pytest.raises(Interrupted) as caught:
             start(context18)
     assert caught.value.hint == "ragops reset --resume"

@@ -83,12 +83,14 @@ def test_a_failing_copy_rolls_the_completing_back(connection: Connection, dsn: s
     seed(connection, 2)
     held = claim(connection)
     batch = batch_of(held)
-    last, wide = batch.documents[-1], random_vector(1, dimensions=33)
-    if broken == "document":
-        last = replace(last, vector=wide)
-    else:
-        last = replace(last, chunks=(*last.chunks, replace(last.chunks[0], index=2, vector=wide)))
-    batch = replace(batch, documents=(*batch.documents[:-1], last))
+    wide = random_vector(1, dimensions=33)
+    documents = [
+        replace(document, vector=wide)
+        if broken == "document"
+        else replace(document, chunks=tuple(replace(chunk, vector=wide) for chunk in document.chunks))
+        for document in batch.documents
+    ]
+    batch = replace(batch, documents=tuple(documents))
     with pytest.raises(psycopg.errors.DataException, match="expected 32 dimensions"):
         Writer(Tables(), table_facts(connection)).write(connection, batch)
     assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"processing": 2}

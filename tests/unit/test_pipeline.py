@@ -223,11 +223,13 @@ def test_claims_grow_with_the_pace_up_to_a_limit(monkeypatch: pytest.MonkeyPatch
     line = Line()
     line.take_in(["first"])
     line.embed(line.request())
+    line.pipe.settle(line.finished())
     assert line.pipe.claim_size == BATCH
     sizes = []
     for documents in (1, 1200, 10_000, 1):
         line.take_in(*[[f"text at {clock[0]}"]] * documents)
         clock[0] += 10
         line.embed(line.request())
+        line.pipe.settle(line.finished())
         sizes.append(line.pipe.claim_size)
     assert sizes == [BATCH, 30, LARGEST_CLAIM * BATCH, BATCH]

@@ -14,19 +14,20 @@ WRONG: list[tuple[str, str, str]] = [
     ("workers: {cuont: 3}", "workers.cuont", "unknown key"),
     ("model: {parameters: {n_gpu: 1}}", "model.parameters.n_gpu", "unknown key"),
     ("tables: {documents: {columns: {vector: v}}}", "tables.documents.columns.vector", "unknown key"),
-    ("workers: {count: '3'}", "workers.count", "Input should be a valid integer (found '3')"),
-    ("workers: {count: 3.0}", "workers.count", "Input should be a valid integer (found 3.0)"),
-    ("workers: {count: yes}", "workers.count", "Input should be a valid integer (found True)"),
-    ("workers: {count: 0}", "workers.count", "Input should be greater than 0 (found 0)"),
-    ("workers: {count: -1}", "workers.count", "Input should be greater than 0 (found -1)"),
-    ("workers: {count: null}", "workers.count", "Input should be a valid integer (found None)"),
-    ("workers: {count: [3]}", "workers.count", "Input should be a valid integer"),
+    ("workers: {count: '3'}", "workers.count", "Input should be a valid integer, or 'planned' (found '3')"),
+    ("workers: {count: 3.0}", "workers.count", "Input should be a valid integer, or 'planned' (found 3.0)"),
+    ("workers: {count: yes}", "workers.count", "Input should be a valid integer, or 'planned' (found True)"),
+    ("workers: {count: 0}", "workers.count", "Input should be greater than 0, or 'planned' (found 0)"),
+    ("workers: {count: -1}", "workers.count", "Input should be greater than 0, or 'planned' (found -1)"),
+    ("workers: {count: null}", "workers.count", "Input should be a valid integer, or 'planned' (found None)"),
+    ("workers: {count: [3]}", "workers.count", "Input should be a valid integer, or 'planned'"),
     ("workers: 3", "workers", "Input should be an object (found 3)"),
     ("workers:", "workers", "Input should be an object (found None)"),
     (
         "workers: {count: 1e5}",
         "workers.count",
-        "Input should be a valid integer; YAML reads 1e5 as text, write the number without an exponent",
+        "Input should be a valid integer, or 'planned'; YAML reads 1e5 as text, write the number without an "
+        "exponent",
     ),
     (
         "validation: {max_distance: 1e-3}",
@@ -222,7 +223,8 @@ def test_shipped_playbook_is_the_procedure() -> None:
         "rebuild_indexes", "embed", "validate",
     ]  # fmt: skip
     assert made.gates() == (1000, 100_000)
-    assert (made.workers.count, made.workers.batch_size) == (3, 100)
+    assert (made.workers.count, made.workers.batch_size) == ("planned", 100)
+    assert realign(RAGOPS_WORKERS="3").workers.count == 3
     assert (made.database.dsn, made.model.file, made.model.sha256, made.source.folder) == (None, None, None, None)
     assert made.tables == playbook().tables
     assert made.indexes == playbook().indexes
@@ -260,7 +262,7 @@ def test_ledger_copy_never_carries_the_dsn(dsn: str) -> None:
 def test_with_changes_leaves_the_original_alone() -> None:
     made = playbook()
     changed = made.with_changes(workers={"count": 1}, database={})
-    assert (made.workers.count, changed.workers.count) == (3, 1)
+    assert (made.workers.count, changed.workers.count) == ("planned", 1)
     assert changed.workers.batch_size == made.workers.batch_size
     assert changed.database == made.database
 

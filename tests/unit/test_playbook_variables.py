@@ -7,15 +7,26 @@ from playbook_factory import SMALLEST, playbook, problems_of
 
 from ragops.playbook import Playbook
 
+NEITHER = "Input should be a valid integer, or 'planned'"
 TYPED: list[tuple[str, dict[str, str], str, object]] = [
-    ("workers: {count: '${N:-7}'}", {}, "error", "Input should be a valid integer (found '7')"),
+    ("workers: {count: '${N:-7}'}", {}, "error", NEITHER + " (found '7')"),
     ("workers:\n  count: ${N:-7}", {}, "workers.count", 7),
     ("workers:\n  count: ${N:-7}", {"N": "2"}, "workers.count", 2),
     ("workers:\n  count: ${N:-7}", {"N": ""}, "workers.count", 7),
     ("workers:\n  count: ${N}", {"N": "2"}, "workers.count", 2),
-    ("workers:\n  count: ${N}", {"N": "two"}, "error", "Input should be a valid integer"),
-    ("workers:\n  count: ${N}", {"N": "2.5"}, "error", "Input should be a valid integer (found 2.5)"),
-    ("workers:\n  count: ${N}", {"N": "1e2"}, "error", "Input should be a valid integer; YAML reads 1e2 as text"),
+    ("workers:\n  count: ${N}", {"N": "two"}, "error", NEITHER),
+    (
+        "workers:\n  count: ${N}",
+        {"N": "2.5"},
+        "error",
+        NEITHER + " (found 2.5)",
+    ),
+    (
+        "workers:\n  count: ${N}",
+        {"N": "1e2"},
+        "error",
+        NEITHER + "; YAML reads 1e2 as text",
+    ),
     ("workers:\n  count: 1${N:-0}", {"N": "5"}, "workers.count", 15),
     ("workers:\n  threads: ${T:-}", {}, "workers.threads", None),
     ("workers:\n  threads: ${T:-null}", {}, "workers.threads", None),
