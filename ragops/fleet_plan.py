@@ -21,6 +21,8 @@ class FleetShape:
     workers: int
     threads: int
     tokens_per_batch: int = TOKENS_PER_BATCH
+    repack: bool | None = None
+    """Whether weights are repacked for the CPU; None is the child's own choice."""
     note: str | None = None
     why: str = ""
 
@@ -28,7 +30,8 @@ class FleetShape:
         workers = f"{self.workers} worker{'s' if self.workers != 1 else ''}"
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
         why = f" ({self.why})" if self.why else ""
-        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch{why}"
+        repacked = ", repacked weights" if self.repack else ""
+        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch{repacked}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Tuned:
     workers: int
     threads: int
     tokens_per_batch: int
+    repack: bool | None = None
 
 
 def plan_fleet(
@@ -65,6 +69,7 @@ def plan_fleet(
         workers,
         threads,
         tokens,
+        repack=_repack(playbook, tuned),
         note=_warning(workers, threads, cores) or _memory_warning(workers, fitting, limits, model_bytes),
         why=f"{how}: {_cores(cores)}, {limits.memory_bytes / 2**30:.1f} GiB of memory free",
     )
@@ -77,6 +82,11 @@ def _asked(playbook: Playbook) -> tuple[int | None, int | None]:
     if threads == "cpu_count":  # the procedure's setting
         threads = os.cpu_count()
     return workers, None if threads in (None, "planned") else int(threads)
+
+
+def _repack(playbook: Playbook, tuned: Tuned | None) -> bool | None:
+    asked = playbook.workers.repack_weights
+    return asked if asked is not None else tuned.repack if tuned else None
 
 
 def _warning(workers: int, threads: int, cores: int) -> str | None:

@@ -33,11 +33,15 @@ from ragops.llama.builds import (
     read_record,
     write_record,
 )
-from ragops.llama.compiler import find_compiler
+from ragops.llama.compiler import find_compiler, is_gcc
+from ragops.llama.flags import may_have_amx
 from ragops.llama.probing import LibraryDied, Probe, run_probe
 from ragops.llama.process import child_environment
 
 PACKAGE = "llama-cpp-python"
+# GCC (12 for one) takes most of the stores that prepare AMX's tile configuration for dead ones, and the build
+# then dies in its first multiplication of repacked weights. Arithmetic is not touched by these.
+KEEP_STORES = "-fno-tree-dse -fno-dse"
 _PIP = [
     "-m",
     "pip",
@@ -129,7 +133,8 @@ def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice
     voice.say(f"building {PACKAGE} {request.version} as {request.name}; this takes minutes, the log is {log}")
     # A short path: Windows allows 260 characters, and llama.cpp's tree is deep.
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as scratch:
-        environment = build_environment(os.environ, request.cmake_args, scratch=scratch)
+        flags = KEEP_STORES if may_have_amx(request.cmake_args) and is_gcc(compiler) else ""
+        environment = build_environment(os.environ, request.cmake_args, scratch=scratch, flags=flags)
         tick = _ticker(voice, f"building {request.name}", started)
         _run("venv", _venv_command(request, folder), environment, log, tick)
         python = interpreter_of(folder)
@@ -163,12 +168,19 @@ def _record(request: BuildRequest, folder: Path, host: HostFacts, *, compiler: s
     )
 
 
-def build_environment(given: Mapping[str, str], cmake_args: tuple[str, ...], *, scratch: str) -> dict[str, str]:
-    """What pip runs with: the arguments asked for and none from elsewhere, temporary files in one place."""
+def build_environment(
+    given: Mapping[str, str], cmake_args: tuple[str, ...], *, scratch: str, flags: str = ""
+) -> dict[str, str]:
+    """What pip runs with: the arguments asked for and none from elsewhere, temporary files in one place.
+
+    `flags` go to the compiler beside those of CFLAGS and CXXFLAGS.
+    """
     kept = child_environment(given, own_interpreter=False)
     # ggml compiles for a generic CPU where this is set, whatever the arguments say.
     kept.pop("SOURCE_DATE_EPOCH", None)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
+    if flags:
+        places |= {name: f"{kept.get(name, '')} {flags}".strip() for name in ("CFLAGS", "CXXFLAGS")}
     return {**kept, **places, "CMAKE_ARGS": " ".join(cmake_args), "FORCE_CMAKE": "1", "PYTHONUTF8": "1"}
 
 

@@ -54,6 +54,11 @@ def find_compiler(
     return found
 
 
+def is_gcc(compiler: str) -> bool:
+    """Whether a C++ compiler is GCC, by its own word."""
+    return "Free Software Foundation" in _said([*compiler.split(), "--version"])
+
+
 def _unix(which: Which, system: str) -> str | None:
     c, cpp = _first(_C, which), _first(_CPP, which)
     if c is None or cpp is None:

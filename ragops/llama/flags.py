@@ -142,6 +142,12 @@ def is_native(flags: dict[str, str]) -> bool:
     return is_on(flags.get("GGML_NATIVE", "ON"))
 
 
+def may_have_amx(cmake_args: Sequence[str]) -> bool:
+    """Whether a build with these arguments uses AMX on a CPU that has it."""
+    flags = parse_flags(cmake_args)
+    return is_native(flags) or is_on(flags.get("GGML_AMX_INT8", "OFF"))
+
+
 def new_name(flag: str) -> str | None:
     """Today's name of an option that llama.cpp ignores or refuses by its old name; None for others."""
     if flag in _RENAMED:

@@ -85,7 +85,8 @@ def _amx(build: BuildFacts, model: ModelFacts) -> Iterator[Finding]:
         yield Finding(
             "build-amx",
             "info",
-            "this build uses AMX; ragops loads the model without repacked weights, because some such builds "
-            "crash on them",
-            "other programs on this build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does",
+            "this build uses AMX; ragops loads the model without repacked weights, which AMX needs, because some "
+            "such builds crash on them",
+            "ragops tune   tries them; a build of `ragops build install` does not crash. Other programs on this "
+            "build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does",
         )

@@ -119,6 +119,8 @@ class Workers(Section):
     """Documents a claim; a fast fleet claims several batches at once."""
     tokens_per_batch: PositiveInt | Literal["planned"] = "planned"
     """Short texts share a batch of llama.cpp up to so many tokens; `planned`: tuned, else 256."""
+    repack_weights: bool | None = None
+    """Null: what `ragops tune` stored, else yes, except in builds with AMX, some of which crash on it."""
     cache_mib: NonNegativeInt = 2048
     """Vectors kept on this machine, so that a repeated campaign embeds nothing twice; 0: none."""
     python: Path | None = None

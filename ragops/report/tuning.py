@@ -18,11 +18,11 @@ def tune_screen(result: Mapping[str, Any]) -> RenderableType:
     rows = []
     for trial in result["trials"]:
         is_chosen = all(trial[name] == chosen[name] for name in chosen)
-        word = "chosen" if is_chosen else f"refused: over {result['max_drift']:.1e}" if trial["is_refused"] else ""
+        word = "chosen" if is_chosen else f"refused: {trial['refused']}" if trial["refused"] else ""
         shape = [str(trial[name]) for name in ("workers", "threads", "tokens_per_batch")]
-        speed = [number(trial["tokens_per_s"]), f"{trial['texts_per_s']:.1f}"]
-        rows.append([*shape, *speed, f"{trial['drift']:.1e}", word])
-    headers = ("workers", "threads", "tokens a batch", "tokens/s", "texts/s", "drift", "")
+        drift = "–" if trial["drift"] is None else f"{trial['drift']:.1e}"
+        rows.append([*shape, "repacked" if trial["repack"] else "", number(trial["tokens_per_s"]), drift, word])
+    headers = ("workers", "threads", "tokens a batch", "weights", "tokens/s", "drift", "")
     end = f"stored in {result['stored_in']}" if result["stored_in"] else "nothing was stored (--dry-run)"
     head = f"{number(result['texts'])} texts of the corpus, {number(result['tokens'])} tokens"
-    return Group(Text(head), table(*headers, rows=rows, right=(0, 1, 2, 3, 4, 5)), Text(end, style="dim"))
+    return Group(Text(head), table(*headers, rows=rows, right=(0, 1, 2, 4, 5)), Text(end, style="dim"))

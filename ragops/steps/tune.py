@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -42,8 +43,10 @@ def run(context: StepContext, *, seconds: float, save: bool = True) -> dict[str,
     texts = _sample(context)
     assert config.model.is_file(), "checked_sha256 has read it"
 
-    def start(threads: int, tokens_per_batch: int) -> Embedder:
-        changed = dataclasses.replace(config, n_threads=threads, tokens_per_batch=tokens_per_batch)
+    def start(shape: Tuned) -> Embedder:
+        changed = embedder_config(
+            playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
+        )
         return Embedder(changed, command=context.embedder_command)
 
     shapes = shapes_to_try(read_limits(), model_bytes=config.model.stat().st_size)
@@ -62,23 +65,27 @@ def _progress(context: StepContext) -> Any:
 def _result(
     context: StepContext, trials: Sequence[Trial], texts: Sequence[TokenIds], *, limit: float, save: bool
 ) -> dict[str, Any]:
-    best = best_of(trials)
-    if best is None:
+    tuned = best_of(trials)
+    if tuned is None:
         raise NegativeVerdict(
             "every setting moves vectors by more than the limit; nothing was stored",
-            found=f"drift {min(trial.drift for trial in trials):.1e} and more",
+            found=f"drift {min(t.drift for t in trials if not math.isnan(t.drift)):.1e} and more",
             needed=f"at most {limit:.1e} (build.max_drift)",
             hint="ragops verify   shows what this build is",
         )
-    tuned = Tuned(best.workers, best.threads, best.tokens_per_batch)
     return {
         "chosen": dataclasses.asdict(tuned),
         "stored_in": str(save_choice(context.playbook, tuned)) if save else None,
         "texts": len(texts),
         "tokens": sum(map(len, texts)),
         "max_drift": limit,
-        "trials": [dataclasses.asdict(trial) for trial in trials],
+        "trials": [_as_dict(trial) for trial in trials],
     }
+
+
+def _as_dict(trial: Trial) -> dict[str, Any]:
+    """As JSON, which knows no NaN."""
+    return {**dataclasses.asdict(trial), "drift": None if math.isnan(trial.drift) else trial.drift}
 
 
 def _sample(context: StepContext) -> list[TokenIds]:

@@ -12,7 +12,12 @@ from ragops.playbook.model import Playbook
 
 
 def embedder_config(
-    playbook: Playbook, *, threads: int, tokens_per_batch: int | None = None, pooling: str | None = None
+    playbook: Playbook,
+    *,
+    threads: int,
+    tokens_per_batch: int | None = None,
+    repack: bool | None = None,
+    pooling: str | None = None,
 ) -> EmbedderConfig:
     """The child's configuration. Raises UsageError when the playbook names no model."""
     asked = playbook.workers.tokens_per_batch
@@ -36,6 +41,7 @@ def embedder_config(
         f16_kv=parameters.f16_kv,
         low_vram=parameters.low_vram,
         verbose=parameters.verbose,
+        use_extra_bufts=playbook.workers.repack_weights if repack is None else repack,
         deadline_s=float(playbook.workers.request_deadline_s),
     )
 

@@ -89,7 +89,9 @@ class Fleet:
         self._tables = tables
         self._stop = stop
         self._command = command
-        self._config = embedder_config(playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch)
+        self._config = embedder_config(
+            playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
+        )
         self._sha256 = checked_sha256(playbook)
         self._tally = Tally()
         self._queue = Queue(playbook.tables)

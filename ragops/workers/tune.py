@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +12,9 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.errors import EmbedderDied
 from ragops.facts import HostLimits
-from ragops.fleet_plan import CHILD_BYTES
+from ragops.fleet_plan import CHILD_BYTES, Tuned
 from ragops.llama.embedder import Embedder, TokenIds
 from ragops.quality.drift import cosine_distances
 
@@ -21,8 +23,8 @@ BATCHES = (128, 256, 512)
 DRIFT_TEXTS = 64
 REQUEST_TOKENS = 1024
 
-StartEmbedder = Callable[[int, int], Embedder]
-"""(threads, tokens a batch) → a running child."""
+StartEmbedder = Callable[[Tuned], Embedder]
+"""A shape → one running child of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,13 @@ class Trial:
     workers: int
     threads: int
     tokens_per_batch: int
+    repack: bool | None
+    """Whether weights were repacked for the CPU; None is the child's own choice."""
     tokens_per_s: float
-    texts_per_s: float
     drift: float
-    """Largest cosine distance from the same texts embedded one by one."""
-    is_refused: bool
-    """It moves vectors by more than the limit."""
+    """Largest cosine distance from the same texts embedded one by one; NaN when the child died."""
+    refused: str | None = None
+    """Why it may not be chosen: it moves vectors by more than the limit, or kills the child."""
 
 
 def shapes_to_try(limits: HostLimits, *, model_bytes: int) -> list[tuple[int, int]]:
@@ -58,57 +61,73 @@ def measure(
 ) -> list[Trial]:
     """Try every shape with every batch size, within about `seconds` altogether; the fastest first.
 
-    `limit` is the largest drift that is accepted. Raises as Embedder does.
+    Where the child leaves weights as they are (in builds with AMX, some of which crash on repacked ones), the
+    first shape is tried with repacked weights too. `limit` is the largest drift that is accepted. Raises as
+    Embedder does, but for a child that dies of repacked weights.
     """
-    candidates = [(shape, tokens) for shape in shapes for tokens in BATCHES]
     ends_at = time.monotonic() + seconds
     sample = list(texts[:DRIFT_TEXTS])
-    with start(shapes[0][1], 1) as alone:
+    with start(Tuned(1, shapes[0][1], 1)) as alone:
         single = alone.embed_tokens(sample).vectors
+        is_plain = alone.model.effective.get("use_extra_bufts") is False
+    candidates = [Tuned(*shape, tokens) for shape in shapes for tokens in BATCHES]
+    candidates += [Tuned(*shapes[0], tokens, repack=True) for tokens in BATCHES if is_plain]
     trials = []
-    for number, ((workers, threads), tokens) in enumerate(candidates):
+    for number, candidate in enumerate(candidates):
         show(number, len(candidates))
         share = max(0.5, (ends_at - time.monotonic()) / (len(candidates) - number))
-        trials.append(_try(start, texts, single, (workers, threads, tokens), limit=limit, seconds=share))
+        try:
+            trials.append(_try(start, texts, single, candidate, limit=limit, seconds=share))
+        except EmbedderDied as death:
+            if not candidate.repack:
+                raise
+            trials.append(_trial(candidate, 0.0, math.nan, refused=death.what))
+            break  # the candidates that are left are repacked too
     show(len(candidates), len(candidates))
     return sorted(trials, key=lambda trial: -trial.tokens_per_s)
 
 
-def best_of(trials: Sequence[Trial]) -> Trial | None:
+def best_of(trials: Sequence[Trial]) -> Tuned | None:
     """The fastest that is not refused."""
-    accepted = [trial for trial in trials if not trial.is_refused]
-    return max(accepted, key=lambda trial: trial.tokens_per_s, default=None)
+    accepted = [trial for trial in trials if trial.refused is None]
+    best = max(accepted, key=lambda trial: trial.tokens_per_s, default=None)
+    return Tuned(best.workers, best.threads, best.tokens_per_batch, best.repack) if best else None
 
 
 def _try(
     start: StartEmbedder,
     texts: Sequence[TokenIds],
     single: NDArray[np.float32],
-    shape: tuple[int, int, int],
+    candidate: Tuned,
     *,
     limit: float,
     seconds: float,
 ) -> Trial:
-    workers, threads, tokens_per_batch = shape
     began = time.monotonic()
     children: list[Embedder] = []
     try:
-        children += (start(threads, tokens_per_batch) for _ in range(workers))
+        for _ in range(candidate.workers):
+            children.append(start(candidate))
         packed = children[0].embed_tokens(list(texts[: len(single)])).vectors
         drift = float(cosine_distances(single, packed).max())
         # Starting and comparing have taken of the time already; half a second is the least that says anything.
-        tokens, count, took = _race(children, texts, seconds=max(0.5, seconds - (time.monotonic() - began)))
+        tokens_per_s = _race(children, texts, seconds=max(0.5, seconds - (time.monotonic() - began)))
     finally:
         for child in children:
             child.close()
     # Not `drift > limit`: a NaN is refused, too.
-    return Trial(*shape, tokens / took, count / took, drift, is_refused=not drift <= limit)
+    refused = None if drift <= limit else f"over {limit:.1e}"
+    return _trial(candidate, tokens_per_s, drift, refused=refused)
 
 
-def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: float) -> tuple[int, int, float]:
-    """All children at once over the same texts; (tokens, texts, seconds)."""
+def _trial(shape: Tuned, tokens_per_s: float, drift: float, *, refused: str | None) -> Trial:
+    return Trial(shape.workers, shape.threads, shape.tokens_per_batch, shape.repack, tokens_per_s, drift, refused)
+
+
+def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: float) -> float:
+    """Tokens a second of all children at once over the same texts."""
     requests, lock = cycle(list(_requests(texts))), threading.Lock()
-    done: list[tuple[int, int]] = []
+    done: list[int] = []
     errors: list[BaseException] = []
     began = time.monotonic()
 
@@ -117,8 +136,7 @@ def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: f
             while time.monotonic() - began < seconds and not errors:
                 with lock:
                     request = next(requests)
-                tokens = child.embed_tokens(request).tokens
-                done.append((sum(tokens), len(tokens)))
+                done.append(sum(child.embed_tokens(request).tokens))
         except BaseException as error:  # noqa: BLE001 (raised in the caller's thread)
             errors.append(error)
 
@@ -129,7 +147,7 @@ def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: f
         thread.join()
     if errors:
         raise errors[0]
-    return sum(t for t, _ in done), sum(n for _, n in done), time.monotonic() - began
+    return sum(done) / (time.monotonic() - began)
 
 
 def _requests(texts: Sequence[TokenIds]) -> Iterator[list[TokenIds]]:

@@ -27,6 +27,7 @@ class Choice:
     workers: int
     threads: int
     tokens_per_batch: int
+    repack: bool | None
     build: str
     cores: int
 
@@ -42,7 +43,7 @@ def tuned_for(playbook: Playbook) -> Tuned | None:
         return None
     if choice.cores != read_limits().cores or choice.build != effective_build(playbook):
         return None
-    return Tuned(choice.workers, choice.threads, choice.tokens_per_batch)
+    return Tuned(choice.workers, choice.threads, choice.tokens_per_batch, choice.repack)
 
 
 def save_choice(playbook: Playbook, tuned: Tuned) -> Path:
@@ -51,6 +52,7 @@ def save_choice(playbook: Playbook, tuned: Tuned) -> Path:
         tuned.workers,
         tuned.threads,
         tuned.tokens_per_batch,
+        tuned.repack,
         build=effective_build(playbook),
         cores=read_limits().cores,
     )
