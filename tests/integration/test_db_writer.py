@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from campaigns import QUEUE, batch_of, claim, execute, random_vector, rows, seed, table_facts, value
 
-from ragops.errors import PlanRefused
+from ragops.errors import FenceLost, PlanRefused
 from ragops.playbook.tables import (
     ChunksColumns,
     ChunksTable,
@@ -264,3 +265,53 @@ def test_a_queue_with_uuids_for_ids(connection: Connection, dsn: str) -> None:
     held = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=bound)
     assert held is not None
     assert len(held.items) == 2
+
+
+OWN_TYPES = [
+    ("file_id", "text", ["1", "2"]),
+    ("file_id", "character varying(20)", ["1", "2"]),
+    ("file_id", "integer", [1, 2]),
+    ("file_id", "smallint", [1, 2]),
+    ("file_id", "numeric(10,2)", [Decimal("1.00"), Decimal("2.00")]),
+    ("file_id", "double precision", [1.0, 2.0]),
+    ("metadata", "json", [{"media_type": "text/plain"}] * 2),
+    ("metadata", "jsonb", [{"media_type": "text/plain"}] * 2),
+    ("metadata", "text", ['{"media_type": "text/plain"}'] * 2),
+    ("content", "character varying(100)", ["text 1", "text 2"]),
+    ("file_path", "character varying", ["1.txt", "2.txt"]),
+]
+
+
+@pytest.mark.parametrize(("column", "type_name", "stored"), OWN_TYPES, ids=[f"{c} {t}" for c, t, _ in OWN_TYPES])
+def test_columns_of_the_users_own_type(
+    connection: Connection, dsn: str, column: str, type_name: str, stored: list[Any]
+) -> None:
+    if column == "metadata":
+        execute(dsn, "ALTER TABLE documents ALTER metadata DROP DEFAULT")
+    execute(dsn, f"ALTER TABLE documents ALTER {column} TYPE {type_name} USING NULL::{type_name}")
+    write(connection, count=2)
+    assert [row[0] for row in rows(dsn, f"SELECT {column} FROM documents ORDER BY id")] == stored
+
+
+def test_a_number_that_its_column_cannot_hold_loses_nothing(connection: Connection, dsn: str) -> None:
+    execute(dsn, "ALTER TABLE documents ALTER file_id TYPE smallint")
+    execute(dsn, "ALTER TABLE files_queue ALTER id RESTART WITH 40000")
+    with pytest.raises(OverflowError, match="40001 does not fit 16 bits"):
+        write(connection, count=2)
+    assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"processing": 2}
+    assert value(dsn, "SELECT count(*) FROM documents") == 0
+
+
+def test_batches_of_several_claims_are_stored_together_or_not_at_all(connection: Connection, dsn: str) -> None:
+    seed(connection, 4)
+    first, second = claim(connection, 2), claim(connection, 2)
+    writer = Writer(Tables(), table_facts(connection))
+    QUEUE.release(connection, second)
+    with pytest.raises(FenceLost):
+        writer.write(connection, batch_of(first), batch_of(second))
+    assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"pending": 2, "processing": 2}
+    assert value(dsn, "SELECT count(*) FROM documents") == 0
+    writer.write(connection, batch_of(first), batch_of(claim(connection, 2)))
+    assert QUEUE.counts(connection)["completed"] == 4
+    assert value(dsn, "SELECT count(DISTINCT file_id) FROM documents") == 4
+    assert rows(dsn, "SELECT documents, chunks FROM ingestion_metrics") == [(2, 4)] * 2

@@ -1,0 +1,66 @@
+"""`ragops tune` on a small corpus: the table, the stored choice, and the fleet that takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from campaigns import make_playbook, open_context
+from conftest import write_corpus
+
+from ragops.errors import NegativeVerdict, RagopsError
+from ragops.fleet_plan import Tuned
+from ragops.playbook import Playbook
+from ragops.playbook.model import Build, Source
+from ragops.settings import tuning_file
+from ragops.steps import tune
+from ragops.workers.shape import fleet_shape
+from ragops.workers.tuning import tuned_for
+
+
+@pytest.fixture
+def playbook(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Playbook:
+    monkeypatch.setenv("RAGOPS_DATA_DIR", str(tmp_path / "data"))
+    corpus = write_corpus(tmp_path / "corpus", 40)
+    planned = {"count": "planned", "threads": None}
+    return make_playbook(model=tiny_model, source=Source(folder=corpus), workers=planned)
+
+
+def test_the_fastest_shape_is_stored_and_taken(dsn18: str, playbook: Playbook) -> None:
+    with open_context(dsn18, playbook) as context:
+        result = tune.run(context, seconds=2)
+    accepted = [trial for trial in result["trials"] if not trial["refused"]]
+    best = max(accepted, key=lambda trial: trial["tokens_per_s"])
+    names = ("workers", "threads", "tokens_per_batch", "repack")
+    assert result["chosen"] == {name: best[name] for name in names}
+    assert result["stored_in"] == str(tuning_file())
+    assert result["texts"] == 40
+    chosen = Tuned(**result["chosen"])
+    assert tuned_for(playbook) == chosen
+    shape = fleet_shape(playbook)
+    assert (shape.workers, shape.threads, shape.tokens_per_batch) == (
+        chosen.workers,
+        chosen.threads,
+        chosen.tokens_per_batch,
+    )
+    assert shape.why.startswith("tuned")
+
+
+def test_a_dry_run_stores_nothing(dsn18: str, playbook: Playbook) -> None:
+    with open_context(dsn18, playbook) as context:
+        assert tune.run(context, seconds=1, save=False)["stored_in"] is None
+    assert not tuning_file().exists()
+
+
+def test_settings_that_move_vectors_are_refused(dsn18: str, playbook: Playbook) -> None:
+    strict = playbook.model_copy(update={"build": Build(max_drift=1e-12)})
+    with open_context(dsn18, strict) as context, pytest.raises(NegativeVerdict, match="every setting") as caught:
+        tune.run(context, seconds=1)
+    assert caught.value.exit_code == 3
+    assert not tuning_file().exists()
+
+
+def test_a_corpus_of_too_few_texts(dsn18: str, playbook: Playbook, tmp_path: Path) -> None:
+    few = playbook.model_copy(update={"source": Source(folder=write_corpus(tmp_path / "few", 3))})
+    with open_context(dsn18, few) as context, pytest.raises(RagopsError, match="too few texts"):
+        tune.run(context, seconds=1)
