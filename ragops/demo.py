@@ -20,7 +20,6 @@ from ragops.actions import DropIndex
 from ragops.documents.corpus import write_stdlib_corpus
 from ragops.documents.sources import walk_folder
 from ragops.errors import RagopsError
-from ragops.host import physical_cores
 from ragops.index_plan import droppable_indexes
 from ragops.llama.embedder import Embedder
 from ragops.llama.minilm import minilm_gguf
@@ -37,6 +36,7 @@ from ragops.settings import cache_folder, data_folder, demo_file, with_defaults
 from ragops.steps import embed, empty_tables, rebuild_indexes, reseed_queue, validate, verify_build
 from ragops.steps.context import StepContext, Voice
 from ragops.workers.configuration import embedder_config
+from ragops.workers.shape import side_threads
 from ragops.workers.state import Stop
 
 QUERIES = 25
@@ -184,7 +184,7 @@ def _look(context: StepContext, probes: Sequence[Probe]) -> dict[str, Any]:
     """What an application sees: rows under each threshold for the queries, self-retrieval."""
     reader, thresholds = Reader(context.playbook.tables), context.playbook.validation.thresholds
     prefix = context.playbook.model.query_prefix
-    with Embedder(embedder_config(context.playbook, threads=physical_cores())) as embedder:
+    with Embedder(embedder_config(context.playbook, threads=side_threads())) as embedder:
         vectors = normalize(embedder.embed([prefix + probe.text for probe in probes]).vectors)
     stats = [reader.distance_stats(context.connection, vector, thresholds=thresholds) for vector in vectors]
     ranks = [

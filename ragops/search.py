@@ -6,19 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 from ragops.errors import RagopsError
-from ragops.host import physical_cores
 from ragops.llama.embedder import Embedder
 from ragops.postgres.reading import Neighbour, Reader, metric_of, usable_index
 from ragops.preflight import vector_dimensions
 from ragops.quality.vectors import normalize
 from ragops.steps.context import StepContext
 from ragops.workers.configuration import embedder_config
+from ragops.workers.shape import side_threads
 
 
 def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, Any]:
     """The nearest documents, exact and through the index; `recall` is the share of exact ones it finds."""
     with Embedder(
-        embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
+        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
     ) as embedder:
         vector = normalize(embedder.embed([context.playbook.model.query_prefix + text]).vectors)[0]
     reader = Reader(context.playbook.tables)

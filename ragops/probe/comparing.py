@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.errors import EmbedderError, RagopsError
-from ragops.host import physical_cores
 from ragops.llama.embedder import Embedder
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target, connect
@@ -21,6 +20,7 @@ from ragops.postgres.reading import DistanceStats, Reader, VectorCounts
 from ragops.quality.validation import QueryMeasure, comparison_stats
 from ragops.quality.vectors import check_vectors, normalize
 from ragops.workers.configuration import checked_sha256, embedder_config
+from ragops.workers.shape import side_threads
 
 EmbedderFactory = Callable[[], Embedder]
 
@@ -30,7 +30,7 @@ def embedder_factory_of(playbook: Playbook) -> EmbedderFactory:
 
     def start() -> Embedder:
         checked_sha256(playbook)
-        return Embedder(embedder_config(playbook, threads=physical_cores()))
+        return Embedder(embedder_config(playbook, threads=side_threads()))
 
     return start
 

@@ -7,13 +7,13 @@ import os
 from typing import Any
 
 from ragops.errors import UsageError
-from ragops.host import physical_cores
 from ragops.llama.embedder import Embedder
 from ragops.playbook.model import DebugReference
 from ragops.postgres.reading import Reader
 from ragops.quality.vectors import normalize
 from ragops.steps.context import Effect, StepContext
 from ragops.workers.configuration import embedder_config
+from ragops.workers.shape import side_threads
 
 FIGURES = ("distance_min", "distance_max", "distance_avg")
 
@@ -63,7 +63,7 @@ def add_debug_comparison(effect: Effect, context: StepContext, settings: DebugRe
 def _own_distances(context: StepContext, query: str) -> tuple[dict[str, float | None], int]:
     """Min, max and mean distance of the query to the stored documents, and the model's dimensions."""
     with Embedder(
-        embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
+        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
     ) as embedder:
         raw = embedder.embed([context.playbook.model.query_prefix + query]).vectors
         dimensions = embedder.model.dimensions

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ragops.errors import Interrupted, NegativeVerdict, RagopsError
-from ragops.host import physical_cores
 from ragops.llama.embedder import Embedder
 from ragops.postgres.queue import ItemStatus, Queue
 from ragops.postgres.reading import Reader, StoredRow
@@ -32,6 +31,7 @@ from ragops.steps.context import Effect, StepContext
 from ragops.steps.fitting import embed_all, say_unfitting, shortened
 from ragops.workers.configuration import checked_sha256, embedder_config
 from ragops.workers.prepare import Preparer
+from ragops.workers.shape import side_threads
 
 WORDS_A_QUERY = 8
 POLL_S = 1.0
@@ -48,7 +48,7 @@ def run(context: StepContext, *, after: int | None = None, seed: float | None = 
     started = time.monotonic()
     checked_sha256(context.playbook)
     with Embedder(
-        embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
+        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
     ) as e:
         found = measure(context, e, seed=random.uniform(-1, 1) if seed is None else seed)
     validation = context.playbook.validation

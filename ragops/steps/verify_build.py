@@ -11,7 +11,6 @@ from typing import Any
 
 from ragops.errors import NegativeVerdict, NothingToReset
 from ragops.facts import ModelFacts
-from ragops.host import physical_cores
 from ragops.llama.cpu import read_exact_host
 from ragops.llama.embedder import Embedder
 from ragops.llama.fingerprints import fingerprint_of
@@ -32,6 +31,7 @@ from ragops.steps.measuring import (
 )
 from ragops.steps.reseed_queue import other_source
 from ragops.workers.configuration import checked_sha256, embedder_config
+from ragops.workers.shape import side_threads
 
 
 def verify(
@@ -121,7 +121,7 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
     if not _has_documents(context):
         return None
     with Embedder(
-        embedder_config(context.playbook, threads=physical_cores()), command=context.embedder_command
+        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
     ) as embedder:
         found = validate.measure_stored(context, embedder)
     if found["disagreeing"] or found["rows"] == 0:

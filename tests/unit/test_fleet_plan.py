@@ -13,6 +13,7 @@ from playbook_factory import playbook
 from ragops.errors import UsageError
 from ragops.facts import HostLimits
 from ragops.fleet_plan import FleetShape, Tuned, plan_fleet
+from ragops.workers import shape
 from ragops.workers.configuration import embedder_config, worker_python
 
 GIB = 1 << 30
@@ -55,40 +56,40 @@ PLANNED: list[tuple[str, str, int, tuple[int, int, str | None]]] = [
 def test_workers_and_threads(
     workers: str, threads: str, cores: int, expected: tuple[int, int, str | None]
 ) -> None:
-    shape = plan(f"workers: {{count: {workers}, threads: {threads}}}", limits(cores))
-    assert (shape.workers, shape.threads, shape.note) == expected
+    found = plan(f"workers: {{count: {workers}, threads: {threads}}}", limits(cores))
+    assert (found.workers, found.threads, found.note) == expected
 
 
 def test_the_procedure_s_threads_are_taken_as_they_are_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    shape = plan("workers: {count: 3}\nmodel: {parameters: {n_threads: cpu_count}}", limits(8))
-    assert (shape.workers, shape.threads) == (3, 16)
-    assert shape.note == _note(3, 16, 8, "8 × 1")
+    found = plan("workers: {count: 3}\nmodel: {parameters: {n_threads: cpu_count}}", limits(8))
+    assert (found.workers, found.threads) == (3, 16)
+    assert found.note == _note(3, 16, 8, "8 × 1")
 
 
 @pytest.mark.parametrize("cores", range(1, 70))
 @pytest.mark.parametrize("workers", ["planned", "1", "2", "3", "5", "8", "64"])
 def test_planned_threads_never_oversubscribe_when_the_workers_fit(workers: str, cores: int) -> None:
-    shape = plan(f"workers: {{count: {workers}}}", limits(cores))
-    assert shape.threads >= 1
+    found = plan(f"workers: {{count: {workers}}}", limits(cores))
+    assert found.threads >= 1
     if workers == "planned" or int(workers) <= cores:
-        assert shape.note is None
-        assert shape.workers * shape.threads <= cores < shape.workers * (shape.threads + 1)
+        assert found.note is None
+        assert found.workers * found.threads <= cores < found.workers * (found.threads + 1)
     else:
-        assert (shape.workers, shape.threads) == (int(workers), 1)
-        assert shape.note is not None
+        assert (found.workers, found.threads) == (int(workers), 1)
+        assert found.note is not None
 
 
 def test_as_many_workers_as_the_memory_holds() -> None:
     """Two gibibytes hold four children of 300 MiB and 200 MiB each; their threads fill the cores."""
-    shape = plan("", limits(16, memory_gib=2), model_bytes=SOLON)
-    assert (shape.workers, shape.threads, shape.note) == (4, 4, None)
+    found = plan("", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (found.workers, found.threads, found.note) == (4, 4, None)
 
 
 def test_workers_beyond_the_memory_are_said() -> None:
-    shape = plan("workers: {count: 8}", limits(16, memory_gib=2), model_bytes=SOLON)
-    assert (shape.workers, shape.threads) == (8, 2)
-    assert shape.note == "8 workers may need 3.9 GiB of memory, 2.0 GiB are free; 4 fit"
+    found = plan("workers: {count: 8}", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (found.workers, found.threads) == (8, 2)
+    assert found.note == "8 workers may need 3.9 GiB of memory, 2.0 GiB are free; 4 fit"
 
 
 def test_what_was_tuned_takes_the_place_of_what_is_planned() -> None:
@@ -108,6 +109,12 @@ def test_the_plan_s_words() -> None:
     assert str(plan("workers: {count: 1, threads: 2}", limits(2))).endswith(
         "(as given: 2 cores, 64.0 GiB of memory free)"
     )
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (64, 4)])
+def test_a_child_beside_a_fleet_leaves_it_room(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shape, "read_limits", lambda: limits(cores))
+    assert shape.side_threads() == threads
 
 
 def test_workers_run_under_the_playbook_s_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
