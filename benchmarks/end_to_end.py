@@ -22,15 +22,13 @@ import numpy as np
 from support import (
     corpus,
     create_tables,
-    fresh_cache,
     judge,
     machine,
-    open_context,
     playbook,
     recorded_requests,
-    run_sql,
     say,
     server,
+    timed_embed,
 )
 
 from ragops.fleet_plan import FleetShape, plan_fleet
@@ -38,7 +36,6 @@ from ragops.host import read_limits
 from ragops.llama.embedder import TokenIds
 from ragops.llama.minilm import minilm_gguf
 from ragops.settings import cache_folder
-from ragops.steps import embed, reseed_queue
 from ragops.steps.verify_build import probe_model
 
 CHARACTERS = 400  # about 60 tokens
@@ -101,20 +98,17 @@ def main() -> int:
         shape = plan_fleet(book, read_limits(), model_bytes=model.stat().st_size)
         create_tables(target, book, dimensions=probe_model(book).dimensions)
         for _ in range(given.rounds):
-            run_sql(target, "TRUNCATE documents, document_chunks", "TRUNCATE files_queue")
-            with fresh_cache(), open_context(target, book) as context, recorded_requests() as requests:
-                reseed_queue.run(context)
-                began = time.perf_counter()
-                effect = embed.run(context)
-                ours.append(time.perf_counter() - began)
-            assert effect["completed"] == given.documents, effect
+            with recorded_requests() as requests:
+                seconds, count = timed_embed(target, book)
+            assert count == given.documents, f"{count} of {given.documents} documents were stored"
+            ours.append(seconds)
             theirs.append(bare(requests, model, shape))
     tokens = int(np.sum([len(ids) for request in requests for ids in request]))
     say(machine())
     say(f"{given.documents} documents, {tokens:,} tokens in {len(requests)} requests; {shape}")
-    for name, seconds in (("bare loop", theirs), ("ragops embed", ours)):
-        best = min(seconds)
-        each = ", ".join(f"{s:.1f}" for s in seconds)
+    for name, times in (("bare loop", theirs), ("ragops embed", ours)):
+        best = min(times)
+        each = ", ".join(f"{s:.1f}" for s in times)
         say(f"{name}: {each} s; best {tokens / best:,.0f} tokens/s, {given.documents / best:.1f} documents/s")
     return judge("end to end against the bare loop", min(theirs) / min(ours), TARGET)
 

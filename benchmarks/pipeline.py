@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -24,19 +23,17 @@ import psycopg
 from support import (
     corpus,
     create_tables,
-    fresh_cache,
     judge,
     machine,
-    open_context,
     playbook,
     run_sql,
     say,
     server,
+    timed_embed,
 )
 
 from ragops.playbook import Playbook
 from ragops.postgres.connection import Target
-from ragops.steps import embed, reseed_queue
 
 DIMENSIONS = 384
 STUB = Path(__file__).with_name("stub_embedder.py")
@@ -68,14 +65,8 @@ def fill_texts(target: Target, rows: int) -> None:
 
 def ours(target: Target, book: Playbook) -> float:
     """Documents a second of one run over the whole queue, the start of the children included."""
-    run_sql(target, "TRUNCATE documents", "TRUNCATE files_queue")
-    with fresh_cache(), open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
-        reseed_queue.run(context)
-        run_sql(target, "CHECKPOINT")
-        began = time.perf_counter()
-        effect = embed.run(context)
-        took = time.perf_counter() - began
-    return float(effect["completed"] / took)
+    seconds, documents = timed_embed(target, book, (sys.executable, str(STUB), str(DIMENSIONS)))
+    return documents / seconds
 
 
 def theirs(target: Target, program: str) -> float:

@@ -66,14 +66,13 @@ def main() -> int:
     from support import (
         corpus,
         create_tables,
-        fresh_cache,
         judge,
         machine,
-        open_context,
         playbook,
         run_sql,
         say,
         server,
+        timed_embed,
     )
 
     from ragops.fleet_plan import plan_fleet
@@ -81,7 +80,6 @@ def main() -> int:
     from ragops.llama.minilm import minilm_gguf
     from ragops.llama.probing import run_probe
     from ragops.settings import cache_folder
-    from ragops.steps import embed, reseed_queue
     from ragops.steps.verify_build import probe_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,13 +100,9 @@ def main() -> int:
             theirs.append(run_as_written(target.conninfo, given.python, model, folder))
             ((count,),) = run_sql(target, "SELECT count(*) FROM documents WHERE embedding IS NOT NULL")
             assert count == given.documents, f"the procedure stored {count} of {given.documents} documents"
-            run_sql(target, "TRUNCATE documents, document_chunks", "TRUNCATE files_queue")
-            with fresh_cache(), open_context(target, book) as context:
-                reseed_queue.run(context)
-                began = time.perf_counter()
-                effect = embed.run(context)
-                ours.append(time.perf_counter() - began)
-            assert effect["completed"] == given.documents, effect
+            seconds, count = timed_embed(target, book)
+            assert count == given.documents, f"ragops stored {count} of {given.documents} documents"
+            ours.append(seconds)
     probe = run_probe(Path(given.python))
     say(machine())
     say(f"llama-cpp-python {probe.package_version}: {probe.system_info}")

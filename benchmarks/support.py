@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.steps import embed, reseed_queue
 from ragops.steps.context import StepContext
 
 
@@ -135,3 +137,17 @@ def recorded_requests() -> Iterator[list[list[TokenIds]]]:
         yield seen
     finally:
         Embedder.embed_tokens = embed_tokens  # type: ignore[method-assign]
+
+
+def timed_embed(target: Target, book: Playbook, command: Sequence[str] | None = None) -> tuple[float, int]:
+    """Seconds and documents of one `embed` over the whole source, the start of its children included.
+
+    The tables are emptied and the queue is filled before; the cache of vectors is new.
+    """
+    run_sql(target, "TRUNCATE documents CASCADE", "TRUNCATE files_queue")
+    with fresh_cache(), open_context(target, book, command) as context:
+        reseed_queue.run(context)
+        run_sql(target, "CHECKPOINT")
+        began = time.perf_counter()
+        effect = embed.run(context)
+        return time.perf_counter() - began, int(effect["completed"])

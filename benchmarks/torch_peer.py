@@ -49,14 +49,12 @@ def main() -> int:
     from support import (
         corpus,
         create_tables,
-        fresh_cache,
         judge,
         machine,
-        open_context,
         playbook,
-        run_sql,
         say,
         server,
+        timed_embed,
     )
 
     from ragops.fleet_plan import plan_fleet
@@ -64,7 +62,6 @@ def main() -> int:
     from ragops.llama.minilm import minilm_gguf
     from ragops.llama.probing import run_probe
     from ragops.settings import cache_folder
-    from ragops.steps import embed, reseed_queue
     from ragops.steps.verify_build import probe_model
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,12 +82,7 @@ def main() -> int:
             peer = [given.peer, __file__, "--encode", str(folder), str(limits.cores)]
             done = subprocess.run(peer, stdout=subprocess.PIPE, check=True, text=True)
             theirs.append(float(done.stdout.splitlines()[-1]))
-            run_sql(target, "TRUNCATE documents, document_chunks", "TRUNCATE files_queue")
-            with fresh_cache(), open_context(target, book) as context:
-                reseed_queue.run(context)
-                began = time.perf_counter()
-                embed.run(context)
-                ours.append(time.perf_counter() - began)
+            ours.append(timed_embed(target, book)[0])
     rates = [given.documents / min(seconds) for seconds in (theirs, ours)]
     probe = run_probe(given.python or Path(sys.executable))
     say(machine())
