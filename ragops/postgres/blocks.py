@@ -41,11 +41,6 @@ def bytes_field(value: bytes) -> bytes:
     return _length(len(value)) + value
 
 
-def constant_field(value: str, count: int) -> list[bytes]:
-    """The same text in `count` rows."""
-    return [bytes_field(value.encode())] * count
-
-
 def text_fields(values: Iterable[str | None]) -> list[bytes]:
     """Fields of text or varchar. Raises UnicodeEncodeError for a lone surrogate."""
     encoded = (None if value is None else value.encode() for value in values)

@@ -55,10 +55,6 @@ def test_no_rows_are_no_bytes() -> None:
     assert blocks.vector_fields(np.empty((0, 3), np.float32)) == []
 
 
-def test_a_constant_is_the_same_field_in_every_row() -> None:
-    assert blocks.constant_field("x", 2) == blocks.text_fields(["x", "x"])
-
-
 def test_a_number_that_does_not_fit_is_refused_and_never_cut() -> None:
     with pytest.raises(OverflowError):
         blocks.int2_fields([0, 2**15])
