@@ -20,7 +20,7 @@ from ragops.workers.state import Stop, Tally
 
 # What a crash may cost, and how often the server must sync its log.
 STORE_WITHIN_S = 1.0
-FIRST_STORE, FEWEST, MOST = 200, 10, 1000
+FIRST_STORE, FEWEST, MOST = 20, 10, 1000
 """Documents a transaction: the first; then as many as the database takes in `STORE_WITHIN_S`, between bounds."""
 _CANCELLED = "its chunks' vectors cancel out: the mean is zero"
 
