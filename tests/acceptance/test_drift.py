@@ -24,12 +24,17 @@ def model() -> Path:
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Docstrings cut to several lengths, up to about the model's context."""
+def texts(tmp_path_factory: pytest.TempPathFactory, model: Path) -> list[str]:
+    """Docstrings cut to several lengths, up to the model's context."""
     folder = tmp_path_factory.mktemp("corpus")
     write_stdlib_corpus(folder, documents=120)
     found = sorted(folder.rglob("*.txt"))
-    return [f.read_text(encoding="utf-8")[: CHARACTERS[i % len(CHARACTERS)]] for i, f in enumerate(found)]
+    cut = [f.read_text(encoding="utf-8")[: CHARACTERS[i % len(CHARACTERS)]] for i, f in enumerate(found)]
+    with Embedder(EmbedderConfig(model, vocab_only=True)) as counting:
+        fitting = zip(cut, counting.count_tokens(cut), strict=True)
+        texts = [text for text, tokens in fitting if tokens <= counting.model.max_tokens]
+    assert len(texts) > 100
+    return texts
 
 
 @pytest.mark.parametrize(("threads", "tokens_per_batch"), [(1, 256), (1, 512), (2, 256)])
