@@ -58,10 +58,10 @@ class StepContext:
 
     _said: set[str] = field(default_factory=set)
 
-    def say_once(self, message: str) -> None:
-        """Say something that several steps of one command would repeat."""
-        if message not in self._said:
-            self._said.add(message)
+    def say_once(self, message: str, *, about: str | None = None) -> None:
+        """Say what several steps of one command would repeat; `about` is the same where the words are not."""
+        if (about or message) not in self._said:
+            self._said.add(about or message)
             self.voice.say(message)
 
     def connect(self) -> Connection:

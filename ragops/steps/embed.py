@@ -64,7 +64,8 @@ def use_queue_source(context: StepContext, queue: Queue) -> None:
 
 def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
     shape = fleet_shape(context.playbook)
-    context.say_once(str(shape))
+    # Free memory is another one each time.
+    context.say_once(str(shape), about=f"{shape.workers} × {shape.threads}, {shape.tokens_per_batch}")
     if shape.note:
         context.say_once(shape.note)
     phase = queue.gate(context.connection)
