@@ -123,6 +123,8 @@ class VectorCache:
             return work(self._open())
         except sqlite3.OperationalError as error:  # locked for long, disk full, folder closed to this user
             self.fault = str(error)
+        except sqlite3.ProgrammingError:  # a fault of ours, never the file's
+            raise
         except sqlite3.DatabaseError as error:  # not a database any more: nothing in it is worth keeping
             self.fault = f"{error}; started anew"
             with contextlib.suppress(OSError):

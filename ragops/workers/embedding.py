@@ -97,7 +97,7 @@ class EmbedderHolder:
         return outcome
 
     def guard(self, owner: object, work: Callable[[Embedder], Result]) -> Result:
-        """Ask the child about one document; a second death makes it that document's fault.
+        """Ask the child about one document; a refusal, or a second death, makes it that document's fault.
 
         Raises Unreadable then, EmbedderError when the child fails whatever it is asked.
         """
@@ -105,13 +105,19 @@ class EmbedderHolder:
             return work(self.embedder)
         except EmbedderDied as death:
             self._replace(death)
+        except EmbedderError as refusal:
+            raise self._blamed(owner, refusal) from refusal
         try:
             return work(self.embedder)
-        except EmbedderDied as death:
-            self._replace(death)
-            if self._strikes.add(owner) > MAX_DEATHS:
-                raise self._give_up(death) from death
-            raise Unreadable(_blame(death)) from death
+        except EmbedderError as error:
+            if isinstance(error, EmbedderDied):
+                self._replace(error)
+            raise self._blamed(owner, error) from error
+
+    def _blamed(self, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
+        if self._strikes.add(owner) > MAX_DEATHS:
+            return self._give_up(error)
+        return Unreadable(_blame(error))
 
     def _embed_group(self, pieces: Sequence[Piece], outcome: Outcome) -> None:
         # Bisecting may have failed a document that has more texts here.

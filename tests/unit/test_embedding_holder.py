@@ -249,6 +249,21 @@ def test_guard_blames_a_document_at_its_second_death(deaths: int, is_blamed: boo
     assert len(holder.embed(pieces(2, "text")).done) == 1
 
 
+def test_guard_blames_a_document_that_the_child_refuses() -> None:
+    nursery = Nursery()
+    holder = nursery.holder()
+
+    def refuse(embedder: Embedder) -> None:
+        raise EmbedderError("refused", found="llama.cpp could not tokenise a text")
+
+    for number in range(MAX_DEATHS):
+        with pytest.raises(Unreadable, match="refused this document: llama"):
+            holder.guard(number, refuse)
+    assert nursery.starts == 1
+    with pytest.raises(EmbedderError, match="in a row"):
+        holder.guard(MAX_DEATHS, refuse)
+
+
 def test_guard_stops_when_every_document_kills_the_child() -> None:
     holder = Nursery(is_deadly=lambda text: text != "ok").holder()
     for number in range(MAX_DEATHS):
