@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragops.documents.corpus import write_stdlib_corpus
+from ragops.demo.corpus import write_stdlib_corpus
 from ragops.documents.sources import walk_folder
-from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.llama.fingerprints import Fingerprint, capture
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.fingerprint.document import Fingerprint, capture
 from ragops.quality.spaces import Limits, measure_spaces, verdict_of
 
 ROUNDS = 3

@@ -31,12 +31,12 @@ from support import (
     timed_embed,
 )
 
-from ragops.fleet_plan import FleetShape, plan_fleet
+from ragops.campaign.steps.verify_build import probe_model
+from ragops.demo.model import minilm_gguf
+from ragops.embedder.client import TokenIds
 from ragops.host import read_limits
-from ragops.llama.embedder import TokenIds
-from ragops.llama.minilm import minilm_gguf
-from ragops.settings import cache_folder
-from ragops.steps.verify_build import probe_model
+from ragops.paths import cache_folder
+from ragops.workers.sizing import FleetShape, plan_fleet
 
 CHARACTERS = 400  # about 60 tokens
 TARGET = 0.95
@@ -46,7 +46,7 @@ def bare_worker(config: dict[str, Any], requests: Sequence[list[TokenIds]], take
     """Take requests one after the other until none is left."""
     import llama_cpp
 
-    from ragops.llama.child_engine import Engine
+    from ragops.embedder.child_engine import Engine
 
     engine = Engine(llama_cpp, config)
     engine.embed_tokens(requests[0][:1])

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from pgvector.psycopg import register_vector
 from support import create_tables, judge, machine, open_context, playbook, run_sql, say, server
 
-from ragops.index_resources import amount
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import rebuild_indexes
+from ragops.indexes.resources import amount
 from ragops.playbook import Playbook
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.connection import Target
 from ragops.postgres.setup import ensure_ragops_schema
-from ragops.steps import rebuild_indexes
-from ragops.steps.context import StepContext
 
 DIMENSIONS, LATENT, CLUSTERS = 768, 24, 500
 NEIGHBOURS = 10

@@ -21,13 +21,13 @@ import psutil
 from pipeline import OPTIONAL, fill_texts
 from support import create_tables, fresh_cache, judge, machine, open_context, playbook, say, server
 
+from ragops.campaign.steps import embed, reseed_queue
+from ragops.demo.model import minilm_gguf
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.embedder.config import TOKENS_PER_BATCH
 from ragops.facts import HostLimits
-from ragops.fleet_plan import TOKENS_PER_BATCH
 from ragops.host import read_limits
-from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.llama.minilm import minilm_gguf
-from ragops.settings import cache_folder
-from ragops.steps import embed, reseed_queue
+from ragops.paths import cache_folder
 
 DIMENSIONS = 64
 STUB = Path(__file__).with_name("stub_embedder.py")

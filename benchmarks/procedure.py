@@ -75,12 +75,12 @@ def main() -> int:
         timed_embed,
     )
 
-    from ragops.fleet_plan import plan_fleet
+    from ragops.builds.library import run_probe
+    from ragops.campaign.steps.verify_build import probe_model
+    from ragops.demo.model import minilm_gguf
     from ragops.host import read_limits
-    from ragops.llama.minilm import minilm_gguf
-    from ragops.llama.probing import run_probe
-    from ragops.settings import cache_folder
-    from ragops.steps.verify_build import probe_model
+    from ragops.paths import cache_folder
+    from ragops.workers.sizing import plan_fleet
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, metavar="INTERPRETER")

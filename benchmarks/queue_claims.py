@@ -30,8 +30,8 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.queue import Mark, Queue
-from ragops.postgres.reaping import Reaper
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.workers.maintenance import Reaper
 
 TARGET_RATIO = 1.5
 SIZE = 100

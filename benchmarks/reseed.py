@@ -28,17 +28,17 @@ from typing import Self
 
 import psutil
 
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import reseed_queue
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.playbook.tables import Tables
-from ragops.postgres.blocks import HEADER, TRAILER
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.copy_binary import HEADER, TRAILER
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.queue_seed import queue_blocks
 from ragops.postgres.setup import initialise, plan_setup
-from ragops.steps import reseed_queue
-from ragops.steps.context import StepContext
 
 TARGET_RATIO = 0.70
 GATES = (1_000, 100_000)

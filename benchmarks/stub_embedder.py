@@ -1,7 +1,7 @@
 """An embedder child that costs next to nothing: all that is left to measure is everything but the model.
 
 Two token ids say which text it is, and its vector is made of them. It reads and answers frames like the
-real child; see ragops/llama/child.py.
+real child; see ragops/embedder/child.py.
 """
 
 from __future__ import annotations

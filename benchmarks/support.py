@@ -15,16 +15,16 @@ from typing import Any
 
 import psycopg
 
-from ragops.documents.corpus import write_stdlib_corpus
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import embed, reseed_queue
+from ragops.demo.corpus import write_stdlib_corpus
+from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.host import read_host
-from ragops.llama.embedder import Embedder, Embeddings, TokenIds
 from ragops.playbook import Playbook
 from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import initialise, plan_setup
-from ragops.steps import embed, reseed_queue
-from ragops.steps.context import StepContext
 
 
 def say(line: str = "") -> None:

@@ -6,8 +6,12 @@ planning is a pure function of playbook and facts. Sizes are bytes, counts are r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+# With its schema where the search path does not reach it.
+VECTOR_TYPE = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +196,14 @@ class DatabaseFacts:
     """Measured rate of earlier batches, where there were any."""
     index_rows_per_s: float | None = None
     """Measured rate of earlier index builds, where there were any."""
+
+
+def vector_dimensions(table: TableFacts, column: str) -> int | None:
+    """The declared dimensions of a vector column; None when the column declares none."""
+    match = VECTOR_TYPE.fullmatch(table.columns[column].type)
+    return int(match.group(1)) if match and match.group(1) else None
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """`0.8.2` → (0, 8, 2)."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

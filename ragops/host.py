@@ -6,6 +6,7 @@ import math
 import platform
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -106,3 +107,19 @@ def _words(file: Path) -> list[str] | None:
         return file.read_text(encoding="ascii").split()
     except OSError:
         return None
+
+
+def read_exact_host() -> HostFacts:
+    """The host with every feature that the CPU itself reports.
+
+    The features of a microarchitecture (`icelake`) are those that all its CPUs share; newer sets that
+    this CPU has as well (AVX-VNNI, AMX) are missing there, and nothing may be called illegal for that.
+    """
+    host = read_host()
+    return replace(host, features=tuple(sorted({*host.features, *_reported()})))
+
+
+def _reported() -> set[str]:
+    from archspec.cpu import detect
+
+    return {str(name) for name in detect.detected_info().features}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from ragops.campaign.context import StepContext
 from ragops.facts import TableFacts
 from ragops.playbook import Playbook
 from ragops.playbook.model import Chunking, Model, Source, Validation, Workers
@@ -29,7 +30,6 @@ from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
-from ragops.steps.context import StepContext
 from ragops.workers.state import Stop
 
 DIMENSIONS = 32

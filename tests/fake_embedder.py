@@ -10,11 +10,11 @@ import numpy as np
 from facts_factory import model as model_facts
 from numpy.typing import NDArray
 
+from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.errors import EmbedderDied
-from ragops.llama.embedder import Embedder, Embeddings, TokenIds
 from ragops.postgres.queue import Claim, Item
-from ragops.workers.embedding import EmbedderHolder
-from ragops.workers.pieces import InHand, Piece
+from ragops.workers.inflight import InHand, Piece
+from ragops.workers.supervisor import EmbedderHolder
 
 DIMENSIONS = 4
 VECTORS: dict[str, tuple[float, ...]] = {

@@ -13,8 +13,8 @@ import numpy as np
 from fake_embedder import ids_of, text_of
 
 from ragops.postgres.queue import Claim, Item
-from ragops.workers.pieces import InHand, Piece, Unit
-from ragops.workers.pipeline import Pipeline
+from ragops.workers.buffer import Pipeline
+from ragops.workers.inflight import InHand, Piece, Unit
 from ragops.workers.state import Stop, Tally
 
 BATCH = 10

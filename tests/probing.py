@@ -12,7 +12,7 @@ import numpy as np
 from campaigns import execute
 from starlette.applications import Starlette
 
-from ragops.llama.embedder import Embedder, Embeddings
+from ragops.embedder.client import Embedder, Embeddings
 from ragops.probe.app import COMPARE_PATH
 from ragops.quality.vectors import normalize
 

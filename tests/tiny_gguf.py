@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragops.llama.bert_gguf import BertShape, write_bert_gguf
+from ragops.demo.bert_gguf import BertShape, write_bert_gguf
 
 WORDS = """the a an of and to in is it that for on was with as be by at from or this are not water fire
 city council road house school roof budget permit build index vector table row drop load query search

@@ -37,7 +37,7 @@ def drop(
 
     Example: ragops archive drop --yes
     """
-    from ragops.campaign import refuse_unfinished
+    from ragops.campaign.run import refuse_unfinished
     from ragops.postgres.ddl import drop_archives
     from ragops.postgres.ledger import all_archives
 

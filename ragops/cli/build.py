@@ -10,7 +10,7 @@ from ragops.cli.options import AsJson, Yes
 from ragops.cli.session import confirm, emit, stoppable
 
 if TYPE_CHECKING:
-    from ragops.llama.build_install import BuildRequest
+    from ragops.builds.install import BuildRequest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,11 +50,11 @@ def install(
 
     Example: ragops build install --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF
     """
-    from ragops.llama.build_install import install as install_build
-    from ragops.llama.build_install import present_build
-    from ragops.llama.cpu import read_exact_host
+    from ragops.builds.install import install as install_build
+    from ragops.builds.install import present_build
+    from ragops.host import read_exact_host
     from ragops.report.builds import build_screen
-    from ragops.report.voice import TerminalVoice
+    from ragops.report.console import TerminalVoice
 
     request = _request(version, cmake_arg, name, python)
     voice = TerminalVoice()
@@ -73,8 +73,8 @@ def install(
 def _request(
     version: str | None, cmake_args: list[str] | None, name: str | None, python: str | None
 ) -> BuildRequest:
-    from ragops.llama.build_install import BuildRequest
-    from ragops.llama.flags import split_arguments
+    from ragops.builds.cmake_flags import split_arguments
+    from ragops.builds.install import BuildRequest
 
     arguments = split_arguments(cmake_args or ())
     return BuildRequest(version or _own_version(), arguments, name=name or "", python=python or "")
@@ -93,7 +93,7 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: ragops build list
     """
-    from ragops.llama.builds import builds_folder, list_builds, list_incomplete
+    from ragops.builds.records import builds_folder, list_builds, list_incomplete
     from ragops.report.builds import builds_screen
 
     result = {
@@ -112,9 +112,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
     """
     from dataclasses import asdict
 
-    from ragops.llama.builds import find_build
-    from ragops.llama.cpu import read_exact_host
-    from ragops.llama.illegal import predict_illegal
+    from ragops.builds.cpu_support import predict_illegal
+    from ragops.builds.records import find_build
+    from ragops.host import read_exact_host
     from ragops.report.builds import build_screen
 
     record = find_build(name)
@@ -129,7 +129,7 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
 
     Example: ragops build remove 0.3.16-default --yes
     """
-    from ragops.llama.builds import check_removable, remove_build
+    from ragops.builds.records import check_removable, remove_build
 
     folder = check_removable(name)
     confirm(f"This deletes {folder}.", answer="remove", yes=yes)
@@ -148,7 +148,7 @@ def script(
 
     Example: ragops build script --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --shell powershell
     """
-    from ragops.llama.build_script import write_script
+    from ragops.builds.script import write_script
 
     request = _request(version, cmake_arg, None, None)
     text = write_script(request.version, request.cmake_args, shell=shell)

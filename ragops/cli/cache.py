@@ -20,8 +20,8 @@ def status(as_json: AsJson = False) -> None:
 
     Example: ragops cache status
     """
+    from ragops.paths import cache_file
     from ragops.report.units import number, size
-    from ragops.settings import cache_file
     from ragops.workers.cache import VectorCache
 
     facts = VectorCache(cache_file(), limit_bytes=0).facts()
@@ -40,8 +40,8 @@ def clear(yes: Yes = False, as_json: AsJson = False) -> None:
     Example: ragops cache clear --yes
     """
     from ragops.errors import RagopsError
+    from ragops.paths import cache_file
     from ragops.report.units import number, size
-    from ragops.settings import cache_file
     from ragops.workers.cache import VectorCache
 
     kept = VectorCache(cache_file(), limit_bytes=0)

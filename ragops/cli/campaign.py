@@ -24,8 +24,8 @@ from ragops.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ragops.plan import Plan
-    from ragops.steps.context import StepContext
+    from ragops.campaign.context import StepContext
+    from ragops.campaign.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def reset(
 
     Example: ragops reset --playbook realign.yaml --dry-run
     """
-    from ragops import campaign
+    from ragops.campaign import run as campaign
     from ragops.report.terminal import plan_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache)
@@ -84,7 +84,7 @@ def reset(
 
 def _finish(run: Callable[[], dict[str, Any]], context: StepContext, *, as_json: bool) -> None:
     """Run a campaign and show its result; that nothing had to be reset is one, too."""
-    from ragops import campaign
+    from ragops.campaign import run as campaign
     from ragops.errors import NothingToReset
     from ragops.report.terminal import campaign_screen, error_text
 
@@ -100,17 +100,17 @@ def _finish(run: Callable[[], dict[str, Any]], context: StepContext, *, as_json:
 
 def planned(context: StepContext) -> Plan:
     """The plan, made with the model's dimensions and the size of the source; a wrong model fails here."""
-    from ragops.campaign import plan_campaign
-    from ragops.steps.reseed_queue import empty_corpus
-    from ragops.workers.prepare import count_locations, require_source
+    from ragops.campaign.run import plan_campaign
+    from ragops.campaign.steps.reseed_queue import empty_corpus
+    from ragops.workers.sources import count_locations, require_source
 
     verbs = {step.step for step in context.playbook.steps}
     if "reseed_queue" in verbs:
         require_source(context.playbook.source)
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
-        from ragops.steps.verify_build import probe_model
-        from ragops.workers.configuration import checked_sha256
+        from ragops.campaign.steps.verify_build import probe_model
+        from ragops.embedder.config import checked_sha256
 
         checked_sha256(context.playbook)
         model = probe_model(context.playbook)
@@ -139,7 +139,7 @@ def _confirm_plan(context: StepContext, plan: Plan, *, yes: bool) -> None:
         return
     from rich.console import Console
 
-    from ragops.campaign import describe
+    from ragops.campaign.run import describe
     from ragops.report.terminal import plan_screen
 
     Console(stderr=True).print(plan_screen(describe(plan)))
@@ -153,9 +153,9 @@ def undo(
 
     Example: ragops undo --dsn postgresql://rag@localhost/rag
     """
+    from ragops.campaign.undo import undo as undo_campaign
+    from ragops.campaign.undo import what_undo_does
     from ragops.report.terminal import table
-    from ragops.undo import undo as undo_campaign
-    from ragops.undo import what_undo_does
 
     with session(playbook, dsn, changes_data=True) as context:
         confirm(f"This {what_undo_does(context)}.", answer="undo", yes=yes)
@@ -178,9 +178,9 @@ def demo(
     Example: ragops demo --docs 500
     """
     from ragops.cli.session import start_embedded, stoppable
-    from ragops.demo import run_demo
+    from ragops.demo.run import run_demo
+    from ragops.report.console import TerminalVoice
     from ragops.report.demo import demo_screen
-    from ragops.report.voice import TerminalVoice
 
     voice = TerminalVoice()
     with stoppable(voice) as stop:

@@ -34,8 +34,8 @@ def stop(as_json: AsJson = False) -> None:
 
     Example: ragops db stop
     """
+    from ragops.paths import server_folder
     from ragops.postgres.embedded import EmbeddedServer
-    from ragops.settings import server_folder
 
     stopped = EmbeddedServer(server_folder()).stop()
     emit(
@@ -96,7 +96,7 @@ def init(
 
 
 def _model_dimensions(playbook: Any) -> int:
-    from ragops.steps.verify_build import probe_model
+    from ragops.campaign.steps.verify_build import probe_model
 
     return int(playbook.model.dimensions or probe_model(playbook).dimensions)
 

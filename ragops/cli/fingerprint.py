@@ -36,9 +36,9 @@ def capture(
 
     Example: ragops fingerprint capture --model model.gguf -o worker.json
     """
+    from ragops.fingerprint.against import capture_own
+    from ragops.report.console import TerminalVoice
     from ragops.report.fingerprint import capture_screen
-    from ragops.report.voice import TerminalVoice
-    from ragops.steps.measuring import capture_own
 
     loaded, _ = load(playbook, None, voice=TerminalVoice())
     changes = overrides(model=model)
@@ -68,10 +68,10 @@ def compare(
     Example: ragops fingerprint compare worker.json backend.json
     """
     from ragops.cli.session import check_names
-    from ragops.llama.comparison import compare_fingerprints
-    from ragops.llama.fingerprints import Fingerprint
+    from ragops.fingerprint.against import comparison_as_dict, is_accepted, limits_of
+    from ragops.fingerprint.compare import compare_fingerprints
+    from ragops.fingerprint.document import Fingerprint
     from ragops.report.fingerprint import comparison_screen
-    from ragops.steps.measuring import comparison_as_dict, is_accepted, limits_of
 
     check_names([metric], ["cosine", "l2", "ip"], what="metric")
     loaded, _ = load(playbook, None)
@@ -100,7 +100,7 @@ def script(
 
     Example: ragops fingerprint script -o capture.py
     """
-    from ragops.llama.fingerprints import capture_script
+    from ragops.fingerprint.document import capture_script
 
     text = capture_script()
     if output is None:

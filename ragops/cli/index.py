@@ -29,8 +29,8 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     Example: ragops index status
     """
-    from ragops.inspection import list_indexes
     from ragops.report.terminal import indexes_table
+    from ragops.status import list_indexes
 
     with session(playbook, dsn, needs_ledger=False) as context:
         indexes = list_indexes(context, context.facts())
@@ -49,8 +49,8 @@ def drop(
 
     Example: ragops index drop idx_documents_embedding_hnsw
     """
-    from ragops.index_plan import droppable_indexes
-    from ragops.steps import drop_indexes
+    from ragops.campaign.steps import drop_indexes
+    from ragops.indexes.plan import droppable_indexes
 
     with session(playbook, dsn, changes_data=True) as context:
         found = drop_indexes.select_indexes(droppable_indexes(context.facts()), names or ())
@@ -95,9 +95,9 @@ def rebuild(
 
     Example: ragops index rebuild
     """
+    from ragops.campaign.steps import rebuild_indexes
     from ragops.cli.session import check_names
-    from ragops.inspection import list_indexes
-    from ragops.steps import rebuild_indexes
+    from ragops.status import list_indexes
 
     step = _step(concurrently, memory=maintenance_work_mem, workers=parallel_workers)
     with session(playbook, dsn, needs_ledger=not dry_run, changes_data=not dry_run) as context:

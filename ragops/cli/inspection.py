@@ -42,16 +42,16 @@ def verify(
 
     Example: ragops verify --against backend.json
     """
+    from ragops.campaign.steps.verify_build import verify as verify_build
+    from ragops.fingerprint.against import is_accepted, parse_reference
+    from ragops.report.console import TerminalVoice
     from ragops.report.fingerprint import verify_screen
-    from ragops.report.voice import TerminalVoice
-    from ragops.steps.measuring import is_accepted, parse_reference
-    from ragops.steps.verify_build import verify as verify_build
 
     loaded, _ = load(playbook, dsn, voice=TerminalVoice())
     reference = parse_reference(against) if against else loaded.reference
     effect = verify_build(loaded.with_changes(**overrides(model=model)), reference=reference)
     if reference.debug is not None:
-        from ragops.steps.debug_reference import add_debug_comparison
+        from ragops.fingerprint.against_debug import add_debug_comparison
 
         changes = overrides(model=model)
         with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
@@ -67,7 +67,7 @@ def add_requirements(effect: dict[str, Any], file: Path, version: str | None) ->
     """Put the findings about a requirements file, and its corrected lines, into a verification."""
     from dataclasses import asdict
 
-    from ragops.llama.requirements import check_requirements, corrected_lines
+    from ragops.builds.requirements import check_requirements, corrected_lines
 
     found = check_requirements(file)
     effect["findings"] = [*effect["findings"], *map(asdict, found)]
@@ -91,8 +91,8 @@ def search(
 
     Example: ragops search "how to open a file" --limit 5
     """
+    from ragops.indexes.search import find_nearest
     from ragops.report.terminal import search_screen
-    from ragops.search import find_nearest
 
     changes = overrides(model=model)
     with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
@@ -112,7 +112,7 @@ def status(
 
     Example: ragops status --json
     """
-    from ragops.inspection import read_status
+    from ragops.status import read_status
 
     with session(playbook, dsn, needs_tables=False, needs_ledger=False) as context:
         result = read_status(context, require_tables(context), exact=exact)

@@ -46,8 +46,8 @@ def serve(
 
     Example: ragops probe serve --port 8791 --model model.gguf
     """
-    from ragops.probe import serve as probe
-    from ragops.report.voice import TerminalVoice
+    from ragops.probe import server as probe
+    from ragops.report.console import TerminalVoice
 
     probe.check_extra()
     token = _token(token_env)

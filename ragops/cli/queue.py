@@ -39,7 +39,7 @@ def reseed(
 
     Example: ragops queue reseed --folder ./docs --pattern '*.md'
     """
-    from ragops.steps import reseed_queue
+    from ragops.campaign.steps import reseed_queue
 
     source = _source(folder, pattern, table, id_column, text_column, query, manifest)
     with session(playbook, dsn, changes=overrides(source=source), changes_data=True) as context:
@@ -77,8 +77,8 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     Example: ragops queue status
     """
-    from ragops.postgres.holders import oldest_holder
     from ragops.postgres.queue import Queue
+    from ragops.postgres.vacuum_blockers import oldest_holder
 
     with session(playbook, dsn, needs_ledger=False) as context:
         queue = Queue(context.playbook.tables)

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragops.errors import Interrupted, UsageError
-from ragops.settings import demo_file, server_folder, with_defaults
+from ragops.paths import demo_file, server_folder, with_defaults
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from ragops.campaign.context import StepContext
     from ragops.facts import DatabaseFacts
     from ragops.playbook.model import Playbook
     from ragops.postgres.connection import Target
-    from ragops.report.voice import TerminalVoice
-    from ragops.steps.context import StepContext
+    from ragops.report.console import TerminalVoice
     from ragops.workers.state import Stop
 
 
@@ -80,10 +80,10 @@ def session(
     `changes_data` refuses while another controller runs a campaign there. Raises UsageError,
     PlaybookError, DatabaseUnavailable, PlanRefused or CampaignHeld before anything was changed.
     """
+    from ragops.campaign.context import StepContext
     from ragops.postgres.connection import connect
     from ragops.postgres.setup import ensure_ragops_schema
-    from ragops.report.voice import TerminalVoice
-    from ragops.steps.context import StepContext
+    from ragops.report.console import TerminalVoice
 
     voice = TerminalVoice()
     loaded, target = load(playbook, dsn, voice=voice)
@@ -137,8 +137,8 @@ def require_tables(context: StepContext, reads: Collection[str] | None = None) -
     """The database as the catalog has it, checked against the playbook. Raises UsageError or PlanRefused."""
     from dataclasses import replace
 
-    from ragops.plan import refuse_problems
-    from ragops.preflight import find_table_problems
+    from ragops.campaign.plan import refuse_problems
+    from ragops.campaign.preflight import find_table_problems
 
     facts = context.facts(scans=False)
     if context.target.is_embedded and not any(facts.tables.values()):
@@ -155,7 +155,7 @@ def require_tables(context: StepContext, reads: Collection[str] | None = None) -
 
 
 def _require_free(context: StepContext) -> None:
-    from ragops.campaign import latest_row
+    from ragops.campaign.run import latest_row
     from ragops.postgres.ledger import check_free
 
     row = latest_row(context)

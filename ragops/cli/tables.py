@@ -38,10 +38,10 @@ def empty(
 
     Example: ragops tables empty documents document_chunks --no-archive
     """
-    from ragops.plan import refuse_problems
+    from ragops.campaign.plan import refuse_problems
+    from ragops.campaign.preflight import find_problems
+    from ragops.campaign.steps import empty_tables
     from ragops.playbook.steps import EmptyTables
-    from ragops.preflight import find_problems
-    from ragops.steps import empty_tables
 
     with session(playbook, dsn, changes_data=True) as context:
         check_names(tables or (), list(context.playbook.tables.mapped()), what="table")

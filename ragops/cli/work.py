@@ -45,7 +45,7 @@ def embed(
 
     Example: ragops embed --workers 3
     """
-    from ragops.steps import embed as step
+    from ragops.campaign.steps import embed as step
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with session(playbook, dsn, changes=changes) as context:
@@ -89,8 +89,8 @@ def validate(
 
     Example: ragops validate --after 1000
     """
+    from ragops.campaign.steps import validate as step
     from ragops.report.terminal import validation_screen
-    from ragops.steps import validate as step
 
     changes = overrides(model=model)
     if sample is not None:
@@ -117,7 +117,7 @@ def tune(
     Example: ragops tune --seconds 60
     """
     from ragops.report.tuning import tune_screen
-    from ragops.steps import tune as step
+    from ragops.tuning import run as step
 
     with session(playbook, dsn, changes=overrides(model=model), needs_tables=False) as context:
         result = step.run(context, seconds=seconds, save=not dry_run)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
 from ragops.errors import UsageError
 
 CountTokens = Callable[[list[str]], list[int]]

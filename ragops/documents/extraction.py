@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
 from ragops.documents.parser import ParserLimits, parse_document
 
 MAX_BYTES = 64 * 1024 * 1024

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
 from ragops.errors import RagopsError
 
 _CHILD = Path(__file__).with_name("parse_child.py")

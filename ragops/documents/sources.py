@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase, translate
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
 from ragops.documents.locations import normalised, plain_line, plain_lines, refusal
 from ragops.errors import RagopsError, UsageError
 

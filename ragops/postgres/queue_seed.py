@@ -8,7 +8,8 @@ from itertools import islice
 
 from psycopg import sql
 
-from ragops.postgres.blocks import (
+from ragops.postgres.connection import Connection
+from ragops.postgres.copy_binary import (
     HEADER,
     TRAILER,
     encode_rows,
@@ -18,7 +19,6 @@ from ragops.postgres.blocks import (
     int8_fields,
     text_fields,
 )
-from ragops.postgres.connection import Connection
 
 BLOCK_ROWS = 4096
 

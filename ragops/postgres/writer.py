@@ -19,9 +19,8 @@ from psycopg import sql
 from ragops.errors import PlanRefused
 from ragops.facts import TableFacts
 from ragops.playbook.tables import Tables
-from ragops.postgres.blocks import HEADER, TRAILER, encode_rows
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.fields import Column, fields_of, is_text
+from ragops.postgres.copy_binary import HEADER, TRAILER, Column, encode_rows, fields_of, is_text
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.statements import statement
 

@@ -20,11 +20,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ragops.embedder.errors import TextTooLong
 from ragops.errors import RagopsError, UsageError
-from ragops.llama.failures import TextTooLong
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Target
-from ragops.probe.comparing import Comparer, EmbedderFactory, embedder_factory_of, finite_or_none
+from ragops.probe.comparer import Comparer, EmbedderFactory, embedder_factory_of, finite_or_none
 
 COMPARE_PATH = "/api/v3/debug/compare-rag-embedding"
 FINGERPRINT_PATH = "/fingerprint"

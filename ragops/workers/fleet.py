@@ -9,29 +9,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragops.embedder.client import Embedder
+from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import Interrupted
 from ragops.facts import TableFacts
-from ragops.fleet_plan import FleetShape
-from ragops.llama.embedder import Embedder
-from ragops.llama.fingerprints import fingerprint_of
+from ragops.fingerprint.document import fingerprint_of
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
 from ragops.postgres.ledger import holder_name, save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.queue import Queue
 from ragops.postgres.writer import Writer
+from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
-from ragops.workers.configuration import checked_sha256, embedder_config
+from ragops.workers.cache_writer import Keeper
+from ragops.workers.completer import Outlet
 from ragops.workers.database import Database
-from ragops.workers.embedding import Strikes
-from ragops.workers.intake import Intake
-from ragops.workers.keeping import Keeper
-from ragops.workers.outlet import Outlet
-from ragops.workers.pipeline import Pipeline
-from ragops.workers.prepare import Documents
+from ragops.workers.fetcher import Intake
+from ragops.workers.maintenance import Tender
+from ragops.workers.sizing import FleetShape
+from ragops.workers.sources import Documents
 from ragops.workers.state import Stop, Tally
-from ragops.workers.tending import Tender
-from ragops.workers.tokenising import Tokeniser
+from ragops.workers.supervisor import Strikes
+from ragops.workers.tokenizer import Tokeniser
 from ragops.workers.worker import Assignment, Worker
 
 POLL_S = 0.2

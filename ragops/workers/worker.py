@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ragops.llama.embedder import Embedder
-from ragops.workers.embedding import EmbedderHolder, Strikes
-from ragops.workers.pipeline import Pipeline
+from ragops.embedder.client import Embedder
+from ragops.workers.buffer import Pipeline
 from ragops.workers.state import Stop, Tally
+from ragops.workers.supervisor import EmbedderHolder, Strikes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from workplace import Finished, clean_environment, run_program
 
-from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.llama.illegal import likely_features
-from ragops.llama.minilm import minilm_gguf
-from ragops.settings import cache_folder
+from ragops.builds.cpu_support import likely_features
+from ragops.demo.model import minilm_gguf
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.paths import cache_folder
 
 pytestmark = [
     pytest.mark.slow,

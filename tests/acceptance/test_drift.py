@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ragops.documents.corpus import write_stdlib_corpus
-from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.llama.minilm import minilm_gguf
+from ragops.demo.corpus import write_stdlib_corpus
+from ragops.demo.model import minilm_gguf
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.paths import cache_folder
 from ragops.quality.drift import cosine_distances
-from ragops.settings import cache_folder
 
 pytestmark = pytest.mark.slow  # the real model is fetched and converted
 # No more than an AVX2 and an SSE build lie apart.

@@ -10,17 +10,17 @@ import pytest
 from campaigns import QUEUE, REALIGN, execute, make_playbook, open_context, rows, said, value
 from conftest import write_corpus
 
-from ragops import campaign
+from ragops.campaign import run as campaign
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import embed, rebuild_indexes, validate, verify_build
+from ragops.campaign.undo import undo
 from ragops.errors import FenceLost, Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
-from ragops.postgres.building import create
+from ragops.postgres.index_builds import create
 from ragops.postgres.ledger import Ledger, latest_campaign
-from ragops.steps import embed, rebuild_indexes, validate, verify_build
-from ragops.steps.context import StepContext
-from ragops.undo import undo
-from ragops.workers.embedding import EmbedderHolder, Outcome
-from ragops.workers.pieces import Piece
+from ragops.workers.inflight import Piece
+from ragops.workers.supervisor import EmbedderHolder, Outcome
 
 DOCUMENTS = 40
 INDEXES = (Index(name="docs_hnsw", table="documents"), Index(name="chunks_hnsw", table="document_chunks"))

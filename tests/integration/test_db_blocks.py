@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from ragops.postgres import blocks
+from ragops.postgres import copy_binary as blocks
 from ragops.postgres.connection import Target, connect
 
 TABLE = """CREATE TEMPORARY TABLE things

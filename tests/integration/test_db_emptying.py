@@ -10,13 +10,13 @@ import pytest
 from campaigns import Heard, execute, make_playbook, open_context, rows, said, value
 from psycopg import sql
 
-from ragops import campaign
+from ragops.campaign import run as campaign
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import empty_tables
+from ragops.campaign.undo import undo
 from ragops.errors import PlanRefused, PlanStale, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables, RebuildIndexes, Step
-from ragops.steps import empty_tables
-from ragops.steps.context import StepContext
-from ragops.undo import undo
 
 TABLES = ("documents", "document_chunks", "parsed_files", "ingestion_metrics", "files_queue")
 EMPTY = EmptyTables(step="empty_tables")
@@ -196,7 +196,7 @@ def test_undo_that_was_interrupted_goes_on(
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ragops.steps.rebuild_indexes.create", fail)
+        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
             undo(context)
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, [])

@@ -12,9 +12,9 @@ from campaigns import execute
 from conftest import Server
 from psycopg import sql
 
-from ragops.postgres import holders
+from ragops.postgres import vacuum_blockers as holders
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.holders import Holder, oldest_holder
+from ragops.postgres.vacuum_blockers import Holder, oldest_holder
 
 
 @contextmanager

@@ -15,15 +15,15 @@ import pytest
 from campaigns import execute, make_playbook, open_context, rows, said, value
 from conftest import Ragops, wait_for
 
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import rebuild_indexes
 from ragops.errors import Interrupted, PlanRefused, RagopsError
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres import server_host
-from ragops.postgres.building import NoSharedMemory, create, index_progress
 from ragops.postgres.catalog import read_server
 from ragops.postgres.connection import Connection, is_direct
-from ragops.steps import rebuild_indexes
-from ragops.steps.context import StepContext
+from ragops.postgres.index_builds import NoSharedMemory, create, index_progress
 
 MB = 1024 * 1024
 ROWS = 12_000

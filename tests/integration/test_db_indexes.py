@@ -9,13 +9,13 @@ import pytest
 from campaigns import Heard, execute, make_playbook, open_context, rows, said, value
 from psycopg import sql
 
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import drop_indexes, rebuild_indexes
 from ragops.errors import RagopsError
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.ddl import find_blockers, with_lock_retries
 from ragops.retry import Backoff
-from ragops.steps import drop_indexes, rebuild_indexes
-from ragops.steps.context import StepContext
 
 REBUILD = RebuildIndexes(step="rebuild_indexes")
 CONCURRENTLY = RebuildIndexes(step="rebuild_indexes", concurrently=True)

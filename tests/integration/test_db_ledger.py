@@ -14,11 +14,11 @@ import pytest
 from campaigns import execute, make_playbook, open_context, rows, seed, value
 from conftest import wait_for
 
+from ragops.campaign.steps import embed, empty_tables
 from ragops.errors import CampaignHeld, FenceLost, RagopsError
 from ragops.playbook.steps import Embed, EmptyTables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.ledger import Ledger, abandon, campaign_steps, check_free, holder_name, latest_campaign
-from ragops.steps import embed, empty_tables
 
 PLAN = {"steps": [{"number": 1, "verb": "embed"}, {"number": 2, "verb": "validate"}]}
 

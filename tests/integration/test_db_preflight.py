@@ -8,16 +8,16 @@ import pytest
 from campaigns import execute, make_playbook, rows, value
 from facts_factory import model as model_facts
 
+from ragops.campaign.plan import make_plan
+from ragops.campaign.preflight import find_problems
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts
-from ragops.plan import make_plan
 from ragops.playbook import Playbook
 from ragops.playbook.steps import EmptyTable, EmptyTables, RebuildIndexes
 from ragops.playbook.tables import DocumentsColumns, DocumentsTable, ParsedFilesTable, Tables
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.setup import initialise, plan_setup
-from ragops.preflight import find_problems
 
 MODEL = model_facts(dimensions=32)
 UNMAPPED = "column public.documents.{} is NOT NULL without a default, and documents.columns maps nothing onto it"

@@ -11,15 +11,13 @@ import pytest
 from campaigns import execute, make_playbook, open_context, table_facts
 from psycopg import sql
 
-from ragops import inspection
-from ragops.inspection import read_status
+from ragops import status as inspection
 from ragops.playbook.tables import DocumentsColumns, DocumentsTable, QueueColumns, QueueTable, Tables
-from ragops.postgres import counting
+from ragops.postgres import progress as counting
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection
-from ragops.postgres.counting import Counter
-from ragops.postgres.estimates import column_statistics, estimated_rows
-from ragops.postgres.progress import Progress
+from ragops.postgres.progress import Counter, Progress, column_statistics, estimated_rows
+from ragops.status import read_status
 
 FILL = (
     "INSERT INTO documents (content, embedding)"

@@ -11,11 +11,11 @@ from campaigns import QUEUE, claim, execute, rows, seed, value
 
 from ragops.errors import FenceLost
 from ragops.playbook.tables import QueueTable, Tables
-from ragops.postgres import reaping
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Mark, Queue
-from ragops.postgres.reaping import Reaper
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.workers import maintenance as reaping
+from ragops.workers.maintenance import Reaper
 
 
 def take(connection: Connection, size: int, after: Mark | None, *, queue: Queue = QUEUE) -> Claim | None:

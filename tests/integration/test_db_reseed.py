@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from campaigns import QUEUE, execute, make_playbook, open_context, rows, value
 
+from ragops.campaign.steps import reseed_queue
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue_seed import BLOCK_ROWS, queue_blocks
-from ragops.postgres.rows import source_relation
-from ragops.steps import reseed_queue
+from ragops.postgres.row_source import source_relation
 
 ITEMS = "SELECT id, file_path, status, attempts, phase FROM files_queue ORDER BY id"
 STEPS = (ReseedQueue(step="reseed_queue"), Embed(step="embed", until=2), Embed(step="embed", until=5))

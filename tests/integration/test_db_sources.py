@@ -10,10 +10,10 @@ from campaigns import execute, make_playbook, open_context, rows, value
 from conftest import write_corpus
 from stub_child import stub_command
 
+from ragops.campaign.steps import embed, reseed_queue
 from ragops.errors import PlanRefused, RagopsError, UsageError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
-from ragops.steps import embed, reseed_queue
 
 STORED = "SELECT file_path, content FROM documents ORDER BY file_path"
 FAILED = "SELECT file_path, last_error FROM files_queue WHERE status = 'failed' ORDER BY file_path"

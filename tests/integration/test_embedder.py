@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from tiny_gguf import write_tiny_bert, write_tiny_decoder
 
+from ragops.embedder.client import CHILD_PROGRAM, Embedder, EmbedderConfig
+from ragops.embedder.errors import TextTooLong
+from ragops.embedder.protocol import encode_frame, read_frame
 from ragops.errors import EmbedderDied, EmbedderError, ModelUnusable
-from ragops.llama.embedder import CHILD_PROGRAM, Embedder, EmbedderConfig
-from ragops.llama.failures import TextTooLong
-from ragops.llama.protocol import encode_frame, read_frame
 
 TEXTS = [
     "drop the index",

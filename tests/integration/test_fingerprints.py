@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from tiny_gguf import write_tiny_bert
 
+from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import UsageError
-from ragops.llama.comparison import Comparison, compare_fingerprints
-from ragops.llama.embedder import Embedder, EmbedderConfig
-from ragops.llama.fingerprints import Canary, Fingerprint, capture, capture_script
+from ragops.fingerprint.compare import Comparison, compare_fingerprints
+from ragops.fingerprint.document import Canary, Fingerprint, capture, capture_script
 from ragops.quality.spaces import Limits
 
 LIMITS = Limits()

@@ -12,10 +12,10 @@ from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, v
 from conftest import write_corpus
 from stub_child import stub_command
 
+from ragops.campaign.context import StepContext
+from ragops.campaign.steps import embed, reseed_queue
 from ragops.errors import EmbedderError
 from ragops.playbook.model import Source
-from ragops.steps import embed, reseed_queue
-from ragops.steps.context import StepContext
 
 DOCUMENTS = 20
 FAILED = "SELECT file_path, last_error, attempts FROM files_queue WHERE status = 'failed' ORDER BY file_path"

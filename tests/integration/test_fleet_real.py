@@ -12,16 +12,16 @@ import pytest
 from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, value
 from conftest import wait_for, write_corpus
 
+from ragops.campaign.steps import embed, reseed_queue
+from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import Interrupted
-from ragops.llama.embedder import Embedder, EmbedderConfig
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
-from ragops.steps import embed, reseed_queue
-from ragops.workers import tending
-from ragops.workers.embedding import EmbedderHolder, Outcome
-from ragops.workers.pieces import Piece
+from ragops.workers import maintenance as tending
+from ragops.workers.inflight import Piece
+from ragops.workers.supervisor import EmbedderHolder, Outcome
 
 COMPLETE = """
 SELECT count(*), count(DISTINCT d.file_id), count(d.embedding),

@@ -14,8 +14,8 @@ from probing import QUERY, TEXTS, ZERO, fill, get, store
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import RagopsError
-from ragops.llama.embedder import Embedder, EmbedderConfig
 from ragops.playbook.model import DebugReference
 from ragops.postgres.connection import Target
 from ragops.probe.app import COMPARE_PATH, MAX_QUERY_CHARACTERS, create_probe_app

@@ -15,7 +15,7 @@ from conftest import wait_for
 from probing import QUERY, Broken, Slow, fill, get
 from starlette.applications import Starlette
 
-from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.postgres.connection import Target
 from ragops.probe.app import COMPARE_PATH, MAX_WAITING, create_probe_app
 

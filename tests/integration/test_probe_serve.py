@@ -14,7 +14,7 @@ import pytest
 from conftest import Spawn, wait_for
 from probing import QUERY, TEXTS, fill
 
-from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.probe.app import COMPARE_PATH
 
 

@@ -15,12 +15,12 @@ import pytest
 from campaigns import make_playbook
 from conftest import wait_for
 
-from ragops.llama.embedder import Embedder, EmbedderConfig
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.fingerprint.against import capture_own, compare_with
 from ragops.playbook.model import OpenAIReference, Reference
 from ragops.quality.drift import cosine_distances
 from ragops.references.http import ReferenceError
 from ragops.references.openai import OpenAIEndpoint
-from ragops.steps.measuring import capture_own, compare_with
 
 KEY = "a-key-for-this-test"
 TEXTS = [

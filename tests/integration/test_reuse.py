@@ -10,12 +10,12 @@ from campaigns import execute, make_playbook, open_context, rows, said, value
 from conftest import write_corpus
 from stub_child import stub_command
 
+from ragops.campaign.steps import embed, reseed_queue
 from ragops.errors import Interrupted
+from ragops.paths import cache_file
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
-from ragops.settings import cache_file
-from ragops.steps import embed, reseed_queue
-from ragops.workers.embedding import EmbedderHolder, Outcome
+from ragops.workers.supervisor import EmbedderHolder, Outcome
 
 DOCUMENTS = 30
 STORED = "SELECT file_path, embedding::text FROM documents ORDER BY file_path"

@@ -9,13 +9,12 @@ from campaigns import make_playbook, open_context
 from conftest import write_corpus
 
 from ragops.errors import NegativeVerdict, RagopsError
-from ragops.fleet_plan import Tuned
+from ragops.paths import tuning_file
 from ragops.playbook import Playbook
 from ragops.playbook.model import Build, Source
-from ragops.settings import tuning_file
-from ragops.steps import tune
-from ragops.workers.shape import fleet_shape
-from ragops.workers.tuning import tuned_for
+from ragops.tuning import run as tune
+from ragops.workers.sizing import fleet_shape
+from ragops.workers.tuned import Tuned, tuned_for
 
 
 @pytest.fixture

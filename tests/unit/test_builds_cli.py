@@ -13,7 +13,7 @@ from fake_build_python import write_fake_python
 from workplace import Finished, clean_environment, run_program
 
 from ragops.cli.main import run
-from ragops.llama.verification import Finding
+from ragops.findings import Finding
 
 
 @pytest.fixture(autouse=True)

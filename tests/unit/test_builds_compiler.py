@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ragops.builds import compiler
+from ragops.builds.compiler import find_compiler
 from ragops.errors import RagopsError
-from ragops.llama import compiler
-from ragops.llama.compiler import find_compiler
 
 
 def having(*programs: str) -> Callable[[str], str | None]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import pytest
 from builds_factory import probe
 
+from ragops.builds.cpu_support import explain_illegal, host_flags, likely_features, predict_illegal
+from ragops.builds.features import NEEDS, compare_flags, parse_system_info, unasked_features
+from ragops.builds.verify import findings_of
 from ragops.facts import HostFacts
-from ragops.llama.build_findings import findings_of
-from ragops.llama.features import NEEDS, compare_flags, parse_system_info, unasked_features
-from ragops.llama.illegal import explain_illegal, host_flags, likely_features, predict_illegal
-from ragops.llama.verification import Finding
+from ragops.findings import Finding
 
 PROCEDURE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
 MEANT = (*PROCEDURE, "-DGGML_F16C=OFF", "-DGGML_BMI2=OFF")

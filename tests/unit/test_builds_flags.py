@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ragops.builds.cmake_flags import flag_findings, is_native, is_on, new_name, parse_flags, split_arguments
 from ragops.errors import UsageError
-from ragops.llama.flags import flag_findings, is_native, is_on, new_name, parse_flags, split_arguments
 
 
 def test_a_whole_cmake_args_string_is_taken_apart() -> None:

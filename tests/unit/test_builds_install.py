@@ -13,11 +13,11 @@ import pytest
 from fake_build_python import write_fake_python
 from workplace import clean_environment, start_program
 
+from ragops.builds.install import KEEP_STORES, BuildRequest, build_environment, install, present_build
+from ragops.builds.library import LibraryDied, run_probe
+from ragops.builds.records import LOG, find_build, list_builds, list_incomplete
 from ragops.errors import EmbedderError, RagopsError, UsageError
 from ragops.facts import HostFacts
-from ragops.llama.build_install import KEEP_STORES, BuildRequest, build_environment, install, present_build
-from ragops.llama.builds import LOG, find_build, list_builds, list_incomplete
-from ragops.llama.probing import LibraryDied, run_probe
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake interpreter is a script")
 HOST = HostFacts("here", "Linux", "westmere (GenuineIntel)", ("pni", "sse4_2", "ssse3"), 4, 8, 2**34)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ragops.llama.build_log import Counter, hint_of, meaningful_lines, read_counter, short, unused_variables
+from ragops.builds.log import Counter, hint_of, meaningful_lines, read_counter, short, unused_variables
 
 COMMAND = "/usr/bin/g++ -DGGML_USE_CPU -Iinclude -o src/CMakeFiles/llama.dir/llama-arch.cpp.o -c llama-arch.cpp"
 FAILED = """\

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from builds_factory import make_build
 
-from ragops.errors import UsageError
-from ragops.llama.builds import (
+from ragops.builds.records import (
     RECORD,
     check_version,
     default_name,
@@ -21,7 +20,8 @@ from ragops.llama.builds import (
     list_incomplete,
     remove_build,
 )
-from ragops.llama.verification import Finding
+from ragops.errors import UsageError
+from ragops.findings import Finding
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.errors import UsageError
-from ragops.llama.requirements import check_requirements, corrected_lines
 
 GOOD = "--no-binary=llama-cpp-python\nllama-cpp-python==0.3.16\nnumpy>=1.26\n"
 

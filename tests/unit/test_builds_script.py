@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ragops.builds.script import write_script
 from ragops.errors import UsageError
-from ragops.llama.build_script import write_script
 
 FLAGS = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DCMAKE_BUILD_TYPE=Release")
 STEPS = ("uninstall", "CMAKE_ARGS", "--no-cache-dir", "--no-binary=llama-cpp-python", "llama_print_system_info")

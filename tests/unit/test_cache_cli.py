@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragops.cli.main import run
-from ragops.settings import cache_file
+from ragops.paths import cache_file
 from ragops.workers.cache import VectorCache
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragops.documents.chunking import Chunker
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
 from ragops.errors import UsageError
 
 SPECIAL = 2

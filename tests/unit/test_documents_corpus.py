@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ragops.documents.corpus import LONGEST_NAME, MARKER, write_stdlib_corpus
+from ragops.demo.corpus import LONGEST_NAME, MARKER, write_stdlib_corpus
 from ragops.documents.extraction import extract_file
 from ragops.documents.locations import is_reserved
 from ragops.documents.sources import open_regular, walk_folder

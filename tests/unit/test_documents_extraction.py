@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ragops.documents import parser
+from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted, extract_file, extract_text
-from ragops.documents.failures import Unreadable
 from ragops.documents.parser import ParserLimits
 from ragops.errors import RagopsError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragops.documents.failures import LONGEST_REASON, Unreadable
+from ragops.documents.errors import LONGEST_REASON, Unreadable
 from ragops.documents.locations import is_reserved, refusal
 from ragops.documents.sources import open_regular, read_manifest, walk_folder
 from ragops.errors import RagopsError, UsageError

@@ -10,11 +10,11 @@ from fake_embedder import Nursery, pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragops.documents.failures import Unreadable
+from ragops.documents.errors import Unreadable
+from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
-from ragops.llama.embedder import Embedder
-from ragops.workers.embedding import MAX_DEATHS, Outcome
-from ragops.workers.pieces import Piece
+from ragops.workers.inflight import Piece
+from ragops.workers.supervisor import MAX_DEATHS, Outcome
 
 BLAMED = "the embedder child died on this document: during a request"
 

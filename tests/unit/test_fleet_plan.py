@@ -10,11 +10,12 @@ import pytest
 from builds_factory import make_build
 from playbook_factory import playbook
 
+from ragops.embedder.config import embedder_config, worker_python
 from ragops.errors import UsageError
 from ragops.facts import HostLimits
-from ragops.fleet_plan import FleetShape, Tuned, plan_fleet
-from ragops.workers import shape
-from ragops.workers.configuration import embedder_config, worker_python
+from ragops.workers import sizing as shape
+from ragops.workers.sizing import FleetShape, plan_fleet
+from ragops.workers.tuned import Tuned
 
 GIB = 1 << 30
 SOLON = 300 << 20  # bytes of a model of 768 dimensions

@@ -10,10 +10,10 @@ from facts_factory import MB, column, database, definition, hnsw, limits, server
 from playbook_factory import with_steps
 
 from ragops.actions import CreateIndex, IndexBuild, RestoreIndex, SetParameter
+from ragops.campaign.plan import make_plan
 from ragops.errors import PlanRefused
 from ragops.facts import ServerFacts
-from ragops.index_resources import amount, bytes_of, graph_bytes, resources_of
-from ragops.plan import make_plan
+from ragops.indexes.resources import amount, bytes_of, graph_bytes, resources_of
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.ddl import sql_text

@@ -8,7 +8,7 @@ import numpy as np
 from pipelines import Line, unit
 
 from ragops.workers.cache import VectorCache
-from ragops.workers.keeping import Keeper
+from ragops.workers.cache_writer import Keeper
 
 
 def keep(line: Line, cache: VectorCache) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragops.embedder import errors as failures
+from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
+from ragops.embedder.errors import TextTooLong
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout, ModelUnusable
-from ragops.llama import failures
-from ragops.llama.embedder import Embedder, EmbedderConfig, sha256_of
-from ragops.llama.failures import TextTooLong
-from ragops.llama.process import child_environment, signal_name
+from ragops.subprocesses import child_environment, signal_name
 
 STUB = """
 import json, os, signal, struct, sys, time

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tiny_gguf import bert_vocabulary
 
+from ragops.demo import model as minilm
+from ragops.demo.bert_gguf import gguf_name, read_safetensors
+from ragops.embedder.client import sha256_of
 from ragops.errors import RagopsError
-from ragops.llama import minilm
-from ragops.llama.bert_gguf import gguf_name, read_safetensors
-from ragops.llama.embedder import sha256_of
 
 CONFIG = {
     "num_hidden_layers": 1,

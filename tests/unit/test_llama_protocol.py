@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragops.llama import child, protocol
-from ragops.llama.protocol import BrokenFrame, encode_frame, read_frame
+from ragops.embedder import child, protocol
+from ragops.embedder.protocol import BrokenFrame, encode_frame, read_frame
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates included
 

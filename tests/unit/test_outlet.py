@@ -14,10 +14,10 @@ from ragops.documents.extraction import Extracted
 from ragops.errors import FenceLost, Interrupted
 from ragops.postgres.queue import Claim
 from ragops.postgres.writer import Batch, Writer
+from ragops.workers.completer import Outlet, mean_of
 from ragops.workers.database import Database
-from ragops.workers.outlet import Outlet, mean_of
-from ragops.workers.pieces import InHand, Unit
-from ragops.workers.prepare import Prepared
+from ragops.workers.inflight import InHand, Unit
+from ragops.workers.sources import Prepared
 
 LOST = "a batch was dropped: its lease had run out and its items were claimed anew"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pipelines import BATCH, DEADLINE_S, Line, assert_vectors, claim, started, texts_of, unit, vector_of, within
 
-from ragops.workers import pipeline as module
-from ragops.workers.pieces import InHand
-from ragops.workers.pipeline import LARGEST_CLAIM
+from ragops.workers import buffer as module
+from ragops.workers.buffer import LARGEST_CLAIM
+from ragops.workers.inflight import InHand
 
 
 def test_each_distinct_text_is_handed_out_once() -> None:

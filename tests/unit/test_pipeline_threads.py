@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipelines import DEADLINE_S, Line, assert_vectors, claim, started, unit, within
 
-from ragops.workers.intake import requests_of
-from ragops.workers.pieces import InHand
+from ragops.workers.fetcher import requests_of
+from ragops.workers.inflight import InHand
 
 
 class Crew:

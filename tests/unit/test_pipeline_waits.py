@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pipelines import BATCH, DEADLINE_S, Line, is_waiting, started, within
 
-from ragops.workers.pieces import InHand
-from ragops.workers.pipeline import REQUEST_TOKENS, REQUESTS_AHEAD, UNSTORED_CLAIMS
+from ragops.workers.buffer import REQUEST_TOKENS, REQUESTS_AHEAD, UNSTORED_CLAIMS
+from ragops.workers.inflight import InHand
 
 LATER_S = 60.0
 

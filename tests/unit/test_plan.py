@@ -10,11 +10,11 @@ from facts_factory import MB, OIDS, database, hnsw, incident, model, table
 from playbook_factory import playbook, realign, with_steps
 
 from ragops.actions import Action, AnalyzeTable, ArchiveTable, DeleteRows, TruncateTables, VacuumTable
+from ragops.campaign.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts
-from ragops.fleet_plan import FleetShape
-from ragops.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_as_dict
 from ragops.postgres.ddl import sql_text
+from ragops.workers.sizing import FleetShape
 
 ITEMS = 1_139_250
 FLEET = FleetShape(3, 2, note="3 workers × 2 threads on 2 cores oversubscribe them; 2 × 1 fits")

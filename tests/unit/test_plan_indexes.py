@@ -7,9 +7,9 @@ from facts_factory import database, definition, hnsw, table
 from playbook_factory import with_steps
 
 from ragops.actions import Action, CreateIndex, RestoreIndex
+from ragops.campaign.plan import make_plan
 from ragops.facts import IndexFacts
-from ragops.index_plan import JournalEntry
-from ragops.plan import make_plan
+from ragops.indexes.plan import JournalEntry
 from ragops.postgres.ddl import sql_text
 
 D, C = "idx_documents_embedding_hnsw", "idx_document_chunks_embedding_hnsw"

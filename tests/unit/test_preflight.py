@@ -18,8 +18,8 @@ from facts_factory import (
 )
 from playbook_factory import playbook, realign, with_steps
 
-from ragops.facts import DatabaseFacts, ForeignKeyFacts, ModelFacts, TableFacts
-from ragops.preflight import find_problems, find_table_problems, vector_dimensions
+from ragops.campaign.preflight import find_problems, find_table_problems
+from ragops.facts import DatabaseFacts, ForeignKeyFacts, ModelFacts, TableFacts, vector_dimensions
 
 
 def test_the_incident_passes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ragops.quality.retrieval import self_retrieval
+from ragops.quality.validation import self_retrieval
 
 
 def test_self_retrieval() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ragops.postgres.estimates import ColumnStatistics
+from ragops.postgres.progress import ColumnStatistics
 from ragops.report.terminal import ESTIMATED, status_screen
 from ragops.report.units import estimate
 

@@ -10,9 +10,9 @@ from fake_embedder import document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragops.workers.intake import SMALLEST_REQUEST, claim_size, requests_of
-from ragops.workers.pieces import Piece
-from ragops.workers.pipeline import REQUEST_TOKENS
+from ragops.workers.buffer import REQUEST_TOKENS
+from ragops.workers.fetcher import SMALLEST_REQUEST, claim_size, requests_of
+from ragops.workers.inflight import Piece
 
 
 def pieces_of(lengths: Sequence[int]) -> list[Piece]:

@@ -11,14 +11,14 @@ import pytest
 from fake_embedder import FakeEmbedder, Nursery
 from playbook_factory import playbook
 
+from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
-from ragops.documents.failures import Unreadable
+from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
-from ragops.llama.embedder import Embedder, TokenIds
 from ragops.postgres.queue import Item
-from ragops.workers.embedding import MAX_DEATHS, Strikes
-from ragops.workers.prepare import Prepared
-from ragops.workers.tokenising import TEXTS_PER_REQUEST, Tokeniser
+from ragops.workers.sources import Prepared
+from ragops.workers.supervisor import MAX_DEATHS, Strikes
+from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Tokeniser
 
 MOST_TOKENS = 12
 START, END = 1, 2

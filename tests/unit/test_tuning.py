@@ -13,16 +13,16 @@ import pytest
 from fake_embedder import FakeEmbedder, Nursery, ids_of
 from playbook_factory import playbook as parse
 
+from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.facts import HostLimits
-from ragops.fleet_plan import CHILD_BYTES, Tuned
-from ragops.llama.embedder import Embedder, Embeddings, TokenIds
+from ragops.paths import tuning_file
 from ragops.playbook import Playbook
-from ragops.settings import tuning_file
-from ragops.workers import tune as measuring
-from ragops.workers import tuning
-from ragops.workers.tune import BATCHES, DRIFT_TEXTS, Trial, best_of, measure, shapes_to_try
-from ragops.workers.tuning import save_choice, tuned_for
+from ragops.tuning import trials as measuring
+from ragops.tuning.trials import BATCHES, DRIFT_TEXTS, Trial, best_of, measure, shapes_to_try
+from ragops.workers import tuned as tuning
+from ragops.workers.sizing import CHILD_BYTES
+from ragops.workers.tuned import Tuned, save_choice, tuned_for
 
 CHOICE = Tuned(workers=3, threads=2, tokens_per_batch=512, repack=True)
 LIMIT = 1e-3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ragops.settings import cache_file
+from ragops.paths import cache_file
 from ragops.workers import cache as module
 from ragops.workers.cache import KEYS_PER_QUERY, VectorCache
 

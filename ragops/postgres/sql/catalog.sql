@@ -31,7 +31,7 @@ SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples:
  WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
 
 -- name: rights
--- What the role may do with a table, in the words of `ragops.rights`. Rights on columns count as rights here.
+-- What the role may do with a table, in the words of `ragops.campaign.privileges`. Rights on columns count as rights here.
 SELECT array_remove(ARRAY[
          CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
          CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,

@@ -1,0 +1,1 @@
+"""Builds of llama-cpp-python: compile them apart, read back what they are."""

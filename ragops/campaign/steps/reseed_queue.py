@@ -1,0 +1,105 @@
+"""reseed_queue: stream the source's locations into the queue, with the phases that make gates exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ragops.campaign.context import Effect, StepContext
+from ragops.errors import RagopsError
+from ragops.playbook.model import Source
+from ragops.postgres.queue import Queue
+from ragops.postgres.row_source import check_source, source_relation
+from ragops.workers.sources import locations_of
+
+REPORT_EVERY = 1000
+
+
+def run(context: StepContext, *, append: bool = False) -> Effect:
+    """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
+    source = context.playbook.source
+    if _are_rows(source):
+        check_source(context.connection, source)
+    queue = Queue(context.playbook.tables)
+    gates = context.playbook.gates()
+    if append:
+        refuse_other_source(context, queue)
+    with context.fenced(is_long=True):
+        seeded = _append(context, queue) if append else _seed(context, queue)
+        if seeded == 0 and not append:
+            raise empty_corpus(source)
+        queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
+        effect: Effect = {"seeded": seeded, "gates": list(gates)}
+        context.record(effect)
+    context.voice.end_progress()
+    # Behind the commit: the items count, whether or not their statistics came to be.
+    queue.analyze(context.connection)
+    return effect
+
+
+def _are_rows(source: Source) -> bool:
+    return bool(source.table or source.query)
+
+
+def _seed(context: StepContext, queue: Queue) -> int:
+    source, gates = context.playbook.source, context.playbook.gates()
+    if _are_rows(source):
+        # Rows of the same database need no way through the client.
+        return queue.seed_rows(context.connection, source_relation(source), gates=gates)
+    return queue.seed(context.connection, _locations(context), gates=gates)
+
+
+def _append(context: StepContext, queue: Queue) -> int:
+    source, phase = context.playbook.source, len(context.playbook.gates()) + 1
+    if _are_rows(source):
+        return queue.append_rows(context.connection, source_relation(source), phase=phase)
+    return queue.append(context.connection, _locations(context), phase=phase)
+
+
+def _locations(context: StepContext) -> Iterator[str]:
+    return _counted(locations_of(context.playbook.source, context.connect), context)
+
+
+SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
+
+
+def other_source(context: StepContext, queue: Queue) -> str | None:
+    """What the queue was filled from, when that is not the playbook's source; None when it is, or unknown."""
+    stored = queue.load_source(context.connection)
+    new = _absolute(context.playbook.source).model_dump(mode="json")
+    if stored is None or all(stored.get(key) == new[key] for key in SOURCE_IDENTITY):
+        return None
+    return next((str(stored[kind]) for kind in SOURCE_IDENTITY[:4] if stored.get(kind)), "another source")
+
+
+def refuse_other_source(context: StepContext, queue: Queue) -> None:
+    """Raise RagopsError while items of another source are open: their locations would lose their meaning."""
+    other = other_source(context, queue)
+    if other is not None and any(queue.open_items(context.connection)):
+        raise RagopsError(
+            "the queue still has open items of another source; nothing was queued",
+            found=f"open items from {other}",
+            hint="ragops embed   first, then reseed with --append again",
+        )
+
+
+def _absolute(source: Source) -> Source:
+    """With absolute paths: whoever embeds later may stand in another folder."""
+    paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
+    return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})
+
+
+def empty_corpus(source: Source) -> RagopsError:
+    """The error for a source without a single document."""
+    return RagopsError(
+        "the corpus is empty; nothing was queued",
+        where=str(source.folder or source.manifest or source.table or "source.query"),
+        found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
+        hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
+    )
+
+
+def _counted(locations: Iterable[str], context: StepContext) -> Iterator[str]:
+    for number, location in enumerate(locations, start=1):
+        if number % REPORT_EVERY == 0:
+            context.voice.progress("queueing", number, None)
+        yield location

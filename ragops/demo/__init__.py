@@ -1,0 +1,1 @@
+"""The incident, staged on the embedded server."""

@@ -1,0 +1,1 @@
+"""The embedder process and its client."""

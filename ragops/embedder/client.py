@@ -1,0 +1,285 @@
+"""The controller's side of one embedder child: texts in, vectors out, deadlines and deaths named."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragops.embedder import errors as failures
+from ragops.embedder.process import ChildProcess
+from ragops.embedder.protocol import BrokenFrame, Frame, encode_frame, read_frame
+from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
+from ragops.facts import BuildFacts, ModelFacts
+from ragops.subprocesses import child_environment, signal_name
+
+CHILD_PROGRAM = Path(__file__).with_name("child.py")
+T = TypeVar("T")
+TokenIds = NDArray[np.int32]
+"""A text as the model's token ids, shape (tokens,)."""
+_PARENT_ONLY = frozenset({"python", "deadline_s", "start_deadline_s"})
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """What a child is started with. Sizes are tokens, deadlines seconds."""
+
+    model: Path
+    python: str | None = None
+    """Interpreter of the build; None is this one."""
+    pooling: str = "auto"
+    """auto (what the GGUF says, else mean for encoders and last for decoders), mean, cls or last."""
+    n_ctx: int = 512
+    """0, or more than the model was trained for: what it was trained for."""
+    n_batch: int = 2048
+    n_ubatch: int = 2048
+    n_threads: int = 1
+    tokens_per_batch: int = 256
+    """Several texts share a batch up to this many tokens; a longer text goes alone."""
+    f16_kv: bool = True
+    low_vram: bool = False
+    verbose: bool = False
+    vocab_only: bool = False
+    """Load the vocabulary only: count tokens, never embed."""
+    use_mmap: bool = True
+    use_extra_bufts: bool | None = None
+    """Repack weights for the CPU; None: yes, except in builds with AMX, some of which crash on it."""
+    n_gpu_layers: int = 0
+    deadline_s: float = 300.0
+    """For one request."""
+    start_deadline_s: float = 120.0
+
+    def for_child(self) -> dict[str, Any]:
+        """The configuration frame's header."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARENT_ONLY}
+        return {**values, "model": str(self.model)}
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors as pooled, not normalised, in the order of the texts."""
+
+    vectors: NDArray[np.float32]
+    """Shape (n, dimensions)."""
+    tokens: tuple[int, ...]
+    """Length of each text in tokens, separators included."""
+
+
+class Embedder:
+    """A running embedder child. One request at a time; `kill` and `close` work from any thread.
+
+    Raises on start: ModelUnusable (missing, no GGUF, damaged, no pooling), EmbedderError (no
+    interpreter, no llama-cpp-python), EmbedderDied, EmbedderTimeout.
+    """
+
+    def __init__(self, config: EmbedderConfig, *, command: Sequence[str] | None = None) -> None:
+        failures.check_model_file(config.model)
+        self.config = config
+        self._interpreter = config.python or sys.executable
+        self._lock = threading.Lock()
+        self._is_ours = False  # this side killed it, or is about to
+        self._closed = False
+        self._command = list(command) if command else [self._interpreter, str(CHILD_PROGRAM)]
+        own = self._interpreter == sys.executable
+        self._child = ChildProcess(self._command, child_environment(os.environ, own_interpreter=own))
+        try:
+            hello = self._exchange(config.for_child(), doing="while it started", limit=config.start_deadline_s)
+            self.build: BuildFacts = self._facts(BuildFacts, hello.header.get("build"))
+            self.model: ModelFacts = self._facts(ModelFacts, hello.header.get("model"))
+        except BaseException:
+            self.close(timeout_s=0.0)
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._child.returncode is None
+
+    @property
+    def log_tail(self) -> str:
+        """The last characters of the child's stderr."""
+        return self._child.stderr_tail()
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, separators included, exactly as `embed` would use them.
+
+        Raises EmbedderDied, EmbedderTimeout, EmbedderError.
+        """
+        reply = self._request("tokens", texts)
+        return self._counts(reply, len(texts))
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """The raw pooled vectors of the texts.
+
+        Raises TextTooLong (nothing is ever cut), EmbedderDied, EmbedderTimeout, EmbedderError.
+        """
+        return self._embeddings(self._request("embed", texts), len(texts))
+
+    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+        """The token ids of each text, separators included, for `embed_tokens`; raises as `count_tokens` does."""
+        reply = self._request("tokenise", texts)
+        counts = self._counts(reply, len(texts))
+        if len(reply.payload) != 4 * sum(counts):
+            raise self._out_of_protocol(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
+        ids = np.frombuffer(reply.payload, dtype="<i4")
+        ends = np.cumsum(counts).tolist()
+        return [ids[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
+        """The raw pooled vectors of texts that `tokenise` has cut into ids; raises as `embed` does."""
+        header = {"request": "embed_tokens", "tokens": [len(ids) for ids in tokens]}
+        payload = np.concatenate(tokens).astype("<i4").tobytes() if tokens else b""
+        doing = f"during a request of {len(tokens)} texts"
+        reply = self._exchange(header, payload, doing=doing, limit=self.config.deadline_s)
+        return self._embeddings(reply, len(tokens))
+
+    def _embeddings(self, reply: Frame, rows: int) -> Embeddings:
+        tokens = self._counts(reply, rows)
+        width = self.model.dimensions
+        if len(reply.payload) != rows * width * 4:
+            raise self._out_of_protocol(f"{len(reply.payload)} bytes for {rows} vectors of {width}")
+        vectors = np.frombuffer(reply.payload, dtype="<f4").reshape(rows, width)
+        return Embeddings(vectors.astype(np.float32), tuple(tokens))
+
+    def capture(self, canary: Mapping[str, Any], *, prefix: str, query_prefix: str) -> dict[str, Any]:
+        """The fingerprint's document, canary vectors included; raises as `embed` does."""
+        header = {"request": "capture", "canary": canary, "prefix": prefix, "query_prefix": query_prefix}
+        reply = self._exchange(header, doing="while it captured", limit=self.config.deadline_s)
+        document = reply.header.get("fingerprint")
+        if not isinstance(document, dict):
+            raise self._out_of_protocol("no fingerprint")
+        return document
+
+    def kill(self) -> None:
+        """End the child at once; a request under way in another thread raises EmbedderDied."""
+        self._is_ours = True
+        self._child.kill()
+
+    def close(self, *, timeout_s: float = 5.0) -> None:
+        """Let the child end and release it; a request under way in another thread is cut off."""
+        if not self._lock.acquire(blocking=False):
+            self.kill()
+            self._lock.acquire()
+        try:
+            if not self._closed:
+                self._closed = True
+                self._is_ours = True
+                self._child.close(timeout_s)
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(timeout_s=5.0 if kind is None else 0.5)
+
+    def _request(self, name: str, texts: Sequence[str]) -> Frame:
+        doing = f"during a request of {len(texts)} texts"
+        return self._exchange({"request": name, "texts": list(texts)}, doing=doing, limit=self.config.deadline_s)
+
+    def _exchange(self, header: Mapping[str, Any], payload: bytes = b"", *, doing: str, limit: float) -> Frame:
+        with self._lock:
+            if self._closed:
+                raise EmbedderDied("the embedder is closed", where=self._where)
+            with self._deadline(limit) as expired:
+                try:
+                    self._child.stdin.write(encode_frame(header, payload))
+                    self._child.stdin.flush()
+                    reply = read_frame(self._child.stdout)
+                except OSError:  # the pipe broke: the child is gone
+                    reply = None
+                except BrokenFrame as error:
+                    self.kill()
+                    raise self._out_of_protocol(str(error)) from error
+                except BaseException:  # an answer left unread would be taken for the next one
+                    self.kill()
+                    raise
+            if reply is None:
+                raise self._death(doing, limit=limit, is_late=expired.is_set())
+        if "error" in reply.header:
+            found = reply.header["error"]
+            if not isinstance(found, Mapping):
+                raise self._out_of_protocol(f"an error that is {found!r:.80}")
+            raise failures.refusal(found, model=str(self.config.model), interpreter=self._interpreter)
+        return reply
+
+    @contextmanager
+    def _deadline(self, limit_s: float) -> Iterator[threading.Event]:
+        """Kill the child after `limit_s`; a timer, because pipes cannot be waited for on Windows."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._child.kill()
+
+        timer = threading.Timer(limit_s, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield expired
+        finally:
+            timer.cancel()
+
+    @property
+    def _where(self) -> str:
+        return f"{' '.join(self._command)}, model {self.config.model}"
+
+    def _death(self, doing: str, *, limit: float, is_late: bool) -> EmbedderDied:
+        returncode = self._child.wait()
+        tail = self._child.stderr_tail()
+        if is_late:
+            return EmbedderTimeout(
+                "the embedder child did not answer in time and was killed",
+                where=self._where,
+                found=f"no answer {doing}" + (f"; its last words: {tail}" if tail else ""),
+                needed=f"an answer within {limit:g} s",
+                hint="raise the deadline, send fewer texts a request, or run fewer threads than cores",
+            )
+        if self._is_ours:
+            return EmbedderDied("the embedder child was stopped", where=self._where, found=f"stopped {doing}")
+        return failures.death(signal_name(returncode), returncode, during=doing, tail=tail, where=self._where)
+
+    def _out_of_protocol(self, found: str) -> EmbedderError:
+        return EmbedderError(
+            "the embedder child's answer is not understood",
+            where=self._where,
+            found=found,
+            needed="the protocol of this version of ragops",
+        )
+
+    def _counts(self, reply: Frame, expected: int) -> list[int]:
+        tokens = reply.header.get("tokens")
+        if not isinstance(tokens, list) or len(tokens) != expected:
+            raise self._out_of_protocol(f"token counts {tokens!r:.80} for {expected} texts")
+        return [int(count) for count in tokens]
+
+    def _facts(self, kind: type[T], values: object) -> T:
+        if not isinstance(values, Mapping):
+            raise self._out_of_protocol(f"no {kind.__name__} in the child's first answer")
+        try:
+            return kind(**values)
+        except TypeError as error:
+            raise self._out_of_protocol(f"{kind.__name__}: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

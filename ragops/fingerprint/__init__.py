@@ -1,0 +1,1 @@
+"""What identifies a vector space: capture it, compare it."""

@@ -1,0 +1,1 @@
+"""Vector indexes: which to drop and build, with what memory, and how they answer."""

@@ -1,1 +1,0 @@
-"""llama.cpp behind a child process: builds, models and embeddings."""

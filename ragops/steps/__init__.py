@@ -1,1 +1,0 @@
-"""One verb a module. Each works alone and as a step of a campaign."""

@@ -1,0 +1,1 @@
+"""Measure shapes of the fleet and keep the fastest."""

@@ -1,0 +1,137 @@
+"""The outlet: checks what is finished and stores it in transactions sized by time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ragops.errors import FenceLost, Interrupted
+from ragops.postgres.connection import Connection
+from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
+from ragops.quality.vectors import check_vectors, mean_vector
+from ragops.workers.buffer import Pipeline
+from ragops.workers.database import Database
+from ragops.workers.inflight import InHand, Unit
+from ragops.workers.state import Stop, Tally
+
+# What a crash may cost, and how often the server must sync its log.
+STORE_WITHIN_S = 1.0
+FIRST_STORE, FEWEST, MOST = 20, 10, 1000
+"""Documents a transaction: the first; then as many as the database takes in `STORE_WITHIN_S`, between bounds."""
+_CANCELLED = "its chunks' vectors cancel out: the mean is zero"
+
+
+class Outlet:
+    """One thread of the fleet: from finished documents to the tables."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        database: Database,
+        writer: Writer,
+        *,
+        stop: Stop,
+        tally: Tally,
+        name: str,
+    ) -> None:
+        """`name` stands in the metrics for documents whose every vector was known already."""
+        self._pipeline = pipeline
+        self._database = database
+        self._writer = writer
+        self._stop = stop
+        self._tally = tally
+        self._name = name
+        self.fingerprint = ""
+
+    def run(self) -> None:
+        """Store until nothing will be finished any more. Raises what ends the whole fleet."""
+        limit = FIRST_STORE
+        while documents := self._pipeline.take_finished(limit=limit, within_s=STORE_WITHIN_S):
+            began = time.monotonic()
+            self._store(self._batches(documents))
+            self._pipeline.settle(documents)
+            limit = store_size(len(documents), seconds=time.monotonic() - began)
+
+    def _store(self, batches: Sequence[Batch]) -> None:
+        try:
+            # After a lost connection the same batches are written again: if the first COMMIT had worked,
+            # their claims are gone and the second attempt matches no row.
+            self._database.run(lambda connection: self._write(connection, batches))
+        except FenceLost as lost:
+            if len(batches) > 1:  # one lost claim must not take the others along
+                for batch in batches:
+                    self._store([batch])
+                return
+            self._tally.drop(len(batches[0].documents))
+            self._tally.say(lost.what)
+            return
+        for batch in batches:
+            self._tally.add(
+                completed=len(batch.documents),
+                failed=len(batch.failures),
+                chunks=sum(len(document.chunks) for document in batch.documents),
+                tokens=batch.metrics.tokens,
+            )
+
+    def _write(self, connection: Connection, batches: Sequence[Batch]) -> None:
+        if self._stop.aborted.is_set():
+            raise Interrupted("stopped", signal_number=self._stop.signal_number)
+        self._writer.write(connection, *batches)
+
+    def _batches(self, documents: Sequence[InHand]) -> list[Batch]:
+        """One batch for each claim and worker."""
+        ordered = sorted(documents, key=lambda d: (d.claim.id.int, d.worker))
+        return [self._batch(list(group)) for _, group in groupby(ordered, key=lambda d: (d.claim.id, d.worker))]
+
+    def _batch(self, documents: Sequence[InHand]) -> Batch:
+        rows: list[DocumentRow] = []
+        failures: list[tuple[Any, str]] = []
+        for document in documents:
+            vectors = [vector for vector in document.vectors if vector is not None]
+            mean = None if document.failure else mean_of(vectors)
+            if mean is None:
+                failures.append((document.item.id, document.failure or _CANCELLED))
+            else:
+                rows.append(row_of(document, vectors, mean))
+        metrics = BatchMetrics(
+            worker=documents[0].worker or self._name,
+            fingerprint=self.fingerprint,
+            tokens=sum(document.tokens for document in documents),
+            milliseconds=round(sum(document.milliseconds for document in documents)),
+        )
+        return Batch(documents[0].claim, tuple(rows), tuple(failures), metrics)
+
+
+def store_size(documents: int, *, seconds: float) -> int:
+    """Documents for the next transaction, from how long the last one took."""
+    return int(min(max(FEWEST, documents * STORE_WITHIN_S / max(seconds, 1e-3)), MOST))
+
+
+def mean_of(vectors: Sequence[Unit]) -> Unit | None:
+    """A document's vector from those of its chunks; None where they cancel each other out."""
+    if len(vectors) == 1:
+        return vectors[0]
+    mean = mean_vector(np.stack(vectors))
+    return None if check_vectors(mean[None, :], dimensions=mean.size) else mean
+
+
+def row_of(document: InHand, vectors: Sequence[Unit], mean: Unit) -> DocumentRow:
+    prepared = document.prepared
+    assert prepared is not None, "a document without failure was prepared"
+    return DocumentRow(
+        item_id=document.item.id,
+        location=document.item.location,
+        text=prepared.extracted.text,
+        content_hash=prepared.extracted.content_hash,
+        characters=prepared.extracted.characters,
+        metadata={"media_type": prepared.extracted.media_type},
+        vector=mean,
+        chunks=tuple(
+            ChunkRow(chunk.index, chunk.text, vector)
+            for chunk, vector in zip(prepared.chunks, vectors, strict=True)
+        ),
+    )
