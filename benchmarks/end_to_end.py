@@ -22,11 +22,11 @@ import numpy as np
 from support import (
     corpus,
     create_tables,
+    info,
     judge,
     machine,
     playbook,
     recorded_requests,
-    say,
     server,
     timed_embed,
 )
@@ -36,7 +36,7 @@ from ragops.demo.model import minilm_gguf
 from ragops.embedder.client import TokenIds
 from ragops.host import read_limits
 from ragops.paths import cache_folder
-from ragops.workers.sizing import FleetShape, plan_fleet
+from ragops.workers.sizing import Sizing, plan_fleet
 
 CHARACTERS = 400  # about 60 tokens
 TARGET = 0.95
@@ -60,7 +60,7 @@ def bare_worker(config: dict[str, Any], requests: Sequence[list[TokenIds]], take
         engine.embed_tokens(requests[number])
 
 
-def bare(requests: Sequence[list[TokenIds]], model: Path, shape: FleetShape) -> float:
+def bare(requests: Sequence[list[TokenIds]], model: Path, shape: Sizing) -> float:
     """Seconds of the bare loop over all requests."""
     context = multiprocessing.get_context("spawn")
     taken, ready = context.Value("q", 0), context.Barrier(shape.workers + 1)
@@ -104,12 +104,12 @@ def main() -> int:
             ours.append(seconds)
             theirs.append(bare(requests, model, shape))
     tokens = int(np.sum([len(ids) for request in requests for ids in request]))
-    say(machine())
-    say(f"{given.documents} documents, {tokens:,} tokens in {len(requests)} requests; {shape}")
+    info(machine())
+    info(f"{given.documents} documents, {tokens:,} tokens in {len(requests)} requests; {shape}")
     for name, times in (("bare loop", theirs), ("ragops embed", ours)):
         best = min(times)
         each = ", ".join(f"{s:.1f}" for s in times)
-        say(f"{name}: {each} s; best {tokens / best:,.0f} tokens/s, {given.documents / best:.1f} documents/s")
+        info(f"{name}: {each} s; best {tokens / best:,.0f} tokens/s, {given.documents / best:.1f} documents/s")
     return judge("end to end against the bare loop", min(theirs) / min(ours), TARGET)
 
 

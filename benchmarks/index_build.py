@@ -20,7 +20,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from pgvector.psycopg import register_vector
-from support import create_tables, judge, machine, open_context, playbook, run_sql, say, server
+from support import create_tables, info, judge, machine, open_context, playbook, run_sql, server
 
 from ragops.campaign.context import StepContext
 from ragops.campaign.steps import rebuild_indexes
@@ -117,7 +117,7 @@ class Remarks:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.said.append(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
@@ -127,14 +127,14 @@ class Remarks:
 
 def build_as_ragops(context: StepContext) -> tuple[float, list[str]]:
     """The step with all that belongs to it: looking at the server, the record, ANALYZE."""
-    voice = Remarks()
-    context.voice = voice
-    context.connection.add_notice_handler(lambda notice: voice.say(notice.message_primary or ""))
+    reporter = Remarks()
+    context.reporter = reporter
+    context.connection.add_notice_handler(lambda notice: reporter.info(notice.message_primary or ""))
     started = time.perf_counter()
     effect = rebuild_indexes.run(context, RebuildIndexes(step="rebuild_indexes"), names=[NAME])
     seconds = time.perf_counter() - started
     (built,) = effect["indexes"]
-    return seconds, [*voice.said, ", ".join(f"{name} = {value}" for name, value in built["settings"].items())]
+    return seconds, [*reporter.said, ", ".join(f"{name} = {value}" for name, value in built["settings"].items())]
 
 
 def compare(target: Target, book: Playbook, *, rows: int, queries: int) -> int:
@@ -156,18 +156,18 @@ def compare(target: Target, book: Playbook, *, rows: int, queries: int) -> int:
 def report(built: dict[str, Built], rows: int) -> int:
     procedure, ragops = built["procedure"], built["ragops"]
     efs = [f"recall@{NEIGHBOURS}, ef_search {ef}" for ef in EF_SEARCH]
-    say(f"| way | seconds | rows/s | {' | '.join(efs)} |")
-    say("|---|---|---|" + "---|" * len(efs))
+    info(f"| way | seconds | rows/s | {' | '.join(efs)} |")
+    info("|---|---|---|" + "---|" * len(efs))
     for way, one in built.items():
         shares = [f"{share:.2%}" for share in one.recall.values()]
-        say(f"| {way} | {one.seconds:.1f} | {rows / one.seconds:,.0f} | {' | '.join(shares)} |")
+        info(f"| {way} | {one.seconds:.1f} | {rows / one.seconds:,.0f} | {' | '.join(shares)} |")
     for way, one in built.items():
-        say(f"{way}: {'; '.join(one.remarks)}")
+        info(f"{way}: {'; '.join(one.remarks)}")
     full_after = [int(found[1]) for line in procedure.remarks if (found := re.search(r"after (\d+) tuples", line))]
     if full_after and full_after[0] < rows:
         inside = ragops.seconds / rows
         outside = (procedure.seconds - full_after[0] * inside) / (rows - full_after[0])
-        say(f"once the graph is full, a row takes {outside / inside:.1f} times as long")
+        info(f"once the graph is full, a row takes {outside / inside:.1f} times as long")
     lost = max((procedure.recall[ef] - ragops.recall[ef]) * 100 for ef in EF_SEARCH)
     missed = judge("procedure's time / ragops' time", procedure.seconds / ragops.seconds, TARGET)
     return missed | judge("percentage points of recall lost", lost, POINTS, at_most=True)
@@ -185,10 +185,10 @@ def main() -> int:
         indexes=({"name": NAME, "table": "documents"},),
     )
     with server() as target:
-        say(f"{machine()}; {given.rows:,} rows of {DIMENSIONS} dimensions")
+        info(f"{machine()}; {given.rows:,} rows of {DIMENSIONS} dimensions")
         create_tables(target, book, dimensions=DIMENSIONS)
         ((memory,),) = run_sql(target, "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
-        say(f"server defaults: maintenance_work_mem {amount(memory)}")
+        info(f"server defaults: maintenance_work_mem {amount(memory)}")
         return compare(target, book, rows=given.rows, queries=given.queries)
 
 

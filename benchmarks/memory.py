@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 from pipeline import OPTIONAL, fill_texts
-from support import create_tables, fresh_cache, judge, machine, open_context, playbook, say, server
+from support import create_tables, fresh_cache, info, judge, machine, open_context, playbook, server
 
 from ragops.campaign.steps import embed, reseed_queue
 from ragops.demo.model import minilm_gguf
@@ -43,8 +43,8 @@ class Watched:
         self._process = psutil.Process()
         self.samples: list[tuple[float, float]] = []
 
-    def say(self, message: str) -> None:
-        say(f"  {message}")
+    def info(self, message: str) -> None:
+        info(f"  {message}")
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
         share = done / self._total
@@ -70,12 +70,12 @@ def controller_growth(rows: int) -> float:
         fill_texts(target, rows)
         with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
             reseed_queue.run(context)
-            context.voice = watched = Watched(rows)
+            context.reporter = watched = Watched(rows)
             effect = embed.run(context)
     assert effect["completed"] == rows, effect
     (_, first), *rest = watched.samples
     highest = max(size for _, size in rest)
-    say(
+    info(
         f"controller: {first:.0f} MB at {watched.samples[0][0]:.0%}, at most {highest:.0f} MB later, "
         f"{rows:,} items at {effect['docs_per_s']:,.0f} documents/s"
     )
@@ -89,7 +89,7 @@ def child_beyond_model(model: Path, limits: HostLimits) -> float:
         for words in (1, 10, 100, embedder.model.max_tokens - 2):
             embedder.embed(["word " * words] * 64)
     size = model.stat().st_size / 1e6
-    say(f"child: {highest[0]:.0f} MB at most, its model has {size:.0f} MB")
+    info(f"child: {highest[0]:.0f} MB at most, its model has {size:.0f} MB")
     return highest[0] - size
 
 
@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_100_000)
     parser.add_argument("--model", type=Path, help="GGUF (default: all-MiniLM-L6-v2, Q8_0)")
     given = parser.parse_args()
-    say(machine())
+    info(machine())
     grown = controller_growth(given.rows)
     beyond = child_beyond_model(given.model or minilm_gguf(cache_folder()), read_limits())
     missed = judge("growth of the controller in MB", grown, GROWTH_MB, at_most=True)

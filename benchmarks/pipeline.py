@@ -23,11 +23,11 @@ import psycopg
 from support import (
     corpus,
     create_tables,
+    info,
     judge,
     machine,
     playbook,
     run_sql,
-    say,
     server,
     timed_embed,
 )
@@ -119,11 +119,11 @@ def main() -> int:
             rates.append(ours(target, book))
             if given.vecshift:
                 peers.append(theirs(target, given.vecshift))
-    say(machine())
-    say(f"ragops embed: {', '.join(f'{rate:,.0f}' for rate in rates)} documents/s")
+    info(machine())
+    info(f"ragops embed: {', '.join(f'{rate:,.0f}' for rate in rates)} documents/s")
     missed = judge("thousand documents/s", median(rates) / 1000, TARGET_DOCS_PER_S / 1000)
     if peers:
-        say(f"vecshift apply --no-index: {', '.join(f'{rate:,.0f}' for rate in peers)} rows/s")
+        info(f"vecshift apply --no-index: {', '.join(f'{rate:,.0f}' for rate in peers)} rows/s")
         missed |= judge("ragops against vecshift", median(rates) / median(peers), TARGET_RATIO)
     return missed
 

@@ -66,11 +66,11 @@ def main() -> int:
     from support import (
         corpus,
         create_tables,
+        info,
         judge,
         machine,
         playbook,
         run_sql,
-        say,
         server,
         timed_embed,
     )
@@ -104,11 +104,11 @@ def main() -> int:
             assert count == given.documents, f"ragops stored {count} of {given.documents} documents"
             ours.append(seconds)
     probe = run_probe(Path(given.python))
-    say(machine())
-    say(f"llama-cpp-python {probe.package_version}: {probe.system_info}")
+    info(machine())
+    info(f"llama-cpp-python {probe.package_version}: {probe.system_info}")
     rates = [given.documents / min(seconds) for seconds in (theirs, ours)]
-    say(f"the procedure as written: {rates[0]:.1f} documents/s (3 × {os.cpu_count()} threads)")
-    say(f"ragops embed: {rates[1]:.1f} documents/s ({plan_fleet(book, read_limits())})")
+    info(f"the procedure as written: {rates[0]:.1f} documents/s (3 × {os.cpu_count()} threads)")
+    info(f"ragops embed: {rates[1]:.1f} documents/s ({plan_fleet(book, read_limits())})")
     return judge("ragops embed against the procedure", rates[1] / rates[0], given.target)
 
 

@@ -29,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.embedded import EmbeddedServer
-from ragops.postgres.queue import Mark, Queue
+from ragops.postgres.queue import Cursor, Queue
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.workers.maintenance import Reaper
 
@@ -45,7 +45,7 @@ class Lane:
     def __init__(self, connection: Connection, rows: int) -> None:
         self.connection = connection
         self.rows = rows
-        self.mark: Mark | None = None
+        self.cursor: Cursor | None = None
 
     def fill(self) -> None:
         """Refill from empty, as a reseeding does."""
@@ -53,17 +53,17 @@ class Lane:
         with self.connection.transaction():
             QUEUE.seed(self.connection, (f"part/document-{n:08}.txt" for n in range(self.rows)), gates=(1000,))
         QUEUE.analyze(self.connection)
-        self.mark = None
+        self.cursor = None
 
     def round(self, size: int = SIZE) -> float:
         """Claim and complete once, behind the mark; a queue that is used up is filled anew. Returns seconds."""
         started = time.perf_counter()
-        claim = QUEUE.claim(self.connection, size=size, worker="benchmark", lease_s=60, after=self.mark)
+        claim = QUEUE.claim(self.connection, size=size, worker="benchmark", lease_s=60, after=self.cursor)
         if claim is None:
             self.fill()
             return self.round(size)
         QUEUE.complete(self.connection, claim, [item.id for item in claim.items])
-        self.mark = claim.mark
+        self.cursor = claim.cursor
         return time.perf_counter() - started
 
 
@@ -138,7 +138,7 @@ def compare(pair: Sequence[Lane], target: Target, given: argparse.Namespace) -> 
     with held_back(long, target, completions):
         name = f"{completions:,} items completed under an open REPEATABLE READ transaction"
         meets = row(name, *take_turns(pair, given.claims)) and meets
-        long.mark = None
+        long.cursor = None
         front = milliseconds(long.round)
         reaper = Reaper(QUEUE)
         first, later = (milliseconds(lambda: reaper.reap(long.connection)) for _ in range(2))

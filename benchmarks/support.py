@@ -27,7 +27,7 @@ from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import initialise, plan_setup
 
 
-def say(line: str = "") -> None:
+def info(line: str = "") -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -43,7 +43,7 @@ def machine() -> str:
 def judge(what: str, ratio: float, target: float, *, at_most: bool = False) -> int:
     """Print a ratio beside its target; the exit code: 0 when it is met, else 1."""
     is_met = ratio <= target if at_most else ratio >= target
-    say(f"{what}: {ratio:.2f} (target {'≤' if at_most else '≥'} {target:g}): {'met' if is_met else 'MISSED'}")
+    info(f"{what}: {ratio:.2f} (target {'≤' if at_most else '≥'} {target:g}): {'met' if is_met else 'MISSED'}")
     return 0 if is_met else 1
 
 

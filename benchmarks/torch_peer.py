@@ -49,10 +49,10 @@ def main() -> int:
     from support import (
         corpus,
         create_tables,
+        info,
         judge,
         machine,
         playbook,
-        say,
         server,
         timed_embed,
     )
@@ -85,10 +85,10 @@ def main() -> int:
             ours.append(timed_embed(target, book)[0])
     rates = [given.documents / min(seconds) for seconds in (theirs, ours)]
     probe = run_probe(given.python or Path(sys.executable))
-    say(machine())
-    say(f"llama-cpp-python {probe.package_version}: {probe.system_info}")
-    say(f"sentence-transformers, fp32, {limits.cores} threads: {rates[0]:.1f} documents/s")
-    say(f"ragops embed, Q8_0: {rates[1]:.1f} documents/s ({plan_fleet(book, limits)})")
+    info(machine())
+    info(f"llama-cpp-python {probe.package_version}: {probe.system_info}")
+    info(f"sentence-transformers, fp32, {limits.cores} threads: {rates[0]:.1f} documents/s")
+    info(f"ragops embed, Q8_0: {rates[1]:.1f} documents/s ({plan_fleet(book, limits)})")
     return judge("ragops embed against sentence-transformers", rates[1] / rates[0], TARGET)
 
 

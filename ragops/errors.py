@@ -1,4 +1,4 @@
-"""The error tree: every error says what, where, found against needed, and what to type next.
+"""The error tree: every error says what, where, actual against expected, and what to type next.
 
 The exit code belongs to the class, so that a script can tell a wrong playbook (2) from a
 negative verdict (3), a stale plan (4) and a run that was stopped and can be resumed (130, 143).
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class RagopsError(Exception):
     """A failure that the operator can act on.
 
-    `what` is one sentence; `where` names the object; `found` and `needed` stand against each
+    `what` is one sentence; `where` names the object; `actual` and `expected` stand against each
     other; `hint` is the next command to type or the next thing to look at.
     """
 
@@ -24,15 +24,15 @@ class RagopsError(Exception):
         what: str,
         *,
         where: str | None = None,
-        found: str | None = None,
-        needed: str | None = None,
+        actual: str | None = None,
+        expected: str | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.found = found
-        self.needed = needed
+        self.actual = actual
+        self.expected = expected
         self.hint = hint
 
     def as_dict(self) -> dict[str, object]:
@@ -40,8 +40,8 @@ class RagopsError(Exception):
         parts = {
             "what": self.what,
             "where": self.where,
-            "found": self.found,
-            "needed": self.needed,
+            "found": self.actual,
+            "needed": self.expected,
             "hint": self.hint,
         }
         return {name: value for name, value in parts.items() if value is not None}
@@ -74,7 +74,7 @@ class PlaybookError(UsageError):
         super().__init__(
             f"the playbook has {count} problem{'s' if count != 1 else ''}",
             where=file,
-            found="\n".join(str(problem) for problem in problems),
+            actual="\n".join(str(problem) for problem in problems),
             hint=hint or f"mend the file, then: ragops playbook check {file}",
         )
         self.problems = tuple(problems)

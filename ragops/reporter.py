@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Voice(Protocol):
+class Reporter(Protocol):
     """How a step speaks: notices and progress, both for people (stderr)."""
 
-    def say(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
 
     def end_progress(self) -> None: ...
 
 
-class Silent:
+class NullReporter:
     """A voice that says nothing."""
 
-    def say(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
 

@@ -92,8 +92,8 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         raise RagopsError(
             "the interpreter cannot be started",
             where=command[0],
-            found=error.strerror or str(error),
-            needed="a Python that makes virtual environments",
+            actual=error.strerror or str(error),
+            expected="a Python that makes virtual environments",
             hint=f"{command[0]} --version",
         ) from error
 

@@ -78,7 +78,7 @@ class Heard:
 
     said: list[str] = field(default_factory=list)
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.said.append(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
@@ -90,12 +90,12 @@ class Heard:
 def open_context(dsn: str, playbook: Playbook, **more: Any) -> Iterator[StepContext]:
     target = Target(dsn, "the test database")
     with connect(target) as connection:
-        yield StepContext(target, playbook, connection, voice=Heard(), stop=Stop(), **more)
+        yield StepContext(target, playbook, connection, reporter=Heard(), stop=Stop(), **more)
 
 
 def said(context: StepContext) -> str:
-    assert isinstance(context.voice, Heard)
-    return "\n".join(context.voice.said)
+    assert isinstance(context.reporter, Heard)
+    return "\n".join(context.reporter.said)
 
 
 def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:

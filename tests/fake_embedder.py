@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.errors import EmbedderDied
 from ragops.postgres.queue import Claim, Item
-from ragops.workers.inflight import InHand, Piece
-from ragops.workers.supervisor import EmbedderHolder
+from ragops.workers.inflight import InFlight, UniqueText
+from ragops.workers.supervisor import Supervisor
 
 DIMENSIONS = 4
 VECTORS: dict[str, tuple[float, ...]] = {
@@ -40,13 +40,13 @@ class Nursery:
     def start(self) -> Embedder:
         self.starts += 1
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", found="while it started")
+            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
         child = FakeEmbedder(self)
         self.children.append(child)
         return child
 
-    def holder(self) -> EmbedderHolder:
-        return EmbedderHolder(self.start, is_aborted=lambda: self.aborted, say=self.said.append)
+    def holder(self) -> Supervisor:
+        return Supervisor(self.start, is_aborted=lambda: self.aborted, info=self.said.append)
 
     @property
     def requests(self) -> list[tuple[str, ...]]:
@@ -89,7 +89,7 @@ class FakeEmbedder(Embedder):
     def _die_of(self, texts: Sequence[str]) -> None:
         if self._is_dead or any(map(self._nursery.is_deadly, texts)):
             self._is_dead = True
-            raise EmbedderDied("the embedder child was killed by SIGABRT", where="fake", found="during a request")
+            raise EmbedderDied("the embedder child was killed by SIGABRT", where="fake", actual="during a request")
 
 
 def _vector(text: str) -> NDArray[np.float64]:
@@ -108,12 +108,12 @@ def text_of(ids: TokenIds) -> str:
     return "".join(map(chr, ids))
 
 
-def document(id: int) -> InHand:
+def document(id: int) -> InFlight:
     item = Item(id, f"{id}.txt")
-    return InHand(item, Claim(uuid.uuid4(), (item,)))
+    return InFlight(item, Claim(uuid.uuid4(), (item,)))
 
 
-def pieces(id: int, *texts: str) -> list[Piece]:
+def pieces(id: int, *texts: str) -> list[UniqueText]:
     """The texts of one document, none of which is another's."""
     owner = document(id)
-    return [Piece(text.encode(), ids_of(text), [(owner, number)]) for number, text in enumerate(texts)]
+    return [UniqueText(text.encode(), ids_of(text), [(owner, number)]) for number, text in enumerate(texts)]

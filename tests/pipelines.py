@@ -14,8 +14,8 @@ from fake_embedder import ids_of, text_of
 
 from ragops.postgres.queue import Claim, Item
 from ragops.workers.buffer import Pipeline
-from ragops.workers.inflight import InHand, Piece, Unit
-from ragops.workers.state import Stop, Tally
+from ragops.workers.inflight import InFlight, UniqueText, UnitVector
+from ragops.workers.state import Stats, Stop
 
 BATCH = 10
 DEADLINE_S = 20.0
@@ -27,16 +27,16 @@ class Line:
     """A pipeline with what its threads share; plays intake, worker and outlet from the test's thread."""
 
     def __init__(self, *, workers: int = 1, keeps_recent: bool = True) -> None:
-        self.stop, self.tally = Stop(), Tally()
+        self.stop, self.stats = Stop(), Stats()
         self.pipe = Pipeline(
-            workers=workers, batch_size=BATCH, stop=self.stop, tally=self.tally, keeps_recent=keeps_recent
+            workers=workers, batch_size=BATCH, stop=self.stop, stats=self.stats, keeps_recent=keeps_recent
         )
 
-    def take_in(self, *documents: Sequence[str]) -> list[InHand]:
+    def take_in(self, *documents: Sequence[str]) -> list[InFlight]:
         """Claim documents of these texts; each text that nobody has yet becomes a request."""
         claimed = claim(len(documents))
         self.pipe.hold(claimed)
-        taken = [InHand(item, claimed) for item in claimed.items]
+        taken = [InFlight(item, claimed) for item in claimed.items]
         pieces = [
             piece
             for document, texts in zip(taken, documents, strict=True)
@@ -45,25 +45,25 @@ class Line:
         self.pipe.enqueue([piece] for piece in pieces)
         return taken
 
-    def admit(self, document: InHand, *texts: str) -> list[Piece]:
+    def admit(self, document: InFlight, *texts: str) -> list[UniqueText]:
         return self.pipe.admit([(document, [(text.encode(), ids_of(text)) for text in texts])])
 
     def next(self) -> list[str]:
         """The texts of the next request, which must lie ready."""
         return texts_of(self.request())
 
-    def request(self) -> list[Piece]:
+    def request(self) -> list[UniqueText]:
         request = within(self.pipe.next_request)
         assert request is not None
         return request
 
-    def embed(self, request: Sequence[Piece], worker: str = "w") -> None:
+    def embed(self, request: Sequence[UniqueText], worker: str = "w") -> None:
         self.pipe.deliver([(piece, vector_of(piece)) for piece in request], [], worker=worker)
 
-    def finished(self) -> list[InHand]:
+    def finished(self) -> list[InFlight]:
         return within(lambda: self.pipe.take_finished(limit=20_000, within_s=0))
 
-    def fresh(self) -> list[tuple[bytes, Unit]]:
+    def fresh(self) -> list[tuple[bytes, UnitVector]]:
         return within(lambda: self.pipe.take_fresh(limit=1000, within_s=0))
 
     def is_idle(self) -> bool:
@@ -76,15 +76,15 @@ def claim(size: int) -> Claim:
     return Claim(uuid.uuid4(), tuple(Item(number, f"{number}.txt") for number in range(size)))
 
 
-def texts_of(request: Sequence[Piece]) -> list[str]:
+def texts_of(request: Sequence[UniqueText]) -> list[str]:
     return [text_of(piece.ids) for piece in request]
 
 
-def vector_of(piece: Piece) -> Unit:
+def vector_of(piece: UniqueText) -> UnitVector:
     return unit(text_of(piece.ids))
 
 
-def unit(text: str) -> Unit:
+def unit(text: str) -> UnitVector:
     """A vector that no two texts share."""
     seeds = np.random.default_rng([ord(character) for character in text] or [0])
     vector = seeds.normal(size=DIMENSIONS)
@@ -116,6 +116,6 @@ def is_waiting(future: Future[Result]) -> bool:
     return not future.done()
 
 
-def assert_vectors(document: InHand, *texts: str) -> None:
+def assert_vectors(document: InFlight, *texts: str) -> None:
     assert document.failure is None
     np.testing.assert_array_equal(document.vectors, [unit(text) for text in texts])

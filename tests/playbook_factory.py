@@ -40,7 +40,7 @@ def problems_of(text: str, environment: Mapping[str, str] | None = None) -> tupl
     error = caught.value
     assert error.exit_code == 2
     assert error.where == "p.yaml"
-    assert error.found == "\n".join(map(str, error.problems))
+    assert error.actual == "\n".join(map(str, error.problems))
     return error.problems
 
 

@@ -114,8 +114,8 @@ def split_arguments(given: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(
                 "not an argument that CMAKE_ARGS can carry",
                 where="--cmake-arg",
-                found=word,
-                needed="-DNAME=VALUE without spaces, quotes, backslashes or shell characters",
+                actual=word,
+                expected="-DNAME=VALUE without spaces, quotes, backslashes or shell characters",
                 hint="e.g. --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF",
             )
     return arguments

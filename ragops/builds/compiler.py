@@ -47,8 +47,8 @@ def find_compiler(
         raise RagopsError(
             "no C++ compiler was found; nothing was downloaded",
             where=system,
-            found=f"none of {', '.join((*_C, *_CPP, 'cl'))} on PATH",
-            needed="a C and a C++ compiler: llama.cpp is compiled from source",
+            actual=f"none of {', '.join((*_C, *_CPP, 'cl'))} on PATH",
+            expected="a C and a C++ compiler: llama.cpp is compiled from source",
             hint=_install_hint(system, which),
         )
     return found
@@ -56,7 +56,7 @@ def find_compiler(
 
 def is_gcc(compiler: str) -> bool:
     """Whether a C++ compiler is GCC, by its own word."""
-    return "Free Software Foundation" in _said([*compiler.split(), "--version"])
+    return "Free Software Foundation" in _reported([*compiler.split(), "--version"])
 
 
 def _unix(which: Which, system: str) -> str | None:
@@ -80,14 +80,14 @@ def _studio(environment: Mapping[str, str], which: Which) -> str | None:
         return None
     component = "Microsoft.VisualStudio.Component.VC.Tools.x86.x64"
     asked = [str(locator), "-latest", "-products", "*", "-requires", component, "-property", "installationPath"]
-    return _said(asked) or None
+    return _reported(asked) or None
 
 
 def _has_command_line_tools() -> bool:
-    return bool(_said(["xcode-select", "-p"]))
+    return bool(_reported(["xcode-select", "-p"]))
 
 
-def _said(command: list[str]) -> str:
+def _reported(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
@@ -115,7 +115,7 @@ def _named_but_missing(variable: str, program: str) -> RagopsError:
     return RagopsError(
         f"the compiler that {variable} names does not exist; nothing was downloaded",
         where=variable,
-        found=program,
-        needed="a compiler on PATH, or its whole path",
+        actual=program,
+        expected="a compiler on PATH, or its whole path",
         hint=f"correct {variable}, or unset it to let CMake look for one",
     )

@@ -54,10 +54,10 @@ _PIP = [
 ]
 
 
-class Voice(Protocol):
+class Reporter(Protocol):
     """How an install speaks to people."""
 
-    def say(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
 
@@ -93,13 +93,13 @@ def present_build(request: BuildRequest) -> BuildRecord | None:
     raise UsageError(
         "another build has this name",
         where=str(record.folder),
-        found=f"{record.version} with {' '.join(record.cmake_args) or 'no arguments'}",
-        needed=f"{request.version} with {' '.join(request.cmake_args) or 'no arguments'}",
+        actual=f"{record.version} with {' '.join(record.cmake_args) or 'no arguments'}",
+        expected=f"{request.version} with {' '.join(request.cmake_args) or 'no arguments'}",
         hint=f"give it another --name, or: ragops build remove {request.name}",
     )
 
 
-def install(request: BuildRequest, *, voice: Voice, host: HostFacts) -> BuildRecord:
+def install(request: BuildRequest, *, reporter: Reporter, host: HostFacts) -> BuildRecord:
     """Build and record; a folder of that name without a record is replaced.
 
     Stopped half-way it leaves nothing; failed it leaves the log. Raises UsageError, RagopsError (no
@@ -113,33 +113,35 @@ def install(request: BuildRequest, *, voice: Voice, host: HostFacts) -> BuildRec
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            return _install(request, folder, compiler=compiler, voice=voice, host=host)
+            return _install(request, folder, compiler=compiler, reporter=reporter, host=host)
         except KeyboardInterrupt:
             shutil.rmtree(folder, ignore_errors=True)
-            voice.say(f"the half build was removed: {folder}")
+            reporter.info(f"the half build was removed: {folder}")
             raise
         except BaseException:
             shutil.rmtree(folder / VENV, ignore_errors=True)
             raise
         finally:
-            voice.end_progress()
+            reporter.end_progress()
 
 
-def _install(request: BuildRequest, folder: Path, *, compiler: str, voice: Voice, host: HostFacts) -> BuildRecord:
+def _install(
+    request: BuildRequest, folder: Path, *, compiler: str, reporter: Reporter, host: HostFacts
+) -> BuildRecord:
     started = time.monotonic()
     log = folder / LOG
     log.write_text(f"# CMAKE_ARGS='{' '.join(request.cmake_args)}' FORCE_CMAKE=1\n", encoding="utf-8")
-    voice.say(f"building {PACKAGE} {request.version} as {request.name}; this takes minutes, the log is {log}")
+    reporter.info(f"building {PACKAGE} {request.version} as {request.name}; this takes minutes, the log is {log}")
     # A short path: Windows allows 260 characters, and llama.cpp's tree is deep.
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as scratch:
         flags = KEEP_STORES if may_have_amx(request.cmake_args) and is_gcc(compiler) else ""
         environment = build_environment(os.environ, request.cmake_args, scratch=scratch, flags=flags)
-        tick = _ticker(voice, f"building {request.name}", started)
+        tick = _ticker(reporter, f"building {request.name}", started)
         _run("venv", _venv_command(request, folder), environment, log, tick)
         python = interpreter_of(folder)
         wanted = [f"--no-binary={PACKAGE}", f"{PACKAGE}=={request.version}"]
         _run("pip", [str(python), *_PIP, *wanted], environment, log, tick)
-    voice.end_progress()
+    reporter.end_progress()
     seconds = round(time.monotonic() - started, 1)
     record = _record(request, folder, host, compiler=compiler, seconds=seconds)
     write_record(record)
@@ -187,7 +189,7 @@ def _venv_command(request: BuildRequest, folder: Path) -> list[str]:
     return [request.python or sys.executable, "-m", "venv", "--clear", str(folder / VENV)]
 
 
-def _ticker(voice: Voice, what: str, started: float) -> Callable[[str | None], None]:
+def _ticker(reporter: Reporter, what: str, started: float) -> Callable[[str | None], None]:
     """Shows the build tool's counter once there is one, else the last line of the log; always the time."""
     shown: tuple[float, float | None, str] = (0.0, None, "")
 
@@ -200,7 +202,7 @@ def _ticker(voice: Voice, what: str, started: float) -> Callable[[str | None], N
             shown = (0.0, None, short(line))
         minutes, seconds = divmod(int(time.monotonic() - started), 60)
         done, total, note = shown
-        voice.progress(what, done, total, f"{minutes}:{seconds:02} min  {note}")
+        reporter.progress(what, done, total, f"{minutes}:{seconds:02} min  {note}")
 
     return tick
 
@@ -217,8 +219,8 @@ def _run(
     raise RagopsError(
         whats[stage],
         where=str(log),
-        found="\n".join(meaningful_lines(text)) or f"exit status {status}",
-        needed="a build that ends with exit status 0",
+        actual="\n".join(meaningful_lines(text)) or f"exit status {status}",
+        expected="a build that ends with exit status 0",
         hint=hints.get(stage) or hint_of(text) or "the whole log is in the file named above",
     )
 
@@ -249,7 +251,7 @@ def _alone(name: str) -> Iterator[None]:
                 raise RagopsError(
                     "another install of this build is running",
                     where=str(lock),
-                    found=f"process {holder}",
+                    actual=f"process {holder}",
                     hint="wait for it, or end it",
                 ) from None
             lock.unlink(missing_ok=True)

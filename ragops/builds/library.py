@@ -46,8 +46,8 @@ class LibraryDied(EmbedderDied):
         super().__init__(
             f"loading the llama.cpp library killed the probe: {cause}",
             where=str(probe.interpreter),
-            found=tail or f"llama-cpp-python {probe.package_version}; it said nothing",
-            needed="a library that loads on this machine",
+            actual=tail or f"llama-cpp-python {probe.package_version}; it said nothing",
+            expected="a library that loads on this machine",
             hint="the build uses instructions that this CPU lacks: rebuild it here with ragops build install"
             if cause == "SIGILL"
             else "compare the libraries' SHA-256 with their source, or install the build again",
@@ -73,7 +73,7 @@ def run_probe(interpreter: Path, *, timeout_s: float = PROBE_DEADLINE_S) -> Prob
     except OSError as error:
         raise _no_answer(interpreter, found=error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
-        raise _no_answer(interpreter, found=f"nothing within {timeout_s:g} s") from error
+        raise _no_answer(interpreter, actual=f"nothing within {timeout_s:g} s") from error
     return _read(interpreter, done)
 
 
@@ -82,7 +82,7 @@ def _read(interpreter: Path, done: subprocess.CompletedProcess[bytes]) -> Probe:
     merged: dict[str, Any] = {key: value for answer in answers for key, value in answer.items()}
     tail = done.stderr.decode("utf-8", "replace").strip()[-500:]
     if "error" in merged:
-        raise _no_answer(interpreter, found=str(merged["error"]))
+        raise _no_answer(interpreter, actual=str(merged["error"]))
     if "found" not in merged:
         raise _no_answer(interpreter, found=tail or f"exit status {done.returncode} and no answer")
     probe = _probe(interpreter, merged)
@@ -112,11 +112,11 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _no_answer(interpreter: Path, *, found: str) -> EmbedderError:
+def _no_answer(interpreter: Path, *, actual: str) -> EmbedderError:
     return EmbedderError(
         "the interpreter has no llama.cpp library that can be asked",
         where=str(interpreter),
-        found=found,
-        needed="an interpreter with llama-cpp-python",
+        actual=actual,
+        expected="an interpreter with llama-cpp-python",
         hint="ragops build install   makes one",
     )

@@ -58,7 +58,7 @@ def load(folder: Path) -> Any:
     return ctypes.CDLL(str(file))
 
 
-def say(values: dict[str, Any]) -> None:
+def info(values: dict[str, Any]) -> None:
     print(json.dumps(values), flush=True)  # noqa: T201
 
 
@@ -66,7 +66,7 @@ def main() -> int:
     forget_own_folder()
     try:
         folder = library_folder()
-        say(
+        info(
             {
                 "found": 1,
                 "package_version": importlib.metadata.version("llama-cpp-python"),
@@ -77,9 +77,9 @@ def main() -> int:
         )
         library = load(folder)
         library.llama_print_system_info.restype = ctypes.c_char_p
-        say({"loaded": 1, "system_info": library.llama_print_system_info().decode("utf-8", "replace")})
+        info({"loaded": 1, "system_info": library.llama_print_system_info().decode("utf-8", "replace")})
     except (ImportError, OSError, AttributeError) as error:
-        say({"error": f"{type(error).__name__}: {error}"})
+        info({"error": f"{type(error).__name__}: {error}"})
         return 1
     return 0
 

@@ -85,8 +85,8 @@ def folder_of(name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise UsageError(
             "not a name for a build",
-            found=repr(name),
-            needed="letters, digits, dot, dash and underscore; up to 64",
+            actual=repr(name),
+            expected="letters, digits, dot, dash and underscore; up to 64",
         )
     return builds_folder() / name
 
@@ -113,8 +113,8 @@ def check_version(version: str) -> str:
         raise UsageError(
             "not an exact version",
             where="--version",
-            found=repr(version),
-            needed="e.g. 0.3.16, without == or ranges",
+            actual=repr(version),
+            expected="e.g. 0.3.16, without == or ranges",
         )
     return version
 
@@ -135,12 +135,12 @@ def find_build(name: str) -> BuildRecord:
     record = read_record(folder)
     if record is None:
         state = "the build is not complete" if folder.is_dir() else "there is no build of that name"
-        raise UsageError(state, where=str(folder), found=_names(), hint=f"ragops build install --name {name} …")
+        raise UsageError(state, where=str(folder), actual=_names(), hint=f"ragops build install --name {name} …")
     if not record.interpreter.exists():
         raise UsageError(
             "the build's interpreter is gone",
             where=str(record.interpreter),
-            needed="the Python that the build was made with",
+            expected="the Python that the build was made with",
             hint=f"ragops build remove {name}   then install it again",
         )
     return record
@@ -150,7 +150,7 @@ def check_removable(name: str) -> Path:
     """The folder of a build, whole or not. Raises UsageError when there is none."""
     folder = folder_of(name)
     if not folder.is_dir():
-        raise UsageError("there is no build of that name", where=str(folder), found=_names())
+        raise UsageError("there is no build of that name", where=str(folder), actual=_names())
     return folder
 
 
@@ -167,7 +167,7 @@ def remove_build(name: str) -> Path:
         raise RagopsError(
             "the build could not be removed whole",
             where=str(error.filename or folder),
-            found=error.strerror or str(error),
+            actual=error.strerror or str(error),
             hint=f"end the processes that run under it, then: ragops build remove {name}",
         ) from error
     return folder

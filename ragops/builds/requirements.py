@@ -188,6 +188,6 @@ def _text(path: Path) -> str:
         raise UsageError(
             "the requirements file cannot be read",
             where=str(path),
-            found=getattr(error, "strerror", None) or str(error),
-            needed="a text file, UTF-8 or with a byte order mark",
+            actual=getattr(error, "strerror", None) or str(error),
+            expected="a text file, UTF-8 or with a byte order mark",
         ) from error

@@ -115,7 +115,7 @@ def write_script(version: str, cmake_args: Sequence[str], *, shell: str) -> str:
     """
     templates = {"bash": _BASH, "powershell": _POWERSHELL}
     if shell not in templates:
-        raise UsageError("no script for this shell", where="--shell", found=shell, needed="bash or powershell")
+        raise UsageError("no script for this shell", where="--shell", actual=shell, expected="bash or powershell")
     arguments = split_arguments(cmake_args)
     return templates[shell].format(
         version=check_version(version),

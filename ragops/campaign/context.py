@@ -14,7 +14,7 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.ledger import Ledger, journaled_indexes
-from ragops.reporter import Silent, Voice
+from ragops.reporter import NullReporter, Reporter
 from ragops.workers.state import Stop
 
 Effect = dict[str, Any]
@@ -27,7 +27,7 @@ class StepContext:
     target: Target
     playbook: Playbook
     connection: Connection
-    voice: Voice = field(default_factory=Silent)
+    reporter: Reporter = field(default_factory=NullReporter)
     stop: Stop = field(default_factory=Stop)
     ledger: Ledger | None = None
     plan: Plan | None = None
@@ -37,13 +37,13 @@ class StepContext:
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child."""
 
-    _said: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
-    def say_once(self, message: str, *, about: str | None = None) -> None:
+    def info_once(self, message: str, *, about: str | None = None) -> None:
         """Say what several steps of one command would repeat; `about` is the same where the words are not."""
-        if (about or message) not in self._said:
-            self._said.add(about or message)
-            self.voice.say(message)
+        if (about or message) not in self._reported:
+            self._reported.add(about or message)
+            self.reporter.info(message)
 
     def connect(self) -> Connection:
         return connect(self.target, timeout_s=self.playbook.database.connect_timeout_s)

@@ -31,7 +31,7 @@ from ragops.playbook.steps import (
     Step,
     Validate,
 )
-from ragops.workers.sizing import FleetShape
+from ragops.workers.sizing import Sizing
 
 LAST_PHASE = 32767
 
@@ -71,7 +71,7 @@ class _Context:
     facts: DatabaseFacts
     journal: Sequence[JournalEntry]
     items: int | None
-    fleet: FleetShape | None
+    fleet: Sizing | None
 
     def table(self, logical: str) -> TableFacts:
         table = self.facts.tables[logical]
@@ -86,7 +86,7 @@ def make_plan(
     model: ModelFacts | None = None,
     journal: Sequence[JournalEntry] = (),
     items: int | None = None,
-    fleet: FleetShape | None = None,
+    fleet: Sizing | None = None,
 ) -> Plan:
     """Plan a campaign. `items` is the size of the source, where it is known before reseeding; `fleet` embeds.
 
@@ -113,7 +113,7 @@ def refuse_problems(problems: Sequence[str], *, where: str) -> None:
         f"this database cannot take the playbook as it is: {len(problems)} "
         f"problem{'s' if len(problems) != 1 else ''}; nothing was changed",
         where=where,
-        found="\n".join(problems),
+        actual="\n".join(problems),
         hint="ragops db init   (creates what is missing)   or map your own names in the playbook's tables:"
         if is_missing
         else "mend these, then: ragops reset --dry-run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ragops.campaign.privileges import missing_rights, missing_select
+from ragops.campaign.privileges import missing_privileges, missing_select
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, vector_dimensions, version_of
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import EmptyTables, RebuildIndexes
@@ -21,7 +21,7 @@ def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts
         *find_table_problems(playbook, facts, model=model),
         *_foreign_keys(playbook, facts),
         *_timeouts(playbook, facts),
-        *missing_rights(playbook, facts),
+        *missing_privileges(playbook, facts),
     ]
 
 

@@ -18,7 +18,7 @@ def missing_select(table: TableFacts, role: str) -> Iterator[str]:
         yield _grant(table, "SELECT", role)
 
 
-def missing_rights(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
+def missing_privileges(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
     """What the steps need beyond reading; each thing once, in the order of the steps."""
     role = facts.server.role
     if not facts.server.may_archive and any(isinstance(s, EmptyTables) and s.archive for s in playbook.steps):

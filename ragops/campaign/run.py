@@ -41,7 +41,7 @@ from ragops.postgres.ledger import (
 )
 from ragops.postgres.queue import ItemStatus, Queue
 from ragops.postgres.setup import ensure_ragops_schema
-from ragops.workers.sizing import fleet_shape
+from ragops.workers.sizing import size_fleet
 
 HEARTBEAT_S = 15.0
 
@@ -62,7 +62,7 @@ def plan_campaign(context: StepContext, *, model: ModelFacts | None = None, item
         model=model,
         journal=journal,
         items=items,
-        fleet=fleet_shape(context.playbook) if embeds else None,
+        fleet=size_fleet(context.playbook) if embeds else None,
     )
 
 
@@ -78,7 +78,7 @@ def refuse_unfinished(context: StepContext) -> None:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
             where=context.target.label,
-            found=row.error or (f"held by {row.holder}" if row.holder else None),
+            actual=row.error or (f"held by {row.holder}" if row.holder else None),
             hint="ragops reset --resume   or, to give it up and start anew: ragops reset --new",
         )
 
@@ -109,14 +109,19 @@ def resume(context: StepContext) -> dict[str, Any]:
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
-            "there is nothing to resume", where=context.target.label, found=state, hint="ragops reset --playbook …"
+            "there is nothing to resume",
+            where=context.target.label,
+            actual=state,
+            hint="ragops reset --playbook …",
         )
     adopt_playbook(context, row)
     if row.holder:
-        context.voice.say(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
+        context.reporter.info(
+            f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended"
+        )
     context.ledger = Ledger.take(context.connection, row)
     done = {s.number: s for s in campaign_steps(context.connection, row.id) if s.status == "done"}
-    context.voice.say(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
+    context.reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
     plan = plan_campaign(context)
     context.plan = plan
     return _run(context, plan, done=done)
@@ -129,7 +134,7 @@ def adopt_playbook(context: StepContext, row: CampaignRow) -> None:
     except ValueError as error:
         raise RagopsError(
             f"campaign {row.id} was started by another version of ragops, whose playbook this one cannot read",
-            found=str(error).splitlines()[0],
+            actual=str(error).splitlines()[0],
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
     context.playbook = stored.with_changes(database={"dsn": context.playbook.database.dsn})
@@ -158,7 +163,7 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
     assert ledger is not None
     context.step_number = step.number
     assert context.plan is not None
-    context.voice.say(f"step {step.number}/{len(context.plan.steps)} {step.title}")
+    context.reporter.info(f"step {step.number}/{len(context.plan.steps)} {step.title}")
     ledger.step_started(context.connection, step.number)
     try:
         return perform(context, step)
@@ -174,15 +179,15 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
             hint="ragops reset --resume",
         ) from None
     except NothingToReset as nothing:
-        ledger.step_done(context.connection, step.number, {"nothing_to_reset": nothing.found})
+        ledger.step_done(context.connection, step.number, {"nothing_to_reset": nothing.actual})
         _end(context, "abandoned", nothing.what)
         raise
     except NegativeVerdict as negative:
         if isinstance(step.settings, VerifyBuild) and step.number == 1:
             # Nothing was changed yet: a campaign with the same playbook would fail again.
-            _end(context, "abandoned", negative.found or negative.what)
+            _end(context, "abandoned", negative.actual or negative.what)
         else:
-            _end(context, "gate_failed", negative.found or negative.what)
+            _end(context, "gate_failed", negative.actual or negative.what)
         raise
     except RagopsError as error:
         _end(context, "failed", error.what)
@@ -194,7 +199,7 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
         raise RagopsError(
             f"the database refused step {step.number} ({step.verb})",
             where=context.target.label,
-            found=f"{type(error).__name__}: {first}",
+            actual=f"{type(error).__name__}: {first}",
             hint="mend the cause, then: ragops reset --resume",
         ) from error
 
@@ -234,7 +239,7 @@ def _end(context: StepContext, status: str, error: str) -> None:
             context.connection = context.connect()
         context.ledger.finish(context.connection, status, error)
     except OUTAGES as outage:
-        context.voice.say(f"the ledger could not be written: {str(outage).splitlines()[0]}")
+        context.reporter.info(f"the ledger could not be written: {str(outage).splitlines()[0]}")
 
 
 def summary(context: StepContext, *, status: str, verdict: str | None) -> dict[str, Any]:
@@ -282,6 +287,6 @@ class Heartbeat:
                 if self._context.ledger is not None:
                     self._context.ledger.renew(connection)
             except OUTAGES as error:
-                self._context.voice.say(f"the lease could not be renewed: {str(error).splitlines()[0]}")
+                self._context.reporter.info(f"the lease could not be renewed: {str(error).splitlines()[0]}")
         if connection is not None:
             connection.close()

@@ -64,7 +64,7 @@ def _last(context: StepContext) -> tuple[Sequence[ArchivedTable], CampaignRow | 
         raise RagopsError(
             "there is nothing to bring back",
             where=context.target.label,
-            found="no archived rows that were not restored yet, no dropped index that is still missing",
+            actual="no archived rows that were not restored yet, no dropped index that is still missing",
             hint="ragops archive status   or: ragops index rebuild",
         )
     return archives, row
@@ -106,7 +106,7 @@ def _restore(context: StepContext, archives: Sequence[ArchivedTable]) -> dict[st
             if context.ledger is not None:
                 context.ledger.finish(context.connection, "undone")
 
-    with_lock_retries(context.connection, act, tables=tables, say=context.voice.say)
+    with_lock_retries(context.connection, act, tables=tables, info=context.reporter.info)
     return restored
 
 

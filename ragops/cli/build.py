@@ -54,17 +54,19 @@ def install(
     from ragops.builds.install import present_build
     from ragops.host import read_exact_host
     from ragops.report.builds import build_screen
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
 
     request = _request(version, cmake_arg, name, python)
-    voice = TerminalVoice()
+    reporter = ConsoleReporter()
     record = present_build(request)
     is_new = record is None
     if record is None:
-        with stoppable(voice):
-            record = install_build(request, voice=voice, host=read_exact_host())
+        with stoppable(reporter):
+            record = install_build(request, reporter=reporter, host=read_exact_host())
     else:
-        voice.say(f"{record.name} is there already; ragops build remove {record.name}   makes room for a new one")
+        reporter.info(
+            f"{record.name} is there already; ragops build remove {record.name}   makes room for a new one"
+        )
     emit({**record.as_dict(), "is_new": is_new}, as_json=as_json, screen=build_screen)
     if record.verdict == "unusable":
         raise typer.Exit(3)

@@ -54,7 +54,7 @@ def clear(yes: Yes = False, as_json: AsJson = False) -> None:
         raise RagopsError(
             "the cache cannot be deleted",
             where=str(facts.file),
-            found=error.strerror or str(error),
+            actual=error.strerror or str(error),
             hint="end the commands that embed on this machine, then: ragops cache clear",
         ) from error
     result = {"vectors": facts.vectors, "bytes": facts.bytes}

@@ -65,7 +65,7 @@ def reset(
         context.force = force
         if resume:
             if new or dry_run:
-                raise UsageError("--resume goes alone", found="--new" if new else "--dry-run")
+                raise UsageError("--resume goes alone", actual="--new" if new else "--dry-run")
             _finish(lambda: campaign.resume(context), context, as_json=as_json)
             return
         if no_archive:
@@ -179,10 +179,12 @@ def demo(
     """
     from ragops.cli.session import start_embedded, stoppable
     from ragops.demo.run import run_demo
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
     from ragops.report.demo import demo_screen
 
-    voice = TerminalVoice()
-    with stoppable(voice) as stop:
-        result = run_demo(start_embedded(), voice=voice, stop=stop, documents=docs, model=model, workers=workers)
+    reporter = ConsoleReporter()
+    with stoppable(reporter) as stop:
+        result = run_demo(
+            start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers
+        )
     emit(result, as_json=as_json, screen=demo_screen)

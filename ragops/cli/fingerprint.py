@@ -37,10 +37,10 @@ def capture(
     Example: ragops fingerprint capture --model model.gguf -o worker.json
     """
     from ragops.fingerprint.against import capture_own
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
     from ragops.report.fingerprint import capture_screen
 
-    loaded, _ = load(playbook, None, voice=TerminalVoice())
+    loaded, _ = load(playbook, None, reporter=ConsoleReporter())
     changes = overrides(model=model)
     if python is not None:
         changes["workers"]["python"] = python

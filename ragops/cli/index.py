@@ -128,7 +128,9 @@ def _checked_memory(text: str) -> str:
     from ragops.errors import UsageError
 
     if not re.fullmatch(r"[1-9][0-9]*(kB|MB|GB|TB)", text):
-        raise UsageError("not an amount of memory", where="--maintenance-work-mem", found=text, needed="e.g. 2GB")
+        raise UsageError(
+            "not an amount of memory", where="--maintenance-work-mem", actual=text, expected="e.g. 2GB"
+        )
     return text
 
 

@@ -44,10 +44,10 @@ def verify(
     """
     from ragops.campaign.steps.verify_build import verify as verify_build
     from ragops.fingerprint.against import is_accepted, parse_reference
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
     from ragops.report.fingerprint import verify_screen
 
-    loaded, _ = load(playbook, dsn, voice=TerminalVoice())
+    loaded, _ = load(playbook, dsn, reporter=ConsoleReporter())
     reference = parse_reference(against) if against else loaded.reference
     effect = verify_build(loaded.with_changes(**overrides(model=model)), reference=reference)
     if reference.debug is not None:

@@ -95,7 +95,7 @@ def _refuse_empty_values(arguments: list[str]) -> None:
         if name in _WITH_VALUE and not (given if equals else value):
             raise UsageError(
                 f"{name} has an empty value",
-                needed=f"a value; without {name} the default is taken",
+                expected=f"a value; without {name} the default is taken",
                 hint="is the variable set that the value comes from?",
             )
 
@@ -137,27 +137,27 @@ def _show_unexpected(error: Exception, *, as_json: bool) -> int:
     if kind.__name__ == "InsufficientPrivilege":
         wrapped = RagopsError(
             "this role may not do that in this database",
-            found=first,
-            needed="the tables' owner, or its rights: GRANT … TO …; for the schema ragops USAGE and its tables",
+            actual=first,
+            expected="the tables' owner, or its rights: GRANT … TO …; for the schema ragops USAGE and its tables",
             hint="the same command with the DSN of a role that may",
         )
     elif kind.__module__.startswith("psycopg"):
         wrapped = RagopsError(
             "the database refused a statement",
-            found=f"{kind.__name__}: {first}",
+            actual=f"{kind.__name__}: {first}",
             hint="the same command with --debug before it shows where: ragops --debug …",
         )
     elif isinstance(error, OSError):
         wrapped = RagopsError(
             "a file cannot be used",
             where=str(error.filename) if error.filename else None,
-            found=error.strerror or first or kind.__name__,
+            actual=error.strerror or first or kind.__name__,
             hint="check that the folder exists, that you may write there, and that the disk has room",
         )
     else:
         wrapped = RagopsError(
             "ragops failed in a way that it should not",
-            found=f"{kind.__name__}: {first}",
+            actual=f"{kind.__name__}: {first}",
             hint="ragops --debug …   shows the traceback for a bug report",
         )
     _show(wrapped, as_json=as_json)

@@ -47,7 +47,7 @@ def serve(
     Example: ragops probe serve --port 8791 --model model.gguf
     """
     from ragops.probe import server as probe
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
 
     probe.check_extra()
     token = _token(token_env)
@@ -55,9 +55,9 @@ def serve(
     changes = overrides(model=model)
     with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
         target, adapted = context.target, context.playbook
-    voice = TerminalVoice()
-    with stoppable(voice):
-        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, say=voice.say)
+    reporter = ConsoleReporter()
+    with stoppable(reporter):
+        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, info=reporter.info)
 
 
 def _token(variable: str | None) -> str | None:
@@ -69,7 +69,7 @@ def _token(variable: str | None) -> str | None:
         raise UsageError(
             "the token's environment variable is empty",
             where="--token-env",
-            found=f"{variable} is not set, or empty",
-            needed="the name of a variable that holds the token",
+            actual=f"{variable} is not set, or empty",
+            expected="the name of a variable that holds the token",
         )
     return token

@@ -78,13 +78,13 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     Example: ragops queue status
     """
     from ragops.postgres.queue import Queue
-    from ragops.postgres.vacuum_blockers import oldest_holder
+    from ragops.postgres.vacuum_blockers import oldest_blocker
 
     with session(playbook, dsn, needs_ledger=False) as context:
         queue = Queue(context.playbook.tables)
         counts = queue.counts(context.connection)
         failures = queue.failures(context.connection)
-        holder = oldest_holder(context.connection, min_age_s=OLD_S)
+        holder = oldest_blocker(context.connection, min_age_s=OLD_S)
     total = sum(counts.values())
     shares = {name: round(100 * n / total, 2) if total else 0.0 for name, n in counts.items()}
     listed = [{"location": location, "reason": reason} for location, reason in failures]

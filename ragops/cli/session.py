@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from ragops.facts import DatabaseFacts
     from ragops.playbook.model import Playbook
     from ragops.postgres.connection import Target
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
     from ragops.workers.state import Stop
 
 
-def load(playbook: str, dsn: str | None, *, voice: TerminalVoice | None = None) -> tuple[Playbook, Target | None]:
+def load(
+    playbook: str, dsn: str | None, *, reporter: ConsoleReporter | None = None
+) -> tuple[Playbook, Target | None]:
     """The playbook with the target it is to run on; None means the embedded server.
 
     On the embedded server the demo's corpus and model stand in for variables that are not set.
@@ -40,8 +42,8 @@ def load(playbook: str, dsn: str | None, *, voice: TerminalVoice | None = None) 
     if not defaults:
         return loaded, None
     with_demo = load_playbook(playbook, environment=with_defaults(os.environ, defaults))
-    if voice is not None and with_demo != loaded:
-        voice.say(
+    if reporter is not None and with_demo != loaded:
+        reporter.info(
             f"no DSN: working on the embedded database in {server_folder()}, with the demo's "
             f"corpus ({with_demo.source.folder}) and model ({with_demo.model.file})"
         )
@@ -83,17 +85,17 @@ def session(
     from ragops.campaign.context import StepContext
     from ragops.postgres.connection import connect
     from ragops.postgres.setup import ensure_ragops_schema
-    from ragops.report.console import TerminalVoice
+    from ragops.report.console import ConsoleReporter
 
-    voice = TerminalVoice()
-    loaded, target = load(playbook, dsn, voice=voice)
+    reporter = ConsoleReporter()
+    loaded, target = load(playbook, dsn, reporter=reporter)
     target = target or start_embedded()
     adapted = loaded.with_changes(**(changes or {}))
-    with stoppable(voice) as stop:
+    with stoppable(reporter) as stop:
         if target.is_embedded:
             _prepare_embedded(target)
         connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
-        context = StepContext(target, adapted, connection, voice=voice, stop=stop)
+        context = StepContext(target, adapted, connection, reporter=reporter, stop=stop)
         try:
             if needs_tables:
                 require_tables(context, reads)
@@ -103,14 +105,14 @@ def session(
                 _require_free(context)
             yield context
         finally:
-            voice.end_progress()
+            reporter.end_progress()
             context.connection.close()
 
 
 @contextmanager
-def stoppable(voice: TerminalVoice) -> Iterator[Stop]:
+def stoppable(reporter: ConsoleReporter) -> Iterator[Stop]:
     """Install the signals; one that ends everything at once is raised as Interrupted, with its exit code."""
-    stop = install_signals(voice)
+    stop = install_signals(reporter)
     try:
         yield stop
     except KeyboardInterrupt:
@@ -145,7 +147,7 @@ def require_tables(context: StepContext, reads: Collection[str] | None = None) -
         raise UsageError(
             "the embedded database is empty",
             where=context.target.label,
-            needed="tables and a corpus",
+            expected="tables and a corpus",
             hint="ragops demo   or: ragops db init   or name your own database: --dsn postgresql://…",
         )
     if reads is not None:
@@ -163,7 +165,7 @@ def _require_free(context: StepContext) -> None:
         check_free(row)
 
 
-def install_signals(voice: TerminalVoice) -> Stop:
+def install_signals(reporter: ConsoleReporter) -> Stop:
     """Ctrl-C and SIGTERM: the first lets a fleet finish its batch, the next one ends everything at once."""
     from ragops.workers.state import Stop
 
@@ -173,7 +175,7 @@ def install_signals(voice: TerminalVoice) -> Stop:
         stop.signal_number = number
         if stop.is_graceful and not stop.requested.is_set():
             stop.requested.set()
-            voice.say("stopping after the requests at hand; once more stops at once")
+            reporter.info("stopping after the requests at hand; once more stops at once")
             return
         raise KeyboardInterrupt
 
@@ -191,14 +193,14 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "this needs a confirmation, and there is no terminal to ask on",
-            needed=f"the word {answer!r} typed, or --yes",
+            expected=f"the word {answer!r} typed, or --yes",
             hint="the same command with --yes",
         )
     import typer
 
     typed = typer.prompt(f"{question}\nType {answer} to go on", err=True, default="", show_default=False)
     if typed.strip() != answer:
-        raise UsageError("not confirmed; nothing was changed", found=repr(typed), needed=repr(answer))
+        raise UsageError("not confirmed; nothing was changed", actual=repr(typed), expected=repr(answer))
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, screen: Any) -> None:
@@ -237,4 +239,4 @@ def check_names(names: Sequence[str], known: Sequence[str], *, what: str) -> Non
     """Raise UsageError for names that are none of the known ones."""
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError(f"unknown {what}: {', '.join(unknown)}", needed=", ".join(known))
+        raise UsageError(f"unknown {what}: {', '.join(unknown)}", expected=", ".join(known))

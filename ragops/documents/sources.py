@@ -35,8 +35,8 @@ def walk_folder(root: Path, patterns: Sequence[str]) -> Iterator[str]:
         raise UsageError(
             "the corpus is no folder",
             where=str(root),
-            found="a file" if root.exists() else "nothing at this path",
-            needed="a folder of documents",
+            actual="a file" if root.exists() else "nothing at this path",
+            expected="a folder of documents",
             hint="check the path of the source in the playbook",
         )
     return _walk(root, _matcher([_segments(pattern) for pattern in patterns]))
@@ -76,7 +76,7 @@ def _below(root: Path, above: str) -> tuple[str, Iterator[str], set[str]]:
         raise UsageError(
             "a folder of the corpus cannot be listed",
             where=str(folder),
-            found=error.strerror or str(error),
+            actual=error.strerror or str(error),
             hint="grant read access to the folder or move it out of the corpus",
         ) from error
     return above, iter(sorted([*files, *folders])), folders
@@ -101,8 +101,8 @@ def _segments(pattern: str) -> tuple[str, ...]:
         raise UsageError(
             "a pattern of the source cannot be used",
             where=repr(pattern),
-            found=reason,
-            needed="a pattern relative to the corpus folder, such as *.md or docs/**/*.txt",
+            actual=reason,
+            expected="a pattern relative to the corpus folder, such as *.md or docs/**/*.txt",
         )
     segments = PurePosixPath(pattern).parts
     if len(segments) == 1 and segments != ("**",):
@@ -170,8 +170,8 @@ def read_manifest(file: Path) -> Iterator[str]:
         raise UsageError(
             "the manifest cannot be opened",
             where=str(file),
-            found=error.strerror or str(error),
-            needed="a text file with one location a line",
+            actual=error.strerror or str(error),
+            expected="a text file with one location a line",
             hint="check the path of the manifest in the playbook",
         ) from error
     with handle:
@@ -218,8 +218,8 @@ def _manifest_line(file: Path, number: int, raw: bytes) -> str | None:
     raise UsageError(
         f"a location of the manifest cannot be used: {reason}",
         where=f"{file}, line {number}",
-        found=line,
-        needed="a path below the corpus folder, relative to it",
+        actual=line,
+        expected="a path below the corpus folder, relative to it",
         hint="mend the line, then run the same command again",
     )
 
@@ -238,7 +238,7 @@ def open_regular(root: Path, location: str) -> Path:
         raise RagopsError(
             "the corpus folder is gone",
             where=str(root),
-            needed="the folder that the queue was seeded from",
+            expected="the folder that the queue was seeded from",
             hint="mount or restore the folder, then run the same command again",
         )
     path = root

@@ -248,20 +248,20 @@ class Embedder:
             return EmbedderTimeout(
                 "the embedder child did not answer in time and was killed",
                 where=self._where,
-                found=f"no answer {doing}" + (f"; its last words: {tail}" if tail else ""),
-                needed=f"an answer within {limit:g} s",
+                actual=f"no answer {doing}" + (f"; its last words: {tail}" if tail else ""),
+                expected=f"an answer within {limit:g} s",
                 hint="raise the deadline, send fewer texts a request, or run fewer threads than cores",
             )
         if self._is_ours:
-            return EmbedderDied("the embedder child was stopped", where=self._where, found=f"stopped {doing}")
+            return EmbedderDied("the embedder child was stopped", where=self._where, actual=f"stopped {doing}")
         return failures.death(signal_name(returncode), returncode, during=doing, tail=tail, where=self._where)
 
     def _out_of_protocol(self, found: str) -> EmbedderError:
         return EmbedderError(
             "the embedder child's answer is not understood",
             where=self._where,
-            found=found,
-            needed="the protocol of this version of ragops",
+            actual=found,
+            expected="the protocol of this version of ragops",
         )
 
     def _counts(self, reply: Frame, expected: int) -> list[int]:

@@ -30,7 +30,7 @@ def embedder_config(
         raise UsageError(
             "no model is named",
             where="model.file",
-            needed="the path of a GGUF embedding model",
+            expected="the path of a GGUF embedding model",
             hint="RAGOPS_MODEL=FILE.gguf ragops …   or set model.file in your playbook; `ragops demo` makes one",
         )
     return EmbedderConfig(
@@ -67,7 +67,7 @@ def checked_sha256(playbook: Playbook) -> str:
         raise ModelUnusable(
             "the model file does not exist",
             where=str(config.model),
-            needed="a GGUF embedding model",
+            expected="a GGUF embedding model",
             hint="set RAGOPS_MODEL or model.file; relative paths start at the current folder",
         )
     found = sha256_of(config.model)
@@ -76,8 +76,8 @@ def checked_sha256(playbook: Playbook) -> str:
         raise ModelUnusable(
             "the model file is not the pinned one",
             where=str(config.model),
-            found=f"SHA-256 {found}",
-            needed=f"SHA-256 {pinned.lower()} (model.sha256)",
+            actual=f"SHA-256 {found}",
+            expected=f"SHA-256 {pinned.lower()} (model.sha256)",
             hint="fetch the right file, or correct the pin",
         )
     return found

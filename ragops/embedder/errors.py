@@ -29,8 +29,8 @@ class TextTooLong(EmbedderError):
         super().__init__(
             f"text {index} of the request is too long to embed whole",
             where=where,
-            found=f"{tokens} tokens",
-            needed=f"at most {allowed} tokens, separators included",
+            actual=f"{tokens} tokens",
+            expected=f"at most {allowed} tokens, separators included",
             hint="make smaller chunks, or raise n_ctx and n_batch up to what the model was trained for",
         )
         self.index = index
@@ -45,18 +45,18 @@ def check_model_file(path: Path) -> None:
             magic = file.read(4)
     except FileNotFoundError:
         raise ModelUnusable(
-            "the model file does not exist", where=str(path), needed="a GGUF file of an embedding model"
+            "the model file does not exist", where=str(path), expected="a GGUF file of an embedding model"
         ) from None
     except OSError as error:
         raise ModelUnusable(
-            "the model file cannot be read", where=str(path), found=error.strerror or str(error)
+            "the model file cannot be read", where=str(path), actual=error.strerror or str(error)
         ) from error
     if magic != GGUF_MAGIC:
         raise ModelUnusable(
             "the model file is not a GGUF file",
             where=str(path),
-            found=f"a file that starts with {magic!r}" if magic else "an empty file",
-            needed=f"a file that starts with {GGUF_MAGIC!r}",
+            actual=f"a file that starts with {magic!r}" if magic else "an empty file",
+            expected=f"a file that starts with {GGUF_MAGIC!r}",
             hint="a download that broke off or a web page saved in its place looks like this",
         )
 
@@ -71,8 +71,8 @@ def death(name: str | None, returncode: int, *, during: str, tail: str, where: s
     return EmbedderDied(
         what,
         where=where,
-        found=f"{during}; its last words: {tail}" if tail else f"{during}; it said nothing",
-        needed="an answer",
+        actual=f"{during}; its last words: {tail}" if tail else f"{during}; it said nothing",
+        expected="an answer",
         hint=_SIGNAL_HINTS.get(name or ""),
     )
 
@@ -94,7 +94,7 @@ def refusal(error: Mapping[str, Any], *, model: str, interpreter: str) -> Embedd
         "vocab_only": "this embedder was started to count tokens, not to embed",
         "compute": "llama.cpp could not compute an embedding",
     }
-    return EmbedderError(whats.get(kind, "the embedder child refused the request"), where=model, found=message)
+    return EmbedderError(whats.get(kind, "the embedder child refused the request"), where=model, actual=message)
 
 
 def _unusable(kind: str, message: str, error: Mapping[str, Any], model: str) -> ModelUnusable:
@@ -102,15 +102,15 @@ def _unusable(kind: str, message: str, error: Mapping[str, Any], model: str) -> 
         return ModelUnusable(
             "llama.cpp cannot load the model",
             where=model,
-            found=message,
-            needed="a whole GGUF file of an embedding model that this llama.cpp knows",
+            actual=message,
+            expected="a whole GGUF file of an embedding model that this llama.cpp knows",
             hint="compare the file's size and SHA-256 with its source; a newer llama-cpp-python may know it",
         )
     return ModelUnusable(
         "the model and the pooling give no vector for a text",
         where=model,
-        found=f"pooling {error.get('pooling', 'unknown')}",
-        needed="pooling mean, cls or last",
+        actual=f"pooling {error.get('pooling', 'unknown')}",
+        expected="pooling mean, cls or last",
         hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
     )
 
@@ -125,7 +125,7 @@ def _no_library(kind: str, message: str, interpreter: str) -> EmbedderError:
     return EmbedderError(
         whats[kind],
         where=interpreter,
-        found=message,
-        needed="llama-cpp-python 0.3.16 or newer",
+        actual=message,
+        expected="llama-cpp-python 0.3.16 or newer",
         hint=install if kind == "no_llama_cpp" else f"{install} --upgrade --force-reinstall",
     )

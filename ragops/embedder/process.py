@@ -42,8 +42,8 @@ class ChildProcess:
             raise EmbedderError(
                 "the embedder child cannot be started",
                 where=command[0],
-                found=error.strerror or str(error),
-                needed="an interpreter that has llama-cpp-python",
+                actual=error.strerror or str(error),
+                expected="an interpreter that has llama-cpp-python",
                 hint=f"check the path of the interpreter: {command[0]} --version",
             ) from error
         # Popen's pipes are IO[bytes] | None to the type checker; both were asked for above.

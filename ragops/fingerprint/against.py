@@ -75,7 +75,7 @@ def parse_reference(text: str) -> Reference:
         raise UsageError(
             "no such reference",
             where=text,
-            needed="a fingerprint file, http(s)://HOST/v1, or a debug endpoint's URL with {query}",
+            expected="a fingerprint file, http(s)://HOST/v1, or a debug endpoint's URL with {query}",
             hint="ragops fingerprint capture -o FILE   on the backend, then: ragops verify --against FILE",
         )
     return Reference(fingerprint=path)
@@ -91,8 +91,8 @@ def _parse_url(text: str) -> Reference:
         raise UsageError(
             "the reference's URL is malformed",
             where="--against",
-            found=error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "),
-            needed="http(s)://HOST/v1, or a debug endpoint's URL with {query}",
+            actual=error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "),
+            expected="http(s)://HOST/v1, or a debug endpoint's URL with {query}",
         ) from error
 
 
@@ -125,7 +125,7 @@ def _ask_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
         raise UsageError(
             "the endpoint's key is not set",
             where="reference.openai.api_key_env",
-            needed=f"the environment variable {settings.api_key_env}",
+            expected=f"the environment variable {settings.api_key_env}",
         )
     from ragops.references.openai import OpenAIEndpoint
 

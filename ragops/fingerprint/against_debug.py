@@ -31,7 +31,7 @@ def add_debug_comparison(effect: Effect, context: StepContext, settings: DebugRe
         raise UsageError(
             "the debug endpoint's token is not set",
             where="reference.debug.token_env",
-            needed=f"the environment variable {settings.token_env}",
+            expected=f"the environment variable {settings.token_env}",
         )
     answer = DebugEndpoint(settings, token=token).ask()
     own, dimensions = _own_distances(context, answer.query)

@@ -56,7 +56,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metr
     if a.document["canary"]["sha256"] != b.document["canary"]["sha256"]:
         raise UsageError(
             "the two fingerprints were made with different canary texts",
-            found=f"versions {a.document['canary']['version']} and {b.document['canary']['version']}",
+            actual=f"versions {a.document['canary']['version']} and {b.document['canary']['version']}",
             hint="capture both with the same version of ragops",
         )
     differences = tuple(_differences(a.document, b.document))

@@ -65,8 +65,8 @@ class Fingerprint:
             raise UsageError(
                 "this is no fingerprint of a format that ragops knows",
                 where=where,
-                found=str(found),
-                needed=FORMAT,
+                actual=str(found),
+                expected=FORMAT,
                 hint="ragops fingerprint capture -o FILE",
             )
         try:
@@ -81,7 +81,7 @@ class Fingerprint:
             raise UsageError(
                 "the fingerprint is damaged",
                 where=where,
-                found=f"{type(error).__name__}: {error}",
+                actual=f"{type(error).__name__}: {error}",
                 hint="capture it again: ragops fingerprint capture -o FILE",
             ) from error
         return cls(document, rows, vectors.astype(np.float32))
@@ -92,18 +92,18 @@ class Fingerprint:
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise UsageError(
-                    "the file is too large for a fingerprint", where=str(path), needed="at most 64 MiB"
+                    "the file is too large for a fingerprint", where=str(path), expected="at most 64 MiB"
                 )
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 "the fingerprint cannot be read",
                 where=str(path),
-                found=str(error),
+                actual=str(error),
                 hint="ragops fingerprint capture -o FILE",
             ) from error
         if not isinstance(document, dict):
-            raise UsageError("this is no fingerprint", where=str(path), needed="a JSON object")
+            raise UsageError("this is no fingerprint", where=str(path), expected="a JSON object")
         return cls.parse(document, where=str(path))
 
     def save(self, path: Path) -> None:

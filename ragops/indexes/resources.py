@@ -121,8 +121,8 @@ def _behind_a_pooler(server: ServerFacts, *, is_safe: bool) -> Resources:
         raise PlanRefused(
             "a concurrent index build could not be kept from parallel workers, which are unsafe (CVE-2026-3172)",
             where=server.database,
-            found=f"pgvector {server.pgvector_version} behind a connection pooler",
-            needed=f"pgvector {'.'.join(map(str, SAFE_PARALLEL_PGVECTOR))}, or a direct connection",
+            actual=f"pgvector {server.pgvector_version} behind a connection pooler",
+            expected=f"pgvector {'.'.join(map(str, SAFE_PARALLEL_PGVECTOR))}, or a direct connection",
             hint="the same without concurrently, or with a DSN that does not lead through the pooler",
         )
     return Resources((), "behind a pooler a concurrent build keeps the server's own memory and workers")

@@ -29,7 +29,7 @@ def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, An
         raise RagopsError(
             "this model's vectors cannot be compared with what is stored",
             where=f"{documents.qualified}.{column}",
-            found=f"{stored} dimensions stored, {vector.size} of the model {context.playbook.model.file}",
+            actual=f"{stored} dimensions stored, {vector.size} of the model {context.playbook.model.file}",
             hint="name the model that the documents were embedded with: RAGOPS_MODEL, model.file or --model",
         )
     index = usable_index(documents, column)

@@ -49,7 +49,7 @@ def find_playbook(name: str) -> Path:
         if given.is_file():
             return given
     except OSError as error:
-        raise UsageError("the playbook cannot be read", where=name, found=str(error)) from error
+        raise UsageError("the playbook cannot be read", where=name, actual=str(error)) from error
     folder = shipped_playbooks()
     if given.name == name:
         for candidate in (folder / name, folder / f"{name}.yaml"):
@@ -59,8 +59,8 @@ def find_playbook(name: str) -> Path:
     raise UsageError(
         "unknown playbook",
         where=name,
-        found="no such file" + ("" if given.name != name else ", and no shipped playbook of that name"),
-        needed=f"a YAML file, or one of: {shipped}",
+        actual="no such file" + ("" if given.name != name else ", and no shipped playbook of that name"),
+        expected=f"a YAML file, or one of: {shipped}",
         hint="ragops playbook list",
     )
 
@@ -74,10 +74,10 @@ def load_playbook(name: str, *, environment: Mapping[str, str]) -> Playbook:
     try:
         if path.stat().st_size > MAX_BYTES:
             size = f"{path.stat().st_size:,} bytes"
-            raise UsageError("the playbook is too large", where=str(path), found=size, needed="at most 1 MiB")
+            raise UsageError("the playbook is too large", where=str(path), actual=size, expected="at most 1 MiB")
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError("the playbook cannot be read", where=str(path), found=str(error)) from error
+        raise UsageError("the playbook cannot be read", where=str(path), actual=str(error)) from error
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

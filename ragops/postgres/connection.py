@@ -59,8 +59,8 @@ def parse_dsn(dsn: str, *, allow_plaintext: bool = False) -> Target:
             raise UsageError(
                 "this DSN could send passwords and documents to another machine unencrypted",
                 where=_label(parts),
-                found=f"sslmode={mode}",
-                needed="sslmode=require, verify-ca or verify-full",
+                actual=f"sslmode={mode}",
+                expected="sslmode=require, verify-ca or verify-full",
                 hint="drop sslmode from the DSN, or set database.allow_plaintext: true in the playbook",
             )
     return Target(make_conninfo(**parts), _label(parts))
@@ -78,7 +78,7 @@ def _parts(dsn: str) -> dict[str, str]:
         return parts
     raise UsageError(
         "the DSN is malformed",
-        needed="postgresql://USER@HOST:PORT/DATABASE or host=… dbname=… user=…",
+        expected="postgresql://USER@HOST:PORT/DATABASE or host=… dbname=… user=…",
         hint="check --dsn, RAGOPS_DSN or the playbook's database.dsn; percent-encode special characters",
     )
 
@@ -158,7 +158,7 @@ def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         "the database cannot be reached",
         where=target.label,
-        found="; ".join(lines[:2]) if lines else type(error).__name__,
+        actual="; ".join(lines[:2]) if lines else type(error).__name__,
         hint="check that the server runs and that --dsn, RAGOPS_DSN or database.dsn names it",
     )
 
@@ -167,7 +167,7 @@ def missing_pgvector(target: Target) -> PlanRefused:
     return PlanRefused(
         "the extension pgvector is not installed in this database",
         where=target.label,
-        needed="CREATE EXTENSION vector",
+        expected="CREATE EXTENSION vector",
         hint="ragops db init" + ("" if target.is_embedded else " --dsn …") + "   (or run the SQL as its owner)",
     )
 

@@ -61,7 +61,7 @@ def with_lock_retries(
     *,
     tables: Sequence[TableFacts],
     backoff: Backoff = Backoff(first_s=0.5, longest_s=5.0, total_s=60.0),  # noqa: B008 (a frozen value)
-    say: Callable[[str], None] = lambda _: None,
+    info: Callable[[str], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Run `act` (a whole transaction with a lock timeout) until it gets its locks.
@@ -80,11 +80,11 @@ def with_lock_retries(
                 raise RagopsError(
                     "a lock could not be had; nothing was changed",
                     where=", ".join(table.qualified for table in tables),
-                    found=listed,
-                    needed="an exclusive lock for a moment",
+                    actual=listed,
+                    expected="an exclusive lock for a moment",
                     hint="end those transactions (SELECT pg_terminate_backend(PID)), then run the command again",
                 ) from error
-            say(f"waiting for a lock on {', '.join(t.qualified for t in tables)}: {listed}")
+            info(f"waiting for a lock on {', '.join(t.qualified for t in tables)}: {listed}")
             sleep(delay)
 
 

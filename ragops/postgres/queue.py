@@ -19,7 +19,7 @@ from ragops.postgres.statements import identifiers_of, statement
 
 MAX_PHASE = 32767
 
-Mark = tuple[int, Any]
+Cursor = tuple[int, Any]
 """A place in the order of claiming: phase and id of a row."""
 
 
@@ -46,7 +46,7 @@ class Claim:
 
     id: uuid.UUID
     items: tuple[Item, ...]
-    mark: Mark | None = None
+    cursor: Cursor | None = None
     """The last place taken: where the same claimant's next claim may start."""
 
 
@@ -68,7 +68,7 @@ class Queue:
         worker: str,
         lease_s: float,
         last_id: Any = None,
-        after: Mark | None = None,
+        after: Cursor | None = None,
     ) -> Claim | None:
         """Claim up to `size` pending items within the open phases; None when there is none to be had.
 
@@ -243,7 +243,7 @@ class Queue:
         if self.is_filled(connection):
             raise RagopsError(
                 "the queue is not empty",
-                found=f"{sum(self.counts(connection).values()):,} items",
+                actual=f"{sum(self.counts(connection).values()):,} items",
                 hint="ragops tables empty files_queue   or: ragops queue reseed --append",
             )
 
@@ -257,5 +257,5 @@ def _check_fence(changed: int, wanted: int) -> None:
     if changed != wanted:
         raise FenceLost(
             "a batch was dropped: its lease had run out and its items were claimed anew",
-            found=f"{changed} of {wanted} items still held",
+            actual=f"{changed} of {wanted} items still held",
         )

@@ -49,8 +49,8 @@ def check_source(connection: Connection, source: Source) -> None:
         raise PlanRefused(
             "the source cannot be read",
             where=f"source.{'table' if source.table else 'query'}",
-            found=str(error).splitlines()[0],
-            needed="a table with id_column and text_column, or a SELECT of (id, text)",
+            actual=str(error).splitlines()[0],
+            expected="a table with id_column and text_column, or a SELECT of (id, text)",
             hint="mend the playbook's source: section, then: ragops reset --dry-run",
         ) from error
 

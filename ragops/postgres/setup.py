@@ -62,8 +62,8 @@ def ensure_ragops_schema(connection: Connection) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(
             "ragops may not create its own schema in this database",
-            found=str(error).splitlines()[0],
-            needed="CREATE on the database, once; the schema `ragops` holds ledger, journal and archive",
+            actual=str(error).splitlines()[0],
+            expected="CREATE on the database, once; the schema `ragops` holds ledger, journal and archive",
             hint="run `ragops db init` as a role that may, or: GRANT CREATE ON DATABASE … TO …",
         ) from error
 
@@ -76,15 +76,15 @@ def ensure_pgvector(connection: Connection, target: Target) -> None:
         raise PlanRefused(
             "this PostgreSQL server has no pgvector",
             where=target.label,
-            found=str(error).splitlines()[0],
-            needed="pgvector 0.5 or newer among the server's extensions",
+            actual=str(error).splitlines()[0],
+            expected="pgvector 0.5 or newer among the server's extensions",
             hint="install pgvector for this server's version, then: ragops db init",
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(
             "this role may not create the extension pgvector",
             where=target.label,
-            needed="CREATE EXTENSION vector",
+            expected="CREATE EXTENSION vector",
             hint="run it as the database's owner, then: ragops db init",
         ) from error
 
@@ -124,7 +124,7 @@ def initialise(connection: Connection, target: Target, additions: list[Addition]
         raise PlanRefused(
             "this role may not create what is missing; nothing was created",
             where=target.label,
-            found=str(error).splitlines()[0],
+            actual=str(error).splitlines()[0],
             hint="ragops db init --dry-run   prints the SQL for the database's owner",
         ) from error
 

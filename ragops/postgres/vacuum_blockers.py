@@ -54,7 +54,7 @@ class Holder:
         return f"let its consumer catch up, or: SELECT pg_drop_replication_slot({quoted})"
 
 
-def oldest_holder(connection: Connection, *, min_age_s: float) -> Holder | None:
+def oldest_blocker(connection: Connection, *, min_age_s: float) -> Holder | None:
     """What holds vacuum back furthest, when it is older than `min_age_s`; None when nothing is.
 
     Where the age is unknown (another role's session, a slot), many transactions since stand for it.

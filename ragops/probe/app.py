@@ -60,11 +60,11 @@ class Probe:
         """GET …?query=…: the procedure's answer; 400, 413, 503 with `what` and `found`."""
         query = request.query_params.get("query", "").strip()
         if not query:
-            error = RagopsError("the query is missing", needed="?query=TEXT")
+            error = RagopsError("the query is missing", expected="?query=TEXT")
             return _refusal(error, status=400)
         if len(query) > MAX_QUERY_CHARACTERS:
             found, needed = f"{len(query):,} characters", f"at most {MAX_QUERY_CHARACTERS:,}"
-            return _refusal(RagopsError("the query is too long", found=found, needed=needed), status=413)
+            return _refusal(RagopsError("the query is too long", actual=found, expected=needed), status=413)
         return await self._answer(lambda: self._comparer.compare(query))
 
     async def fingerprint(self, request: Request) -> Response:
@@ -72,14 +72,14 @@ class Probe:
         given = self._fingerprint
         if given is None:
             needed = "create_probe_app(…, fingerprint=…)"
-            return _refusal(RagopsError("this probe was given no fingerprint", needed=needed), status=404)
+            return _refusal(RagopsError("this probe was given no fingerprint", expected=needed), status=404)
         return await self._answer(given) if callable(given) else _json(given)
 
     async def _answer(self, work: Callable[[], Mapping[str, Any]]) -> Response:
         if self._is_closed:
             return _refusal(RagopsError("the probe is shutting down"), status=503)
         if self._waiting >= MAX_WAITING:
-            error = RagopsError("the probe is busy", found=f"{self._waiting} queries are waiting")
+            error = RagopsError("the probe is busy", actual=f"{self._waiting} queries are waiting")
             return _refusal(error, status=503, headers={"Retry-After": "2"})
         self._waiting += 1
         try:
@@ -104,7 +104,7 @@ class BearerToken:
         if scope["type"] != "http" or hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
             return
-        error = RagopsError("this probe needs a token", needed="the header Authorization: Bearer TOKEN")
+        error = RagopsError("this probe needs a token", expected="the header Authorization: Bearer TOKEN")
         response = _refusal(error, status=401, headers={"WWW-Authenticate": "Bearer"})
         await response(scope, receive, send)
 
@@ -123,7 +123,7 @@ def create_probe_app(
     `app.state.probe.close()` does. Raises UsageError for a token that is empty.
     """
     if token is not None and not token.strip():
-        raise UsageError("the probe's token is empty", needed="a token, or None to ask for none")
+        raise UsageError("the probe's token is empty", expected="a token, or None to ask for none")
     comparer = Comparer(target, playbook, embedder_factory or embedder_factory_of(playbook))
     probe = Probe(comparer, fingerprint)
 

@@ -100,7 +100,7 @@ class Comparer:
         if faults:
             raise EmbedderError(
                 "the query's own embedding has no direction",
-                found=faults[0].reason,
+                actual=faults[0].reason,
                 hint="ragops verify   (the build or the model is broken, not the stored vectors)",
             )
         vector: NDArray[np.float32] = vectors[0]
@@ -135,8 +135,8 @@ class Comparer:
                 raise
             raise RagopsError(
                 "the stored vectors cannot be compared with the query's",
-                found=f"stored: {' and '.join(map(str, stored))} dimensions; the model's: {vector.size}",
-                needed="one dimension",
+                actual=f"stored: {' and '.join(map(str, stored))} dimensions; the model's: {vector.size}",
+                expected="one dimension",
                 hint="ragops validate   shows the columns; is model.file the model that they were made with?",
             ) from error
 
@@ -153,7 +153,7 @@ class Comparer:
         return RagopsError(
             "the database refused the comparison",
             where=self._target.label,
-            found=first,
+            actual=first,
             hint="ragops status   (are the playbook's tables those of this database?)",
         )
 

@@ -24,8 +24,8 @@ def check_extra() -> None:
     except ImportError as error:
         raise UsageError(
             "the probe needs packages that are not installed",
-            found=str(error),
-            needed="the extra `probe` (Starlette and Uvicorn)",
+            actual=str(error),
+            expected="the extra `probe` (Starlette and Uvicorn)",
             hint="pip install 'ragops[probe]'",
         ) from error
 
@@ -36,7 +36,7 @@ def check_exposure(host: str, *, token: str | None) -> None:
         raise UsageError(
             "the probe would answer every machine that reaches this one",
             where=f"--host {host}",
-            needed="--token-env NAME, the environment variable that holds a bearer token; or --host 127.0.0.1",
+            expected="--token-env NAME, the environment variable that holds a bearer token; or --host 127.0.0.1",
         )
 
 
@@ -57,7 +57,7 @@ def serve(
     host: str,
     port: int,
     token: str | None,
-    say: Callable[[str], None],
+    info: Callable[[str], None],
 ) -> None:
     """Serve until a signal comes; says where it listens, once it does. Port 0 takes any free one.
 
@@ -80,8 +80,8 @@ def serve(
         try:
             app.state.probe.start()
             address = _address(listening)
-            say(f"the probe compares with {target.label}; Ctrl-C stops it")
-            say(f"listening on {address}{COMPARE_PATH}?query=TEXT")
+            info(f"the probe compares with {target.label}; Ctrl-C stops it")
+            info(f"listening on {address}{COMPARE_PATH}?query=TEXT")
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -104,7 +104,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise RagopsError(
             "the probe cannot listen on this address",
             where=f"{host}:{port}",
-            found=str(error),
+            actual=str(error),
             hint="another program may use the port: --port 0 takes any that is free",
         ) from None
 

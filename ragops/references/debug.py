@@ -73,12 +73,12 @@ class DebugEndpoint:
         if not isinstance(raw, dict):
             found = f"a {type(raw).__name__}"
             raise self._http.fault(
-                "the debug endpoint's answer is no object", url, found=found, needed="an object"
+                "the debug endpoint's answer is no object", url, actual=found, expected="an object"
             )
         if raw.get("success") is False:
             said = str(raw.get("error") or raw.get("message") or raw.get("what") or "success: false")
             raise self._http.fault(
-                "the debug endpoint reports a failure", url, found=said, hint="its log says more"
+                "the debug endpoint reports a failure", url, actual=said, hint="its log says more"
             )
         try:
             return self._answer(asked, raw)
@@ -86,8 +86,8 @@ class DebugEndpoint:
             raise self._http.fault(
                 "the debug endpoint's answer is not as the playbook describes it",
                 url,
-                found=error.found,
-                needed=error.needed,
+                actual=error.actual,
+                expected=error.expected,
                 hint="set the places of the figures in reference.debug.paths",
             ) from None
 
@@ -118,10 +118,10 @@ class DebugEndpoint:
 
 
 class _Unreadable(ValueError):
-    def __init__(self, found: str, needed: str) -> None:
-        super().__init__(found)
-        self.found = found
-        self.needed = needed
+    def __init__(self, actual: str, expected: str) -> None:
+        super().__init__(actual)
+        self.actual = actual
+        self.expected = expected
 
 
 def value_at(raw: Any, path: str) -> Any:

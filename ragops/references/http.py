@@ -115,15 +115,15 @@ class HttpClient:
         what: str,
         url: str,
         *,
-        found: str | None = None,
-        needed: str | None = None,
+        actual: str | None = None,
+        expected: str | None = None,
         hint: str | None = None,
         status: int | None = None,
     ) -> ReferenceError:
         """An error about `url` that repeats no key."""
         secrets = {*secrets_in(url), *([self._token] if self._token else [])}
-        shown = None if found is None else safe_line(found, secrets=secrets)
-        error = ReferenceError(what, where=shown_url(url), found=shown, needed=needed, hint=hint)
+        shown = None if actual is None else safe_line(actual, secrets=secrets)
+        error = ReferenceError(what, where=shown_url(url), actual=shown, expected=expected, hint=hint)
         error.status = status
         return error
 
@@ -139,7 +139,7 @@ class HttpClient:
             if not 300 <= answer.status < 400:
                 return answer
             asked = self._redirected(answer)
-        raise self.fault("the reference redirects in a circle", url, found=f"more than {MAX_REDIRECTS} redirects")
+        raise self.fault("the reference redirects in a circle", url, actual=f"more than {MAX_REDIRECTS} redirects")
 
     def _redirected(self, answer: _Answer) -> str:
         try:
@@ -153,8 +153,8 @@ class HttpClient:
         raise self.fault(
             "the reference redirects to another place, which ragops does not follow",
             answer.url,
-            found=f"HTTP {answer.status} to {place}",
-            needed="an answer from the url of the playbook",
+            actual=f"HTTP {answer.status} to {place}",
+            expected="an answer from the url of the playbook",
             hint="set the url in `reference:` to where the backend really is",
             status=answer.status,
         )
@@ -172,7 +172,7 @@ class HttpClient:
         except _MALFORMED:
             # Its text may repeat a part of a password.
             raise self.fault(
-                "the url of the reference is malformed", url, needed="http(s)://HOST:PORT/PATH"
+                "the url of the reference is malformed", url, expected="http(s)://HOST:PORT/PATH"
             ) from None
         except httpx.TimeoutException as error:
             raise self._late(url, type(error).__name__) from None
@@ -187,7 +187,7 @@ class HttpClient:
                 raise self.fault(
                     "the reference's answer is too large",
                     url,
-                    found=f"more than {self._max_bytes:,} bytes",
+                    actual=f"more than {self._max_bytes:,} bytes",
                     hint="is the url that of an endpoint, and not of a file or a stream?",
                 )
             if time.monotonic() > until:
@@ -199,8 +199,8 @@ class HttpClient:
         return self.fault(
             "the reference does not answer in time",
             url,
-            found=found,
-            needed=f"an answer within {self._timeout_s:g} s",
+            actual=found,
+            expected=f"an answer within {self._timeout_s:g} s",
             hint="is the backend overloaded, or a firewall in between? `timeout_s` in `reference:` sets the limit",
         )
 
@@ -208,17 +208,17 @@ class HttpClient:
         for cause in _causes(error):
             if isinstance(cause, socket.gaierror):
                 hint = "check the host in the url of `reference:`"
-                return self.fault("the reference's host has no address", url, found=str(cause), hint=hint)
+                return self.fault("the reference's host has no address", url, actual=str(cause), hint=hint)
             if isinstance(cause, ssl.SSLError):
                 found = str(getattr(cause, "verify_message", "") or cause.reason or cause)
                 hint = "is it https at all? SSL_CERT_FILE=… names the certificate of an authority of your own"
-                return self.fault("no trusted TLS connection to the reference", url, found=found, hint=hint)
+                return self.fault("no trusted TLS connection to the reference", url, actual=found, hint=hint)
             if isinstance(cause, ConnectionRefusedError):
                 hint = "does the backend run, and listen on this host and port?"
-                return self.fault("the reference refuses connections", url, found=str(cause), hint=hint)
+                return self.fault("the reference refuses connections", url, actual=str(cause), hint=hint)
         found = f"{type(error).__name__}: {error}"
         hint = "does the backend speak HTTP (or https) on this port? its log may say more"
-        return self.fault("the connection to the reference failed", url, found=found, hint=hint)
+        return self.fault("the connection to the reference failed", url, actual=found, hint=hint)
 
     def _parse(self, answer: _Answer) -> Any:
         try:
@@ -227,8 +227,8 @@ class HttpClient:
             raise self.fault(
                 "the reference's answer is no JSON",
                 answer.url,
-                found=message_in(answer.content) or "an empty answer",
-                needed="a JSON object",
+                actual=message_in(answer.content) or "an empty answer",
+                expected="a JSON object",
                 hint="is the url that of the endpoint itself, and not of a web page?",
                 status=answer.status,
             ) from None
@@ -245,7 +245,7 @@ class HttpClient:
             what, hint = f"the reference is busy, asked {times}", "try again when the backend has less to do"
         said = message_in(answer.content)
         found = f"HTTP {status}" + (f": {said}" if said else "")
-        return self.fault(what, answer.url, found=found, hint=hint, status=status)
+        return self.fault(what, answer.url, actual=found, hint=hint, status=status)
 
     def _key_hint(self) -> str:
         setting, variable = self._credential.setting, self._credential.variable
@@ -262,8 +262,8 @@ def _checked_token(credential: Credential) -> str | None:
         raise ReferenceError(
             "the key for the reference cannot be sent",
             where=f"environment variable {credential.variable}" if credential.variable else credential.setting,
-            found="spaces, line breaks or characters outside ASCII",
-            needed="a key as it goes into an Authorization header",
+            actual="spaces, line breaks or characters outside ASCII",
+            expected="a key as it goes into an Authorization header",
         )
     return token or None
 

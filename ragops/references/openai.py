@@ -85,7 +85,7 @@ class OpenAIEndpoint:
         try:
             answer = self._http.ask("GET", f"{self._url}/models", is_patient=False)
         except ReferenceError as error:
-            return {**known, "models": None, "problem": f"{error.what} ({error.found or 'GET /models'})"}
+            return {**known, "models": None, "problem": f"{error.what} ({error.actual or 'GET /models'})"}
         listed = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(listed, list):
             return {**known, "models": None, "problem": "GET /models answers no list"}
@@ -117,7 +117,7 @@ class OpenAIEndpoint:
         try:
             return read_vectors(answer, expected=len(texts))
         except UnusableVectors as error:
-            raise self._wrong(error.found, error.needed) from None
+            raise self._wrong(error.actual, error.expected) from None
 
     def _hint_404(self) -> str:
         model = f"and does the server know the model {self._settings.model!r} (reference.openai.model)?"
@@ -127,17 +127,20 @@ class OpenAIEndpoint:
 
     def _wrong(self, found: str, needed: str) -> ReferenceError:
         return self._http.fault(
-            "the reference's answer holds no usable vectors", f"{self._url}/embeddings", found=found, needed=needed
+            "the reference's answer holds no usable vectors",
+            f"{self._url}/embeddings",
+            actual=found,
+            expected=needed,
         )
 
 
 class UnusableVectors(ValueError):
     """An answer of another shape than OpenAI's embeddings."""
 
-    def __init__(self, found: str, needed: str) -> None:
-        super().__init__(f"{found}; needed: {needed}")
-        self.found = found
-        self.needed = needed
+    def __init__(self, actual: str, expected: str) -> None:
+        super().__init__(f"{actual}; needed: {expected}")
+        self.actual = actual
+        self.expected = expected
 
 
 def read_vectors(answer: Any, *, expected: int) -> NDArray[np.float32]:

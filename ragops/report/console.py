@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 30.0
 
 
-class TerminalVoice:
+class ConsoleReporter:
     """Speaks for people. Safe to use from several threads (Rich locks its console).
 
     Rich is imported by the first word: most commands have nothing to say.
@@ -33,7 +33,7 @@ class TerminalVoice:
 
         return self._given or Console(stderr=True, highlight=False)
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
@@ -48,7 +48,7 @@ class TerminalVoice:
         elif now >= self._line_at:
             self._line_at = now + LINE_EVERY_S
             of = f" of {total:,.0f}" if total else ""
-            self.say(f"{what}: {done:,.0f}{of}  {detail}".rstrip())
+            self.info(f"{what}: {done:,.0f}{of}  {detail}".rstrip())
 
     def end_progress(self) -> None:
         if self._bar is not None:

@@ -46,7 +46,7 @@ def table(
 
 
 def error_text(error: RagopsError) -> Text:
-    """What, where, found against needed, next: each on a line of its own."""
+    """What, where, actual against expected, next: each on a line of its own."""
     text = Text()
     if isinstance(error, (Interrupted, NothingToReset)):
         text.append(error.what, style="bold yellow")
@@ -55,8 +55,8 @@ def error_text(error: RagopsError) -> Text:
         text.append(error.what)
     for label, value in (
         ("where", error.where),
-        ("found", error.found),
-        ("needed", error.needed),
+        ("found", error.actual),
+        ("needed", error.expected),
         ("next", error.hint),
     ):
         if value:

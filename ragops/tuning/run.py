@@ -53,12 +53,12 @@ def run(context: StepContext, *, seconds: float, save: bool = True) -> dict[str,
     try:
         trials = measure(start, texts, shapes, limit=limit, seconds=seconds, show=_progress(context))
     finally:
-        context.voice.end_progress()
+        context.reporter.end_progress()
     return _result(context, trials, texts, limit=limit, save=save)
 
 
 def _progress(context: StepContext) -> Any:
-    return lambda done, total: context.voice.progress("measuring", done, total)
+    return lambda done, total: context.reporter.progress("measuring", done, total)
 
 
 def _result(
@@ -68,8 +68,8 @@ def _result(
     if tuned is None:
         raise NegativeVerdict(
             "every setting moves vectors by more than the limit; nothing was stored",
-            found=f"drift {min(t.drift for t in trials if not math.isnan(t.drift)):.1e} and more",
-            needed=f"at most {limit:.1e} (build.max_drift)",
+            actual=f"drift {min(t.drift for t in trials if not math.isnan(t.drift)):.1e} and more",
+            expected=f"at most {limit:.1e} (build.max_drift)",
             hint="ragops verify   shows what this build is",
         )
     return {
@@ -103,8 +103,8 @@ def _sample(context: StepContext) -> list[TokenIds]:
     if len(texts) < FEWEST_TEXTS:
         raise RagopsError(
             "the corpus has too few texts to measure with",
-            found=f"{len(texts)} texts in {len(drawn)} documents",
-            needed=f"at least {FEWEST_TEXTS}",
+            actual=f"{len(texts)} texts in {len(drawn)} documents",
+            expected=f"at least {FEWEST_TEXTS}",
             hint="check source: in the playbook",
         )
     draw.shuffle(texts)

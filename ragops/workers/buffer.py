@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 
 from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim
-from ragops.workers.inflight import InHand, Pace, Piece, Unit
-from ragops.workers.state import Stop, Tally
+from ragops.workers.inflight import InFlight, Throughput, UniqueText, UnitVector
+from ragops.workers.state import Stats, Stop
 
 # A request stays well below the deadline even in a build that makes 200 tokens a second, and progress
 # and a stop that comes at once never wait long for one.
@@ -40,49 +40,49 @@ POLL_S = 0.1
 class Pipeline:
     """Shared by all threads of a fleet; every method is safe to call from any of them."""
 
-    def __init__(self, *, workers: int, batch_size: int, stop: Stop, tally: Tally, keeps_recent: bool) -> None:
+    def __init__(self, *, workers: int, batch_size: int, stop: Stop, stats: Stats, keeps_recent: bool) -> None:
         """`keeps_recent`: no cache on disk stands behind this, so that some vectors stay in memory."""
         self._changed = threading.Condition()
         self._stop = stop
-        self._tally = tally
+        self._stats = stats
         self._ahead = workers * REQUESTS_AHEAD * REQUEST_TOKENS
         self._batch_size = batch_size
         self._keeps_recent = keeps_recent
-        self._requests: deque[list[Piece]] = deque()
+        self._requests: deque[list[UniqueText]] = deque()
         self._queued_tokens = 0
-        self._flying: dict[bytes, Piece] = {}
-        self._recent: OrderedDict[bytes, Unit] = OrderedDict()
+        self._flying: dict[bytes, UniqueText] = {}
+        self._recent: OrderedDict[bytes, UnitVector] = OrderedDict()
         self._fresh: list[bytes] = []
         self._claims: dict[uuid.UUID, tuple[Claim, int]] = {}
-        self._in_hand = self._waiting = 0
-        self._finished: list[InHand] = []
+        self._in_flight = self._waiting = 0
+        self._finished: list[InFlight] = []
         self._finished_at = 0.0
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._is_closed = self._is_ending = False
 
     @property
     def claim_size(self) -> int:
         """Items to claim next: a batch, or more where a batch is embedded in no time."""
         with self._changed:
-            wanted = int(self._pace.docs_per_s * CLAIM_S)
+            wanted = int(self._throughput.docs_per_s * CLAIM_S)
         return min(max(self._batch_size, wanted), LARGEST_CLAIM * self._batch_size)
 
     @property
     def smallest_claim(self) -> int:
         """Items that are embedded in no time: to claim fewer only costs claims."""
         with self._changed:
-            return max(1, int(self._pace.docs_per_s * SMALLEST_CLAIM_S))
+            return max(1, int(self._throughput.docs_per_s * SMALLEST_CLAIM_S))
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         """Documents claimed and not stored yet."""
-        return self._in_hand
+        return self._in_flight
 
     @property
     def seen(self) -> int:
         """Documents that are stored, failed, or embedded and about to be stored."""
         with self._changed:
-            return self._tally.completed + self._tally.failed + self._in_hand - self._waiting
+            return self._stats.completed + self._stats.failed + self._in_flight - self._waiting
 
     def held_claims(self) -> list[Claim]:
         """Claims of which something is not stored yet."""
@@ -96,7 +96,7 @@ class Pipeline:
         unstored = UNSTORED_CLAIMS * self.claim_size
         with self._changed:
             while not self._stop.requested.is_set():
-                is_behind = self._in_hand > unstored or len(self._fresh) > UNKEPT_VECTORS
+                is_behind = self._in_flight > unstored or len(self._fresh) > UNKEPT_VECTORS
                 if self._queued_tokens < self._ahead and not is_behind:
                     return True
                 self._changed.wait(POLL_S)
@@ -105,26 +105,26 @@ class Pipeline:
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Wait at most so long until everything in hand is stored; whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._in_hand == 0, timeout_s)
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout_s)
 
     def hold(self, claim: Claim) -> None:
         """Take a claim in hand: its lease is extended from now on."""
         with self._changed:
             self._claims[claim.id] = (claim, len(claim.items))
-            self._in_hand += len(claim.items)
+            self._in_flight += len(claim.items)
             self._waiting += len(claim.items)
 
-    def admit(self, documents: Sequence[tuple[InHand, Sequence[tuple[bytes, TokenIds]]]]) -> list[Piece]:
+    def admit(self, documents: Sequence[tuple[InFlight, Sequence[tuple[bytes, TokenIds]]]]) -> list[UniqueText]:
         """Take documents in, with a text for each chunk as (key, token ids); returns the texts nobody has yet."""
-        new: list[Piece] = []
+        new: list[UniqueText] = []
         with self._changed:
             for document, texts in documents:
                 new += self._admit(document, texts)
-        self._tally.count(reused=sum(len(texts) for _, texts in documents) - len(new))
+        self._stats.count(reused=sum(len(texts) for _, texts in documents) - len(new))
         return new
 
-    def _admit(self, document: InHand, texts: Sequence[tuple[bytes, TokenIds]]) -> list[Piece]:
-        new: list[Piece] = []
+    def _admit(self, document: InFlight, texts: Sequence[tuple[bytes, TokenIds]]) -> list[UniqueText]:
+        new: list[UniqueText] = []
         document.vectors = [None] * len(texts)
         document.missing = len(texts)
         for number, (key, ids) in enumerate(texts):
@@ -134,19 +134,19 @@ class Pipeline:
             elif (piece := self._flying.get(key)) is not None:
                 piece.wanted_by.append((document, number))
             else:
-                self._flying[key] = piece = Piece(key, ids, [(document, number)])
+                self._flying[key] = piece = UniqueText(key, ids, [(document, number)])
                 new.append(piece)
         if document.missing == 0:
             self._finish(document)
         return new
 
-    def refuse(self, document: InHand, reason: str) -> None:
+    def refuse(self, document: InFlight, reason: str) -> None:
         """Fail a document before any of its texts was embedded."""
         with self._changed:
             document.failure = reason
             self._finish(document)
 
-    def enqueue(self, requests: Iterable[list[Piece]]) -> None:
+    def enqueue(self, requests: Iterable[list[UniqueText]]) -> None:
         with self._changed:
             for request in requests:
                 self._requests.append(request)
@@ -161,7 +161,7 @@ class Pipeline:
 
     # The workers' side
 
-    def next_request(self) -> list[Piece] | None:
+    def next_request(self) -> list[UniqueText] | None:
         """Texts to embed; None when there is none to come or a stop was asked for."""
         with self._changed:
             while not self._stop.requested.is_set():
@@ -183,8 +183,8 @@ class Pipeline:
 
     def deliver(
         self,
-        done: Sequence[tuple[Piece, Unit]],
-        failed: Sequence[Piece],
+        done: Sequence[tuple[UniqueText, UnitVector]],
+        failed: Sequence[UniqueText],
         *,
         worker: str = "",
         seconds: float = 0.0,
@@ -203,9 +203,9 @@ class Pipeline:
             for piece in failed:
                 self._give_up(piece, worker)
             self._changed.notify_all()
-        self._tally.count(**({"embedded": len(done)} if worker else {"reused": len(done)}))
+        self._stats.count(**({"embedded": len(done)} if worker else {"reused": len(done)}))
 
-    def _give_up(self, piece: Piece, worker: str) -> None:
+    def _give_up(self, piece: UniqueText, worker: str) -> None:
         if piece.reason is None and piece.is_wanted:
             # Passed over because its documents had failed; another one came to want it in the meantime.
             self._requests.appendleft([piece])
@@ -217,14 +217,14 @@ class Pipeline:
             document.worker = worker
             self._finish(document)
 
-    def _take(self, document: InHand, number: int, vector: Unit) -> None:
+    def _take(self, document: InFlight, number: int, vector: UnitVector) -> None:
         if document.vectors[number] is None:
             document.vectors[number] = vector
             document.missing -= 1
         if document.missing == 0:
             self._finish(document)
 
-    def _finish(self, document: InHand) -> None:
+    def _finish(self, document: InFlight) -> None:
         if document.is_finished:
             return
         document.is_finished = True
@@ -233,7 +233,7 @@ class Pipeline:
         self._finished.append(document)
         self._waiting -= 1
 
-    def _remember(self, key: bytes, vector: Unit, *, is_fresh: bool) -> None:
+    def _remember(self, key: bytes, vector: UnitVector, *, is_fresh: bool) -> None:
         """Keep a vector at hand until the cache has it; without a cache the latest few megabytes."""
         if not is_fresh:
             return
@@ -245,7 +245,7 @@ class Pipeline:
 
     # The outlet's side
 
-    def take_finished(self, *, limit: int, within_s: float) -> list[InHand]:
+    def take_finished(self, *, limit: int, within_s: float) -> list[InFlight]:
         """At most `limit` finished documents: once there are as many, the oldest waits so long, or it is the last.
 
         Empty once nothing will be finished any more.
@@ -266,7 +266,7 @@ class Pipeline:
 
     # The keeper's side
 
-    def take_fresh(self, *, limit: int, within_s: float) -> list[tuple[bytes, Unit]]:
+    def take_fresh(self, *, limit: int, within_s: float) -> list[tuple[bytes, UnitVector]]:
         """At most `limit` vectors that the cache has not yet, when there are as many or after `within_s`.
 
         They stay at hand until `forget`. Empty once no more come.
@@ -286,7 +286,7 @@ class Pipeline:
             for key in keys:
                 self._recent.pop(key, None)
 
-    def settle(self, documents: Sequence[InHand]) -> None:
+    def settle(self, documents: Sequence[InFlight]) -> None:
         """These are stored, failed or dropped: nothing of them is in hand any more."""
         with self._changed:
             for document in documents:
@@ -295,8 +295,8 @@ class Pipeline:
                     del self._claims[claim.id]
                 else:
                     self._claims[claim.id] = (claim, left - 1)
-            self._in_hand -= len(documents)
-            self._pace.add(len(documents), now=time.monotonic())
+            self._in_flight -= len(documents)
+            self._throughput.add(len(documents), now=time.monotonic())
             self._changed.notify_all()
 
     def end(self) -> None:

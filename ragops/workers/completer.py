@@ -15,8 +15,8 @@ from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, W
 from ragops.quality.vectors import check_vectors, mean_vector
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
-from ragops.workers.inflight import InHand, Unit
-from ragops.workers.state import Stop, Tally
+from ragops.workers.inflight import InFlight, UnitVector
+from ragops.workers.state import Stats, Stop
 
 # What a crash may cost, and how often the server must sync its log.
 STORE_WITHIN_S = 1.0
@@ -25,7 +25,7 @@ FIRST_STORE, FEWEST, MOST = 20, 10, 1000
 _CANCELLED = "its chunks' vectors cancel out: the mean is zero"
 
 
-class Outlet:
+class Completer:
     """One thread of the fleet: from finished documents to the tables."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Outlet:
         writer: Writer,
         *,
         stop: Stop,
-        tally: Tally,
+        stats: Stats,
         name: str,
     ) -> None:
         """`name` stands in the metrics for documents whose every vector was known already."""
@@ -43,7 +43,7 @@ class Outlet:
         self._database = database
         self._writer = writer
         self._stop = stop
-        self._tally = tally
+        self._stats = stats
         self._name = name
         self.fingerprint = ""
 
@@ -66,11 +66,11 @@ class Outlet:
                 for batch in batches:
                     self._store([batch])
                 return
-            self._tally.drop(len(batches[0].documents))
-            self._tally.say(lost.what)
+            self._stats.drop(len(batches[0].documents))
+            self._stats.info(lost.what)
             return
         for batch in batches:
-            self._tally.add(
+            self._stats.add(
                 completed=len(batch.documents),
                 failed=len(batch.failures),
                 chunks=sum(len(document.chunks) for document in batch.documents),
@@ -82,12 +82,12 @@ class Outlet:
             raise Interrupted("stopped", signal_number=self._stop.signal_number)
         self._writer.write(connection, *batches)
 
-    def _batches(self, documents: Sequence[InHand]) -> list[Batch]:
+    def _batches(self, documents: Sequence[InFlight]) -> list[Batch]:
         """One batch for each claim and worker."""
         ordered = sorted(documents, key=lambda d: (d.claim.id.int, d.worker))
         return [self._batch(list(group)) for _, group in groupby(ordered, key=lambda d: (d.claim.id, d.worker))]
 
-    def _batch(self, documents: Sequence[InHand]) -> Batch:
+    def _batch(self, documents: Sequence[InFlight]) -> Batch:
         rows: list[DocumentRow] = []
         failures: list[tuple[Any, str]] = []
         for document in documents:
@@ -111,7 +111,7 @@ def store_size(documents: int, *, seconds: float) -> int:
     return int(min(max(FEWEST, documents * STORE_WITHIN_S / max(seconds, 1e-3)), MOST))
 
 
-def mean_of(vectors: Sequence[Unit]) -> Unit | None:
+def mean_of(vectors: Sequence[UnitVector]) -> UnitVector | None:
     """A document's vector from those of its chunks; None where they cancel each other out."""
     if len(vectors) == 1:
         return vectors[0]
@@ -119,7 +119,7 @@ def mean_of(vectors: Sequence[Unit]) -> Unit | None:
     return None if check_vectors(mean[None, :], dimensions=mean.size) else mean
 
 
-def row_of(document: InHand, vectors: Sequence[Unit], mean: Unit) -> DocumentRow:
+def row_of(document: InFlight, vectors: Sequence[UnitVector], mean: UnitVector) -> DocumentRow:
     prepared = document.prepared
     assert prepared is not None, "a document without failure was prepared"
     return DocumentRow(

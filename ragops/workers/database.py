@@ -19,11 +19,11 @@ Result = TypeVar("Result")
 class Database:
     """A connection that is opened when it is needed and opened anew when it is lost."""
 
-    def __init__(self, name: str, target: Target, *, stop: Stop, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, target: Target, *, stop: Stop, info: Callable[[str], None]) -> None:
         self._name = name
         self._target = target
         self._stop = stop
-        self._say = say
+        self._info = info
         self._connection: Connection | None = None
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -46,7 +46,7 @@ class Database:
                 if delay is None or self._stop.requested.is_set():
                     raise unavailable(self._target, error) from error
                 if self._is_lost:
-                    self._say(f"{self._name}: the database is away ({_first_line(error)}); waiting")
+                    self._info(f"{self._name}: the database is away ({_first_line(error)}); waiting")
                 self._stop.requested.wait(delay)
 
     def try_once(self, work: Callable[[Connection], Result]) -> Result:

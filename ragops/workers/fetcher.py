@@ -10,20 +10,20 @@ from typing import Any
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.postgres.connection import Connection
-from ragops.postgres.queue import Claim, Item, Mark, Queue
+from ragops.postgres.queue import Claim, Cursor, Item, Queue
 from ragops.workers.buffer import REQUEST_TOKENS, Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
-from ragops.workers.inflight import InHand, Piece
+from ragops.workers.inflight import InFlight, UniqueText
 from ragops.workers.sources import Documents
 from ragops.workers.state import Stop
-from ragops.workers.tokenizer import Tokeniser
+from ragops.workers.tokenizer import Tokenizer
 
 IDLE_S = 0.3
 SMALLEST_REQUEST = 512
 
 
-class Intake:
+class Fetcher:
     """One thread of the fleet: from the queue to requests for the workers."""
 
     def __init__(
@@ -52,9 +52,9 @@ class Intake:
         self._last_id = last_id
         self._left = open_items
         self._cache = cache
-        self._mark: Mark | None = None
+        self._cursor: Cursor | None = None
 
-    def run(self, tokeniser: Tokeniser, fingerprint: str) -> None:
+    def run(self, tokenizer: Tokenizer, fingerprint: str) -> None:
         """Work until nothing is left to claim or a stop is asked for. Raises what ends the whole fleet."""
         self._key = fingerprint.encode()
         # Files take threads of their own: a parser in its child process must not hold up the next file.
@@ -64,7 +64,7 @@ class Intake:
                     claim = self._database.run(self._claim)
                     if claim is not None:
                         self._pipeline.hold(claim)
-                        self._take(claim, tokeniser, pool)
+                        self._take(claim, tokenizer, pool)
                     elif not self._wait_for_others():
                         return
             finally:
@@ -74,23 +74,23 @@ class Intake:
 
     def _claim(self, connection: Connection) -> Claim | None:
         size = claim_size(self._pipeline.claim_size, open_items=self._left, smallest=self._pipeline.smallest_claim)
-        claim = self._claim_after(connection, self._mark, size)
-        if claim is None and self._mark is not None:
+        claim = self._claim_after(connection, self._cursor, size)
+        if claim is None and self._cursor is not None:
             # Nothing behind the mark: items before it may have come back to the queue.
             claim = self._claim_after(connection, None, size)
-        self._mark = claim.mark if claim is not None and len(claim.items) == size else None
+        self._cursor = claim.cursor if claim is not None and len(claim.items) == size else None
         if claim is not None and self._left is not None:
             self._left -= len(claim.items)
         return claim
 
-    def _claim_after(self, connection: Connection, mark: Mark | None, size: int) -> Claim | None:
+    def _claim_after(self, connection: Connection, cursor: Cursor | None, size: int) -> Claim | None:
         return self._queue.claim(
             connection,
             size=size,
             worker=self._claimant,
             lease_s=self._lease_s,
             last_id=self._last_id,
-            after=mark,
+            after=cursor,
         )
 
     def _wait_for_others(self) -> bool:
@@ -105,15 +105,15 @@ class Intake:
         self._stop.requested.wait(IDLE_S)
         return True
 
-    def _take(self, claim: Claim, tokeniser: Tokeniser, pool: ThreadPoolExecutor) -> None:
-        readable: list[tuple[InHand, Extracted]] = []
+    def _take(self, claim: Claim, tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
+        readable: list[tuple[InFlight, Extracted]] = []
         for item, read in self._read(claim, pool):
-            document = InHand(item, claim)
+            document = InFlight(item, claim)
             if isinstance(read, Unreadable):
                 self._pipeline.refuse(document, read.reason)
             else:
                 readable.append((document, read))
-        prepared = tokeniser.prepare([(document.item, read) for document, read in readable])
+        prepared = tokenizer.prepare([(document.item, read) for document, read in readable])
         admitted = []
         for (document, _), found in zip(readable, prepared, strict=True):
             if isinstance(found, Unreadable):
@@ -135,7 +135,7 @@ class Intake:
         """What a text is known by: the same ids in the same vector space have the same vector."""
         return hashlib.blake2b(text, digest_size=16, key=self._key).digest()
 
-    def _without_known(self, pieces: list[Piece]) -> list[Piece]:
+    def _without_known(self, pieces: list[UniqueText]) -> list[UniqueText]:
         """The texts that must be embedded; the others get their vector from the cache at once."""
         if self._cache is None or not pieces:
             return pieces
@@ -150,14 +150,14 @@ def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int
     return wanted if open_items is None else max(1, min(wanted, max(smallest, -(-open_items // 4))))
 
 
-def requests_of(pieces: Sequence[Piece], *, workers: int) -> Iterator[list[Piece]]:
+def requests_of(pieces: Sequence[UniqueText], *, workers: int) -> Iterator[list[UniqueText]]:
     """Requests of bounded size, texts of like length together; a short claim is spread over all workers.
 
     Every token of a batch attends to every other: a long text would drag short ones along.
     """
     share = -(-sum(len(piece.ids) for piece in pieces) // workers)
     limit = min(REQUEST_TOKENS, max(SMALLEST_REQUEST, share))
-    request: list[Piece] = []
+    request: list[UniqueText] = []
     tokens = 0
     for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
         if request and tokens + len(piece.ids) > limit:

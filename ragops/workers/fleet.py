@@ -22,17 +22,17 @@ from ragops.postgres.queue import Queue
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
-from ragops.workers.cache_writer import Keeper
-from ragops.workers.completer import Outlet
+from ragops.workers.cache_writer import CacheWriter
+from ragops.workers.completer import Completer
 from ragops.workers.database import Database
-from ragops.workers.fetcher import Intake
-from ragops.workers.maintenance import Tender
-from ragops.workers.sizing import FleetShape
+from ragops.workers.fetcher import Fetcher
+from ragops.workers.maintenance import Maintenance
+from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
-from ragops.workers.state import Stop, Tally
-from ragops.workers.supervisor import Strikes
-from ragops.workers.tokenizer import Tokeniser
-from ragops.workers.worker import Assignment, Worker
+from ragops.workers.state import Stats, Stop
+from ragops.workers.supervisor import ConsecutiveFailures
+from ragops.workers.tokenizer import Tokenizer
+from ragops.workers.worker import Worker, WorkerContext
 
 POLL_S = 0.2
 
@@ -72,7 +72,7 @@ class Fleet:
         playbook: Playbook,
         tables: dict[str, TableFacts],
         *,
-        shape: FleetShape,
+        shape: Sizing,
         stop: Stop,
         last_id: Any = None,
         open_items: int | None = None,
@@ -93,26 +93,26 @@ class Fleet:
             playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
         )
         self._sha256 = checked_sha256(playbook)
-        self._tally = Tally()
+        self._stats = Stats()
         self._queue = Queue(playbook.tables)
         self._name = holder_name()
         self._databases = [
-            Database(name, target, stop=stop, say=self._tally.say) for name in ("intake", "outlet", "heartbeat")
+            Database(name, target, stop=stop, info=self._stats.info) for name in ("intake", "outlet", "heartbeat")
         ]
         cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
             workers=shape.workers,
             batch_size=playbook.workers.batch_size,
             stop=stop,
-            tally=self._tally,
+            stats=self._stats,
             keeps_recent=cache is None,
         )
-        self._strikes = Strikes()
-        assignment = Assignment(
-            self._pipeline, self._start_embedder, self._introduce, stop, self._tally, self._strikes
+        self._failures_in_a_row = ConsecutiveFailures()
+        worker_context = WorkerContext(
+            self._pipeline, self._start_embedder, self._introduce, stop, self._stats, self._failures_in_a_row
         )
-        self._workers = [Worker(f"{self._name}:{n}", assignment) for n in range(1, shape.workers + 1)]
-        self._intake = Intake(
+        self._workers = [Worker(f"{self._name}:{n}", worker_context) for n in range(1, shape.workers + 1)]
+        self._fetcher = Fetcher(
             self._pipeline,
             self._databases[0],
             self._queue,
@@ -125,24 +125,24 @@ class Fleet:
             open_items=open_items,
             cache=cache,
         )
-        self._outlet = Outlet(
+        self._completer = Completer(
             self._pipeline,
             self._databases[1],
             Writer(playbook.tables, tables),
             stop=stop,
-            tally=self._tally,
+            stats=self._stats,
             name=f"{self._name}:cache",
         )
-        self._keeper = Keeper(self._pipeline, cache.sibling(), tally=self._tally) if cache else None
-        self._tender = Tender(
+        self._cache_writer = CacheWriter(self._pipeline, cache.sibling(), stats=self._stats) if cache else None
+        self._maintenance = Maintenance(
             self._pipeline,
             self._databases[2],
             self._queue,
-            tally=self._tally,
+            stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
         )
-        self._tokeniser: Tokeniser | None = None
+        self._tokenizer: Tokenizer | None = None
         self._first: Embedder | None = None
         self._is_introduced = threading.Event()
         self._errors: list[BaseException] = []
@@ -151,29 +151,29 @@ class Fleet:
         self,
         *,
         progress: Callable[[Progress], None] = lambda _: None,
-        say: Callable[[str], None] = lambda _: None,
+        info: Callable[[str], None] = lambda _: None,
     ) -> FleetResult:
         """Drain the queue. Raises the first error that ended a thread, or Interrupted after a stop."""
         started = time.monotonic()
-        last = [self._thread(self._outlet.run, "outlet")]
-        if self._keeper is not None:
-            last.append(self._thread(self._keeper.run, "keeper"))
-        others = [self._thread(self._take_in, "intake"), *(self._thread(w.run, w.name) for w in self._workers)]
+        last = [self._thread(self._completer.run, "outlet")]
+        if self._cache_writer is not None:
+            last.append(self._thread(self._cache_writer.run, "keeper"))
+        others = [self._thread(self._fetch, "intake"), *(self._thread(w.run, w.name) for w in self._workers)]
         for thread in (*last, *others):
             thread.start()
         self._stop.is_graceful = True
         try:
-            self._watch(others, progress, say)
+            self._watch(others, progress, info)
             self._pipeline.end()
-            self._watch(last, progress, say)
+            self._watch(last, progress, info)
         except KeyboardInterrupt:
             self._stop.aborted.set()
         finally:
             self._stop.is_graceful = False
             self._end(others, last)
         progress(self._progress())
-        for notice in self._tally.take_notices():
-            say(notice)
+        for notice in self._stats.take_notices():
+            info(notice)
         return self._result(time.monotonic() - started)
 
     def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
@@ -187,15 +187,15 @@ class Fleet:
         return threading.Thread(target=run, name=name)
 
     def _watch(
-        self, threads: list[threading.Thread], progress: Callable[[Progress], None], say: Callable[[str], None]
+        self, threads: list[threading.Thread], progress: Callable[[Progress], None], info: Callable[[str], None]
     ) -> None:
         while alive := [thread for thread in threads if thread.is_alive()]:
-            self._tender.tend(say)
+            self._maintenance.maintain(info)
             progress(self._progress())
             alive[0].join(POLL_S)
 
     def _progress(self) -> Progress:
-        return Progress(self._pipeline.seen, self._tally.failed)
+        return Progress(self._pipeline.seen, self._stats.failed)
 
     def _start_embedder(self) -> Embedder:
         return Embedder(self._config, command=self._command)
@@ -205,27 +205,27 @@ class Fleet:
             self._first = embedder
             self._is_introduced.set()
 
-    def _take_in(self) -> None:
+    def _fetch(self) -> None:
         """The intake's thread: nothing is claimed before a child has shown that it starts."""
         config = dataclasses.replace(self._config, vocab_only=True)
         try:
-            self._tokeniser = Tokeniser(
+            self._tokenizer = Tokenizer(
                 lambda: Embedder(config, command=self._command),
                 self._playbook,
                 is_aborted=self._stop.aborted.is_set,
-                say=self._tally.say,
-                strikes=self._strikes,
+                info=self._stats.info,
+                failures_in_a_row=self._failures_in_a_row,
             )
             while not self._is_introduced.wait(POLL_S):
                 if self._stop.requested.is_set():
                     return
             fingerprint = self._record_fingerprint()
-            self._outlet.fingerprint = fingerprint
-            self._intake.run(self._tokeniser, fingerprint)
+            self._completer.fingerprint = fingerprint
+            self._fetcher.run(self._tokenizer, fingerprint)
         finally:
             self._pipeline.close()
-            if self._tokeniser is not None:
-                self._tokeniser.close()
+            if self._tokenizer is not None:
+                self._tokenizer.close()
 
     def _record_fingerprint(self) -> str:
         assert self._first is not None
@@ -235,7 +235,7 @@ class Fleet:
         database.run(lambda c: save_fingerprint(c, id=id, document=document))
         others = database.run(lambda c: writing_fingerprints(c, self._playbook.tables, metrics)) - {id}
         if others:
-            self._tally.say_once(
+            self._stats.info_once(
                 f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; "
                 "if their spaces differ, `ragops fingerprint compare` tells and `ragops validate` fails"
             )
@@ -250,7 +250,7 @@ class Fleet:
         self._pipeline.end()
         for thread in last:
             self._join(thread)
-        self._tender.give_back()
+        self._maintenance.give_back()
         for database in self._databases:
             database.close()
 
@@ -258,7 +258,7 @@ class Fleet:
         while thread.is_alive():
             if self._stop.aborted.is_set():
                 # Again and again: between two statements there is nothing to cancel.
-                for killable in (*self._workers, self._tokeniser):
+                for killable in (*self._workers, self._tokenizer):
                     if killable is not None:
                         killable.kill()
                 for database in self._databases[:2]:
@@ -268,7 +268,7 @@ class Fleet:
     def _result(self, seconds: float) -> FleetResult:
         if self._errors and not self._stop.aborted.is_set():
             raise self._errors[0]
-        t = self._tally
+        t = self._stats
         result = FleetResult(t.completed, t.failed, t.chunks, t.tokens, t.embedded, t.reused, t.dropped, seconds)
         if self._stop.requested.is_set():
             is_aborted = self._stop.aborted.is_set()

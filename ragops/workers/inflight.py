@@ -11,20 +11,20 @@ from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim, Item
 from ragops.workers.sources import Prepared
 
-Unit = NDArray[np.float32]
+UnitVector = NDArray[np.float32]
 """A vector of length 1, shape (dimensions,)."""
 
 FIRST_PACE_S, PACE_S = 0.05, 2.0
 
 
 @dataclass(eq=False, slots=True)
-class InHand:
+class InFlight:
     """A claimed document on its way: what it waits for, what it has, or why it failed."""
 
     item: Item
     claim: Claim
     prepared: Prepared | None = None
-    vectors: list[Unit | None] = field(default_factory=list)
+    vectors: list[UnitVector | None] = field(default_factory=list)
     missing: int = 0
     failure: str | None = None
     is_finished: bool = False
@@ -38,12 +38,12 @@ class InHand:
 
 
 @dataclass(eq=False, slots=True)
-class Piece:
+class UniqueText:
     """A distinct text, with everything in hand that wants its vector: (document, number of the chunk)."""
 
     key: bytes
     ids: TokenIds
-    wanted_by: list[tuple[InHand, int]]
+    wanted_by: list[tuple[InFlight, int]]
     reason: str | None = None
     """Why it has no vector."""
     names_chunk: bool = False
@@ -71,7 +71,7 @@ class Piece:
                 document.failure = f"chunk {number}: {self.reason}" if self.names_chunk else self.reason
 
 
-class Pace:
+class Throughput:
     """Documents a second of late; 0 until it is known. Time is passed in."""
 
     def __init__(self) -> None:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from ragops.postgres.connection import OUTAGES, Connection
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.queue import Queue
-from ragops.postgres.vacuum_blockers import oldest_holder
+from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
-from ragops.workers.state import Tally
+from ragops.workers.state import Stats
 
 EVERY_S = 5.0
 HELD_S = 600
@@ -22,7 +22,7 @@ EVERYTHING_EVERY = timedelta(seconds=60)
 OVERLAP = timedelta(seconds=10)
 
 
-class Tender:
+class Maintenance:
     """Runs in the controller's own thread."""
 
     def __init__(
@@ -31,33 +31,33 @@ class Tender:
         database: Database,
         queue: Queue,
         *,
-        tally: Tally,
+        stats: Stats,
         lease_s: float,
         heartbeat: Callable[[Connection], None],
     ) -> None:
         self._pipeline = pipeline
         self._database = database
         self._queue = queue
-        self._tally = tally
+        self._stats = stats
         self._lease_s = lease_s
         self._heartbeat = heartbeat
         self._reaper = Reaper(queue, is_dead=is_dead_here)
         self._named: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
 
-    def tend(self, say: Callable[[str], None]) -> None:
+    def maintain(self, info: Callable[[str], None]) -> None:
         """Pass notices on, and tend when it is time to. An outage here is the others' to wait for."""
-        for notice in self._tally.take_notices():
-            say(notice)
+        for notice in self._stats.take_notices():
+            info(notice)
         if time.monotonic() < self._due_at:
             return
         self._due_at = time.monotonic() + min(EVERY_S, self._lease_s / 3)
         try:
             back = self._database.try_once(self._beat)
             if back:
-                say(f"{back:,} items of dead or stalled workers were put back into the queue")
+                info(f"{back:,} items of dead or stalled workers were put back into the queue")
         except OUTAGES as error:
-            say(f"no heartbeat: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            info(f"no heartbeat: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
     def give_back(self) -> None:
         """Whatever ended the fleet, the items in hand are nobody's fault: they go back to the queue."""
@@ -66,22 +66,22 @@ class Tender:
                 self._database.try_once(lambda connection, claim=claim: self._queue.release(connection, claim))  # type: ignore[misc]
             except OUTAGES as error:
                 # The lease ends by itself; saying so is all that can be done without a database.
-                self._tally.say_once(f"items could not be given back, their lease will run out: {error}")
+                self._stats.info_once(f"items could not be given back, their lease will run out: {error}")
 
     def _beat(self, connection: Connection) -> int:
         held = [claim.id for claim in self._pipeline.held_claims()]
         self._queue.extend_leases(connection, held, lease_s=self._lease_s)
         back = self._reaper.reap(connection)
         self._heartbeat(connection)
-        self._name_holder(connection)
+        self._report_blocker(connection)
         return back
 
-    def _name_holder(self, connection: Connection) -> None:
-        holder = oldest_holder(connection, min_age_s=HELD_S)
+    def _report_blocker(self, connection: Connection) -> None:
+        holder = oldest_blocker(connection, min_age_s=HELD_S)
         if holder is None or (holder.kind, holder.name, holder.pid) in self._named:
             return
         self._named.add((holder.kind, holder.name, holder.pid))
-        self._tally.say(f"vacuum is held back, so that the queue grows: {holder}; to end it: {holder.remedy}")
+        self._stats.info(f"vacuum is held back, so that the queue grows: {holder}; to end it: {holder.remedy}")
 
 
 class Reaper:

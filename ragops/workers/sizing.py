@@ -16,7 +16,7 @@ CHILD_BYTES = 200 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class FleetShape:
+class Sizing:
     """Workers, threads a worker, tokens a batch; `note` warns, `why` explains."""
 
     workers: int
@@ -37,7 +37,7 @@ class FleetShape:
 
 def plan_fleet(
     playbook: Playbook, limits: HostLimits, *, model_bytes: int = 0, tuned: Tuned | None = None
-) -> FleetShape:
+) -> Sizing:
     """Workers × threads ≤ cores, and as many workers as the memory holds, unless the playbook says otherwise.
 
     llama.cpp's threads spin at barriers, so oversubscribed threads cost more than they bring, and workers of one
@@ -56,7 +56,7 @@ def plan_fleet(
         threads = max(1, cores // workers)
     if tokens == "planned":
         tokens = tuned.tokens_per_batch if tuned else TOKENS_PER_BATCH
-    return FleetShape(
+    return Sizing(
         workers,
         threads,
         tokens,
@@ -102,7 +102,7 @@ def _cores(cores: int) -> str:
     return f"{cores} core{'s' if cores != 1 else ''}"
 
 
-def fleet_shape(playbook: Playbook) -> FleetShape:
+def size_fleet(playbook: Playbook) -> Sizing:
     """Workers, threads and tokens a batch for a fleet that starts here and now."""
     file = playbook.model.file
     size = file.stat().st_size if file is not None and file.is_file() else 0

@@ -70,7 +70,7 @@ def require_source(source: Source) -> None:
         raise UsageError(
             "no source of documents is named",
             where="source",
-            needed="source.folder, source.table, source.query or source.manifest",
+            expected="source.folder, source.table, source.query or source.manifest",
             hint="RAGOPS_CORPUS=FOLDER ragops …   or set source: in your playbook",
         )
 

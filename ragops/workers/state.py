@@ -17,7 +17,7 @@ class Stop:
     """A fleet runs: the first signal lets it finish the requests at hand."""
 
 
-class Tally:
+class Stats:
     """What has been done so far, and what is to be said of it; safe to use from all threads."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Tally:
         self.embedded = self.reused = 0
         """Distinct texts that a child embedded; chunks that needed none, because their text was known."""
         self.notices: list[str] = []
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def add(self, *, completed: int, failed: int, chunks: int, tokens: int) -> None:
         with self._lock:
@@ -44,15 +44,15 @@ class Tally:
         with self._lock:
             self.dropped += items
 
-    def say(self, notice: str) -> None:
+    def info(self, notice: str) -> None:
         with self._lock:
             self.notices.append(notice)
 
-    def say_once(self, notice: str) -> None:
+    def info_once(self, notice: str) -> None:
         """Say what several threads, or one of them again and again, would say."""
         with self._lock:
-            if notice not in self._said:
-                self._said.add(notice)
+            if notice not in self._reported:
+                self._reported.add(notice)
                 self.notices.append(notice)
 
     def take_notices(self) -> list[str]:

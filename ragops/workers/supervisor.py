@@ -14,7 +14,7 @@ from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.quality.vectors import check_vectors, normalize
-from ragops.workers.inflight import Piece, Unit
+from ragops.workers.inflight import UniqueText, UnitVector
 
 MAX_DEATHS = 3
 _HEALTH_CHECK = "ok"
@@ -25,13 +25,13 @@ Result = TypeVar("Result")
 class Outcome:
     """What became of a request; a text in neither list was not reached."""
 
-    done: list[tuple[Piece, Unit]] = field(default_factory=list)
-    failed: list[Piece] = field(default_factory=list)
+    done: list[tuple[UniqueText, UnitVector]] = field(default_factory=list)
+    failed: list[UniqueText] = field(default_factory=list)
     fatal: EmbedderError | None = None
     """Why the request was not finished: store what there is, give the rest back, then raise this."""
 
 
-class Strikes:
+class ConsecutiveFailures:
     """Documents in a row that the children of a fleet failed on; safe to use from all threads."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Strikes:
             self._owners.clear()
 
 
-class EmbedderHolder:
+class Supervisor:
     """Holds one child and replaces it when it dies.
 
     A death is no document's fault until one of its texts is alone with it. Three documents in a row, over all
@@ -62,15 +62,15 @@ class EmbedderHolder:
         start: Callable[[], Embedder],
         *,
         is_aborted: Callable[[], bool],
-        say: Callable[[str], None] = lambda _: None,
-        strikes: Strikes | None = None,
+        info: Callable[[str], None] = lambda _: None,
+        failures_in_a_row: ConsecutiveFailures | None = None,
         check: Callable[[Embedder], object] = lambda embedder: embedder.embed([_HEALTH_CHECK]),
     ) -> None:
         """`check` is run on every new child that replaces one."""
         self._start = start
         self._is_aborted = is_aborted
-        self._say = say
-        self._strikes = strikes or Strikes()
+        self._info = info
+        self._failures_in_a_row = failures_in_a_row or ConsecutiveFailures()
         self._check = check
         self.embedder = start()
 
@@ -81,7 +81,7 @@ class EmbedderHolder:
         """End the child at once, from any thread."""
         self.embedder.kill()
 
-    def embed(self, pieces: Sequence[Piece]) -> Outcome:
+    def embed(self, pieces: Sequence[UniqueText]) -> Outcome:
         """Embed a request; texts that kill the child or get a broken vector come back as failed.
 
         The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
@@ -115,11 +115,11 @@ class EmbedderHolder:
             raise self._blamed(owner, error) from error
 
     def _blamed(self, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
-        if self._strikes.add(owner) > MAX_DEATHS:
+        if self._failures_in_a_row.add(owner) > MAX_DEATHS:
             return self._give_up(error)
         return Unreadable(_blame(error))
 
-    def _embed_group(self, pieces: Sequence[Piece], outcome: Outcome) -> None:
+    def _embed_group(self, pieces: Sequence[UniqueText], outcome: Outcome) -> None:
         # Bisecting may have failed a document that has more texts here.
         group = [piece for piece in pieces if piece.is_wanted]
         outcome.failed += [piece for piece in pieces if not piece.is_wanted]
@@ -139,42 +139,42 @@ class EmbedderHolder:
             return
         self._sort_out(group, vectors, outcome)
 
-    def _sort_out(self, group: Sequence[Piece], vectors: NDArray[np.float32], outcome: Outcome) -> None:
+    def _sort_out(self, group: Sequence[UniqueText], vectors: NDArray[np.float32], outcome: Outcome) -> None:
         """Keep good vectors, fail texts with a broken one, and replace a child that made one."""
         found = check_vectors(vectors, dimensions=self.embedder.model.dimensions)
         faults = {fault.index: fault.reason for fault in found}
         units = normalize(vectors)
         if not faults:
-            self._strikes.forget()
+            self._failures_in_a_row.forget()
             outcome.done += zip(group, units, strict=True)
             return
         for index, piece in enumerate(group):
             if index in faults:
-                error = EmbedderError("broken vectors", found=faults[index])
+                error = EmbedderError("broken vectors", actual=faults[index])
                 self._fail(piece, faults[index], outcome, error, names_chunk=True)
             else:
-                self._strikes.forget()
+                self._failures_in_a_row.forget()
                 outcome.done.append((piece, units[index]))
         # A child that makes broken vectors may go on doing so.
-        self._say("an embedder child returned a broken vector and is replaced")
+        self._info("an embedder child returned a broken vector and is replaced")
         self.embedder.close()
         self.embedder = self._start()
 
     def _fail(
-        self, piece: Piece, reason: str, outcome: Outcome, error: EmbedderError, *, names_chunk: bool = False
+        self, piece: UniqueText, reason: str, outcome: Outcome, error: EmbedderError, *, names_chunk: bool = False
     ) -> None:
-        strikes = self._strikes.add(piece.owner)
-        if strikes <= MAX_DEATHS:
+        failures_in_a_row = self._failures_in_a_row.add(piece.owner)
+        if failures_in_a_row <= MAX_DEATHS:
             piece.fail(reason, names_chunk=names_chunk)
             outcome.failed.append(piece)
-        if strikes >= MAX_DEATHS:
+        if failures_in_a_row >= MAX_DEATHS:
             raise self._give_up(error) from error
 
     def _replace(self, death: EmbedderDied) -> None:
         """Start a new child and see that it lives; raises EmbedderDied when three in a row do not."""
         if self._is_aborted():
             raise death
-        self._say(f"an embedder child died ({_cause(death)}); starting another")
+        self._info(f"an embedder child died ({_cause(death)}); starting another")
         last = death
         for _ in range(MAX_DEATHS):
             self.embedder.close(timeout_s=0)
@@ -192,7 +192,7 @@ class EmbedderHolder:
         return EmbedderError(
             f"the embedder failed on {MAX_DEATHS} documents in a row; stopped before it fails the queue",
             where=error.where,
-            found=error.found or error.what,
+            actual=error.actual or error.what,
             hint=error.hint or "ragops verify   then, for the failed items: ragops queue retry",
         )
 
@@ -203,4 +203,4 @@ def _blame(error: EmbedderError) -> str:
 
 
 def _cause(error: EmbedderError) -> str:
-    return (error.found or error.what).splitlines()[0][:200]
+    return (error.actual or error.what).splitlines()[0][:200]

@@ -15,13 +15,13 @@ from ragops.errors import EmbedderError
 from ragops.playbook.model import Playbook
 from ragops.postgres.queue import Item
 from ragops.workers.sources import Prepared, Preparer
-from ragops.workers.supervisor import EmbedderHolder, Strikes
+from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
 
 TEXTS_PER_REQUEST = 256
 _HEALTH_CHECK = "ok"
 
 
-class Tokeniser:
+class Tokenizer:
     """Cuts documents to what the model takes; a document that kills the child fails alone."""
 
     def __init__(
@@ -30,15 +30,15 @@ class Tokeniser:
         playbook: Playbook,
         *,
         is_aborted: Callable[[], bool],
-        say: Callable[[str], None],
-        strikes: Strikes,
+        info: Callable[[str], None],
+        failures_in_a_row: ConsecutiveFailures,
     ) -> None:
         """Raises as Embedder does, UsageError when prefix and overlap leave no room for text."""
-        self._holder = EmbedderHolder(
+        self._holder = Supervisor(
             start,
             is_aborted=is_aborted,
-            say=say,
-            strikes=strikes,
+            info=info,
+            failures_in_a_row=failures_in_a_row,
             check=lambda embedder: embedder.count_tokens([_HEALTH_CHECK]),
         )
         self._preparer = Preparer(

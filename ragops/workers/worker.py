@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from ragops.embedder.client import Embedder
 from ragops.workers.buffer import Pipeline
-from ragops.workers.state import Stop, Tally
-from ragops.workers.supervisor import EmbedderHolder, Strikes
+from ragops.workers.state import Stats, Stop
+from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class WorkerContext:
     """What every worker of a fleet shares."""
 
     pipeline: Pipeline
@@ -21,17 +21,17 @@ class Assignment:
     introduce: Callable[[Embedder], None]
     """Told every worker's first child: the first of all says what vector space this is."""
     stop: Stop
-    tally: Tally
-    strikes: Strikes = field(default_factory=Strikes)
+    stats: Stats
+    failures_in_a_row: ConsecutiveFailures = field(default_factory=ConsecutiveFailures)
 
 
 class Worker:
     """Takes requests from the pipeline until none is left; knows no database."""
 
-    def __init__(self, name: str, assignment: Assignment) -> None:
+    def __init__(self, name: str, worker_context: WorkerContext) -> None:
         self.name = name
-        self._shared = assignment
-        self._holder: EmbedderHolder | None = None
+        self._shared = worker_context
+        self._holder: Supervisor | None = None
 
     def kill(self) -> None:
         """End the child at once, from another thread."""
@@ -41,11 +41,11 @@ class Worker:
     def run(self) -> None:
         """Embed until nothing is left or a stop is asked for. Raises what ends the whole fleet."""
         shared = self._shared
-        self._holder = holder = EmbedderHolder(
+        self._holder = holder = Supervisor(
             shared.start_embedder,
             is_aborted=shared.stop.aborted.is_set,
-            say=shared.tally.say,
-            strikes=shared.strikes,
+            info=shared.stats.info,
+            failures_in_a_row=shared.failures_in_a_row,
         )
         try:
             shared.introduce(holder.embedder)

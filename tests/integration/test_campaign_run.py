@@ -19,8 +19,8 @@ from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
 from ragops.postgres.index_builds import create
 from ragops.postgres.ledger import Ledger, latest_campaign
-from ragops.workers.inflight import Piece
-from ragops.workers.supervisor import EmbedderHolder, Outcome
+from ragops.workers.inflight import UniqueText
+from ragops.workers.supervisor import Outcome, Supervisor
 
 DOCUMENTS = 40
 INDEXES = (Index(name="docs_hnsw", table="documents"), Index(name="chunks_hnsw", table="document_chunks"))
@@ -130,7 +130,7 @@ def test_a_failed_gate_stops_at_its_number(context: StepContext, dsn: str, playb
     with pytest.raises(NegativeVerdict) as caught:
         start(context)
     assert caught.value.exit_code == 3
-    assert caught.value.found is not None and "stored_vectors_agree" in caught.value.found
+    assert caught.value.actual is not None and "stored_vectors_agree" in caught.value.actual
     assert counts(dsn) == {"completed": 10, "pending": 30}
     assert rows(dsn, "SELECT status, phase, holder FROM ragops.campaign") == [("gate_failed", 1, None)]
     assert [status for *_, status in rows(dsn, STEPS)] == ["done"] * 5 + ["failed"] + ["planned"] * 4
@@ -186,7 +186,7 @@ def test_a_model_with_another_pooling_fails_at_the_gate(context18: StepContext) 
         patch.setattr(embed, "run", embed_with_cls)
         with pytest.raises(NegativeVerdict) as caught:
             start(context18)
-    assert caught.value.found is not None and "stored_vectors_agree" in caught.value.found
+    assert caught.value.actual is not None and "stored_vectors_agree" in caught.value.actual
     assert QUEUE.counts(context18.connection)["completed"] == 10
 
 
@@ -208,15 +208,15 @@ def test_undo_after_a_failed_gate(context: StepContext, dsn: str) -> None:
 def test_a_stopped_campaign_is_resumed(
     context18: StepContext, dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed_request = EmbedderHolder.embed
+    embed_request = Supervisor.embed
 
-    def stop_in_phase_two(self: EmbedderHolder, pieces: Sequence[Piece]) -> Outcome:
+    def stop_in_phase_two(self: Supervisor, pieces: Sequence[UniqueText]) -> Outcome:
         if counts(dsn18).get("completed", 0) >= 10:
             context18.stop.requested.set()
         return embed_request(self, pieces)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EmbedderHolder, "embed", stop_in_phase_two)
+        patch.setattr(Supervisor, "embed", stop_in_phase_two)
         with pytest.raises(Interrupted) as caught:
             start(context18)
     assert caught.value.hint == "ragops reset --resume"

@@ -100,7 +100,7 @@ def test_what_the_plan_did_not_show_is_not_wiped(context: StepContext, dsn: str,
     with pytest.raises(PlanStale) as caught:
         campaign.start(context, plan)
     assert caught.value.exit_code == 4
-    assert caught.value.found is not None and found in caught.value.found
+    assert caught.value.actual is not None and found in caught.value.actual
     assert contents(dsn) == before
     assert rows(dsn, "SELECT status FROM ragops.campaign") == [("failed",)]
     assert rows(dsn, "SELECT verb, status FROM ragops.step ORDER BY number")[:2] == [
@@ -122,14 +122,14 @@ def test_rows_that_appear_while_the_lock_is_waited_for_are_counted(context: Step
     context.plan = plan
 
     class Committing(Heard):
-        def say(self, message: str) -> None:
-            super().say(message)
+        def info(self, message: str) -> None:
+            super().info(message)
             if message.startswith("waiting for a lock"):
                 writer.commit()
 
     with psycopg.connect(dsn) as writer:
         writer.execute("INSERT INTO documents (content) VALUES ('written meanwhile')")
-        context.voice = Committing()
+        context.reporter = Committing()
         with pytest.raises(PlanStale):
             empty_tables.run(context, EMPTY)
     assert "waiting for a lock" in said(context)
@@ -144,8 +144,8 @@ def test_a_foreign_key_from_an_unlisted_table_is_refused(context: StepContext, d
     )
     with pytest.raises(PlanRefused) as caught:
         campaign.plan_campaign(context)
-    assert caught.value.found is not None
-    assert "public.bookmarks references public.documents" in caught.value.found
+    assert caught.value.actual is not None
+    assert "public.bookmarks references public.documents" in caught.value.actual
     # Were the plan ignored, the server would refuse too: nothing cascades.
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         empty_tables.run(context, EMPTY)

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ragops.postgres import vacuum_blockers as holders
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.vacuum_blockers import Holder, oldest_holder
+from ragops.postgres.vacuum_blockers import Holder, oldest_blocker
 
 
 @contextmanager
@@ -32,15 +32,15 @@ def spend_transactions(dsn: str, count: int) -> None:
 
 
 def test_no_holder_in_a_quiet_database(connection: Connection) -> None:
-    assert oldest_holder(connection, min_age_s=0) is None
+    assert oldest_blocker(connection, min_age_s=0) is None
 
 
 def test_the_oldest_session_is_named_with_what_it_does(connection: Connection, dsn: str) -> None:
     with repeatable_read(dsn, application="report") as older:
         spend_transactions(dsn, 5)
         with repeatable_read(dsn, application="newer"):
-            found = oldest_holder(connection, min_age_s=0)
-            assert oldest_holder(connection, min_age_s=3600) is None
+            found = oldest_blocker(connection, min_age_s=0)
+            assert oldest_blocker(connection, min_age_s=3600) is None
         pid = older.info.backend_pid
     assert found is not None
     assert (found.kind, found.name, found.pid) == ("session", "report", pid)
@@ -55,7 +55,7 @@ def test_the_oldest_session_is_named_with_what_it_does(connection: Connection, d
 def test_a_session_that_only_wrote_counts_too(connection: Connection, dsn: str) -> None:
     with psycopg.connect(dsn, application_name="writer") as other:
         other.execute("INSERT INTO files_queue (file_path) VALUES ('x')")
-        found = oldest_holder(connection, min_age_s=0)
+        found = oldest_blocker(connection, min_age_s=0)
         other.rollback()
     assert found is not None and found.name == "writer"
 
@@ -64,7 +64,7 @@ def test_other_databases_hold_nothing_back(connection: Connection, server: Serve
     with psycopg.connect(server.dsn("postgres")) as other:
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1 FROM pg_class LIMIT 1")
-        assert oldest_holder(connection, min_age_s=0) is None
+        assert oldest_blocker(connection, min_age_s=0) is None
 
 
 def test_a_role_that_may_not_look_says_less(dsn: str, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
@@ -76,9 +76,9 @@ def test_a_role_that_may_not_look_says_less(dsn: str, monkeypatch: pytest.Monkey
             with connection.transaction():
                 connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
                 # Nothing says how old it is: a few transactions are no reason to name it.
-                assert oldest_holder(connection, min_age_s=0) is None
+                assert oldest_blocker(connection, min_age_s=0) is None
                 monkeypatch.setattr(holders, "MANY_TRANSACTIONS", 5)
-                found = oldest_holder(connection, min_age_s=300)
+                found = oldest_blocker(connection, min_age_s=300)
         finally:
             connection.execute(sql.SQL("DROP ROLE {}").format(role))
     assert found is not None

@@ -240,7 +240,7 @@ def test_the_error_about_shared_memory_says_what_to_do(context: StepContext, dsn
         with pytest.raises(NoSharedMemory) as caught:
             create(connection, build)
     assert caught.value.where == "public.documents"
-    assert caught.value.found is not None and "shared memory" in caught.value.found
+    assert caught.value.actual is not None and "shared memory" in caught.value.actual
     assert caught.value.hint is not None and "--parallel-workers 0" in caught.value.hint
 
 

@@ -143,8 +143,8 @@ class Releasing(Heard):
         super().__init__()
         self._release = release
 
-    def say(self, message: str) -> None:
-        super().say(message)
+    def info(self, message: str) -> None:
+        super().info(message)
         if message.startswith("waiting for a lock"):
             self._release()
 
@@ -153,7 +153,7 @@ def test_a_reader_that_blocks_is_named_and_waited_for(context: StepContext, dsn:
     execute(dsn, OWN)
     with psycopg.connect(dsn, application_name="a reporting tool") as reader:
         reader.execute("SELECT count(*) FROM documents")
-        context.voice = Releasing(reader.rollback)
+        context.reporter = Releasing(reader.rollback)
         pid = reader.info.backend_pid
         assert drop_indexes.run(context)["dropped"] == ["My Index"]
     heard = said(context)
@@ -179,7 +179,7 @@ def test_a_reader_that_stays_leaves_everything_as_it_was(context: StepContext, d
         with pytest.raises(RagopsError, match="nothing was changed") as caught:
             with_lock_retries(context.connection, act, tables=[documents], backoff=backoff, sleep=slept.append)
     assert caught.value.where == "public.documents"
-    assert caught.value.found is not None and "a reporting tool" in caught.value.found
+    assert caught.value.actual is not None and "a reporting tool" in caught.value.actual
     assert len(slept) >= 2
     assert validity(dsn) == {'"My Index"': True}
     assert value(dsn, "SELECT count(*) FROM parsed_files") == 0
@@ -200,7 +200,7 @@ def test_a_build_that_the_server_refuses_says_why(context: StepContext, dsn: str
     context.playbook = make_playbook(indexes=ONE_INDEX)
     with pytest.raises(RagopsError, match="could not be built") as caught:
         rebuild_indexes.run(context, REBUILD)
-    assert (caught.value.where, caught.value.found) == ("public.documents", "column does not have dimensions")
+    assert (caught.value.where, caught.value.actual) == ("public.documents", "column does not have dimensions")
     assert validity(dsn) == {}
 
 

@@ -33,8 +33,8 @@ def problems(dsn: str, playbook: Playbook | None = None) -> list[str]:
     with pytest.raises(PlanRefused) as caught:
         make_plan(playbook, facts_of(dsn, playbook.tables), model=MODEL)
     assert caught.value.where == value(dsn, "SELECT current_database()")
-    assert caught.value.found is not None
-    return caught.value.found.splitlines()
+    assert caught.value.actual is not None
+    return caught.value.actual.splitlines()
 
 
 def test_the_tables_of_db_init_have_no_problem(dsn: str) -> None:
@@ -123,7 +123,7 @@ def test_a_database_without_pgvector(bare_dsn: str) -> None:
     target = Target(bare_dsn, "the test database")
     with pytest.raises(PlanRefused, match="pgvector is not installed") as caught:
         connect(target)
-    assert caught.value.needed == "CREATE EXTENSION vector"
+    assert caught.value.expected == "CREATE EXTENSION vector"
     with connect(target, with_vector=False) as connection:
         initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 32))
     assert make_plan(make_playbook(), facts_of(bare_dsn), model=MODEL).steps

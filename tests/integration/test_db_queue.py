@@ -97,7 +97,7 @@ def test_a_batch_of_which_one_item_was_taken_is_dropped_whole(connection: Connec
     assert QUEUE.reap(connection) == 1
     with pytest.raises(FenceLost) as caught:
         writer.write(connection, batch_of(held))
-    assert caught.value.found == "2 of 3 items still held"
+    assert caught.value.actual == "2 of 3 items still held"
     assert counts(connection) == {"processing": 2, "pending": 1}
 
 
@@ -166,7 +166,7 @@ def test_a_filled_queue_is_not_seeded_and_appending_skips_what_is_there(connecti
     seed(connection, 2)
     with pytest.raises(RagopsError, match="not empty") as caught:
         seed(connection, 2)
-    assert caught.value.found == "2 items"
+    assert caught.value.actual == "2 items"
     with connection.transaction():
         added = QUEUE.append(connection, ["z.txt", "2.txt", "a.txt", "z.txt"], phase=3)
     assert added == 2

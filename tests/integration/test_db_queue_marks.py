@@ -12,13 +12,13 @@ from campaigns import QUEUE, claim, execute, rows, seed, value
 from ragops.errors import FenceLost
 from ragops.playbook.tables import QueueTable, Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.queue import Claim, Mark, Queue
+from ragops.postgres.queue import Claim, Cursor, Queue
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.workers import maintenance as reaping
 from ragops.workers.maintenance import Reaper
 
 
-def take(connection: Connection, size: int, after: Mark | None, *, queue: Queue = QUEUE) -> Claim | None:
+def take(connection: Connection, size: int, after: Cursor | None, *, queue: Queue = QUEUE) -> Claim | None:
     return queue.claim(connection, size=size, worker="w", lease_s=60, after=after)
 
 
@@ -29,22 +29,22 @@ def locations(claimed: Claim | None) -> list[str]:
 def test_a_claim_goes_on_behind_its_mark_and_through_the_phases(connection: Connection) -> None:
     seed(connection, 7, gates=(3,))
     first = claim(connection, 2)
-    assert first.mark == (1, 2)
-    second = take(connection, 3, first.mark)
+    assert first.cursor == (1, 2)
+    second = take(connection, 3, first.cursor)
     assert locations(second) == ["3.txt", "4.txt", "5.txt"]
-    assert second is not None and second.mark == (2, 5)
-    assert locations(take(connection, 9, second.mark)) == ["6.txt", "7.txt"]
+    assert second is not None and second.cursor == (2, 5)
+    assert locations(take(connection, 9, second.cursor)) == ["6.txt", "7.txt"]
 
 
 def test_what_came_back_before_the_mark_is_for_a_claim_without(connection: Connection) -> None:
     seed(connection, 6)
     first = claim(connection, 2)
-    second = take(connection, 2, first.mark)
+    second = take(connection, 2, first.cursor)
     assert second is not None
     assert QUEUE.release(connection, first) == 2
-    third = take(connection, 9, second.mark)
+    third = take(connection, 9, second.cursor)
     assert locations(third) == ["5.txt", "6.txt"]
-    assert third is not None and take(connection, 9, third.mark) is None
+    assert third is not None and take(connection, 9, third.cursor) is None
     assert locations(take(connection, 9, None)) == ["1.txt", "2.txt"]
 
 
@@ -52,10 +52,10 @@ def test_a_mark_respects_gate_and_bound(connection: Connection, dsn: str) -> Non
     seed(connection, 6, gates=(4,))
     execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 1)")
     first = claim(connection, 1)
-    bounded = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=2, after=first.mark)
+    bounded = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=2, after=first.cursor)
     assert locations(bounded) == ["2.txt"]
     assert bounded is not None
-    assert locations(take(connection, 9, bounded.mark)) == ["3.txt", "4.txt"]
+    assert locations(take(connection, 9, bounded.cursor)) == ["3.txt", "4.txt"]
 
 
 def test_marks_follow_the_order_of_the_database(connection: Connection, target: Target) -> None:
@@ -66,11 +66,11 @@ def test_marks_follow_the_order_of_the_database(connection: Connection, target: 
     tables = Tables(files_queue=QueueTable(table="hosts"))
     initialise(connection, target, plan_setup(connection, tables, dimensions=lambda: 32))
     queue = Queue(tables)
-    mark: Mark | None = None
+    cursor: Cursor | None = None
     taken: list[str] = []
-    while claimed := take(connection, 2, mark, queue=queue):
+    while claimed := take(connection, 2, cursor, queue=queue):
         taken += locations(claimed)
-        mark = claimed.mark
+        cursor = claimed.cursor
     assert taken == ["9.0.0.1", "10.0.0.0", "10.0.0.1", "::1", "fe80::1"]
 
 
@@ -114,7 +114,7 @@ def test_failures_are_marked_at_once_each_with_its_reason(connection: Connection
     assert rows(dsn, failed) == [("1.txt", "", 1), ("3.txt", "too 'long' %s", 1)]
     with pytest.raises(FenceLost) as caught, connection.transaction():
         QUEUE.fail(connection, held, [(ids[0], "again"), (ids[1], "x")])
-    assert caught.value.found == "1 of 2 items still held"
+    assert caught.value.actual == "1 of 2 items still held"
     assert value(dsn, "SELECT count(*) FROM files_queue WHERE last_error IN ('again', 'x')") == 0
 
 

@@ -105,7 +105,7 @@ def test_a_source_that_cannot_be_read_is_refused(dsn18: str, source: Source) -> 
     make_rows(dsn18, "bigint", ["1"])
     with pytest.raises(PlanRefused) as caught:
         reseed(dsn18, make_playbook(source=source))
-    assert caught.value.found
+    assert caught.value.actual
     assert value(dsn18, "SELECT count(*) FROM posts") == 1
     assert value(dsn18, "SELECT count(*) FROM files_queue") == 0
 

@@ -82,7 +82,7 @@ def test_a_server_that_does_not_start_says_so_once(
     (server.folder / "postgresql.conf").write_text("no_such_setting = 1\n", encoding="utf-8")
     with pytest.raises(DatabaseUnavailable, match="does not start") as caught:
         server.start()
-    found = caught.value.found or ""
+    found = caught.value.actual or ""
     assert found.startswith("pg_ctl ended with exit code 1 | ")
     assert 'unrecognized configuration parameter "no_such_setting"' in found
     assert capfd.readouterr().err == ""

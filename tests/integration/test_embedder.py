@@ -142,7 +142,7 @@ def test_a_model_that_declares_no_pooling_is_refused(folder: Path) -> None:
     path = write_tiny_bert(folder / "none.gguf", pooling="none")
     with pytest.raises(ModelUnusable, match="no vector") as caught:
         Embedder(EmbedderConfig(path))
-    assert caught.value.found == "pooling none"
+    assert caught.value.actual == "pooling none"
     with Embedder(EmbedderConfig(path, pooling="mean")) as embedder:
         assert embedder.model.pooling == "mean"
 
@@ -164,7 +164,7 @@ def test_a_damaged_file_is_told_as_such(bert: Path, tmp_path: Path, share: float
     with pytest.raises(ModelUnusable, match="cannot load") as caught:
         Embedder(EmbedderConfig(damaged))
     assert caught.value.where == str(damaged)
-    assert caught.value.found
+    assert caught.value.actual
 
 
 def test_it_can_be_killed_while_it_computes(bert: Path) -> None:

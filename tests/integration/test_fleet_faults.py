@@ -45,7 +45,7 @@ def run(dsn18: str, tiny_model: Path, tmp_path: Path) -> Run:
             else:
                 with pytest.raises(raises) as caught:
                     embed.run(context)
-                context.voice.say(str(caught.value))
+                context.reporter.info(str(caught.value))
         return context
 
     return runner

@@ -20,8 +20,8 @@ from ragops.playbook.model import Source
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
 from ragops.workers import maintenance as tending
-from ragops.workers.inflight import Piece
-from ragops.workers.supervisor import EmbedderHolder, Outcome
+from ragops.workers.inflight import UniqueText
+from ragops.workers.supervisor import Outcome, Supervisor
 
 COMPLETE = """
 SELECT count(*), count(DISTINCT d.file_id), count(d.embedding),
@@ -63,16 +63,16 @@ def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], obje
 
 def before_requests(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], object]) -> None:
     """Call `interfere` with the number of the request, before its texts are embedded."""
-    embed_request, lock, count = EmbedderHolder.embed, threading.Lock(), [0]
+    embed_request, lock, count = Supervisor.embed, threading.Lock(), [0]
 
-    def interfered(self: EmbedderHolder, pieces: Sequence[Piece]) -> Outcome:
+    def interfered(self: Supervisor, pieces: Sequence[UniqueText]) -> Outcome:
         with lock:
             count[0] += 1
             number = count[0]
         interfere(number)
         return embed_request(self, pieces)
 
-    monkeypatch.setattr(EmbedderHolder, "embed", interfered)
+    monkeypatch.setattr(Supervisor, "embed", interfered)
 
 
 def test_sixty_documents_with_two_workers(

@@ -171,7 +171,7 @@ def test_the_fingerprint_is_what_was_given(stored: str, make_app: Callable[..., 
     assert (none.status_code, none.json()["what"]) == (404, "this probe was given no fingerprint")
 
     def fail() -> dict[str, Any]:
-        raise RagopsError("no canary", where="/secret/folder", found="nothing")
+        raise RagopsError("no canary", where="/secret/folder", actual="nothing")
 
     failed = get(make_app(stored, fingerprint=fail), "/fingerprint")
     assert failed.status_code == 503

@@ -15,7 +15,7 @@ from ragops.errors import Interrupted
 from ragops.paths import cache_file
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
-from ragops.workers.supervisor import EmbedderHolder, Outcome
+from ragops.workers.supervisor import Outcome, Supervisor
 
 DOCUMENTS = 30
 STORED = "SELECT file_path, embedding::text FROM documents ORDER BY file_path"
@@ -104,9 +104,9 @@ def test_a_resumed_run_embeds_only_what_was_not_reached(
     dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was embedded and then lost with its transaction is known all the same."""
-    embed_request, asked = EmbedderHolder.embed, [0]
+    embed_request, asked = Supervisor.embed, [0]
 
-    def stop_at_the_second(self: EmbedderHolder, pieces: Any) -> Outcome:
+    def stop_at_the_second(self: Supervisor, pieces: Any) -> Outcome:
         asked[0] += 1
         if asked[0] == 2:
             context.stop.requested.set()
@@ -114,7 +114,7 @@ def test_a_resumed_run_embeds_only_what_was_not_reached(
 
     with monkeypatch.context() as patch, open_context(dsn18, playbook) as context:
         reseed_queue.run(context)
-        patch.setattr(EmbedderHolder, "embed", stop_at_the_second)
+        patch.setattr(Supervisor, "embed", stop_at_the_second)
         with pytest.raises(Interrupted):
             embed.run(context)
     done = value(dsn18, "SELECT count(*) FROM documents")

@@ -13,7 +13,7 @@ from ragops.paths import tuning_file
 from ragops.playbook import Playbook
 from ragops.playbook.model import Build, Source
 from ragops.tuning import run as tune
-from ragops.workers.sizing import fleet_shape
+from ragops.workers.sizing import size_fleet
 from ragops.workers.tuned import Tuned, tuned_for
 
 
@@ -36,7 +36,7 @@ def test_the_fastest_shape_is_stored_and_taken(dsn18: str, playbook: Playbook) -
     assert result["texts"] == 40
     chosen = Tuned(**result["chosen"])
     assert tuned_for(playbook) == chosen
-    shape = fleet_shape(playbook)
+    shape = size_fleet(playbook)
     assert (shape.workers, shape.threads, shape.tokens_per_batch) == (
         chosen.workers,
         chosen.threads,

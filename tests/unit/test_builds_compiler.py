@@ -28,7 +28,7 @@ def test_a_named_compiler() -> None:
     assert find_compiler({"CXX": "g++-13 -m64"}, which=which, system="Linux") == "g++-13 -m64"
     with pytest.raises(RagopsError) as caught:
         find_compiler({"CC": "icc"}, which=which, system="Linux")
-    assert (caught.value.where, caught.value.found) == ("CC", "icc")
+    assert (caught.value.where, caught.value.actual) == ("CC", "icc")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_a_whole_cmake_args_string_is_taken_apart() -> None:
 def test_what_cmake_args_cannot_carry_is_refused(bad: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_arguments([bad])
-    assert caught.value.found == bad
+    assert caught.value.actual == bad
     assert caught.value.hint
 
 

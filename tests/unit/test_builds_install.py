@@ -31,7 +31,7 @@ class Said:
         self.notices: list[str] = []
         self.steps: list[tuple[float, float | None, str]] = []
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         self.notices.append(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
@@ -56,8 +56,8 @@ def request_for(python: str, name: str = "one") -> BuildRequest:
 
 
 def test_a_build_is_made_and_recorded(python: str) -> None:
-    voice = Said()
-    record = install(request_for(python), voice=voice, host=HOST)
+    reporter = Said()
+    record = install(request_for(python), reporter=reporter, host=HOST)
     assert find_build("one") == record
     assert (record.version, record.cmake_args, record.verdict) == ("0.3.16", FLAGS, "as_asked")
     assert record.features == {"SSE3": "1", "SSSE3": "1"}
@@ -66,7 +66,7 @@ def test_a_build_is_made_and_recorded(python: str) -> None:
     assert "--no-cache-dir --no-binary=llama-cpp-python llama-cpp-python==0.3.16" in log
     assert log.startswith("# CMAKE_ARGS='-DGGML_NATIVE=OFF -DGGML_F16C=OFF' FORCE_CMAKE=1\n")
     assert "CMAKE_ARGS is '-DGGML_NATIVE=OFF -DGGML_F16C=OFF' FORCE_CMAKE is 1" in log
-    done, total, note = voice.steps[-1]
+    done, total, note = reporter.steps[-1]
     assert (done, total) == (4, 4)
     assert "100%  Building CXX object part4.o" in note
 
@@ -105,21 +105,21 @@ def test_only_gcc_s_builds_with_amx_get_them(
     monkeypatch.setenv("CC", str(program))
     monkeypatch.setenv("CXX", str(program))
     request = BuildRequest("0.3.16", (flag,), name="one", python=python)
-    record = install(request, voice=Said(), host=HOST)
+    record = install(request, reporter=Said(), host=HOST)
     given = f"CXXFLAGS is '{KEEP_STORES if is_gcc and may_have_amx else ''}'"
     assert given in (record.folder / LOG).read_text()
 
 
 def test_features_that_differ_are_recorded(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_INFO", "CPU : SSE3 = 1 | SSSE3 = 1 | F16C = 1 | ")
-    record = install(request_for(python), voice=Said(), host=HOST)
+    record = install(request_for(python), reporter=Said(), host=HOST)
     assert record.verdict == "unusable"  # this CPU has no F16C
     assert {"flag-f16c", "illegal-f16c"} <= {finding.id for finding in record.findings}
 
 
 def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PROBE", "kill")
-    record = install(request_for(python), voice=Said(), host=HOST)
+    record = install(request_for(python), reporter=Said(), host=HOST)
     assert (record.verdict, record.features) == ("unusable", {})
     (told,) = [finding for finding in record.findings if finding.severity == "error"]
     assert told.id == "illegal-instruction"
@@ -130,39 +130,39 @@ def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: p
 def test_a_failing_compile_leaves_its_log_only(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PIP", "fail")
     with pytest.raises(RagopsError) as caught:
-        install(request_for(python), voice=Said(), host=HOST)
+        install(request_for(python), reporter=Said(), host=HOST)
     folder = Path(os.environ["RAGOPS_DATA_DIR"], "builds", "one")
     assert caught.value.where == str(folder / LOG)
-    assert caught.value.found == "ggml.c:12:3: error: unknown type name 'floaty'"
+    assert caught.value.actual == "ggml.c:12:3: error: unknown type name 'floaty'"
     assert [path.name for path in folder.iterdir()] == [LOG]
     assert (list_builds(), list_incomplete()) == ([], ["one"])
     monkeypatch.delenv("FAKE_PIP")
-    assert install(request_for(python), voice=Said(), host=HOST).verdict == "as_asked"
+    assert install(request_for(python), reporter=Said(), host=HOST).verdict == "as_asked"
 
 
 def test_no_virtual_environment(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VENV", "fail")
     with pytest.raises(RagopsError) as caught:
-        install(request_for(python), voice=Said(), host=HOST)
+        install(request_for(python), reporter=Said(), host=HOST)
     assert "python3-venv" in (caught.value.hint or "")
     with pytest.raises(RagopsError, match="cannot be started"):
-        install(BuildRequest("0.3.16", python="/no/such/python"), voice=Said(), host=HOST)
+        install(BuildRequest("0.3.16", python="/no/such/python"), reporter=Said(), host=HOST)
 
 
 def test_without_a_compiler_nothing_is_touched(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RagopsError, match="nothing was downloaded"):
-        install(request_for(python), voice=Said(), host=HOST)
+        install(request_for(python), reporter=Said(), host=HOST)
     assert not Path(os.environ["RAGOPS_DATA_DIR"]).exists()
 
 
 def test_what_is_there_already(python: str) -> None:
     request = request_for(python)
     assert present_build(request) is None
-    record = install(request, voice=Said(), host=HOST)
+    record = install(request, reporter=Said(), host=HOST)
     assert present_build(request) == record
     assert present_build(BuildRequest("0.3.16", FLAGS[::-1], name="one")) == record
-    assert install(request, voice=Said(), host=HOST) == record
+    assert install(request, reporter=Said(), host=HOST) == record
     with pytest.raises(UsageError, match="another build has this name"):
         present_build(BuildRequest("0.3.16", (), name="one"))
 
@@ -172,9 +172,9 @@ def test_one_install_of_a_name_at_a_time(python: str) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text(str(os.getppid()))
     with pytest.raises(RagopsError, match="is running"):
-        install(request_for(python), voice=Said(), host=HOST)
+        install(request_for(python), reporter=Said(), host=HOST)
     lock.write_text("4194999")  # above the largest process id there can be
-    install(request_for(python), voice=Said(), host=HOST)
+    install(request_for(python), reporter=Said(), host=HOST)
     assert not lock.exists()
 
 
@@ -182,7 +182,7 @@ def test_the_probe_names_what_is_wrong(python: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("FAKE_PROBE", "error")
     with pytest.raises(EmbedderError, match="library that can be asked") as caught:
         run_probe(Path(python))
-    assert "libgomp" in (caught.value.found or "")
+    assert "libgomp" in (caught.value.actual or "")
     monkeypatch.setenv("FAKE_PROBE", "kill")
     with pytest.raises(LibraryDied) as died:
         run_probe(Path(python))
@@ -203,14 +203,14 @@ def test_the_probe_asks_the_real_library() -> None:
 def test_a_signal_removes_the_half_build_and_ends_the_compiler(
     python: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    mark = tmp_path / "mark"
-    variables = {"FAKE_PIP": "hang", "FAKE_MARK": str(mark), "CC": sys.executable, "CXX": sys.executable}
+    cursor = tmp_path / "mark"
+    variables = {"FAKE_PIP": "hang", "FAKE_MARK": str(cursor), "CC": sys.executable, "CXX": sys.executable}
     arguments = ["build", "install", "--version", "0.3.16", "--name", "one", "--python", python]
     running = start_program(arguments, environment={**clean_environment(tmp_path), **variables}, cwd=tmp_path)
     until = time.monotonic() + 60
-    while not (mark.exists() and mark.read_text()) and time.monotonic() < until:
+    while not (cursor.exists() and cursor.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
-    compiler = psutil.Process(int(mark.read_text()))
+    compiler = psutil.Process(int(cursor.read_text()))
     running.send_signal(number)
     _, told = running.communicate(timeout=60)
     assert running.returncode == 128 + number, told

@@ -45,12 +45,12 @@ def test_a_build_is_found_as_it_was_written(data: Path) -> None:
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UsageError) as caught:
         find_build("two")
-    assert caught.value.found == "no build yet"
+    assert caught.value.actual == "no build yet"
     make_build("one")
     make_build("other")
     with pytest.raises(UsageError) as caught:
         find_build("two")
-    assert caught.value.found == "builds: one, other"
+    assert caught.value.actual == "builds: one, other"
     assert "ragops build install --name two" in (caught.value.hint or "")
 
 

@@ -139,7 +139,7 @@ def test_a_character_that_cannot_fit_is_named() -> None:
 def test_settings_without_room_are_refused(max_tokens: int, overlap: int, prefix: str, found: str) -> None:
     with pytest.raises(UsageError) as error:
         Chunker(count_tokens=Tokenizer(), max_tokens=max_tokens, overlap_tokens=overlap, prefix=prefix)
-    assert found in str(error.value.found)
+    assert found in str(error.value.actual)
     assert error.value.hint
 
 

@@ -118,10 +118,10 @@ def test_hidden_files_links_and_fifos_are_left_out(tmp_path: Path) -> None:
 def test_a_root_that_is_no_folder_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder") as missing:
         walk_folder(tmp_path / "gone", [])
-    assert missing.value.hint and missing.value.found == "nothing at this path"
+    assert missing.value.hint and missing.value.actual == "nothing at this path"
     with pytest.raises(UsageError) as file:
         walk_folder(make(tmp_path, "f") / "f", [])
-    assert file.value.found == "a file"
+    assert file.value.actual == "a file"
 
 
 @pytest.mark.parametrize("pattern", ["/etc/*", "../*", "a/../b", ""])

@@ -82,7 +82,7 @@ def test_another_machine_without_tls_is_refused(dsn: str, mode: str) -> None:
     asked = _joined({**conninfo_to_dict(dsn), "sslmode": mode, "password": SECRET})
     with pytest.raises(UsageError, match="unencrypted") as caught:
         parse_dsn(asked)
-    assert caught.value.found == f"sslmode={mode}"
+    assert caught.value.actual == f"sslmode={mode}"
     assert caught.value.exit_code == 2
     assert SECRET not in _shown(caught.value)
     assert conninfo_to_dict(parse_dsn(asked, allow_plaintext=True).conninfo) == conninfo_to_dict(asked)

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
-from ragops.workers.inflight import Piece
+from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import MAX_DEATHS, Outcome
 
 BLAMED = "the embedder child died on this document: during a request"
 
 
-def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[Piece]:
+def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[UniqueText]:
     return [piece for n in range(size) for piece in pieces(n, f"text {n} {word if n in poisoned else 'more'}")]
 
 
-def _items(found: Sequence[Piece]) -> list[object]:
+def _items(found: Sequence[UniqueText]) -> list[object]:
     return [piece.owner for piece in found]
 
 
@@ -254,7 +254,7 @@ def test_guard_blames_a_document_that_the_child_refuses() -> None:
     holder = nursery.holder()
 
     def refuse(embedder: Embedder) -> None:
-        raise EmbedderError("refused", found="llama.cpp could not tokenise a text")
+        raise EmbedderError("refused", actual="llama.cpp could not tokenise a text")
 
     for number in range(MAX_DEATHS):
         with pytest.raises(Unreadable, match="refused this document: llama"):

@@ -14,7 +14,7 @@ from ragops.embedder.config import embedder_config, worker_python
 from ragops.errors import UsageError
 from ragops.facts import HostLimits
 from ragops.workers import sizing as shape
-from ragops.workers.sizing import FleetShape, plan_fleet
+from ragops.workers.sizing import Sizing, plan_fleet
 from ragops.workers.tuned import Tuned
 
 GIB = 1 << 30
@@ -25,7 +25,7 @@ def limits(cores: int, *, memory_gib: float = 64) -> HostLimits:
     return HostLimits(cores=cores, memory_bytes=int(memory_gib * GIB))
 
 
-def plan(text: str, host: HostLimits, **more: Any) -> FleetShape:
+def plan(text: str, host: HostLimits, **more: Any) -> Sizing:
     return plan_fleet(playbook(text), host, **more)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from pipelines import Line, unit
 
 from ragops.workers.cache import VectorCache
-from ragops.workers.cache_writer import Keeper
+from ragops.workers.cache_writer import CacheWriter
 
 
 def keep(line: Line, cache: VectorCache) -> None:
     line.pipe.end()
-    Keeper(line.pipe, cache, tally=line.tally).run()
+    CacheWriter(line.pipe, cache, stats=line.stats).run()
 
 
 def test_fresh_vectors_go_into_the_cache_and_are_then_forgotten(tmp_path: Path) -> None:
@@ -35,5 +35,5 @@ def test_a_cache_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     line.take_in(["a"])
     line.embed(line.request())
     keep(line, VectorCache(tmp_path / "file" / "vectors.sqlite", limit_bytes=1 << 20))
-    (notice,) = line.tally.take_notices()
+    (notice,) = line.stats.take_notices()
     assert notice.startswith("the cache of vectors is not used: ")

@@ -132,14 +132,14 @@ def test_a_plain_exit_shows_status_and_last_words(start: Start) -> None:
     with start() as embedder, pytest.raises(EmbedderDied) as caught:
         embedder.embed(["exit"])
     assert caught.value.what == "the embedder child ended with exit status 7"
-    assert "about to give up" in (caught.value.found or "")
+    assert "about to give up" in (caught.value.actual or "")
 
 
 def test_a_request_has_a_deadline(start: Start) -> None:
     begun = time.monotonic()
     with start(deadline_s=0.3) as embedder, pytest.raises(EmbedderTimeout) as caught:
         embedder.embed(["hang"])
-    assert caught.value.needed == "an answer within 0.3 s"
+    assert caught.value.expected == "an answer within 0.3 s"
     assert time.monotonic() - begun < 10
     assert not embedder.is_alive
 
@@ -205,7 +205,7 @@ def test_the_child_knows_no_database(start: Start, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PGPASSFILE", "secret")
     with start() as embedder, pytest.raises(EmbedderError) as caught:
         embedder.embed(["environment"])
-    seen = (caught.value.found or "").split()
+    seen = (caught.value.actual or "").split()
     assert "PATH" in seen
     assert not {"RAGOPS_DSN", "PGPASSFILE"} & set(seen)
 

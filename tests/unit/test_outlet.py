@@ -14,9 +14,9 @@ from ragops.documents.extraction import Extracted
 from ragops.errors import FenceLost, Interrupted
 from ragops.postgres.queue import Claim
 from ragops.postgres.writer import Batch, Writer
-from ragops.workers.completer import Outlet, mean_of
+from ragops.workers.completer import Completer, mean_of
 from ragops.workers.database import Database
-from ragops.workers.inflight import InHand, Unit
+from ragops.workers.inflight import InFlight, UnitVector
 from ragops.workers.sources import Prepared
 
 LOST = "a batch was dropped: its lease had run out and its items were claimed anew"
@@ -54,24 +54,26 @@ class Store:
     def __init__(self) -> None:
         self.line = Line(keeps_recent=True)
         self.notebook = Notebook()
-        self.outlet = Outlet(
+        self.outlet = Completer(
             self.line.pipe,
             AtHand(),
             self.notebook,
             stop=self.line.stop,
-            tally=self.line.tally,
+            stats=self.line.stats,
             name="host:1:cache",
         )
         self.outlet.fingerprint = "f" * 16
 
-    def take_in(self, *documents: Sequence[str]) -> list[InHand]:
+    def take_in(self, *documents: Sequence[str]) -> list[InFlight]:
         """Claim documents of these chunks; a text's tokens are its characters."""
         taken = self.line.take_in(*documents)
         for document, texts in zip(taken, documents, strict=True):
             document.prepared = prepared_of(document, texts)
         return taken
 
-    def embed(self, count: int, worker: str = "w", *, seconds: float = 0.0, vector: Unit | None = None) -> None:
+    def embed(
+        self, count: int, worker: str = "w", *, seconds: float = 0.0, vector: UnitVector | None = None
+    ) -> None:
         for _ in range(count):
             done = [(p, unit(p.key.decode()) if vector is None else vector) for p in self.line.request()]
             self.line.pipe.deliver(done, [], worker=worker, seconds=seconds)
@@ -80,14 +82,14 @@ class Store:
         self.line.pipe.end()
         within(self.outlet.run)
 
-    def batch_of(self, document: InHand) -> Batch:
+    def batch_of(self, document: InFlight) -> Batch:
         (batch,) = [
             b for b in self.notebook.batches if document.item.id in ids_of(b) and b.claim == document.claim
         ]
         return batch
 
 
-def prepared_of(document: InHand, texts: Sequence[str]) -> Prepared:
+def prepared_of(document: InFlight, texts: Sequence[str]) -> Prepared:
     whole = "\n".join(texts)
     extracted = Extracted(whole, f"{document.item.id:064}", len(whole), "text/plain")
     chunks = tuple(Chunk(number, text, len(text)) for number, text in enumerate(texts))
@@ -144,8 +146,8 @@ def test_metrics_are_those_of_a_claim_and_a_worker() -> None:
         (second[0].claim.id, "host:1:1"): (1, 45, 800),
     }
     assert {b.metrics.fingerprint for b in store.notebook.batches} == {"f" * 16}
-    tally = store.line.tally
-    assert (tally.completed, tally.failed, tally.chunks, tally.tokens) == (4, 0, 5, 105)
+    stats = store.line.stats
+    assert (stats.completed, stats.failed, stats.chunks, stats.tokens) == (4, 0, 5, 105)
 
 
 def test_documents_whose_every_text_was_known_stand_for_the_cache() -> None:
@@ -173,7 +175,7 @@ def test_failed_documents_stand_beside_those_that_are_stored() -> None:
         refused.item.id: "chunk 0: NaN at position 3",
         poison.item.id: "the embedder child died on this document: SIGABRT",
     }
-    assert (store.line.tally.completed, store.line.tally.failed) == (1, 2)
+    assert (store.line.stats.completed, store.line.stats.failed) == (1, 2)
 
 
 def test_a_document_whose_chunks_cancel_out_fails() -> None:
@@ -205,9 +207,9 @@ def test_a_lost_claim_is_dropped_and_takes_no_other_along() -> None:
     store.notebook.lost = [documents[1].claim]
     store.run()
     assert {batch.claim for batch in store.notebook.batches} == {documents[0].claim, documents[2].claim}
-    tally = store.line.tally
-    assert (tally.completed, tally.dropped) == (4, 2)
-    assert tally.take_notices() == [LOST]
+    stats = store.line.stats
+    assert (stats.completed, stats.dropped) == (4, 2)
+    assert stats.take_notices() == [LOST]
     assert store.line.pipe.held_claims() == []
 
 

@@ -10,7 +10,7 @@ from pipelines import BATCH, DEADLINE_S, Line, assert_vectors, claim, started, t
 
 from ragops.workers import buffer as module
 from ragops.workers.buffer import LARGEST_CLAIM
-from ragops.workers.inflight import InHand
+from ragops.workers.inflight import InFlight
 
 
 def test_each_distinct_text_is_handed_out_once() -> None:
@@ -24,7 +24,7 @@ def test_each_distinct_text_is_handed_out_once() -> None:
     assert line.finished() == [one, other]
     assert_vectors(one, "a", "b")
     assert_vectors(other, "b", "c")
-    assert (line.tally.embedded, line.tally.reused) == (3, 1)
+    assert (line.stats.embedded, line.stats.reused) == (3, 1)
 
 
 def test_a_document_that_comes_to_want_a_flying_text_gets_its_vector() -> None:
@@ -115,7 +115,7 @@ def test_a_text_that_a_worker_passed_over_comes_back_when_it_is_wanted_after_all
     line = Line()
     failed = claim(1)
     line.pipe.hold(failed)
-    document = InHand(failed.items[0], failed)
+    document = InFlight(failed.items[0], failed)
     line.pipe.enqueue([line.admit(document, "bad", "a")])
     bad, passed_over = line.request()
     bad.fail("broken")
@@ -134,7 +134,7 @@ def test_refused_documents_and_documents_without_an_unknown_text_are_finished_at
     line.embed(line.request())
     claimed = claim(2)
     line.pipe.hold(claimed)
-    refused, known = (InHand(item, claimed) for item in claimed.items)
+    refused, known = (InFlight(item, claimed) for item in claimed.items)
     line.pipe.refuse(refused, "empty document: 0 bytes")
     assert line.admit(known, "a", "a") == []
     assert line.finished() == [first, refused, known]
@@ -178,7 +178,7 @@ def test_what_the_cache_knew_is_not_fresh_and_counts_as_reused() -> None:
     assert (document.is_finished, document.worker) == (True, "")
     line.pipe.end()
     assert line.fresh() == []
-    assert (line.tally.embedded, line.tally.reused) == (0, 1)
+    assert (line.stats.embedded, line.stats.reused) == (0, 1)
 
 
 def test_milliseconds_are_shared_by_tokens_and_counted_once() -> None:
@@ -202,7 +202,7 @@ def test_claims_are_held_until_all_of_their_items_are_settled() -> None:
     future = started(lambda: line.pipe.wait_until_empty(DEADLINE_S))
     line.pipe.settle([other])
     assert future.result(DEADLINE_S) is True
-    assert (line.pipe.held_claims(), line.pipe.in_hand) == ([], 0)
+    assert (line.pipe.held_claims(), line.pipe.in_flight) == ([], 0)
 
 
 def test_seen_counts_what_is_stored_and_what_is_about_to_be() -> None:
@@ -212,7 +212,7 @@ def test_seen_counts_what_is_stored_and_what_is_about_to_be() -> None:
     line.embed(line.request())
     line.embed(line.request())
     assert line.pipe.seen == 2
-    line.tally.add(completed=1, failed=1, chunks=2, tokens=2)
+    line.stats.add(completed=1, failed=1, chunks=2, tokens=2)
     line.pipe.settle(documents[:2])
     assert line.pipe.seen == 2
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines import DEADLINE_S, Line, assert_vectors, claim, started, unit, within
 
 from ragops.workers.fetcher import requests_of
-from ragops.workers.inflight import InHand
+from ragops.workers.inflight import InFlight
 
 
 class Crew:
@@ -24,8 +24,8 @@ class Crew:
         self.workers = workers
         self.draw = random.Random(seed)
         self.embedded: Counter[str] = Counter()
-        self.stored: list[InHand] = []
-        self.taken: list[InHand] = []
+        self.stored: list[InFlight] = []
+        self.taken: list[InFlight] = []
 
     def run(self) -> None:
         outlet = started(self.store)
@@ -42,7 +42,7 @@ class Crew:
             size = self.draw.randint(1, 5)
             claimed = claim(len(left[:size]))
             pipe.hold(claimed)
-            taken = [InHand(item, claimed) for item in claimed.items]
+            taken = [InFlight(item, claimed) for item in claimed.items]
             self.taken += taken
             pieces = [
                 piece
@@ -90,9 +90,9 @@ def test_every_document_is_finished_once_and_every_text_embedded_once(
     for document, texts in zip(crew.taken, documents, strict=True):
         assert_vectors(document, *texts)
     assert crew.embedded == Counter({text for texts in documents for text in texts})
-    assert crew.line.tally.embedded == crew.embedded.total()
-    assert crew.line.tally.reused == sum(map(len, documents)) - crew.embedded.total()
-    assert (crew.line.pipe.in_hand, crew.line.pipe.held_claims()) == (0, [])
+    assert crew.line.stats.embedded == crew.embedded.total()
+    assert crew.line.stats.reused == sum(map(len, documents)) - crew.embedded.total()
+    assert (crew.line.pipe.in_flight, crew.line.pipe.held_claims()) == (0, [])
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,4 +109,4 @@ def test_failing_texts_fail_their_documents_and_no_other(
             assert document.failure in broken
         else:
             assert_vectors(document, *texts)
-    assert (crew.line.pipe.in_hand, crew.line.pipe.held_claims()) == (0, [])
+    assert (crew.line.pipe.in_flight, crew.line.pipe.held_claims()) == (0, [])

@@ -6,7 +6,7 @@ import pytest
 from pipelines import BATCH, DEADLINE_S, Line, is_waiting, started, within
 
 from ragops.workers.buffer import REQUEST_TOKENS, REQUESTS_AHEAD, UNSTORED_CLAIMS
-from ragops.workers.inflight import InHand
+from ragops.workers.inflight import InFlight
 
 LATER_S = 60.0
 
@@ -66,7 +66,7 @@ def test_the_intake_waits_while_enough_lies_ready() -> None:
 
 def test_the_intake_waits_while_too_much_is_not_stored() -> None:
     line = Line()
-    documents: list[InHand] = []
+    documents: list[InFlight] = []
     while len(documents) <= UNSTORED_CLAIMS * BATCH:
         assert within(line.pipe.wait_for_room)
         documents += line.take_in(*["a"] * BATCH)
@@ -74,7 +74,7 @@ def test_the_intake_waits_while_too_much_is_not_stored() -> None:
             line.embed(line.request())
     future = started(line.pipe.wait_for_room)
     assert is_waiting(future)
-    assert line.pipe.in_hand == len(documents)
+    assert line.pipe.in_flight == len(documents)
     line.pipe.settle(documents[:BATCH])
     assert future.result(DEADLINE_S) is True
 

@@ -14,10 +14,10 @@ from ragops.campaign.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts
 from ragops.postgres.ddl import sql_text
-from ragops.workers.sizing import FleetShape
+from ragops.workers.sizing import Sizing
 
 ITEMS = 1_139_250
-FLEET = FleetShape(3, 2, note="3 workers × 2 threads on 2 cores oversubscribe them; 2 × 1 fits")
+FLEET = Sizing(3, 2, note="3 workers × 2 threads on 2 cores oversubscribe them; 2 × 1 fits")
 INCIDENT_INDEX = hnsw("idx_documents_embedding_hnsw", bytes=3_600 * MB)
 
 
@@ -265,7 +265,7 @@ def test_refused_plan_lists_every_problem() -> None:
     error = caught.value
     assert error.where == "rag"
     assert error.what == "this database cannot take the playbook as it is: 2 problems; nothing was changed"
-    assert (error.found or "").splitlines() == [
+    assert (error.actual or "").splitlines() == [
         "the database is read-only (a standby, or its storage is at its limit)",
         "table documents (documents) does not exist",
     ]

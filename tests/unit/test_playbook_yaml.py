@@ -179,7 +179,7 @@ def test_size_limit(tmp_path: Path) -> None:
     file.write_text(SMALLEST + "#" * (MAX_BYTES - len(SMALLEST) + 1))
     with pytest.raises(UsageError, match="too large") as caught:
         load_playbook(str(file), environment={})
-    assert caught.value.found == f"{MAX_BYTES + 1:,} bytes"
+    assert caught.value.actual == f"{MAX_BYTES + 1:,} bytes"
 
 
 @pytest.mark.parametrize("name", ["nothing.yaml", "./nothing.yaml", "", "..", "a\0b", "/dev/null", "../playbooks"])
@@ -187,7 +187,7 @@ def test_unknown_playbook_names_the_shipped_ones(name: str) -> None:
     with pytest.raises(UsageError, match="unknown playbook") as caught:
         find_playbook(name)
     assert caught.value.exit_code == 2
-    assert "realign.yaml" in (caught.value.needed or "")
+    assert "realign.yaml" in (caught.value.expected or "")
 
 
 def test_name_that_the_file_system_refuses() -> None:

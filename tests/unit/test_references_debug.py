@@ -130,14 +130,14 @@ def test_a_backend_that_made_no_embedding() -> None:
 @pytest.mark.parametrize("value", [True, "768", 76.5, 0, -1, float("nan"), float("inf"), [], {}])
 def test_dimensions_that_are_no_number(value: object) -> None:
     error = refused({**DOCUMENTED, "backend_embedding_dims": value})
-    assert error.found is not None and error.found.startswith("backend_embedding_dims is ")
-    assert error.needed == "a whole number"
+    assert error.actual is not None and error.actual.startswith("backend_embedding_dims is ")
+    assert error.expected == "a whole number"
 
 
 @pytest.mark.parametrize("value", [True, "near", [], {}, 10**400])
 def test_a_distance_of_another_kind(value: object) -> None:
     error = refused(changed(distance_max=value))
-    assert error.found is not None and error.found.startswith("comparison_stats.distance_max is ")
+    assert error.actual is not None and error.actual.startswith("comparison_stats.distance_max is ")
     assert error.hint == "set the places of the figures in reference.debug.paths"
 
 
@@ -152,20 +152,20 @@ def test_a_distance_of_another_kind(value: object) -> None:
 )
 def test_a_path_that_leads_nowhere_shows_what_is_there(paths: dict[str, str], found: str) -> None:
     error = refused(DOCUMENTED, **paths)
-    assert error.found is not None
-    assert error.found.startswith(found)
-    assert error.needed in paths.values()
+    assert error.actual is not None
+    assert error.actual.startswith(found)
+    assert error.expected in paths.values()
 
 
 @pytest.mark.parametrize(("answer", "found"), [([], "a list"), ("ok", "a str"), (None, "a NoneType")])
 def test_an_answer_that_is_no_object(answer: object, found: str) -> None:
-    assert refused(answer).found == found
+    assert refused(answer).actual == found
 
 
 @pytest.mark.parametrize("key", ["error", "message", "what"])
 def test_a_failure_that_the_endpoint_reports(key: str) -> None:
     error = refused({"success": False, key: "model not loaded t-secret"})
-    assert (error.what, error.found) == ("the debug endpoint reports a failure", "model not loaded ***")
+    assert (error.what, error.actual) == ("the debug endpoint reports a failure", "model not loaded ***")
 
 
 def test_faults_of_the_connection_are_those_of_every_reference() -> None:

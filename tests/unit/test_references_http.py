@@ -103,7 +103,7 @@ def test_a_host_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = refused(client(), "http://backend.example/v1")
     assert error.what == "the reference's host has no address"
-    assert error.found is not None and "not known" in error.found
+    assert error.actual is not None and "not known" in error.actual
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_no_answer_in_time(server: Loopback) -> None:
     error = refused(client(timeout_s=0.2), server.url)
     release.set()
     assert error.what == "the reference does not answer in time"
-    assert error.needed == "an answer within 0.2 s"
+    assert error.expected == "an answer within 0.2 s"
 
 
 def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     trickle = httpx.MockTransport(lambda _: httpx.Response(200, content=(b" " for _ in range(50))))
     error = refused(client(timeout_s=10.0, transport=trickle), "http://b/v1")
-    assert (error.what, error.found) == ("the reference does not answer in time", "the answer was still coming")
+    assert (error.what, error.actual) == ("the reference does not answer in time", "the answer was still coming")
 
 
 def test_no_tls_behind_an_https_url(server: Loopback) -> None:
@@ -144,7 +144,7 @@ def test_a_certificate_that_nobody_trusts() -> None:
         raise httpx.ConnectError("handshake", request=request) from cause
 
     error = refused(client(transport=httpx.MockTransport(distrust)), "https://backend/v1")
-    assert (error.what, error.found) == ("no trusted TLS connection to the reference", "self-signed certificate")
+    assert (error.what, error.actual) == ("no trusted TLS connection to the reference", "self-signed certificate")
 
 
 def test_an_authority_of_the_environment_is_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -179,13 +179,13 @@ def test_access_refused(server: Loopback, status: int, token: str | None, variab
     error = refused(client(token=token, variable=variable), server.url)
     assert (error.what, error.status) == ("the reference refuses access", status)
     assert error.hint is not None and error.hint.startswith(hint)
-    assert error.found == f"HTTP {status}: bad key {'***' if token else None}"
+    assert error.actual == f"HTTP {status}: bad key {'***' if token else None}"
 
 
 def test_an_unknown_address_gives_the_hint_of_the_caller(server: Loopback) -> None:
     server.answers = [said({"detail": "Not Found"}, 404)]
     error = refused(client(), server.url, hint_404="is /v1 in the url?")
-    assert (error.found, error.hint, error.status) == ("HTTP 404: Not Found", "is /v1 in the url?", 404)
+    assert (error.actual, error.hint, error.status) == ("HTTP 404: Not Found", "is /v1 in the url?", 404)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -207,7 +207,7 @@ def test_a_server_that_stays_busy_is_given_up(server: Loopback) -> None:
     assert len(slept) >= 2 and max(slept) <= 2.0
     assert error.what == f"the reference is busy, asked {len(slept) + 1} times"
     assert len(server.asked) == len(slept) + 1
-    assert error.found == "HTTP 503: overloaded"
+    assert error.actual == "HTTP 503: overloaded"
 
 
 def test_an_impatient_question_is_asked_once(server: Loopback) -> None:
@@ -219,9 +219,9 @@ def test_an_impatient_question_is_asked_once(server: Loopback) -> None:
 def test_a_server_error_is_shown_on_one_printable_line(server: Loopback) -> None:
     server.answers = [Said(500, f"Traceback\n \x1b[31m{KEY} boom {'x' * 500}".encode())]
     error = refused(client(), server.url)
-    assert error.found is not None
-    assert error.found.startswith("HTTP 500: Traceback [31m*** boom xxx")
-    assert len(error.found) == 200
+    assert error.actual is not None
+    assert error.actual.startswith("HTTP 500: Traceback [31m*** boom xxx")
+    assert len(error.actual) == 200
     assert len(server.asked) == 1
 
 
@@ -229,14 +229,14 @@ def test_a_server_error_is_shown_on_one_printable_line(server: Loopback) -> None
 def test_no_json(server: Loopback, body: bytes) -> None:
     server.answers = [Said(body=body)]
     error = refused(client(), server.url)
-    assert (error.what, error.needed) == ("the reference's answer is no JSON", "a JSON object")
-    assert error.found
+    assert (error.what, error.expected) == ("the reference's answer is no JSON", "a JSON object")
+    assert error.actual
 
 
 def test_too_large_an_answer_is_not_read_to_its_end(server: Loopback) -> None:
     server.answers = [Said(body=b" " * 200_000)]
     error = refused(client(max_bytes=1_000), server.url)
-    assert (error.what, error.found) == ("the reference's answer is too large", "more than 1,000 bytes")
+    assert (error.what, error.actual) == ("the reference's answer is too large", "more than 1,000 bytes")
 
 
 def test_a_redirect_within_the_origin_is_followed(server: Loopback) -> None:
@@ -253,20 +253,20 @@ def test_a_redirect_to_another_place_carries_no_key_there(server: Loopback) -> N
         server.answers = [Said(302, headers={"Location": f"{other.url}/steal?x={KEY}"})]
         error = refused(client(), server.url)
         assert other.asked == []
-    assert error.found == f"HTTP 302 to {other.url}/steal"
+    assert error.actual == f"HTTP 302 to {other.url}/steal"
 
 
 def test_a_redirect_to_nowhere(server: Loopback) -> None:
     server.answers = [Said(301)]
     error = refused(client(), server.url)
-    assert (error.found, error.status) == ("HTTP 301 to nowhere", 301)
+    assert (error.actual, error.status) == ("HTTP 301 to nowhere", 301)
 
 
 def test_a_redirect_that_is_no_url(server: Loopback) -> None:
     server.answers = [Said(301, headers={"Location": f"http://[::1?{KEY}"})]
     error = refused(client(), server.url)
     assert error.what == "the connection to the reference failed"
-    assert error.found is not None and "location" in error.found
+    assert error.actual is not None and "location" in error.actual
 
 
 def test_a_circle_of_redirects(server: Loopback) -> None:
@@ -279,7 +279,7 @@ def test_secrets_of_the_url_are_not_shown(server: Loopback) -> None:
     server.answers = [Said(500, b"GET /debug?key=abc%20defgh&q=hi by pass%40word1 (abc defgh, pass@word1)")]
     error = refused(client(token=None), url)
     assert error.where == f"{server.url}/debug"
-    assert error.found == "HTTP 500: GET /debug?key=***&q=hi by *** (***, ***)"
+    assert error.actual == "HTTP 500: GET /debug?key=***&q=hi by *** (***, ***)"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_text_that_the_server_cannot_embed_is_named() -> None:
     with pytest.raises(ReferenceError) as caught:
         endpoint(answer).embed(["a", "long", "c"])
     assert caught.value.where == "http://backend/v1/embeddings, text 2 of 3"
-    assert caught.value.found == "HTTP 500: input is too large"
+    assert caught.value.actual == "HTTP 500: input is too large"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 503])
@@ -206,8 +206,8 @@ def one_row(embedding: object) -> dict[str, Any]:
 def test_an_answer_without_usable_vectors(answer: Any, found: str) -> None:
     with pytest.raises(UnusableVectors) as caught:
         read_vectors(answer, expected=1)
-    assert caught.value.found == found
-    assert caught.value.needed
+    assert caught.value.actual == found
+    assert caught.value.expected
 
 
 @pytest.mark.parametrize("places", [[0, 0], [1, 2], [0, None]])
@@ -227,7 +227,7 @@ def test_unusable_vectors_are_an_error_about_the_endpoint() -> None:
     nulls = httpx.Response(200, content=b'{"data": [{"index": 0, "embedding": [NaN, 1]}]}')
     with pytest.raises(ReferenceError, match="no usable vectors") as caught:
         endpoint(lambda _: nulls).embed(["a"])
-    assert caught.value.found == "nan at position 0 of row 0"
+    assert caught.value.actual == "nan at position 0 of row 0"
     assert caught.value.where == "http://backend/v1/embeddings, text 1 of 1"
 
 
@@ -237,7 +237,7 @@ def test_a_length_that_changes_between_requests() -> None:
 
     with pytest.raises(ReferenceError) as caught:
         endpoint(answer, batch=1).embed(["aa", "aaa"])
-    assert (caught.value.found, caught.value.needed) == ("2 numbers, then 3", "rows of one length")
+    assert (caught.value.actual, caught.value.expected) == ("2 numbers, then 3", "rows of one length")
 
 
 def test_the_server_describes_itself(server: Loopback) -> None:

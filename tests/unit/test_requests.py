@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from ragops.workers.buffer import REQUEST_TOKENS
 from ragops.workers.fetcher import SMALLEST_REQUEST, claim_size, requests_of
-from ragops.workers.inflight import Piece
+from ragops.workers.inflight import UniqueText
 
 
-def pieces_of(lengths: Sequence[int]) -> list[Piece]:
+def pieces_of(lengths: Sequence[int]) -> list[UniqueText]:
     owner = document(1)
-    return [Piece(str(n).encode(), np.full(length, n, np.int32), [(owner, n)]) for n, length in enumerate(lengths)]
+    return [
+        UniqueText(str(n).encode(), np.full(length, n, np.int32), [(owner, n)]) for n, length in enumerate(lengths)
+    ]
 
 
 def sizes_of(lengths: Sequence[int], *, workers: int) -> list[int]:

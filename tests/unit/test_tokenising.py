@@ -17,8 +17,8 @@ from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
 from ragops.postgres.queue import Item
 from ragops.workers.sources import Prepared
-from ragops.workers.supervisor import MAX_DEATHS, Strikes
-from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Tokeniser
+from ragops.workers.supervisor import MAX_DEATHS, ConsecutiveFailures
+from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Tokenizer
 
 MOST_TOKENS = 12
 START, END = 1, 2
@@ -38,18 +38,18 @@ class Vocabulary(Nursery):
     def start(self) -> Embedder:
         self.starts += 1
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", found="while it started")
+            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
         child = Cutter(self)
         self.children.append(child)
         return child
 
-    def tokeniser(self, *lines: str, strikes: Strikes | None = None) -> Tokeniser:
-        return Tokeniser(
+    def tokenizer(self, *lines: str, failures_in_a_row: ConsecutiveFailures | None = None) -> Tokenizer:
+        return Tokenizer(
             self.start,
             playbook(f"chunking: {{max_tokens: {MOST_TOKENS}}}", *lines),
             is_aborted=lambda: self.aborted,
-            say=self.said.append,
-            strikes=strikes or Strikes(),
+            info=self.said.append,
+            failures_in_a_row=failures_in_a_row or ConsecutiveFailures(),
         )
 
     def texts(self, request: str) -> list[tuple[str, ...]]:
@@ -97,10 +97,10 @@ def assert_prepared(found: Prepared | Unreadable, prefix: str, *chunks: str) -> 
 
 def test_one_request_for_many_short_texts() -> None:
     vocabulary = Vocabulary()
-    tokeniser = vocabulary.tokeniser()
+    tokenizer = vocabulary.tokenizer()
     vocabulary.asked.clear()
     texts = [f"text number {number}" for number in range(100)]
-    found = tokeniser.prepare(documents(*texts))
+    found = tokenizer.prepare(documents(*texts))
     assert vocabulary.asked == [("tokenise", tuple(texts))]
     assert [prepared.item.id for prepared in found if isinstance(prepared, Prepared)] == list(range(100))
     for prepared, text in zip(found, texts, strict=True):
@@ -109,15 +109,15 @@ def test_one_request_for_many_short_texts() -> None:
 
 def test_requests_are_bounded() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokeniser().prepare(documents(*["same text"] * (2 * TEXTS_PER_REQUEST + 1)))
+    found = vocabulary.tokenizer().prepare(documents(*["same text"] * (2 * TEXTS_PER_REQUEST + 1)))
     assert list(map(len, vocabulary.texts("tokenise"))) == [TEXTS_PER_REQUEST, TEXTS_PER_REQUEST, 1]
     assert len(found) == 2 * TEXTS_PER_REQUEST + 1
-    assert Vocabulary().tokeniser().prepare([]) == []
+    assert Vocabulary().tokenizer().prepare([]) == []
 
 
 def test_a_text_is_sent_with_the_prefix_and_stored_without_it() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokeniser("model: {document_prefix: 'passage: '}").prepare(
+    found = vocabulary.tokenizer("model: {document_prefix: 'passage: '}").prepare(
         documents("  one two\n", "three")
     )
     assert vocabulary.texts("tokenise") == [("passage: one two", "passage: three")]
@@ -129,7 +129,7 @@ def test_a_text_is_sent_with_the_prefix_and_stored_without_it() -> None:
 def test_a_long_text_is_cut_and_no_word_of_it_lost(media_type: str) -> None:
     long = words(50)
     group = [(Item(1, "a"), read("short")), (Item(2, "b"), read(long, media_type=media_type))]
-    short, cut = Vocabulary().tokeniser("model: {document_prefix: 'p: '}").prepare(group)
+    short, cut = Vocabulary().tokenizer("model: {document_prefix: 'p: '}").prepare(group)
     assert_prepared(short, "p: ", "short")
     assert isinstance(cut, Prepared)
     assert " ".join(chunk.text for chunk in cut.chunks).split() == long.split()
@@ -138,7 +138,7 @@ def test_a_long_text_is_cut_and_no_word_of_it_lost(media_type: str) -> None:
 
 
 def test_a_text_at_the_limit_is_one_chunk_and_one_more_word_makes_two() -> None:
-    fits, cut = Vocabulary().tokeniser().prepare(documents(words(MOST_TOKENS - 2), words(MOST_TOKENS - 1)))
+    fits, cut = Vocabulary().tokenizer().prepare(documents(words(MOST_TOKENS - 2), words(MOST_TOKENS - 1)))
     assert_prepared(fits, "", words(MOST_TOKENS - 2))
     assert isinstance(cut, Prepared)
     assert len(cut.chunks) == 2
@@ -147,7 +147,7 @@ def test_a_text_at_the_limit_is_one_chunk_and_one_more_word_makes_two() -> None:
 def test_a_text_that_is_certainly_too_long_is_not_sent_whole() -> None:
     vocabulary = Vocabulary()
     huge = words(2000)
-    vocabulary.tokeniser().prepare(documents("short", huge))
+    vocabulary.tokenizer().prepare(documents("short", huge))
     assert vocabulary.texts("tokenise")[0] == ("short",)
     assert max(len(text) for _, texts in vocabulary.asked for text in texts) < len(huge)
 
@@ -157,7 +157,7 @@ def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
     vocabulary = Vocabulary()
     texts = [f"text {number}" for number in range(8)]
     texts[place] = "this is poison"
-    found = vocabulary.tokeniser().prepare(documents(*texts))
+    found = vocabulary.tokenizer().prepare(documents(*texts))
     for number, prepared in enumerate(found):
         if number == place:
             assert isinstance(prepared, Unreadable)
@@ -169,16 +169,16 @@ def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
 
 def test_a_long_document_that_kills_the_child_fails_alone() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokeniser().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
+    found = vocabulary.tokenizer().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
     assert [isinstance(prepared, Prepared) for prepared in found] == [True, False, True]
 
 
 def test_the_next_group_has_its_one_request_again() -> None:
     vocabulary = Vocabulary()
-    tokeniser = vocabulary.tokeniser()
-    tokeniser.prepare(documents("poison", "text"))
+    tokenizer = vocabulary.tokenizer()
+    tokenizer.prepare(documents("poison", "text"))
     vocabulary.asked.clear()
-    tokeniser.prepare(documents("one", "two"))
+    tokenizer.prepare(documents("one", "two"))
     assert vocabulary.asked == [("tokenise", ("one", "two"))]
 
 
@@ -197,7 +197,7 @@ def test_a_refusal_is_no_death() -> None:
             return Refusing(self)
 
     vocabulary = Vocabularies()
-    found = vocabulary.tokeniser().prepare(documents("one", "two"))
+    found = vocabulary.tokenizer().prepare(documents("one", "two"))
     assert_prepared(found[0], "", "one")
     assert_prepared(found[1], "", "two")
     assert vocabulary.starts == 1
@@ -217,38 +217,38 @@ def poison_from(start: int) -> Callable[[str], bool]:
 def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
     # It lives through the prefix, which both chunkers measure.
     vocabulary = Vocabulary(is_deadly=poison_from(2))
-    tokeniser = vocabulary.tokeniser()
+    tokenizer = vocabulary.tokenizer()
     with pytest.raises(EmbedderDied, match="SIGABRT"):
-        tokeniser.prepare(documents("one", "two"))
+        tokenizer.prepare(documents("one", "two"))
     assert vocabulary.starts == 1 + MAX_DEATHS
 
 
 def test_a_child_that_dies_on_every_document_raises() -> None:
     vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
     with pytest.raises(EmbedderError, match=f"failed on {MAX_DEATHS} documents in a row"):
-        vocabulary.tokeniser().prepare(documents(*(f"text {number}" for number in range(10))))
+        vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10))))
 
 
 def test_a_child_that_does_not_start_raises() -> None:
     with pytest.raises(EmbedderDied, match="SIGILL"):
-        Vocabulary(dies_at_start=lambda _: True).tokeniser()
+        Vocabulary(dies_at_start=lambda _: True).tokenizer()
 
 
 def test_a_prefix_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(UsageError, match="the prefix leaves no room"):
-        Vocabulary().tokeniser(f"model: {{document_prefix: '{words(MOST_TOKENS)}'}}")
+        Vocabulary().tokenizer(f"model: {{document_prefix: '{words(MOST_TOKENS)}'}}")
 
 
 def test_close_and_kill_end_the_child() -> None:
     vocabulary = Vocabulary()
-    tokeniser = vocabulary.tokeniser()
-    tokeniser.prepare(documents("poison", "text"))
-    tokeniser.close()
+    tokenizer = vocabulary.tokenizer()
+    tokenizer.prepare(documents("poison", "text"))
+    tokenizer.close()
     assert vocabulary.open_children == 0
     vocabulary = Vocabulary()
-    tokeniser = vocabulary.tokeniser()
+    tokenizer = vocabulary.tokenizer()
     vocabulary.aborted = True
-    tokeniser.kill()
+    tokenizer.kill()
     with pytest.raises(EmbedderDied):
-        tokeniser.prepare(documents("text"))
+        tokenizer.prepare(documents("text"))
     assert vocabulary.starts == 1

@@ -159,7 +159,7 @@ class Bench(Nursery):
         self.starts += 1
         self.started.append(shape)
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", found="while it started")
+            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
         child = Timed(self, shape)
         self.children.append(child)
         return child
@@ -178,7 +178,7 @@ class Timed(FakeEmbedder):
 
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
         if self._is_repacked and self._bench.crashes_on_repacked:
-            raise EmbedderDied("the embedder child was killed by SIGSEGV", where="fake", found="at work")
+            raise EmbedderDied("the embedder child was killed by SIGSEGV", where="fake", actual="at work")
         found = super().embed_tokens(tokens)
         counts = tuple(len(ids) for ids in tokens)
         with self._bench.lock:

@@ -34,8 +34,8 @@ def run(context: StepContext, *, names: Sequence[str] = ()) -> Effect:
         return effect
 
     if not indexes:
-        context.voice.say("no HNSW index exists: nothing to drop")
-    return with_lock_retries(context.connection, act, tables=tables, say=context.voice.say)
+        context.reporter.info("no HNSW index exists: nothing to drop")
+    return with_lock_retries(context.connection, act, tables=tables, info=context.reporter.info)
 
 
 def select_indexes(found: Sequence[IndexFacts], names: Sequence[str]) -> list[IndexFacts]:
@@ -44,7 +44,7 @@ def select_indexes(found: Sequence[IndexFacts], names: Sequence[str]) -> list[In
     if unknown:
         raise UsageError(
             f"no such HNSW index: {', '.join(sorted(unknown))}",
-            found=", ".join(index.name for index in found) or "no HNSW index on the vector tables",
+            actual=", ".join(index.name for index in found) or "no HNSW index on the vector tables",
             hint="ragops index status",
         )
     return [index for index in found if not names or index.name in names]

@@ -11,7 +11,7 @@ from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.workers.fleet import Fleet, FleetResult, Progress
-from ragops.workers.sizing import fleet_shape
+from ragops.workers.sizing import size_fleet
 from ragops.workers.sources import source_root
 
 SUMMED = ("completed", "failed", "chunks", "tokens", "embedded", "reused", "seconds")
@@ -57,17 +57,17 @@ def use_queue_source(context: StepContext, queue: Queue) -> None:
     source = Source.model_validate_json(json.dumps(stored))
     root = source_root(source)
     if root is not None and not root.is_dir() and context.playbook.source.is_named:
-        context.say_once(f"{root} is not on this machine: reading the playbook's source instead")
+        context.info_once(f"{root} is not on this machine: reading the playbook's source instead")
         return
     context.playbook = context.playbook.model_copy(update={"source": source})
 
 
 def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
-    shape = fleet_shape(context.playbook)
+    shape = size_fleet(context.playbook)
     # Free memory is another one each time.
-    context.say_once(str(shape), about=f"{shape.workers} × {shape.threads}, {shape.tokens_per_batch}")
+    context.info_once(str(shape), about=f"{shape.workers} × {shape.threads}, {shape.tokens_per_batch}")
     if shape.note:
-        context.say_once(shape.note)
+        context.info_once(shape.note)
     phase = queue.gate(context.connection)
     goal = sum(queue.open_items(context.connection, phase=phase, last_id=last_id))
     fleet = Fleet(
@@ -84,12 +84,12 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
 
     def show(progress: Progress) -> None:
         note = f"{progress.failed:,} failed" if progress.failed else ""
-        context.voice.progress("embedding", progress.seen, goal, note)
+        context.reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, say=context.voice.say)
+        return fleet.run(progress=show, info=context.reporter.info)
     finally:
-        context.voice.end_progress()
+        context.reporter.end_progress()
 
 
 def _heartbeat(context: StepContext, connection: Connection) -> None:

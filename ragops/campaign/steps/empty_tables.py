@@ -35,7 +35,7 @@ def run(context: StepContext, step: EmptyTables) -> Effect:
             context.record(effect)
         return effect
 
-    effect = with_lock_retries(context.connection, act, tables=tables, say=context.voice.say)
+    effect = with_lock_retries(context.connection, act, tables=tables, info=context.reporter.info)
     return _give_space_back(context, emptying_actions(facts, step), effect)
 
 
@@ -56,7 +56,7 @@ def check_plan(context: StepContext, now: DatabaseFacts) -> None:
         raise PlanStale(
             "the database changed since the plan was made; nothing was emptied",
             where=now.server.database,
-            found="\n".join(changes),
+            actual="\n".join(changes),
             hint="stop what writes there, look at the new plan with --dry-run, then: ragops reset --resume",
         )
 
@@ -66,7 +66,7 @@ def _act(context: StepContext, actions: tuple[Action, ...], now: DatabaseFacts, 
     archived = 0
     for action in actions:
         if isinstance(action, ArchiveTable):
-            context.voice.say(f"archiving {action.table.rows:,} rows of {action.table.qualified}")
+            context.reporter.info(f"archiving {action.table.rows:,} rows of {action.table.qualified}")
             archived += archive_rows(
                 context.connection, action.table, logical=action.logical, campaign=context.campaign
             )
@@ -88,7 +88,7 @@ def _give_space_back(context: StepContext, actions: tuple[Action, ...], effect: 
     """VACUUM after DELETE returns the pages to the system; it cannot run in a transaction."""
     for action in actions:
         if isinstance(action, VacuumTable) and not vacuum(context.connection, action):
-            context.voice.say(
+            context.reporter.info(
                 f"VACUUM of {action.table.qualified} timed out; autovacuum gives the space back later"
             )
     tables = {table.qualified: table for table in context.facts().tables.values() if table}

@@ -44,7 +44,7 @@ def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()
     started = time.monotonic()
     planned = plan(context, step, names=names)
     for name in planned.present:
-        context.voice.say(f"index {name} is already present and valid")
+        context.reporter.info(f"index {name} is already present and valid")
     built = [_build(context, build, resources) for build, resources in planned.builds]
     for analysis in analyses([build for build, _ in planned.builds]):
         with transaction(context.connection, is_long=True):
@@ -68,7 +68,7 @@ def plan(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = (
     builds = [build for build in builds if not names or build_name(build) in names]
     wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
     if builds:
-        say_if_unsafe(context, facts.server.pgvector_version)
+        report_if_unsafe(context, facts.server.pgvector_version)
     rows = {oid: _count(context, build) for oid, build in {b.table.oid: b for b in builds}.items()}
     return Planned(
         tuple(
@@ -108,12 +108,12 @@ def _build(context: StepContext, build: IndexBuild, resources: Resources) -> dic
     started = time.monotonic()
     name = build_name(build)
     note = f": {resources.note}" if resources.note else ""
-    context.voice.say(f"building {name} on {build.table.qualified}{note}")
+    context.reporter.info(f"building {name} on {build.table.qualified}{note}")
     try:
         _build_once(context, build, resources)
     except NoSharedMemory as short:
         resources = resources.without_workers()
-        context.voice.say(f"{short.what} ({short.found}); going on without parallel workers")
+        context.reporter.info(f"{short.what} ({short.actual}); going on without parallel workers")
         _build_once(context, build, resources)
     found = find_index(context.connection, build, name)
     return {
@@ -140,7 +140,7 @@ def _build_once(context: StepContext, build: IndexBuild, resources: Resources) -
             mark_restored(context.connection, schema=build.table.schema, name=name)
 
     def build_with_retries() -> None:
-        with_lock_retries(context.connection, act, tables=[build.table], say=context.voice.say)
+        with_lock_retries(context.connection, act, tables=[build.table], info=context.reporter.info)
 
     watched(
         context,
@@ -177,10 +177,10 @@ def _build_concurrently(context: StepContext, build: IndexBuild, resources: Reso
     mark_restored(context.connection, schema=build.table.schema, name=build_name(build))
 
 
-def say_if_unsafe(context: StepContext, pgvector_version: str | None) -> None:
+def report_if_unsafe(context: StepContext, pgvector_version: str | None) -> None:
     """Parallel HNSW builds are unsafe in pgvector 0.6.0 to 0.8.1 (CVE-2026-3172)."""
     if pgvector_version is not None and version_of(pgvector_version) < SAFE_PARALLEL_PGVECTOR:
-        context.say_once(
+        context.info_once(
             f"pgvector {pgvector_version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
         )
 
@@ -188,7 +188,7 @@ def say_if_unsafe(context: StepContext, pgvector_version: str | None) -> None:
 def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
     """A killed CREATE INDEX CONCURRENTLY leaves an invalid index, which `IF NOT EXISTS` would keep."""
     if index is not None and not index.is_valid:
-        context.voice.say(f"index {index.name} is invalid (an interrupted build): dropped and built anew")
+        context.reporter.info(f"index {index.name} is invalid (an interrupted build): dropped and built anew")
         with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S):
             context.connection.execute(sql_of(DropIndex(index)))
 
@@ -222,7 +222,7 @@ def watched(
                 f"stopped while building {what}; {left}", signal_number=context.stop.signal_number
             ) from None
         finally:
-            context.voice.end_progress()
+            context.reporter.end_progress()
     if errors:
         raise errors[0]
 
@@ -230,6 +230,8 @@ def watched(
 def _show(context: StepContext, observer: Connection, table_oid: int, what: str) -> None:
     progress = index_progress(observer, table_oid)
     if progress is not None:
-        context.voice.progress(what, progress.done, progress.total or None, f"{progress.unit}, {progress.phase}")
+        context.reporter.progress(
+            what, progress.done, progress.total or None, f"{progress.unit}, {progress.phase}"
+        )
     if context.ledger is not None:
         context.ledger.renew(observer)

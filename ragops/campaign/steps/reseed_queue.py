@@ -30,7 +30,7 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
         queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
         effect: Effect = {"seeded": seeded, "gates": list(gates)}
         context.record(effect)
-    context.voice.end_progress()
+    context.reporter.end_progress()
     # Behind the commit: the items count, whether or not their statistics came to be.
     queue.analyze(context.connection)
     return effect
@@ -77,7 +77,7 @@ def refuse_other_source(context: StepContext, queue: Queue) -> None:
     if other is not None and any(queue.open_items(context.connection)):
         raise RagopsError(
             "the queue still has open items of another source; nothing was queued",
-            found=f"open items from {other}",
+            actual=f"open items from {other}",
             hint="ragops embed   first, then reseed with --append again",
         )
 
@@ -93,7 +93,7 @@ def empty_corpus(source: Source) -> RagopsError:
     return RagopsError(
         "the corpus is empty; nothing was queued",
         where=str(source.folder or source.manifest or source.table or "source.query"),
-        found="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
+        actual="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
         hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
     )
 
@@ -101,5 +101,5 @@ def empty_corpus(source: Source) -> RagopsError:
 def _counted(locations: Iterable[str], context: StepContext) -> Iterator[str]:
     for number, location in enumerate(locations, start=1):
         if number % REPORT_EVERY == 0:
-            context.voice.progress("queueing", number, None)
+            context.reporter.progress("queueing", number, None)
         yield location

@@ -86,8 +86,8 @@ def refuse_failure(effect: Effect) -> None:
         raise NegativeVerdict(
             "validation failed",
             where=f"{effect['documents']:,} documents",
-            found="\n".join(f"{check['id']}: {check['measured']}" for check in failed),
-            needed="\n".join(f"{check['id']}: {check['expected']}" for check in failed),
+            actual="\n".join(f"{check['id']}: {check['measured']}" for check in failed),
+            expected="\n".join(f"{check['id']}: {check['expected']}" for check in failed),
             hint="ragops verify   (is it the build, the pooling, a prefix?), then: ragops reset --resume"
             if decisive and effect["documents"]
             else "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume",
@@ -103,25 +103,25 @@ def wait_until(context: StepContext, after: int) -> None:
         completed = counts[ItemStatus.COMPLETED]
         reachable = sum(counts.values()) - counts[ItemStatus.FAILED]
         within_gate = _is_gate_drained(context, queue)
-        context.voice.progress(f"waiting for {after:,} documents", completed, after)
+        context.reporter.progress(f"waiting for {after:,} documents", completed, after)
         if completed >= after or (within_gate and context.ledger is not None):
             break
         if reachable < after:
-            context.voice.end_progress()
+            context.reporter.end_progress()
             raise RagopsError(
                 f"the queue cannot reach {after:,} documents",
-                found=", ".join(f"{number:,} {status}" for status, number in counts.items()),
+                actual=", ".join(f"{number:,} {status}" for status, number in counts.items()),
                 hint=f"ragops validate --after {max(1, min(reachable, completed) or reachable)}"
                 "   or: ragops queue reseed",
             )
         if completed != last or counts[ItemStatus.PROCESSING]:
             quiet_since, last = time.monotonic(), completed
         elif time.monotonic() - quiet_since > SILENT_S:
-            context.voice.say("nothing is embedding; in another terminal: ragops embed --workers 3")
+            context.reporter.info("nothing is embedding; in another terminal: ragops embed --workers 3")
             quiet_since = time.monotonic() + 50
         if context.stop.requested.wait(POLL_S):
             raise Interrupted("stopped while waiting", signal_number=context.stop.signal_number)
-    context.voice.end_progress()
+    context.reporter.end_progress()
 
 
 def _is_gate_drained(context: StepContext, queue: Queue) -> bool:
@@ -161,7 +161,7 @@ def measure_stored(context: StepContext, embedder: Embedder) -> dict[str, Any]:
     sample = reader.sample(context.connection, size=size, seed=random.uniform(-1, 1))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
     distances, _ = _agreement(context, reader, embedder, matching)
-    context.voice.end_progress()
+    context.reporter.end_progress()
     unlike = sum(1 for distance in distances if not distance <= limit) + len(sample) - len(matching)
     summary = _agreement_summary(distances)
     return {**summary, "rows": len(distances) + len(sample) - len(matching), "disagreeing": unlike}
@@ -182,7 +182,7 @@ def _agreement(
     prefix = context.playbook.model.document_prefix
     texts = [prefix + chunk.text for rows in chunks.values() for chunk in rows]
     raw = embed_all(context, embedder, texts)
-    say_unfitting(context, embedder, raw)
+    report_unfitting(context, embedder, raw)
     again = iter(normalize(raw))
     stored, fresh, names = [], [], []
     for row in sample:
@@ -230,7 +230,7 @@ def _queries(
     vectors = normalize(embed_all(context, embedder, [prefix + text for text in texts]))
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
-        context.voice.progress("validating", number, len(texts))
+        context.reporter.progress("validating", number, len(texts))
         stats = reader.distance_stats(context.connection, vector, thresholds=validation.thresholds)
         rank = reader.rank_of(context.connection, vector, source) if source is not None else None
         measures.append(
@@ -238,7 +238,7 @@ def _queries(
                 text, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under, rank
             )
         )
-    context.voice.end_progress()
+    context.reporter.end_progress()
     return measures
 
 
@@ -246,7 +246,7 @@ def embed_all(context: StepContext, embedder: Embedder, texts: Sequence[str]) ->
     """Raw vectors of the texts, shape (n, d); NaN for a text that the model cannot embed whole."""
     vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
     for start in range(0, len(texts), REQUEST_TEXTS):
-        context.voice.progress("embedding again", start, len(texts))
+        context.reporter.progress("embedding again", start, len(texts))
         part = texts[start : start + REQUEST_TEXTS]
         lengths = embedder.count_tokens(part)
         fitting = [place for place, tokens in enumerate(lengths) if tokens <= embedder.model.max_tokens]
@@ -256,12 +256,12 @@ def embed_all(context: StepContext, embedder: Embedder, texts: Sequence[str]) ->
     return vectors
 
 
-def say_unfitting(context: StepContext, embedder: Embedder, vectors: NDArray[np.float32]) -> None:
+def report_unfitting(context: StepContext, embedder: Embedder, vectors: NDArray[np.float32]) -> None:
     """Say how many texts were too long; their rows cannot agree with anything."""
     count = int(np.isnan(vectors).any(axis=1).sum())
     if count:
-        context.voice.end_progress()
-        context.voice.say(
+        context.reporter.end_progress()
+        context.reporter.info(
             f"{count} of {len(vectors)} stored texts are longer than the {embedder.model.max_tokens} tokens that "
             "this model embeds whole: they count as disagreeing"
         )

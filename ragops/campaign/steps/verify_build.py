@@ -95,12 +95,12 @@ def run(context: StepContext) -> Effect:
         add_debug_comparison(effect, context, context.playbook.reference.debug)
     refuse_mismatch(effect, context.playbook)
     build, model = effect["effective"]["build"], effect["effective"]["model"]
-    context.voice.say(
+    context.reporter.info(
         f"llama-cpp-python {build['package_version']}, {model['description']}, {model['pooling']} pooling"
     )
     if effect["reference"]:
         drift = f"max drift {effect['drift']['max']:.2g}" if effect["drift"] else "no drift measured"
-        context.voice.say(f"{effect['verdict']} to {effect['reference']} ({drift})")
+        context.reporter.info(f"{effect['verdict']} to {effect['reference']} ({drift})")
     if any(isinstance(step, EmptyTables) for step in context.playbook.steps):
         effect["stored"] = compare_with_stored(context)
     return effect
@@ -118,20 +118,20 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
     ) as embedder:
         found = validate.measure_stored(context, embedder)
     if found["disagreeing"] or found["rows"] == 0:
-        context.voice.say(
+        context.reporter.info(
             f"{found['disagreeing']} of {found['rows']} sampled vectors disagree with what is stored"
         )
         return found
     measured = f"{found['rows']} sampled vectors agree with what is stored (max distance {found['max']:.2g})"
-    context.voice.say(measured)
+    context.reporter.info(measured)
     other = other_source(context, Queue(context.playbook.tables))
     if other is not None:
-        context.voice.say(f"what is stored comes from {other}, the playbook names another source: going on")
+        context.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
     elif not context.force:
         raise NothingToReset(
             "nothing to reset: what is stored is what these workers would store again",
             where=context.target.label,
-            found=measured,
+            actual=measured,
             hint="look at indexes, filters and thresholds: ragops validate, ragops index status; "
             "to reset all the same: ragops reset --force",
         )
@@ -154,6 +154,6 @@ def refuse_mismatch(effect: Effect, playbook: Playbook) -> None:
         if is_divergent
         else "the build is not what the playbook asks for",
         where=effect["effective"]["build"]["python"],
-        found="\n".join(finding["message"] for finding in errors) or effect["verdict"],
+        actual="\n".join(finding["message"] for finding in errors) or effect["verdict"],
         hint=errors[0]["hint"] if errors else "ragops verify",
     )
