@@ -36,7 +36,6 @@ from ragops.workers.maintenance import Reaper
 TARGET_RATIO = 1.5
 SIZE = 100
 WARM_UP = 20
-QUEUE = Queue(Tables())
 
 
 class Lane:
@@ -44,6 +43,7 @@ class Lane:
 
     def __init__(self, connection: Connection, rows: int) -> None:
         self.connection = connection
+        self.queue = Queue(connection, Tables())
         self.rows = rows
         self.cursor: Cursor | None = None
 
@@ -51,18 +51,18 @@ class Lane:
         """Refill from empty, as a reseeding does."""
         self.connection.execute("TRUNCATE files_queue RESTART IDENTITY")
         with self.connection.transaction():
-            QUEUE.seed(self.connection, (f"part/document-{n:08}.txt" for n in range(self.rows)), gates=(1000,))
-        QUEUE.analyze(self.connection)
+            self.queue.seed((f"part/document-{n:08}.txt" for n in range(self.rows)), gates=(1000,))
+        self.queue.analyze()
         self.cursor = None
 
     def round(self, size: int = SIZE) -> float:
         """Claim and complete once, behind the mark; a queue that is used up is filled anew. Returns seconds."""
         started = time.perf_counter()
-        claim = QUEUE.claim(self.connection, size=size, worker="benchmark", lease_s=60, after=self.cursor)
+        claim = self.queue.claim(size=size, worker="benchmark", lease_s=60, after=self.cursor)
         if claim is None:
             self.fill()
             return self.round(size)
-        QUEUE.complete(self.connection, claim, [item.id for item in claim.items])
+        self.queue.complete(claim, [item.id for item in claim.items])
         self.cursor = claim.cursor
         return time.perf_counter() - started
 
@@ -140,7 +140,7 @@ def compare(pair: Sequence[Lane], target: Target, given: argparse.Namespace) -> 
         meets = row(name, *take_turns(pair, given.claims)) and meets
         long.cursor = None
         front = milliseconds(long.round)
-        reaper = Reaper(QUEUE)
+        reaper = Reaper(Tables())
         first, later = (milliseconds(lambda: reaper.reap(long.connection)) for _ in range(2))
     sys.stdout.write(f"there, a process's first claim, which has no mark: {front:.0f} ms; ")
     sys.stdout.write(f"looking for lost leases: {first:.0f} ms once a minute, else {later:.0f} ms\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
@@ -17,6 +17,9 @@ class Finding:
     severity: Severity
     message: str
     hint: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
 
 
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:

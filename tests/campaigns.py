@@ -28,12 +28,12 @@ from ragops.playbook.steps import (
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.ledger import Ledger
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.workers.state import Stop
 
 DIMENSIONS = 32
-QUEUE = Queue(Tables())
 REALIGN: tuple[Step, ...] = (
     VerifyBuild(step="verify_build"),
     DropIndexes(step="drop_indexes"),
@@ -87,10 +87,14 @@ class Heard:
 
 
 @contextmanager
-def open_context(dsn: str, playbook: Playbook, **more: Any) -> Iterator[StepContext]:
+def open_context(
+    dsn: str, playbook: Playbook, *, ledger: Ledger | None = None, **more: Any
+) -> Iterator[StepContext]:
+    """A context over a connection of its own, which a `ledger` is bound to as well."""
     target = Target(dsn, "the test database")
     with connect(target) as connection:
-        yield StepContext(target, playbook, connection, reporter=Heard(), stop=Stop(), **more)
+        held = ledger.on(connection) if ledger else None
+        yield StepContext(target, playbook, connection, reporter=Heard(), stop=Stop(), ledger=held, **more)
 
 
 def said(context: StepContext) -> str:
@@ -118,17 +122,21 @@ def table_facts(connection: Connection, tables: Tables | None = None) -> dict[st
     return {name: table for name, table in found.items() if table}
 
 
-def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), queue: Queue = QUEUE) -> None:
+def queue_of(connection: Connection, tables: Tables | None = None) -> Queue:
+    return Queue(connection, tables or Tables())
+
+
+def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), tables: Tables | None = None) -> None:
     """Items `1.txt` to `COUNT.txt`."""
     with connection.transaction():
-        queue.seed(connection, [f"{n}.txt" for n in range(1, count + 1)], gates=gates)
+        queue_of(connection, tables).seed([f"{n}.txt" for n in range(1, count + 1)], gates=gates)
 
 
 def claim(
-    connection: Connection, size: int = 10, *, worker: str = "w", lease_s: float = 60, queue: Queue = QUEUE
+    connection: Connection, size: int = 10, *, worker: str = "w", lease_s: float = 60, tables: Tables | None = None
 ) -> Claim:
     """A claim that must not come out empty."""
-    found = queue.claim(connection, size=size, worker=worker, lease_s=lease_s)
+    found = queue_of(connection, tables).claim(size=size, worker=worker, lease_s=lease_s)
     assert found is not None
     return found
 

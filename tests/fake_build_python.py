@@ -34,7 +34,7 @@ elif arguments[:2] == ["-m", "pip"]:
         time.sleep(600)
     for number in range(1, 5):
         print(f"  [{{number}}/4] Building CXX object part{{number}}.o")
-elif arguments[0].endswith("build_probe.py"):
+elif arguments[0].endswith("library_child.py"):
     found = {{"found": 1, "package_version": "0.3.16", "python_version": "3.11.0", "platform": "Test",
              "libraries": [{{"path": "lib/libllama.so", "sha256": "ab" * 32}}]}}
     print("a library that prints on its own")

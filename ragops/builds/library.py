@@ -1,4 +1,4 @@
-"""The parent's side of `build_probe.py`: what a library is, asked in a child that may die of it."""
+"""The parent's side of `library_child.py`: what a library is, asked in a child that may die of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragops.builds.features import parse_system_info
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.subprocesses import child_environment, signal_name
 
-PROBE_PROGRAM = Path(__file__).with_name("build_probe.py")
+PROBE_PROGRAM = Path(__file__).with_name("library_child.py")
 PROBE_DEADLINE_S = 120.0
 
 
@@ -71,7 +71,7 @@ def run_probe(interpreter: Path, *, timeout_s: float = PROBE_DEADLINE_S) -> Prob
             timeout=timeout_s,
         )
     except OSError as error:
-        raise _no_answer(interpreter, found=error.strerror or str(error)) from error
+        raise _no_answer(interpreter, actual=error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
         raise _no_answer(interpreter, actual=f"nothing within {timeout_s:g} s") from error
     return _read(interpreter, done)
@@ -84,7 +84,7 @@ def _read(interpreter: Path, done: subprocess.CompletedProcess[bytes]) -> Probe:
     if "error" in merged:
         raise _no_answer(interpreter, actual=str(merged["error"]))
     if "found" not in merged:
-        raise _no_answer(interpreter, found=tail or f"exit status {done.returncode} and no answer")
+        raise _no_answer(interpreter, actual=tail or f"exit status {done.returncode} and no answer")
     probe = _probe(interpreter, merged)
     if "loaded" not in merged:
         raise LibraryDied(probe, cause=signal_name(done.returncode) or f"exit status {done.returncode}", tail=tail)

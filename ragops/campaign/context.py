@@ -64,7 +64,7 @@ class StepContext:
     def fenced(self, **options: Any) -> Iterator[None]:
         """A transaction; within a campaign one that holds the campaign's row."""
         if self.ledger is not None:
-            with self.ledger.fenced(self.connection, **options):
+            with self.ledger.fenced(**options):
                 yield
         else:
             with transaction(self.connection, **options):
@@ -76,7 +76,7 @@ class StepContext:
         Undo runs steps that are none of its campaign's: they have no number and leave no record.
         """
         if self.ledger is not None and self.step_number:
-            self.ledger.step_done(self.connection, self.step_number, effect)
+            self.ledger.step_done(self.step_number, effect)
 
     def journal(self) -> list[JournalEntry]:
         """Dropped and not yet restored indexes: the campaign's own, or all of them."""

@@ -150,7 +150,7 @@ def _run(context: StepContext, plan: Plan, *, done: dict[int, StepRow]) -> dict[
                 continue
             effect = _run_step(context, step)
             verdict = effect["verdict"] if _judges(step) else verdict
-    context.ledger.finish(context.connection, "done")
+    context.ledger.finish("done")
     return summary(context, status="done", verdict=verdict)
 
 
@@ -164,7 +164,7 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
     context.step_number = step.number
     assert context.plan is not None
     context.reporter.info(f"step {step.number}/{len(context.plan.steps)} {step.title}")
-    ledger.step_started(context.connection, step.number)
+    ledger.step_started(step.number)
     try:
         return perform(context, step)
     except Interrupted as stopped:
@@ -179,7 +179,7 @@ def _run_step(context: StepContext, step: PlannedStep) -> Effect:
             hint="ragops reset --resume",
         ) from None
     except NothingToReset as nothing:
-        ledger.step_done(context.connection, step.number, {"nothing_to_reset": nothing.actual})
+        ledger.step_done(step.number, {"nothing_to_reset": nothing.actual})
         _end(context, "abandoned", nothing.what)
         raise
     except NegativeVerdict as negative:
@@ -223,7 +223,7 @@ def perform(context: StepContext, step: PlannedStep) -> Effect:
             embed.drain(context)
             effect = validate.run(context, after=settings.after)
             if context.ledger is not None and effect["verdict"] == "fail":
-                context.ledger.step_failed(context.connection, step.number, "validation failed", effect)
+                context.ledger.step_failed(step.number, "validation failed", effect)
             validate.refuse_failure(effect)
         case _:
             effect = verify_build.run(context)
@@ -237,7 +237,7 @@ def _end(context: StepContext, status: str, error: str) -> None:
     try:
         if context.connection.closed or context.connection.broken:
             context.connection = context.connect()
-        context.ledger.finish(context.connection, status, error)
+        context.ledger.on(context.connection).finish(status, error)
     except OUTAGES as outage:
         context.reporter.info(f"the ledger could not be written: {str(outage).splitlines()[0]}")
 
@@ -246,7 +246,7 @@ def summary(context: StepContext, *, status: str, verdict: str | None) -> dict[s
     """What `reset --json` prints."""
     assert context.ledger is not None
     steps = campaign_steps(context.connection, context.ledger.campaign)
-    counts = Queue(context.playbook.tables).counts(context.connection)
+    counts = Queue(context.connection, context.playbook.tables).counts()
     return {
         "campaign": context.ledger.campaign,
         "status": status,
@@ -285,7 +285,7 @@ class Heartbeat:
                 if connection is None or connection.closed or connection.broken:
                     connection = self._context.connect()
                 if self._context.ledger is not None:
-                    self._context.ledger.renew(connection)
+                    self._context.ledger.on(connection).renew()
             except OUTAGES as error:
                 self._context.reporter.info(f"the lease could not be renewed: {str(error).splitlines()[0]}")
         if connection is not None:

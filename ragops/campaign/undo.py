@@ -38,7 +38,7 @@ def undo(context: StepContext) -> dict[str, Any]:
     with Heartbeat(context):
         restored = _restore(context, archives)
         if not archives:
-            context.ledger.finish(context.connection, "undone")
+            context.ledger.finish("undone")
     # From here on the campaign is over: a build that fails is `ragops index rebuild`'s to finish.
     context.ledger = None
     return {"campaign": row.id, "status": "undone", "rows": restored, "indexes": _rebuild(context, row.id)}
@@ -104,7 +104,7 @@ def _restore(context: StepContext, archives: Sequence[ArchivedTable]) -> dict[st
                 )
             mark_archives_restored(context.connection, archives)
             if context.ledger is not None:
-                context.ledger.finish(context.connection, "undone")
+                context.ledger.finish("undone")
 
     with_lock_retries(context.connection, act, tables=tables, info=context.reporter.info)
     return restored

@@ -81,9 +81,9 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     from ragops.postgres.vacuum_blockers import oldest_blocker
 
     with session(playbook, dsn, needs_ledger=False) as context:
-        queue = Queue(context.playbook.tables)
-        counts = queue.counts(context.connection)
-        failures = queue.failures(context.connection)
+        queue = Queue(context.connection, context.playbook.tables)
+        counts = queue.counts()
+        failures = queue.failures()
         holder = oldest_blocker(context.connection, min_age_s=OLD_S)
     total = sum(counts.values())
     shares = {name: round(100 * n / total, 2) if total else 0.0 for name, n in counts.items()}
@@ -120,7 +120,7 @@ def retry(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: A
     from ragops.postgres.queue import Queue
 
     with session(playbook, dsn, changes_data=True) as context:
-        retried = Queue(context.playbook.tables).retry_failed(context.connection)
+        retried = Queue(context.connection, context.playbook.tables).retry_failed()
     emit(
         {"retried": retried},
         as_json=as_json,

@@ -184,14 +184,14 @@ def _probes(corpus: Path, documents: int) -> list[Probe]:
 
 def _look(context: StepContext, probes: Sequence[Probe]) -> dict[str, Any]:
     """What an application sees: rows under each threshold for the queries, self-retrieval."""
-    reader, thresholds = Reader(context.playbook.tables), context.playbook.validation.thresholds
+    reader = Reader(context.connection, context.playbook.tables)
+    thresholds = context.playbook.validation.thresholds
     prefix = context.playbook.model.query_prefix
     with Embedder(embedder_config(context.playbook, threads=side_threads())) as embedder:
         vectors = normalize(embedder.embed([prefix + probe.text for probe in probes]).vectors)
-    stats = [reader.distance_stats(context.connection, vector, thresholds=thresholds) for vector in vectors]
+    stats = [reader.distance_stats(vector, thresholds=thresholds) for vector in vectors]
     ranks = [
-        reader.rank_of_location(context.connection, vector, probe.location)
-        for probe, vector in zip(probes, vectors, strict=True)
+        reader.rank_of_location(vector, probe.location) for probe, vector in zip(probes, vectors, strict=True)
     ]
     found = self_retrieval(ranks, (1, 10))
     return {

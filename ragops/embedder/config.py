@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from ragops.builds.records import find_build
-from ragops.embedder.client import EmbedderConfig, sha256_of
+from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
 from ragops.errors import ModelUnusable, UsageError
+from ragops.facts import ModelFacts
 from ragops.host import read_limits
 from ragops.playbook.model import Playbook
 
@@ -89,3 +91,13 @@ def side_threads() -> int:
     llama.cpp's threads wait for each other at barriers; one that waits for a busy core holds up all.
     """
     return max(1, min(read_limits().cores // 2, MOST_SIDE_THREADS))
+
+
+def probe_model(playbook: Playbook) -> ModelFacts:
+    """Read the facts of the playbook's model from its vocabulary alone, which takes no time.
+
+    Raises UsageError without a model, ModelUnusable or EmbedderError when it cannot be loaded.
+    """
+    config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
+    with Embedder(config) as embedder:
+        return embedder.model

@@ -66,7 +66,7 @@ def _own_distances(context: StepContext, query: str) -> tuple[dict[str, float | 
     ) as embedder:
         raw = embedder.embed([context.playbook.model.query_prefix + query]).vectors
         dimensions = embedder.model.dimensions
-    stats = Reader(context.playbook.tables).distance_stats(context.connection, normalize(raw)[0], thresholds=())
+    stats = Reader(context.connection, context.playbook.tables).distance_stats(normalize(raw)[0], thresholds=())
     figures = (stats.minimum, stats.maximum, stats.mean)
     return dict(zip(FIGURES, figures, strict=True)), dimensions
 

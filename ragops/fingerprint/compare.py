@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,15 @@ class Comparison:
     differences: tuple[Difference, ...]
     findings: tuple[Finding, ...]
     """The likely causes first."""
+
+    def to_json(self) -> dict[str, object]:
+        """What `fingerprint compare --json` prints."""
+        return {
+            "verdict": self.verdict,
+            "drift": asdict(self.drift) if self.drift else None,
+            "differences": [asdict(difference) for difference in self.differences],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metric: str = "cosine") -> Comparison:

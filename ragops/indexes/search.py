@@ -20,7 +20,7 @@ def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, An
         embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
     ) as embedder:
         vector = normalize(embedder.embed([context.playbook.model.query_prefix + text]).vectors)[0]
-    reader = Reader(context.playbook.tables)
+    reader = Reader(context.connection, context.playbook.tables)
     documents = context.facts(scans=False).tables["documents"]
     assert documents is not None, "the session has refused missing tables"
     column = context.playbook.tables.columns_of("documents")["embedding"]
@@ -34,10 +34,10 @@ def find_nearest(context: StepContext, text: str, *, limit: int) -> dict[str, An
         )
     index = usable_index(documents, column)
     metric = metric_of(index) if index else "cosine"
-    exact = reader.nearest(context.connection, vector, limit=limit, through_index=False, metric=metric)
+    exact = reader.nearest(vector, limit=limit, through_index=False, metric=metric)
     indexed: list[Neighbour] | None = None
     if index is not None:
-        indexed = reader.nearest(context.connection, vector, limit=limit, through_index=True, metric=metric)
+        indexed = reader.nearest(vector, limit=limit, through_index=True, metric=metric)
     found = {row.id for row in indexed or ()} & {row.id for row in exact}
     return {
         "query": text,

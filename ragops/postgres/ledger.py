@@ -101,9 +101,10 @@ def check_free(row: CampaignRow) -> None:
 
 
 class Ledger:
-    """The ledger of one campaign that this process holds at `epoch`."""
+    """The ledger of one campaign that this process holds at `epoch`, over one connection."""
 
-    def __init__(self, campaign: int, epoch: int) -> None:
+    def __init__(self, connection: Connection, campaign: int, epoch: int) -> None:
+        self._connection = connection
         self.campaign = campaign
         self.epoch = epoch
 
@@ -135,7 +136,7 @@ class Ledger:
             for step in plan["steps"]:
                 step_values = {"campaign": row[0], "number": step["number"], "verb": step["verb"]}
                 connection.execute(statement("ledger", "insert_step"), step_values)
-        return cls(row[0], row[1])
+        return cls(connection, row[0], row[1])
 
     @classmethod
     def take(cls, connection: Connection, row: CampaignRow) -> Ledger:
@@ -148,17 +149,21 @@ class Ledger:
             raise CampaignHeld(
                 f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
             )
-        return cls(row.id, taken[0])
+        return cls(connection, row.id, taken[0])
+
+    def on(self, connection: Connection) -> Ledger:
+        """The same hold over another connection, as a heartbeat has its own."""
+        return Ledger(connection, self.campaign, self.epoch)
 
     @contextmanager
-    def fenced(self, connection: Connection, **options: Any) -> Iterator[None]:
+    def fenced(self, **options: Any) -> Iterator[None]:
         """A transaction that holds the campaign's row. Raises FenceLost when another controller took it."""
-        with transaction(connection, **options):
-            row = connection.execute(statement("ledger", "fence"), {"campaign": self.campaign}).fetchone()
+        with transaction(self._connection, **options):
+            row = self._connection.execute(statement("ledger", "fence"), {"campaign": self.campaign}).fetchone()
             if row is None or row[0] != self.epoch:
                 raise self._lost()
             yield
-            connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
+            self._connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
 
     @property
     def _key(self) -> dict[str, Any]:
@@ -170,34 +175,32 @@ class Ledger:
             hint="ragops status",
         )
 
-    def _record(self, connection: Connection, name: str, **values: Any) -> None:
+    def _record(self, name: str, **values: Any) -> None:
         """Raises FenceLost, like every record of this campaign, when another controller took it."""
-        if connection.execute(statement("ledger", name), {**self._key, **values}).rowcount != 1:
+        if self._connection.execute(statement("ledger", name), {**self._key, **values}).rowcount != 1:
             raise self._lost()
 
-    def renew(self, connection: Connection) -> None:
+    def renew(self) -> None:
         """Extend the lease, unless a transaction holds the row just now."""
-        connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
+        self._connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
 
-    def set_phase(self, connection: Connection, phase: int) -> None:
+    def set_phase(self, phase: int) -> None:
         """Open the queue up to `phase`."""
-        self._record(connection, "set_phase", phase=phase)
+        self._record("set_phase", phase=phase)
 
-    def step_started(self, connection: Connection, number: int) -> None:
-        self._record(connection, "step_started", number=number)
+    def step_started(self, number: int) -> None:
+        self._record("step_started", number=number)
 
-    def step_done(self, connection: Connection, number: int, effect: Mapping[str, Any]) -> None:
+    def step_done(self, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
-        self._record(connection, "step_done", number=number, effect=Jsonb(effect))
+        self._record("step_done", number=number, effect=Jsonb(effect))
 
-    def step_failed(
-        self, connection: Connection, number: int, error: str, effect: Mapping[str, Any] | None = None
-    ) -> None:
+    def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
         json = Jsonb(effect) if effect else None
-        self._record(connection, "step_failed", number=number, error=error, effect=json)
+        self._record("step_failed", number=number, error=error, effect=json)
 
-    def finish(self, connection: Connection, status: str, error: str | None = None) -> None:
-        connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})
+    def finish(self, status: str, error: str | None = None) -> None:
+        self._connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})
 
 
 def abandon(connection: Connection, row: CampaignRow) -> None:

@@ -51,9 +51,10 @@ class Claim:
 
 
 class Queue:
-    """Statements on the mapped queue table. Methods run on the connection that is passed in."""
+    """Statements on the mapped queue table, over one connection."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, connection: Connection, tables: Tables) -> None:
+        self._connection = connection
         self._identifiers = identifiers_of(tables)
         self._name = tables.files_queue.table
 
@@ -62,7 +63,6 @@ class Queue:
 
     def claim(
         self,
-        connection: Connection,
         *,
         size: int,
         worker: str,
@@ -86,170 +86,167 @@ class Queue:
             "after_id": after_id,
             "claim_id": claim_id,
         }
-        rows = connection.execute(self._sql("claim"), values).fetchall()
+        rows = self._connection.execute(self._sql("claim"), values).fetchall()
         if not rows:
             return None
         last_taken, _, phase = rows[-1]
         return Claim(claim_id, tuple(Item(id, location) for id, location, _ in rows), (phase, last_taken))
 
-    def complete(self, connection: Connection, claim: Claim, ids: Sequence[Any]) -> None:
+    def complete(self, claim: Claim, ids: Sequence[Any]) -> None:
         """Mark claimed items completed, in the caller's transaction.
 
         Raises FenceLost when any of them no longer belongs to the claim; the caller rolls back.
         """
         if not ids:
             return
-        done = connection.execute(self._sql("complete"), {"claim_id": claim.id, "ids": list(ids)}).rowcount
+        done = self._connection.execute(self._sql("complete"), {"claim_id": claim.id, "ids": list(ids)}).rowcount
         _check_fence(done, len(ids))
 
-    def fail(self, connection: Connection, claim: Claim, failures: Iterable[tuple[Any, str]]) -> None:
+    def fail(self, claim: Claim, failures: Iterable[tuple[Any, str]]) -> None:
         """Mark claimed items failed with their reasons. Raises FenceLost as `complete` does."""
         pairs = list(failures)
         if not pairs:
             return
         ids, reasons = map(list, zip(*pairs, strict=True))
         values = {"claim_id": claim.id, "ids": ids, "reasons": reasons}
-        _check_fence(connection.execute(self._sql("fail"), values).rowcount, len(ids))
+        _check_fence(self._connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
-    def release(self, connection: Connection, claim: Claim) -> int:
+    def release(self, claim: Claim) -> int:
         """Give the claim's unfinished items back; returns their number."""
-        return connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount
+        return self._connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount
 
-    def extend_leases(self, connection: Connection, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> int:
+    def extend_leases(self, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> int:
         """Lengthen to `lease_s` the leases of which less than half is left; returns the number of items."""
         if not claim_ids:
             return 0
         values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
-        return connection.execute(self._sql("extend_leases"), values).rowcount
+        return self._connection.execute(self._sql("extend_leases"), values).rowcount
 
     def reap(
         self,
-        connection: Connection,
         *,
         is_dead: Callable[[str], bool] = lambda _: False,
         since: datetime | None = None,
     ) -> int:
         """Give back items whose lease has run out (not before `since`) or whose worker is known to be dead."""
-        reaped = connection.execute(self._sql("reap_expired"), {"since": since}).rowcount
-        workers = [row[0] for row in connection.execute(self._sql("claimants")).fetchall()]
+        reaped = self._connection.execute(self._sql("reap_expired"), {"since": since}).rowcount
+        workers = [row[0] for row in self._connection.execute(self._sql("claimants")).fetchall()]
         dead = [worker for worker in workers if is_dead(worker)]
         if dead:
-            reaped += connection.execute(self._sql("release_claimants"), {"workers": dead}).rowcount
+            reaped += self._connection.execute(self._sql("release_claimants"), {"workers": dead}).rowcount
         return reaped
 
-    def retry_failed(self, connection: Connection) -> int:
-        return connection.execute(self._sql("retry_failed")).rowcount
+    def retry_failed(self) -> int:
+        return self._connection.execute(self._sql("retry_failed")).rowcount
 
-    def counts(self, connection: Connection) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Items by status; every status is there, with 0 where it has none."""
         found = {status.value: 0 for status in ItemStatus}
-        found.update(connection.execute(self._sql("counts")).fetchall())
+        found.update(self._connection.execute(self._sql("counts")).fetchall())
         return found
 
-    def server_time(self, connection: Connection) -> datetime:
+    def server_time(self) -> datetime:
         """The clock that leases end on."""
-        row = connection.execute(self._sql("server_time")).fetchone()
+        row = self._connection.execute(self._sql("server_time")).fetchone()
         assert row is not None
         found: datetime = row[0]
         return found
 
-    def gate(self, connection: Connection) -> int:
+    def gate(self) -> int:
         """The phase up to which items may be claimed now: an unfinished campaign's, else every one."""
-        row = connection.execute(self._sql("gate")).fetchone()
+        row = self._connection.execute(self._sql("gate")).fetchone()
         assert row is not None
         return int(row[0])
 
-    def open_items(
-        self, connection: Connection, *, phase: int = MAX_PHASE, last_id: Any = None
-    ) -> tuple[int, int]:
+    def open_items(self, *, phase: int = MAX_PHASE, last_id: Any = None) -> tuple[int, int]:
         """Pending and processing items within a phase."""
-        row = connection.execute(self._sql("open_items"), {"phase": phase, "last_id": last_id}).fetchone()
+        row = self._connection.execute(self._sql("open_items"), {"phase": phase, "last_id": last_id}).fetchone()
         assert row is not None
         return row[0], row[1]
 
-    def bound_for(self, connection: Connection, *, until: int) -> Any:
+    def bound_for(self, *, until: int) -> Any:
         """The last id to claim so that `until` items will be completed; None: nothing to do.
 
         Completed plus open items up to the bound make `until` in every snapshot, so several
         commands that compute their own bound never pass it together.
         """
-        with transaction(connection):
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            counts = self.counts(connection)
+        with transaction(self._connection):
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            counts = self.counts()
             missing = until - counts[ItemStatus.COMPLETED]
             is_open = counts[ItemStatus.PENDING] + counts[ItemStatus.PROCESSING]
             if missing <= 0 or is_open == 0:
                 return None
             offset = min(missing, is_open) - 1
-            row = connection.execute(self._sql("nth_open"), {"offset": offset}).fetchone()
+            row = self._connection.execute(self._sql("nth_open"), {"offset": offset}).fetchone()
         return row[0] if row else None
 
-    def save_source(self, connection: Connection, source: Mapping[str, Any]) -> None:
+    def save_source(self, source: Mapping[str, Any]) -> None:
         """Remember what the queue was filled from, in the caller's transaction."""
-        connection.execute(self._sql("save_source"), {"queue": self._name, "source": Jsonb(source)})
+        self._connection.execute(self._sql("save_source"), {"queue": self._name, "source": Jsonb(source)})
 
-    def load_source(self, connection: Connection) -> dict[str, Any] | None:
+    def load_source(self) -> dict[str, Any] | None:
         """What the queue was last filled from; None when ragops did not fill it."""
-        row = connection.execute(self._sql("load_source"), {"queue": self._name}).fetchone()
+        row = self._connection.execute(self._sql("load_source"), {"queue": self._name}).fetchone()
         return row[0] if row else None
 
-    def failures(self, connection: Connection, *, limit: int = 10) -> list[tuple[str, str]]:
+    def failures(self, *, limit: int = 10) -> list[tuple[str, str]]:
         """Locations and reasons of failed items, the first ones."""
-        return [(r[0], r[1]) for r in connection.execute(self._sql("failures"), {"limit": limit}).fetchall()]
+        return [(r[0], r[1]) for r in self._connection.execute(self._sql("failures"), {"limit": limit}).fetchall()]
 
-    def is_filled(self, connection: Connection) -> bool:
-        row = connection.execute(self._sql("is_filled")).fetchone()
+    def is_filled(self) -> bool:
+        row = self._connection.execute(self._sql("is_filled")).fetchone()
         return bool(row and row[0])
 
-    def seed(self, connection: Connection, locations: Iterable[str], *, gates: Sequence[int]) -> int:
+    def seed(self, locations: Iterable[str], *, gates: Sequence[int]) -> int:
         """Stream locations into an empty queue by binary COPY, in the caller's transaction.
 
         Item i gets phase k+1 where k gates lie below it: with gates (1000, 100000) the first 1,000
         items have phase 1, up to 100,000 phase 2, the rest phase 3. Returns the count.
         """
-        self._require_empty(connection)
+        self._require_empty()
         from ragops.postgres.queue_seed import copy_blocks, queue_blocks  # with numpy: a look needs neither
 
         blocks = queue_blocks(locations, status=ItemStatus.PENDING.value, gates=gates)
-        return copy_blocks(connection, self._sql("seed"), blocks)
+        return copy_blocks(self._connection, self._sql("seed"), blocks)
 
-    def seed_rows(self, connection: Connection, relation: sql.Composable, *, gates: Sequence[int]) -> int:
+    def seed_rows(self, relation: sql.Composable, *, gates: Sequence[int]) -> int:
         """The same from `relation`, whose column `id` is the location: the rows never leave the server."""
-        self._require_empty(connection)
+        self._require_empty()
         query = self._sql("seed_rows", relation=relation)
-        return connection.execute(query, {"gates": sorted(gates)}).rowcount
+        return self._connection.execute(query, {"gates": sorted(gates)}).rowcount
 
-    def append(self, connection: Connection, locations: Iterable[str], *, phase: int) -> int:
+    def append(self, locations: Iterable[str], *, phase: int) -> int:
         """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
         from ragops.postgres.queue_seed import copy_blocks, incoming_blocks
 
-        connection.execute(self._sql("create_incoming"))
-        copy_blocks(connection, self._sql("copy_incoming"), incoming_blocks(locations))
-        return self._append_incoming(connection, phase)
+        self._connection.execute(self._sql("create_incoming"))
+        copy_blocks(self._connection, self._sql("copy_incoming"), incoming_blocks(locations))
+        return self._append_incoming(phase)
 
-    def append_rows(self, connection: Connection, relation: sql.Composable, *, phase: int) -> int:
+    def append_rows(self, relation: sql.Composable, *, phase: int) -> int:
         """The same from `relation`, whose column `id` is the location."""
-        connection.execute(self._sql("create_incoming"))
-        connection.execute(self._sql("insert_incoming", relation=relation))
-        return self._append_incoming(connection, phase)
+        self._connection.execute(self._sql("create_incoming"))
+        self._connection.execute(self._sql("insert_incoming", relation=relation))
+        return self._append_incoming(phase)
 
-    def analyze(self, connection: Connection) -> None:
+    def analyze(self) -> None:
         """Tell the planner what was queued; without it, it takes the queue for what it was before."""
-        with transaction(connection, is_long=True):
-            connection.execute(self._sql("analyze"))
+        with transaction(self._connection, is_long=True):
+            self._connection.execute(self._sql("analyze"))
 
-    def _require_empty(self, connection: Connection) -> None:
+    def _require_empty(self) -> None:
         """Raise RagopsError when the queue holds an item."""
-        if self.is_filled(connection):
+        if self.is_filled():
             raise RagopsError(
                 "the queue is not empty",
-                actual=f"{sum(self.counts(connection).values()):,} items",
+                actual=f"{sum(self.counts().values()):,} items",
                 hint="ragops tables empty files_queue   or: ragops queue reseed --append",
             )
 
-    def _append_incoming(self, connection: Connection, phase: int) -> int:
-        connection.execute(self._sql("analyze_incoming"))
-        return connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
+    def _append_incoming(self, phase: int) -> int:
+        self._connection.execute(self._sql("analyze_incoming"))
+        return self._connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
 
 
 def _check_fence(changed: int, wanted: int) -> None:

@@ -62,9 +62,10 @@ class VectorCounts:
 
 
 class Reader:
-    """Queries on the mapped `documents` and `document_chunks`."""
+    """Queries on the mapped `documents` and `document_chunks`, over one connection."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, connection: Connection, tables: Tables) -> None:
+        self._connection = connection
         self._identifiers = identifiers_of(tables)
 
     def _format(self, query: str, table: str = "documents") -> sql.Composed:
@@ -75,39 +76,37 @@ class Reader:
             words["number"] = known["document_chunks_chunk_index"]
         return fill_in(query, words)
 
-    def counts(self, connection: Connection, table: str = "documents") -> VectorCounts:
+    def counts(self, table: str = "documents") -> VectorCounts:
         query = """
             SELECT count(*), count({e}), count(*) FILTER (WHERE vector_norm({e}) = 0),
                    array_agg(DISTINCT vector_dims({e})) FILTER (WHERE {e} IS NOT NULL)
               FROM {t}"""
-        with transaction(connection, is_long=True):
-            row = connection.execute(self._format(query, table)).fetchone()
+        with transaction(self._connection, is_long=True):
+            row = self._connection.execute(self._format(query, table)).fetchone()
         assert row is not None
         return VectorCounts(row[0], row[1], row[2], tuple(sorted(row[3] or ())))
 
-    def sample(self, connection: Connection, *, size: int, seed: float) -> list[StoredRow]:
+    def sample(self, *, size: int, seed: float) -> list[StoredRow]:
         """Documents drawn at random among those with a vector; `seed` (−1 to 1) makes it repeatable."""
         # A random order over ids alone: texts and vectors are fetched for the drawn rows only.
         query = """
             SELECT d.{id}, d.{content}, d.{e} FROM {t} d
               JOIN (SELECT {id} AS id FROM {t} WHERE {e} IS NOT NULL ORDER BY random() LIMIT %(size)s) s
                 ON s.id = d.{id} ORDER BY d.{id}"""
-        with transaction(connection, is_long=True):
-            connection.execute("SELECT setseed(%s)", [seed])
-            rows = connection.execute(self._format(query), {"size": size}).fetchall()
+        with transaction(self._connection, is_long=True):
+            self._connection.execute("SELECT setseed(%s)", [seed])
+            rows = self._connection.execute(self._format(query), {"size": size}).fetchall()
         return [StoredRow(r[0], r[1] or "", _array(r[2])) for r in rows]
 
-    def chunks_of(self, connection: Connection, ids: Sequence[Any]) -> list[StoredRow]:
+    def chunks_of(self, ids: Sequence[Any]) -> list[StoredRow]:
         """The chunks of some documents, by document and index."""
         query = """
             SELECT {number}, {content}, {e}, {id} FROM {t}
              WHERE {id} = ANY(%(ids)s) AND {e} IS NOT NULL ORDER BY {id}, {number}"""
-        rows = connection.execute(self._format(query, "document_chunks"), {"ids": list(ids)}).fetchall()
+        rows = self._connection.execute(self._format(query, "document_chunks"), {"ids": list(ids)}).fetchall()
         return [StoredRow(r[0], r[1] or "", _array(r[2]), r[3]) for r in rows]
 
-    def distance_stats(
-        self, connection: Connection, vector: NDArray[np.float32], *, thresholds: Sequence[float]
-    ) -> DistanceStats:
+    def distance_stats(self, vector: NDArray[np.float32], *, thresholds: Sequence[float]) -> DistanceStats:
         """Distances of one query to every stored document, by a full scan."""
         # NaN sorts above every number in PostgreSQL, so it is kept out of min, max and avg by hand.
         counts = "".join(f", count(*) FILTER (WHERE x.d < %(t{i})s)" for i in range(len(thresholds)))
@@ -117,32 +116,33 @@ class Reader:
               FROM (SELECT {{e}} <=> %(vector)s AS d FROM {{t}}) x"""
         values: dict[str, Any] = {"vector": Vector(vector)}
         values |= {f"t{i}": threshold for i, threshold in enumerate(thresholds)}
-        with transaction(connection, is_long=True):
-            row = connection.execute(self._format(query), values).fetchone()
+        with transaction(self._connection, is_long=True):
+            row = self._connection.execute(self._format(query), values).fetchone()
         assert row is not None
         return DistanceStats(row[0], row[1], row[2], row[3], row[4], tuple(row[5:]))
 
-    def rank_of(self, connection: Connection, vector: NDArray[np.float32], document_id: Any) -> int | None:
+    def rank_of(self, vector: NDArray[np.float32], document_id: Any) -> int | None:
         """The exact rank (1 = nearest) of a document for a query; None without a finite distance."""
         query = """
             WITH own AS (SELECT {e} <=> %(vector)s AS d FROM {t} WHERE {id} = %(id)s)
             SELECT CASE WHEN (SELECT d FROM own) = 'NaN' THEN NULL ELSE
                    (SELECT count(*) + 1 FROM {t} WHERE {e} <=> %(vector)s < (SELECT d FROM own)) END"""
-        with transaction(connection, is_long=True):
-            row = connection.execute(self._format(query), {"vector": Vector(vector), "id": document_id}).fetchone()
+        with transaction(self._connection, is_long=True):
+            row = self._connection.execute(
+                self._format(query), {"vector": Vector(vector), "id": document_id}
+            ).fetchone()
         return row[0] if row else None
 
-    def rank_of_location(self, connection: Connection, vector: NDArray[np.float32], location: str) -> int | None:
+    def rank_of_location(self, vector: NDArray[np.float32], location: str) -> int | None:
         """The exact rank of the document of a location; None when it is not stored."""
         known = self._identifiers
         words = {"id": known["documents_id"], "t": known["documents"], "path": known["documents_file_path"]}
         query = fill_in("SELECT {id} FROM {t} WHERE {path} = %s", words)
-        row = connection.execute(query, [location]).fetchone()
-        return self.rank_of(connection, vector, row[0]) if row else None
+        row = self._connection.execute(query, [location]).fetchone()
+        return self.rank_of(vector, row[0]) if row else None
 
     def nearest(
         self,
-        connection: Connection,
         vector: NDArray[np.float32],
         *,
         limit: int,
@@ -156,8 +156,10 @@ class Reader:
         plan = {"enable_seqscan": "off"} if through_index else {"enable_indexscan": "off"}
         if through_index:
             plan["hnsw.ef_search"] = str(max(40, min(limit, 1000)))
-        with transaction(connection, is_long=True, settings=plan):
-            rows = connection.execute(self._format(query), {"vector": Vector(vector), "limit": limit}).fetchall()
+        with transaction(self._connection, is_long=True, settings=plan):
+            rows = self._connection.execute(
+                self._format(query), {"vector": Vector(vector), "limit": limit}
+            ).fetchall()
         return [Neighbour(*row) for row in rows]
 
 

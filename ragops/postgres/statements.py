@@ -16,6 +16,9 @@ from psycopg import abc, sql
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
 
+Statement = sql.Composed
+"""One statement, composed and quoted, without its parameters."""
+
 _HEAD = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}")
 
@@ -72,12 +75,18 @@ def fill_in(text: str, identifiers: Mapping[str, sql.Composable]) -> sql.Compose
     return sql.SQL(text).format(**identifiers)
 
 
+def text_of(statement: Statement) -> str:
+    """Return a statement for people to read."""
+    return statement.as_string(None)
+
+
 def identifier(name: TableName) -> sql.Identifier:
     """A table name, quoted part by part."""
     return sql.Identifier(name.schema, name.name) if name.schema else sql.Identifier(name.name)
 
 
-def identifiers_of(tables: Tables) -> dict[str, sql.Composable]:
+@cache
+def identifiers_of(tables: Tables) -> Mapping[str, sql.Composable]:
     """Placeholders for all mapped tables (`{documents}`) and columns (`{documents_embedding}`)."""
     found: dict[str, sql.Composable] = {}
     for logical, name in tables.mapped().items():

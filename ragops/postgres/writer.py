@@ -73,7 +73,6 @@ class Writer:
         """`facts` are those of the mapped tables. Raises PlanRefused for an id type that cannot be made."""
         self._tables = tables
         self._facts = facts
-        self._queue = Queue(tables)
         self._id_column = tables.columns_of("documents")["id"]
         self._id_type = facts["documents"].columns[self._id_column].type
         check_id_column(facts["documents"], self._id_column)
@@ -84,10 +83,11 @@ class Writer:
         Raises FenceLost, with nothing written, when the claim of one of them has passed on.
         """
         documents = [document for batch in batches for document in batch.documents]
+        queue = Queue(connection, self._tables)
         with transaction(connection):
             for batch in batches:
-                self._queue.complete(connection, batch.claim, [document.item_id for document in batch.documents])
-                self._queue.fail(connection, batch.claim, batch.failures)
+                queue.complete(batch.claim, [document.item_id for document in batch.documents])
+                queue.fail(batch.claim, batch.failures)
             if documents:
                 ids = self._new_ids(connection, len(documents))
                 self._copy(connection, "documents", lambda: document_columns(documents, ids))

@@ -41,7 +41,6 @@ class Comparer:
         self._target = target
         self._playbook = playbook
         self._start_embedder = start_embedder
-        self._reader = Reader(playbook.tables)
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._connection: Connection | None = None
@@ -126,11 +125,11 @@ class Comparer:
         return comparison_stats(measure, thresholds) | ({"cause": cause} if cause else {})
 
     def _measure(self, connection: Connection, vector: NDArray[np.float32]) -> DistanceStats:
-        thresholds = self._playbook.validation.thresholds
+        reader, thresholds = Reader(connection, self._playbook.tables), self._playbook.validation.thresholds
         try:
-            return self._reader.distance_stats(connection, vector, thresholds=thresholds)
+            return reader.distance_stats(vector, thresholds=thresholds)
         except connection.DataError as error:
-            stored = self._reader.counts(connection).dimensions
+            stored = reader.counts().dimensions
             if stored in ((), (vector.size,)):
                 raise
             raise RagopsError(
@@ -146,7 +145,7 @@ class Comparer:
             return "no row is stored: nothing was compared"
         if found.finite == found.total:
             return None
-        return explain(found, self._reader.counts(connection))
+        return explain(found, Reader(connection, self._playbook.tables).counts())
 
     def _refused(self, error: Exception) -> RagopsError:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -37,7 +37,7 @@ def run(context: StepContext, *, seconds: float, save: bool = True) -> dict[str,
     """
     playbook = context.playbook
     checked_sha256(playbook)
-    use_queue_source(context, Queue(playbook.tables))
+    use_queue_source(context, Queue(context.connection, playbook.tables))
     config = embedder_config(playbook, threads=1)
     texts = _sample(context)
     assert config.model.is_file(), "checked_sha256 has read it"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
 from ragops.workers.buffer import REQUEST_TOKENS, Pipeline
@@ -30,7 +31,7 @@ class Fetcher:
         self,
         pipeline: Pipeline,
         database: Database,
-        queue: Queue,
+        tables: Tables,
         documents: Documents,
         *,
         stop: Stop,
@@ -43,7 +44,7 @@ class Fetcher:
     ) -> None:
         self._pipeline = pipeline
         self._database = database
-        self._queue = queue
+        self._tables = tables
         self._documents = documents
         self._stop = stop
         self._claimant = claimant
@@ -84,8 +85,7 @@ class Fetcher:
         return claim
 
     def _claim_after(self, connection: Connection, cursor: Cursor | None, size: int) -> Claim | None:
-        return self._queue.claim(
-            connection,
+        return Queue(connection, self._tables).claim(
             size=size,
             worker=self._claimant,
             lease_s=self._lease_s,
@@ -97,13 +97,15 @@ class Fetcher:
         """False when no item is open any more; else wait a little: another worker's item may come back."""
         if not self._pipeline.wait_until_empty(IDLE_S):
             return True
-        pending, processing = self._database.run(
-            lambda c: self._queue.open_items(c, phase=self._queue.gate(c), last_id=self._last_id)
-        )
+        pending, processing = self._database.run(self._open_items)
         if pending + processing == 0:
             return False
         self._stop.requested.wait(IDLE_S)
         return True
+
+    def _open_items(self, connection: Connection) -> tuple[int, int]:
+        queue = Queue(connection, self._tables)
+        return queue.open_items(phase=queue.gate(), last_id=self._last_id)
 
     def _take(self, claim: Claim, tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
         readable: list[tuple[InFlight, Extracted]] = []

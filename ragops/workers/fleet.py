@@ -18,7 +18,6 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
 from ragops.postgres.ledger import holder_name, save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
-from ragops.postgres.queue import Queue
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -94,7 +93,6 @@ class Fleet:
         )
         self._sha256 = checked_sha256(playbook)
         self._stats = Stats()
-        self._queue = Queue(playbook.tables)
         self._name = holder_name()
         self._databases = [
             Database(name, target, stop=stop, info=self._stats.info) for name in ("intake", "outlet", "heartbeat")
@@ -115,7 +113,7 @@ class Fleet:
         self._fetcher = Fetcher(
             self._pipeline,
             self._databases[0],
-            self._queue,
+            playbook.tables,
             Documents(playbook.source),
             stop=stop,
             claimant=self._name,
@@ -137,7 +135,7 @@ class Fleet:
         self._maintenance = Maintenance(
             self._pipeline,
             self._databases[2],
-            self._queue,
+            playbook.tables,
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import OUTAGES, Connection
 from ragops.postgres.ledger import is_dead_here
-from ragops.postgres.queue import Queue
+from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
@@ -29,7 +31,7 @@ class Maintenance:
         self,
         pipeline: Pipeline,
         database: Database,
-        queue: Queue,
+        tables: Tables,
         *,
         stats: Stats,
         lease_s: float,
@@ -37,11 +39,11 @@ class Maintenance:
     ) -> None:
         self._pipeline = pipeline
         self._database = database
-        self._queue = queue
+        self._tables = tables
         self._stats = stats
         self._lease_s = lease_s
         self._heartbeat = heartbeat
-        self._reaper = Reaper(queue, is_dead=is_dead_here)
+        self._reaper = Reaper(tables, is_dead=is_dead_here)
         self._named: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
 
@@ -63,14 +65,17 @@ class Maintenance:
         """Whatever ended the fleet, the items in hand are nobody's fault: they go back to the queue."""
         for claim in self._pipeline.held_claims():
             try:
-                self._database.try_once(lambda connection, claim=claim: self._queue.release(connection, claim))  # type: ignore[misc]
+                self._database.try_once(partial(self._release, claim))
             except OUTAGES as error:
                 # The lease ends by itself; saying so is all that can be done without a database.
                 self._stats.info_once(f"items could not be given back, their lease will run out: {error}")
 
+    def _release(self, claim: Claim, connection: Connection) -> int:
+        return Queue(connection, self._tables).release(claim)
+
     def _beat(self, connection: Connection) -> int:
         held = [claim.id for claim in self._pipeline.held_claims()]
-        self._queue.extend_leases(connection, held, lease_s=self._lease_s)
+        Queue(connection, self._tables).extend_leases(held, lease_s=self._lease_s)
         back = self._reaper.reap(connection)
         self._heartbeat(connection)
         self._report_blocker(connection)
@@ -91,20 +96,21 @@ class Reaper:
     that was ever claimed: a look at all of them takes a second per million. Times are the server's.
     """
 
-    def __init__(self, queue: Queue, *, is_dead: Callable[[str], bool] = lambda _: False) -> None:
-        self._queue = queue
+    def __init__(self, tables: Tables, *, is_dead: Callable[[str], bool] = lambda _: False) -> None:
+        self._tables = tables
         self._is_dead = is_dead
         self._looked: datetime | None = None
         self._looked_at_all: datetime | None = None
 
     def reap(self, connection: Connection) -> int:
         """Give back items whose lease has run out or whose worker is known to be dead; returns their number."""
-        now = self._queue.server_time(connection)
+        queue = Queue(connection, self._tables)
+        now = queue.server_time()
         if self._looked_at_all is None or not timedelta(0) <= now - self._looked_at_all < EVERYTHING_EVERY:
             since, self._looked_at_all = None, now
         else:
             assert self._looked is not None
             since = self._looked - OVERLAP
-        reaped = self._queue.reap(connection, is_dead=self._is_dead, since=since)
+        reaped = queue.reap(is_dead=self._is_dead, since=since)
         self._looked = now
         return reaped

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import QUEUE, REALIGN, execute, make_playbook, open_context, rows, said, value
+from campaigns import REALIGN, execute, make_playbook, open_context, queue_of, rows, said, value
 from conftest import write_corpus
 
 from ragops.campaign import run as campaign
@@ -187,7 +187,7 @@ def test_a_model_with_another_pooling_fails_at_the_gate(context18: StepContext) 
         with pytest.raises(NegativeVerdict) as caught:
             start(context18)
     assert caught.value.actual is not None and "stored_vectors_agree" in caught.value.actual
-    assert QUEUE.counts(context18.connection)["completed"] == 10
+    assert queue_of(context18.connection).counts()["completed"] == 10
 
 
 def test_undo_after_a_failed_gate(context: StepContext, dsn: str) -> None:

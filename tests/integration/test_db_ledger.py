@@ -89,10 +89,10 @@ def test_an_earlier_holder_changes_nothing(connection: Connection, dsn: str) -> 
     first = open_ledger(connection)
     second = take_over(connection)
     execute(dsn, "INSERT INTO documents (content) VALUES ('precious')")
-    with pytest.raises(FenceLost, match="taken over"), first.fenced(connection):
+    with pytest.raises(FenceLost, match="taken over"), first.fenced():
         connection.execute("TRUNCATE documents, document_chunks")
     assert value(dsn, "SELECT count(*) FROM documents") == 1
-    with second.fenced(connection):
+    with second.fenced():
         connection.execute("UPDATE documents SET content = 'changed'")
     assert value(dsn, "SELECT content FROM documents") == "changed"
 
@@ -101,13 +101,13 @@ def test_an_earlier_holder_changes_nothing(connection: Connection, dsn: str) -> 
 def test_an_earlier_holders_records_do_not_count(connection: Connection, record: str) -> None:
     first = open_ledger(connection)
     second = take_over(connection)
-    second.set_phase(connection, 1)
-    second.step_started(connection, 1)
+    second.set_phase(1)
+    second.step_started(1)
     calls: dict[str, Any] = {
-        "started": lambda: first.step_started(connection, 2),
-        "done": lambda: first.step_done(connection, 1, {"pending": 0}),
-        "failed": lambda: first.step_failed(connection, 1, "late"),
-        "phase": lambda: first.set_phase(connection, 2),
+        "started": lambda: first.step_started(2),
+        "done": lambda: first.step_done(1, {"pending": 0}),
+        "failed": lambda: first.step_failed(1, "late"),
+        "phase": lambda: first.set_phase(2),
     }
     with pytest.raises(FenceLost, match="taken over"):
         calls[record]()
@@ -131,8 +131,8 @@ def test_an_earlier_holders_embed_step_is_not_taken_for_done(connection: Connect
 def test_an_earlier_holder_ends_no_campaign(connection: Connection) -> None:
     first = open_ledger(connection)
     take_over(connection)
-    first.finish(connection, "failed", "late")
-    first.renew(connection)
+    first.finish("failed", "late")
+    first.renew()
     row = latest_campaign(connection)
     assert row is not None
     assert (row.status, row.error) == ("running", None)
@@ -147,8 +147,8 @@ def test_a_takeover_waits_for_the_transaction_under_way(connection: Connection, 
             taken.append(take_over(other).epoch)
 
     thread = threading.Thread(target=take)
-    with ledger.fenced(connection):
-        ledger.step_done(connection, 1, {})
+    with ledger.fenced():
+        ledger.step_done(1, {})
         thread.start()
         is_waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'epoch'"
         wait_for(lambda: bool(value(dsn, is_waiting)), what="a controller that waits")
@@ -160,9 +160,9 @@ def test_a_takeover_waits_for_the_transaction_under_way(connection: Connection, 
 
 def test_a_lease_is_not_waited_for(connection: Connection, target: Target) -> None:
     ledger = open_ledger(connection)
-    with connect(target) as other, ledger.fenced(connection):
+    with connect(target) as other, ledger.fenced():
         other.execute("SET lock_timeout = '2s'")
-        ledger.renew(other)
+        ledger.on(other).renew()
 
 
 def test_a_step_that_fails_leaves_neither_effect_nor_record(
@@ -175,7 +175,7 @@ def test_a_step_that_fails_leaves_neither_effect_nor_record(
         def fail(*_: object) -> None:
             raise RagopsError("the record cannot be written")
 
-        monkeypatch.setattr(ledger, "step_done", fail)
+        monkeypatch.setattr(Ledger, "step_done", fail)
         with pytest.raises(RagopsError, match="record"):
             empty_tables.run(context, EmptyTables(step="empty_tables"))
     assert value(dsn, "SELECT count(*) FROM documents") == 1

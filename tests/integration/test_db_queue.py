@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from campaigns import QUEUE, batch_of, claim, execute, seed, table_facts, value
+from campaigns import batch_of, claim, execute, queue_of, seed, table_facts, value
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
@@ -19,7 +19,7 @@ from ragops.postgres.writer import Writer
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    return {status: number for status, number in QUEUE.counts(connection).items() if number}
+    return {status: number for status, number in queue_of(connection).counts().items() if number}
 
 
 def test_the_enum_is_the_one_of_the_database(connection: Connection) -> None:
@@ -36,25 +36,25 @@ def test_an_item_goes_from_pending_to_completed(connection: Connection) -> None:
     held = claim(connection, 2)
     assert [item.location for item in held.items] == ["1.txt", "2.txt"]
     assert counts(connection) == {"processing": 2, "pending": 1}
-    QUEUE.complete(connection, held, [item.id for item in held.items])
+    queue_of(connection).complete(held, [item.id for item in held.items])
     assert counts(connection) == {"completed": 2, "pending": 1}
     assert [item.location for item in claim(connection).items] == ["3.txt"]
-    assert QUEUE.claim(connection, size=5, worker="w", lease_s=60) is None
+    assert queue_of(connection).claim(size=5, worker="w", lease_s=60) is None
 
 
 def test_a_failed_item_keeps_its_reason_and_a_released_one_comes_back(connection: Connection) -> None:
     seed(connection, 3)
     held = claim(connection)
-    QUEUE.fail(connection, held, [(held.items[1].id, "no such file")])
-    assert QUEUE.failures(connection) == [("2.txt", "no such file")]
-    assert QUEUE.release(connection, held) == 2
+    queue_of(connection).fail(held, [(held.items[1].id, "no such file")])
+    assert queue_of(connection).failures() == [("2.txt", "no such file")]
+    assert queue_of(connection).release(held) == 2
     assert counts(connection) == {"pending": 2, "failed": 1}
     left = connection.execute(
         "SELECT file_path, attempts, claim_id, claimed_by, lease_until FROM files_queue ORDER BY id"
     ).fetchall()
     assert [row[:3] for row in left] == [("1.txt", 0, None), ("2.txt", 1, None), ("3.txt", 0, None)]
     assert [row[3:] for row in left if row[0] != "2.txt"] == [(None, None)] * 2
-    assert QUEUE.retry_failed(connection) == 1
+    assert queue_of(connection).retry_failed() == 1
     assert counts(connection) == {"pending": 3}
 
 
@@ -75,7 +75,7 @@ def test_a_reaped_and_reclaimed_batch_is_dropped_whole(connection: Connection, t
     zombie = claim(connection, 4, worker="zombie")
     connection.execute("UPDATE files_queue SET lease_until = clock_timestamp() - interval '1 second'")
     with connect(target) as other:
-        assert QUEUE.reap(other) == 4
+        assert queue_of(other).reap() == 4
         successor = claim(other, 2, worker="successor")
         with pytest.raises(FenceLost, match="claimed anew"):
             writer.write(connection, batch_of(zombie))
@@ -85,8 +85,8 @@ def test_a_reaped_and_reclaimed_batch_is_dropped_whole(connection: Connection, t
         writer.write(other, batch_of(successor))
     assert value(target.conninfo, "SELECT array_agg(file_path ORDER BY id) FROM documents") == ["1.txt", "2.txt"]
     with pytest.raises(FenceLost):
-        QUEUE.fail(connection, zombie, [(zombie.items[3].id, "late")])
-    assert QUEUE.release(connection, zombie) == 0
+        queue_of(connection).fail(zombie, [(zombie.items[3].id, "late")])
+    assert queue_of(connection).release(zombie) == 0
 
 
 def test_a_batch_of_which_one_item_was_taken_is_dropped_whole(connection: Connection) -> None:
@@ -94,7 +94,7 @@ def test_a_batch_of_which_one_item_was_taken_is_dropped_whole(connection: Connec
     writer = Writer(Tables(), table_facts(connection))
     held = claim(connection)
     connection.execute("UPDATE files_queue SET lease_until = NULL WHERE file_path = '2.txt'")
-    assert QUEUE.reap(connection) == 1
+    assert queue_of(connection).reap() == 1
     with pytest.raises(FenceLost) as caught:
         writer.write(connection, batch_of(held))
     assert caught.value.actual == "2 of 3 items still held"
@@ -118,10 +118,10 @@ def test_leases_end_on_the_servers_clock_and_can_be_extended(connection: Connect
     short, long = claim(connection, 1, lease_s=0), claim(connection, 1, lease_s=600)
     assert short.id != long.id
     assert value(dsn, "SELECT bool_and(lease_until <= clock_timestamp() + interval '600 s') FROM files_queue")
-    assert QUEUE.extend_leases(connection, [short.id], lease_s=60) == 1
-    assert QUEUE.reap(connection) == 0
+    assert queue_of(connection).extend_leases([short.id], lease_s=60) == 1
+    assert queue_of(connection).reap() == 0
     connection.execute("UPDATE files_queue SET lease_until = clock_timestamp() WHERE claim_id = %s", [short.id])
-    assert QUEUE.reap(connection) == 1
+    assert queue_of(connection).reap() == 1
     assert [item.id for item in claim(connection).items] == [short.items[0].id]
 
 
@@ -131,34 +131,34 @@ def test_items_of_a_dead_worker_come_back_at_once(connection: Connection) -> Non
     seed(connection, 3)
     claim(connection, 1, worker=f"{socket.gethostname()}:{ended.pid}:1")
     claim(connection, 1, worker=f"elsewhere:{ended.pid}:1")
-    assert QUEUE.reap(connection) == 0
-    assert QUEUE.reap(connection, is_dead=is_dead_here) == 1
+    assert queue_of(connection).reap() == 0
+    assert queue_of(connection).reap(is_dead=is_dead_here) == 1
     assert counts(connection) == {"pending": 2, "processing": 1}
 
 
 def test_phases_follow_the_gates(connection: Connection, dsn: str) -> None:
     seed(connection, 7, gates=(2, 5))
     assert value(dsn, "SELECT array_agg(phase ORDER BY id) FROM files_queue") == [1, 1, 2, 2, 2, 3, 3]
-    assert QUEUE.open_items(connection, phase=2) == (5, 0)
+    assert queue_of(connection).open_items(phase=2) == (5, 0)
     held = claim(connection, 3)
-    QUEUE.complete(connection, held, [held.items[0].id])
-    QUEUE.fail(connection, held, [(held.items[2].id, "x")])
-    assert QUEUE.open_items(connection, phase=1) == (0, 1)
-    assert QUEUE.open_items(connection, phase=2) == (2, 1)
+    queue_of(connection).complete(held, [held.items[0].id])
+    queue_of(connection).fail(held, [(held.items[2].id, "x")])
+    assert queue_of(connection).open_items(phase=1) == (0, 1)
+    assert queue_of(connection).open_items(phase=2) == (2, 1)
 
 
 def test_an_unfinished_campaign_is_the_gate(connection: Connection, dsn: str) -> None:
     seed(connection, 4, gates=(1, 2))
-    assert QUEUE.gate(connection) == MAX_PHASE
+    assert queue_of(connection).gate() == MAX_PHASE
     execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 0)")
-    assert QUEUE.gate(connection) == 0
-    assert QUEUE.claim(connection, size=9, worker="w", lease_s=60) is None
+    assert queue_of(connection).gate() == 0
+    assert queue_of(connection).claim(size=9, worker="w", lease_s=60) is None
     execute(dsn, "UPDATE ragops.campaign SET phase = 2, status = 'gate_failed'")
     assert [item.location for item in claim(connection).items] == ["1.txt", "2.txt"]
-    assert QUEUE.claim(connection, size=9, worker="w", lease_s=60) is None
+    assert queue_of(connection).claim(size=9, worker="w", lease_s=60) is None
     for status in ("done", "abandoned", "undone"):
         execute(dsn, f"UPDATE ragops.campaign SET status = '{status}'")
-        assert QUEUE.gate(connection) == MAX_PHASE
+        assert queue_of(connection).gate() == MAX_PHASE
     assert [item.location for item in claim(connection).items] == ["3.txt", "4.txt"]
 
 
@@ -168,7 +168,7 @@ def test_a_filled_queue_is_not_seeded_and_appending_skips_what_is_there(connecti
         seed(connection, 2)
     assert caught.value.actual == "2 items"
     with connection.transaction():
-        added = QUEUE.append(connection, ["z.txt", "2.txt", "a.txt", "z.txt"], phase=3)
+        added = queue_of(connection).append(["z.txt", "2.txt", "a.txt", "z.txt"], phase=3)
     assert added == 2
     assert value(dsn, "SELECT array_agg(file_path || ' ' || phase ORDER BY id) FROM files_queue") == [
         "1.txt 1",
@@ -177,4 +177,4 @@ def test_a_filled_queue_is_not_seeded_and_appending_skips_what_is_there(connecti
         "a.txt 3",
     ]
     with connection.transaction():
-        assert QUEUE.append(connection, ["a.txt", "1.txt"], phase=3) == 0
+        assert queue_of(connection).append(["a.txt", "1.txt"], phase=3) == 0

@@ -6,35 +6,35 @@ import random
 from typing import Any
 
 import pytest
-from campaigns import QUEUE, claim, seed
+from campaigns import claim, queue_of, seed
 
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim
 
 
 def completed(connection: Connection) -> int:
-    return QUEUE.counts(connection)["completed"]
+    return queue_of(connection).counts()["completed"]
 
 
 def test_bounds_count_what_is_done_and_what_is_open(connection: Connection) -> None:
     seed(connection, 10)
-    assert QUEUE.bound_for(connection, until=4) == 4
+    assert queue_of(connection).bound_for(until=4) == 4
     held = claim(connection, 3)
-    assert QUEUE.bound_for(connection, until=4) == 4
-    QUEUE.fail(connection, held, [(held.items[0].id, "x")])
-    assert QUEUE.bound_for(connection, until=4) == 5
-    QUEUE.complete(connection, held, [item.id for item in held.items[1:]])
-    assert QUEUE.bound_for(connection, until=4) == 5
-    assert QUEUE.bound_for(connection, until=2) is None
-    assert QUEUE.bound_for(connection, until=100) == 10
+    assert queue_of(connection).bound_for(until=4) == 4
+    queue_of(connection).fail(held, [(held.items[0].id, "x")])
+    assert queue_of(connection).bound_for(until=4) == 5
+    queue_of(connection).complete(held, [item.id for item in held.items[1:]])
+    assert queue_of(connection).bound_for(until=4) == 5
+    assert queue_of(connection).bound_for(until=2) is None
+    assert queue_of(connection).bound_for(until=100) == 10
 
 
 def test_no_bound_without_open_items(connection: Connection) -> None:
-    assert QUEUE.bound_for(connection, until=5) is None
+    assert queue_of(connection).bound_for(until=5) is None
     seed(connection, 1)
     held = claim(connection)
-    QUEUE.fail(connection, held, [(held.items[0].id, "x")])
-    assert QUEUE.bound_for(connection, until=5) is None
+    queue_of(connection).fail(held, [(held.items[0].id, "x")])
+    assert queue_of(connection).bound_for(until=5) is None
 
 
 class Competitor:
@@ -50,20 +50,20 @@ class Competitor:
         if self._held is not None:
             self._finish(self._held)
         elif self._bound is None:
-            self._bound = QUEUE.bound_for(self._connection, until=self._until)
+            self._bound = queue_of(self._connection).bound_for(until=self._until)
             self.is_done = self._bound is None
         else:
-            self._held = QUEUE.claim(
-                self._connection, size=self._dice.randint(1, 4), worker="w", lease_s=60, last_id=self._bound
+            self._held = queue_of(self._connection).claim(
+                size=self._dice.randint(1, 4), worker="w", lease_s=60, last_id=self._bound
             )
-            if self._held is None and not sum(QUEUE.open_items(self._connection, last_id=self._bound)):
+            if self._held is None and not sum(queue_of(self._connection).open_items(last_id=self._bound)):
                 self._bound = None
 
     def _finish(self, held: Claim) -> None:
         self._held = None
         failed = [item.id for item in held.items if self._dice.random() < 0.3]
-        QUEUE.fail(self._connection, held, [(id, "x") for id in failed])
-        QUEUE.complete(self._connection, held, [item.id for item in held.items if item.id not in failed])
+        queue_of(self._connection).fail(held, [(id, "x") for id in failed])
+        queue_of(self._connection).complete(held, [item.id for item in held.items if item.id not in failed])
 
 
 @pytest.mark.parametrize("seed_number", range(4))
@@ -78,4 +78,4 @@ def test_two_competitors_with_failures_stop_at_exactly_the_number(
             dice.choice([c for c in competitors if not c.is_done]).move()
             assert completed(connection) <= 20
     assert completed(connection) == 20
-    assert QUEUE.counts(connection)["processing"] == 0
+    assert queue_of(connection).counts()["processing"] == 0

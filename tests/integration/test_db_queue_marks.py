@@ -7,19 +7,19 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from campaigns import QUEUE, claim, execute, rows, seed, value
+from campaigns import claim, execute, queue_of, rows, seed, value
 
 from ragops.errors import FenceLost
 from ragops.playbook.tables import QueueTable, Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.queue import Claim, Cursor, Queue
+from ragops.postgres.queue import Claim, Cursor
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.workers import maintenance as reaping
 from ragops.workers.maintenance import Reaper
 
 
-def take(connection: Connection, size: int, after: Cursor | None, *, queue: Queue = QUEUE) -> Claim | None:
-    return queue.claim(connection, size=size, worker="w", lease_s=60, after=after)
+def take(connection: Connection, size: int, after: Cursor | None, *, tables: Tables | None = None) -> Claim | None:
+    return queue_of(connection, tables).claim(size=size, worker="w", lease_s=60, after=after)
 
 
 def locations(claimed: Claim | None) -> list[str]:
@@ -41,7 +41,7 @@ def test_what_came_back_before_the_mark_is_for_a_claim_without(connection: Conne
     first = claim(connection, 2)
     second = take(connection, 2, first.cursor)
     assert second is not None
-    assert QUEUE.release(connection, first) == 2
+    assert queue_of(connection).release(first) == 2
     third = take(connection, 9, second.cursor)
     assert locations(third) == ["5.txt", "6.txt"]
     assert third is not None and take(connection, 9, third.cursor) is None
@@ -52,7 +52,7 @@ def test_a_mark_respects_gate_and_bound(connection: Connection, dsn: str) -> Non
     seed(connection, 6, gates=(4,))
     execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 1)")
     first = claim(connection, 1)
-    bounded = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=2, after=first.cursor)
+    bounded = queue_of(connection).claim(size=9, worker="w", lease_s=60, last_id=2, after=first.cursor)
     assert locations(bounded) == ["2.txt"]
     assert bounded is not None
     assert locations(take(connection, 9, bounded.cursor)) == ["3.txt", "4.txt"]
@@ -65,24 +65,23 @@ def test_marks_follow_the_order_of_the_database(connection: Connection, target: 
     connection.execute("INSERT INTO hosts SELECT i::inet, i FROM unnest(%s::text[]) i", [ids])
     tables = Tables(files_queue=QueueTable(table="hosts"))
     initialise(connection, target, plan_setup(connection, tables, dimensions=lambda: 32))
-    queue = Queue(tables)
     cursor: Cursor | None = None
     taken: list[str] = []
-    while claimed := take(connection, 2, cursor, queue=queue):
+    while claimed := take(connection, 2, cursor, tables=tables):
         taken += locations(claimed)
         cursor = claimed.cursor
     assert taken == ["9.0.0.1", "10.0.0.0", "10.0.0.1", "::1", "fe80::1"]
 
 
 def plan_of(connection: Connection, name: str, **values: object) -> str:
-    query = b"EXPLAIN " + QUEUE._sql(name).as_bytes(connection)
+    query = b"EXPLAIN " + queue_of(connection)._sql(name).as_bytes(connection)
     return "\n".join(row[0] for row in connection.execute(query, values).fetchall())
 
 
 def test_the_scan_starts_at_the_mark(connection: Connection) -> None:
     """Dead entries before the mark are not read: the plan's index condition holds it."""
     seed(connection, 3000)
-    QUEUE.analyze(connection)
+    queue_of(connection).analyze()
     values = {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None, "last_id": None}
     without = plan_of(connection, "claim", **values, after_phase=None, after_id=None)
     assert not re.search(r"Index Cond: .*ROW\(phase, id\)", without)
@@ -93,9 +92,9 @@ def test_the_scan_starts_at_the_mark(connection: Connection) -> None:
 def test_leases_and_claims_are_found_by_their_own_index(connection: Connection) -> None:
     """Also while the planner believes that no item is processed, as it does after a reseeding."""
     seed(connection, 3000)
-    QUEUE.analyze(connection)
+    queue_of(connection).analyze()
     claim(connection, 10)
-    reaping_plan = plan_of(connection, "reap_expired", since=QUEUE.server_time(connection))
+    reaping_plan = plan_of(connection, "reap_expired", since=queue_of(connection).server_time())
     assert "Index Cond: ((lease_until < now()) AND (lease_until >= " in reaping_plan, reaping_plan
     assert "Index Cond: (lease_until IS NULL)" in reaping_plan, reaping_plan
     assert "Index Cond: (lease_until >= now())" in plan_of(connection, "claimants")
@@ -108,12 +107,12 @@ def test_failures_are_marked_at_once_each_with_its_reason(connection: Connection
     seed(connection, 4)
     held = claim(connection)
     ids = [item.id for item in held.items]
-    QUEUE.fail(connection, held, ())
-    QUEUE.fail(connection, held, iter([(ids[2], "too 'long' %s"), (ids[0], "")]))
+    queue_of(connection).fail(held, ())
+    queue_of(connection).fail(held, iter([(ids[2], "too 'long' %s"), (ids[0], "")]))
     failed = "SELECT file_path, last_error, attempts FROM files_queue WHERE status = 'failed' ORDER BY id"
     assert rows(dsn, failed) == [("1.txt", "", 1), ("3.txt", "too 'long' %s", 1)]
     with pytest.raises(FenceLost) as caught, connection.transaction():
-        QUEUE.fail(connection, held, [(ids[0], "again"), (ids[1], "x")])
+        queue_of(connection).fail(held, [(ids[0], "again"), (ids[1], "x")])
     assert caught.value.actual == "1 of 2 items still held"
     assert value(dsn, "SELECT count(*) FROM files_queue WHERE last_error IN ('again', 'x')") == 0
 
@@ -121,14 +120,14 @@ def test_failures_are_marked_at_once_each_with_its_reason(connection: Connection
 def test_a_lease_is_renewed_only_when_less_than_half_is_left(connection: Connection, dsn: str) -> None:
     seed(connection, 4)
     held = claim(connection, lease_s=100)
-    assert QUEUE.extend_leases(connection, [held.id], lease_s=100) == 0
+    assert queue_of(connection).extend_leases([held.id], lease_s=100) == 0
     execute(
         dsn,
         "UPDATE files_queue SET lease_until = clock_timestamp() + interval '40 s' WHERE id = 1",
         "UPDATE files_queue SET lease_until = clock_timestamp() + interval '70 s' WHERE id = 2",
         "UPDATE files_queue SET lease_until = NULL WHERE id = 3",
     )
-    assert QUEUE.extend_leases(connection, [held.id], lease_s=100) == 2
+    assert queue_of(connection).extend_leases([held.id], lease_s=100) == 2
     left = rows(
         dsn, "SELECT extract(epoch FROM lease_until - clock_timestamp()) > 80 FROM files_queue ORDER BY id"
     )
@@ -139,11 +138,11 @@ def test_a_heartbeat_waits_for_no_row_that_is_being_completed(connection: Connec
     seed(connection, 4)
     held = claim(connection, lease_s=0)
     with connect(target) as other, connection.transaction():
-        QUEUE.complete(connection, held, [held.items[0].id])
+        queue_of(connection).complete(held, [held.items[0].id])
         other.execute("SET lock_timeout = '2s'")
-        assert QUEUE.extend_leases(other, [held.id], lease_s=0) == 3
-        assert QUEUE.reap(other, is_dead=lambda _: True) == 3
-    assert QUEUE.counts(connection) == {"pending": 3, "processing": 0, "completed": 1, "failed": 0}
+        assert queue_of(other).extend_leases([held.id], lease_s=0) == 3
+        assert queue_of(other).reap(is_dead=lambda _: True) == 3
+    assert queue_of(connection).counts() == {"pending": 3, "processing": 0, "completed": 1, "failed": 0}
 
 
 def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
@@ -151,7 +150,7 @@ def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
 ) -> None:
     seed(connection, 4)
     claim(connection, 4, lease_s=0)
-    reaper = Reaper(QUEUE)
+    reaper = Reaper(Tables())
     assert reaper.reap(connection) == 4
     claim(connection, 2, lease_s=0)
     execute(dsn, "UPDATE files_queue SET lease_until = lease_until - interval '1 h' WHERE id = 1")
@@ -164,9 +163,9 @@ def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
 
 def test_a_reaper_takes_from_the_dead_at_every_look(connection: Connection) -> None:
     seed(connection, 3)
-    reaper = Reaper(QUEUE, is_dead=lambda worker: worker == "dead")
+    reaper = Reaper(Tables(), is_dead=lambda worker: worker == "dead")
     assert reaper.reap(connection) == 0
     claim(connection, 1, worker="dead", lease_s=600)
     claim(connection, 1, worker="alive", lease_s=600)
     assert reaper.reap(connection) == 1
-    assert QUEUE.counts(connection)["processing"] == 1
+    assert queue_of(connection).counts()["processing"] == 1

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from campaigns import QUEUE, execute, make_playbook, open_context, rows, value
+from campaigns import execute, make_playbook, open_context, queue_of, rows, value
 
 from ragops.campaign.steps import reseed_queue
 from ragops.errors import RagopsError
@@ -42,21 +42,21 @@ def test_phases_are_the_same_whichever_way_the_items_come(
     connection: Connection, dsn: str, gates: tuple[int, ...]
 ) -> None:
     with connection.transaction():
-        assert QUEUE.seed(connection, map(str, range(1, 8)), gates=gates) == 7
+        assert queue_of(connection).seed(map(str, range(1, 8)), gates=gates) == 7
     expected = [(n, str(n), "pending", 0, 1 + sum(gate < n for gate in gates)) for n in range(1, 8)]
     assert rows(dsn, ITEMS) == expected
     execute(dsn, "TRUNCATE files_queue RESTART IDENTITY")
     make_posts(dsn, 7)
     with connection.transaction():
         relation = source_relation(Source(query=QUERY))
-        assert QUEUE.seed_rows(connection, relation, gates=gates) == 7
+        assert queue_of(connection).seed_rows(relation, gates=gates) == 7
     assert rows(dsn, ITEMS) == expected
 
 
 def test_gates_cut_blocks_where_they_lie(connection: Connection, dsn: str) -> None:
     count, gates = 2 * BLOCK_ROWS + 7, (1000, BLOCK_ROWS + 1, 2 * BLOCK_ROWS)
     with connection.transaction():
-        assert QUEUE.seed(connection, (f"é{n}.txt" for n in range(count)), gates=gates) == count
+        assert queue_of(connection).seed((f"é{n}.txt" for n in range(count)), gates=gates) == count
     bounds = [0, *gates, count]
     phases = rows(dsn, "SELECT phase, count(*), min(id), max(id) FROM files_queue GROUP BY 1 ORDER BY 1")
     assert phases == [(k, b - a, a + 1, b) for k, (a, b) in enumerate(pairwise(bounds), 1)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from campaigns import QUEUE, batch_of, claim, execute, random_vector, rows, seed, table_facts, value
+from campaigns import batch_of, claim, execute, queue_of, random_vector, rows, seed, table_facts, value
 
 from ragops.errors import FenceLost, PlanRefused
 from ragops.playbook.tables import (
@@ -28,7 +28,6 @@ from ragops.playbook.tables import (
     Tables,
 )
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.queue import Queue
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.postgres.writer import Writer
 
@@ -36,9 +35,8 @@ from ragops.postgres.writer import Writer
 def write(connection: Connection, tables: Tables | None = None, *, count: int = 3) -> None:
     """Seed, claim and write `count` documents of two chunks."""
     tables = tables or Tables()
-    queue = Queue(tables)
-    seed(connection, count, queue=queue)
-    held = claim(connection, count, queue=queue)
+    seed(connection, count, tables=tables)
+    held = claim(connection, count, tables=tables)
     Writer(tables, table_facts(connection, tables)).write(connection, batch_of(held))
 
 
@@ -49,7 +47,7 @@ def vectors(dsn: str, query: str) -> list[Any]:
 
 def test_rows_land_in_every_table_as_they_were_sent(connection: Connection, dsn: str) -> None:
     write(connection)
-    assert QUEUE.counts(connection)["completed"] == 3
+    assert queue_of(connection).counts()["completed"] == 3
     documents = rows(dsn, "SELECT file_id, file_path, content, metadata->>'media_type' FROM documents ORDER BY id")
     ids = [row[0] for row in rows(dsn, "SELECT id FROM files_queue ORDER BY id")]
     assert documents == [(ids[n - 1], f"{n}.txt", f"text {n}", "text/plain") for n in (1, 2, 3)]
@@ -94,10 +92,10 @@ def test_a_failing_copy_rolls_the_completing_back(connection: Connection, dsn: s
     batch = replace(batch, documents=tuple(documents))
     with pytest.raises(psycopg.errors.DataException, match="expected 32 dimensions"):
         Writer(Tables(), table_facts(connection)).write(connection, batch)
-    assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"processing": 2}
+    assert {k: n for k, n in queue_of(connection).counts().items() if n} == {"processing": 2}
     for table in ("documents", "document_chunks", "parsed_files", "ingestion_metrics"):
         assert value(dsn, f"SELECT count(*) FROM {table}") == 0
-    assert QUEUE.release(connection, held) == 2
+    assert queue_of(connection).release(held) == 2
 
 
 def test_failures_alone_write_no_row(connection: Connection, dsn: str) -> None:
@@ -209,14 +207,14 @@ def test_names_that_need_quotes(connection: Connection, target: Target, dsn: str
     assert value(dsn, 'SELECT count(*) FROM "weird schema"."select" WHERE "émb" IS NOT NULL') == 6
     assert rows(dsn, 'SELECT "{file}", "%s" FROM "weird schema"."pa""rsed"') == [(n, 6) for n in (1, 2, 3)]
     assert rows(dsn, 'SELECT "--", n, ms FROM "weird schema"."; DROP TABLE x"') == [("w", 3, 5)]
-    queue = Queue(tables)
-    assert queue.counts(connection)["completed"] == 3
+    queue = queue_of(connection, tables)
+    assert queue.counts()["completed"] == 3
     assert value(dsn, "SELECT count(*) FROM documents") == 0
     with connection.transaction():
-        assert queue.append(connection, ["3.txt", "4.txt"], phase=2) == 1
-    held = claim(connection, queue=queue)
-    queue.fail(connection, held, [(held.items[0].id, "x")])
-    assert queue.failures(connection) == [("4.txt", "x")]
+        assert queue.append(["3.txt", "4.txt"], phase=2) == 1
+    held = claim(connection, tables=tables)
+    queue.fail(held, [(held.items[0].id, "x")])
+    assert queue.failures() == [("4.txt", "x")]
 
 
 def all_null() -> Sequence[Tables]:
@@ -250,7 +248,7 @@ def test_a_queue_with_uuids_for_ids(connection: Connection, dsn: str) -> None:
         "ALTER TABLE parsed_files ALTER COLUMN file_id TYPE uuid USING NULL",
     )
     write(connection)
-    assert QUEUE.counts(connection)["completed"] == 3
+    assert queue_of(connection).counts()["completed"] == 3
     joined = (
         "SELECT count(*) FROM files_queue q JOIN documents d ON d.file_id = q.id::text"
         " JOIN parsed_files p ON p.file_id = q.id"
@@ -261,8 +259,8 @@ def test_a_queue_with_uuids_for_ids(connection: Connection, dsn: str) -> None:
         "INSERT INTO files_queue (file_path, status, phase)"
         " SELECT n || '.txt', 'pending', 1 FROM generate_series(4, 9) n",
     )
-    bound = QUEUE.bound_for(connection, until=5)
-    held = QUEUE.claim(connection, size=9, worker="w", lease_s=60, last_id=bound)
+    bound = queue_of(connection).bound_for(until=5)
+    held = queue_of(connection).claim(size=9, worker="w", lease_s=60, last_id=bound)
     assert held is not None
     assert len(held.items) == 2
 
@@ -298,7 +296,7 @@ def test_a_number_that_its_column_cannot_hold_loses_nothing(connection: Connecti
     execute(dsn, "ALTER TABLE files_queue ALTER id RESTART WITH 40000")
     with pytest.raises(OverflowError, match="40001 does not fit 16 bits"):
         write(connection, count=2)
-    assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"processing": 2}
+    assert {k: n for k, n in queue_of(connection).counts().items() if n} == {"processing": 2}
     assert value(dsn, "SELECT count(*) FROM documents") == 0
 
 
@@ -306,12 +304,12 @@ def test_batches_of_several_claims_are_stored_together_or_not_at_all(connection:
     seed(connection, 4)
     first, second = claim(connection, 2), claim(connection, 2)
     writer = Writer(Tables(), table_facts(connection))
-    QUEUE.release(connection, second)
+    queue_of(connection).release(second)
     with pytest.raises(FenceLost):
         writer.write(connection, batch_of(first), batch_of(second))
-    assert {k: n for k, n in QUEUE.counts(connection).items() if n} == {"pending": 2, "processing": 2}
+    assert {k: n for k, n in queue_of(connection).counts().items() if n} == {"pending": 2, "processing": 2}
     assert value(dsn, "SELECT count(*) FROM documents") == 0
     writer.write(connection, batch_of(first), batch_of(claim(connection, 2)))
-    assert QUEUE.counts(connection)["completed"] == 4
+    assert queue_of(connection).counts()["completed"] == 4
     assert value(dsn, "SELECT count(DISTINCT file_id) FROM documents") == 4
     assert rows(dsn, "SELECT documents, chunks FROM ingestion_metrics") == [(2, 4)] * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, value
+from campaigns import execute, make_playbook, open_context, queue_of, rows, said, value
 from conftest import write_corpus
 from stub_child import stub_command
 
@@ -147,5 +147,5 @@ def test_failed_items_make_room_for_others_up_to_the_bound(dsn18: str, tiny_mode
         reseed_queue.run(context)
         effect = embed.run(context, until=7)
         assert (effect["completed"], effect["failed"]) == (7, 2)
-        assert QUEUE.counts(context.connection)["pending"] == DOCUMENTS + 2 - 9
+        assert queue_of(context.connection).counts()["pending"] == DOCUMENTS + 2 - 9
     assert_stored(dsn18, 7)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import QUEUE, execute, make_playbook, open_context, rows, said, value
+from campaigns import execute, make_playbook, open_context, queue_of, rows, said, value
 from conftest import wait_for, write_corpus
 
 from ragops.campaign.steps import embed, reseed_queue
@@ -103,7 +103,8 @@ def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> No
         reseed_queue.run(context)
         assert embed.run(context, until=17)["completed"] == 17
         assert embed.run(context, until=17)["completed"] == 0
-        assert QUEUE.counts(context.connection) == {"pending": 43, "processing": 0, "completed": 17, "failed": 0}
+        counts = queue_of(context.connection).counts()
+        assert counts == {"pending": 43, "processing": 0, "completed": 17, "failed": 0}
     assert_complete(dsn18, 17)
 
 
@@ -159,7 +160,8 @@ def test_a_stop_stores_what_is_embedded_and_leaves_the_rest(
         before_requests(monkeypatch, lambda number: context.stop.requested.set() if number == 2 else None)
         with pytest.raises(Interrupted, match="stopped after 10 documents; what was embedded is stored"):
             embed.run(context)
-        assert QUEUE.counts(context.connection) == {"pending": 50, "processing": 0, "completed": 10, "failed": 0}
+        counts = queue_of(context.connection).counts()
+        assert counts == {"pending": 50, "processing": 0, "completed": 10, "failed": 0}
     assert_complete(dsn, 10)
     with open_context(dsn, one_worker) as context:
         embed.run(context)
@@ -178,7 +180,7 @@ def test_an_abort_gives_the_items_back(dsn18: str, playbook: Playbook, monkeypat
         interfering(monkeypatch, abort)
         with pytest.raises(Interrupted, match="items at hand were given back"):
             embed.run(context)
-        assert QUEUE.counts(context.connection)["processing"] == 0
+        assert queue_of(context.connection).counts()["processing"] == 0
     stored = value(dsn18, "SELECT count(*) FROM documents")
     assert stored < 60
     assert_complete(dsn18, stored)
@@ -195,7 +197,7 @@ def test_a_zombie_writes_nothing(dsn: str, playbook: Playbook, monkeypatch: pyte
             "UPDATE files_queue SET lease_until = clock_timestamp() - interval '1 s' WHERE claim_id IS NOT NULL",
         )
         with open_context(dsn, one_worker) as other:
-            QUEUE.reap(other.connection)
+            queue_of(other.connection).reap()
             embed.run(other)
 
     one_worker = playbook.with_changes(workers={"count": 1})

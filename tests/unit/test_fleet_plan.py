@@ -10,10 +10,10 @@ import pytest
 from builds_factory import make_build
 from playbook_factory import playbook
 
+from ragops.embedder import config
 from ragops.embedder.config import embedder_config, worker_python
 from ragops.errors import UsageError
 from ragops.facts import HostLimits
-from ragops.workers import sizing as shape
 from ragops.workers.sizing import Sizing, plan_fleet
 from ragops.workers.tuned import Tuned
 
@@ -114,8 +114,8 @@ def test_the_plan_s_words() -> None:
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (64, 4)])
 def test_a_child_beside_a_fleet_leaves_it_room(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shape, "read_limits", lambda: limits(cores))
-    assert shape.side_threads() == threads
+    monkeypatch.setattr(config, "read_limits", lambda: limits(cores))
+    assert config.side_threads() == threads
 
 
 def test_workers_run_under_the_playbook_s_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

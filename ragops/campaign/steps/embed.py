@@ -29,29 +29,29 @@ def run(context: StepContext, *, phase: int | None = None, until: int | None = N
 
 def drain(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
     """The same without a record in the ledger."""
-    queue = Queue(context.playbook.tables)
+    queue = Queue(context.connection, context.playbook.tables)
     if context.ledger is not None and phase is not None:
-        context.ledger.set_phase(context.connection, phase)
-    queue.reap(context.connection, is_dead=is_dead_here)
+        context.ledger.set_phase(phase)
+    queue.reap(is_dead=is_dead_here)
     use_queue_source(context, queue)
     total = dict.fromkeys(SUMMED, 0)
     while True:
-        last_id = queue.bound_for(context.connection, until=until) if until is not None else None
+        last_id = queue.bound_for(until=until) if until is not None else None
         if until is not None and last_id is None:
             break
-        if not sum(queue.open_items(context.connection, phase=queue.gate(context.connection), last_id=last_id)):
+        if not sum(queue.open_items(phase=queue.gate(), last_id=last_id)):
             break
         result = _run_fleet(context, queue, last_id)
         _add(total, result)
         if until is None or not result.failed:
             # With `until`, failed items leave room for as many others behind the bound.
             break
-    return _effect(total, queue.counts(context.connection))
+    return _effect(total, queue.counts())
 
 
 def use_queue_source(context: StepContext, queue: Queue) -> None:
     """Take the source that the queue was filled from, unless its folder is not on this machine."""
-    stored = queue.load_source(context.connection)
+    stored = queue.load_source()
     if stored is None:
         return
     source = Source.model_validate_json(json.dumps(stored))
@@ -68,8 +68,8 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
     context.info_once(str(shape), about=f"{shape.workers} × {shape.threads}, {shape.tokens_per_batch}")
     if shape.note:
         context.info_once(shape.note)
-    phase = queue.gate(context.connection)
-    goal = sum(queue.open_items(context.connection, phase=phase, last_id=last_id))
+    phase = queue.gate()
+    goal = sum(queue.open_items(phase=phase, last_id=last_id))
     fleet = Fleet(
         context.target,
         context.playbook,
@@ -94,7 +94,7 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
 
 def _heartbeat(context: StepContext, connection: Connection) -> None:
     if context.ledger is not None:
-        context.ledger.renew(connection)
+        context.ledger.on(connection).renew()
 
 
 def _add(total: dict[str, Any], result: FleetResult) -> None:
@@ -114,10 +114,10 @@ def _effect(total: dict[str, Any], counts: dict[str, int]) -> Effect:
 
 def closed_gate(context: StepContext) -> str | None:
     """Why pending items may not be claimed: an unfinished campaign's gate is closed. None when it is open."""
-    queue = Queue(context.playbook.tables)
-    pending = queue.counts(context.connection)[ItemStatus.PENDING]
-    gate = queue.gate(context.connection)
-    is_open = any(queue.open_items(context.connection, phase=gate))
+    queue = Queue(context.connection, context.playbook.tables)
+    pending = queue.counts()[ItemStatus.PENDING]
+    gate = queue.gate()
+    is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

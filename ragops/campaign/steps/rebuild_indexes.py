@@ -234,4 +234,4 @@ def _show(context: StepContext, observer: Connection, table_oid: int, what: str)
             what, progress.done, progress.total or None, f"{progress.unit}, {progress.phase}"
         )
     if context.ledger is not None:
-        context.ledger.renew(observer)
+        context.ledger.on(observer).renew()

@@ -19,7 +19,7 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
     source = context.playbook.source
     if _are_rows(source):
         check_source(context.connection, source)
-    queue = Queue(context.playbook.tables)
+    queue = Queue(context.connection, context.playbook.tables)
     gates = context.playbook.gates()
     if append:
         refuse_other_source(context, queue)
@@ -27,12 +27,12 @@ def run(context: StepContext, *, append: bool = False) -> Effect:
         seeded = _append(context, queue) if append else _seed(context, queue)
         if seeded == 0 and not append:
             raise empty_corpus(source)
-        queue.save_source(context.connection, _absolute(source).model_dump(mode="json"))
+        queue.save_source(_absolute(source).model_dump(mode="json"))
         effect: Effect = {"seeded": seeded, "gates": list(gates)}
         context.record(effect)
     context.reporter.end_progress()
     # Behind the commit: the items count, whether or not their statistics came to be.
-    queue.analyze(context.connection)
+    queue.analyze()
     return effect
 
 
@@ -44,15 +44,15 @@ def _seed(context: StepContext, queue: Queue) -> int:
     source, gates = context.playbook.source, context.playbook.gates()
     if _are_rows(source):
         # Rows of the same database need no way through the client.
-        return queue.seed_rows(context.connection, source_relation(source), gates=gates)
-    return queue.seed(context.connection, _locations(context), gates=gates)
+        return queue.seed_rows(source_relation(source), gates=gates)
+    return queue.seed(_locations(context), gates=gates)
 
 
 def _append(context: StepContext, queue: Queue) -> int:
     source, phase = context.playbook.source, len(context.playbook.gates()) + 1
     if _are_rows(source):
-        return queue.append_rows(context.connection, source_relation(source), phase=phase)
-    return queue.append(context.connection, _locations(context), phase=phase)
+        return queue.append_rows(source_relation(source), phase=phase)
+    return queue.append(_locations(context), phase=phase)
 
 
 def _locations(context: StepContext) -> Iterator[str]:
@@ -64,7 +64,7 @@ SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", 
 
 def other_source(context: StepContext, queue: Queue) -> str | None:
     """What the queue was filled from, when that is not the playbook's source; None when it is, or unknown."""
-    stored = queue.load_source(context.connection)
+    stored = queue.load_source()
     new = _absolute(context.playbook.source).model_dump(mode="json")
     if stored is None or all(stored.get(key) == new[key] for key in SOURCE_IDENTITY):
         return None
@@ -74,7 +74,7 @@ def other_source(context: StepContext, queue: Queue) -> str | None:
 def refuse_other_source(context: StepContext, queue: Queue) -> None:
     """Raise RagopsError while items of another source are open: their locations would lose their meaning."""
     other = other_source(context, queue)
-    if other is not None and any(queue.open_items(context.connection)):
+    if other is not None and any(queue.open_items()):
         raise RagopsError(
             "the queue still has open items of another source; nothing was queued",
             actual=f"open items from {other}",

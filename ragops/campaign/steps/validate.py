@@ -96,13 +96,13 @@ def refuse_failure(effect: Effect) -> None:
 
 def wait_until(context: StepContext, after: int) -> None:
     """Wait, with progress, until so many items are completed; fewer are enough when the rest has failed."""
-    queue = Queue(context.playbook.tables)
+    queue = Queue(context.connection, context.playbook.tables)
     quiet_since, last = time.monotonic(), -1
     while True:
-        counts = queue.counts(context.connection)
+        counts = queue.counts()
         completed = counts[ItemStatus.COMPLETED]
         reachable = sum(counts.values()) - counts[ItemStatus.FAILED]
-        within_gate = _is_gate_drained(context, queue)
+        within_gate = _is_gate_drained(queue)
         context.reporter.progress(f"waiting for {after:,} documents", completed, after)
         if completed >= after or (within_gate and context.ledger is not None):
             break
@@ -124,19 +124,19 @@ def wait_until(context: StepContext, after: int) -> None:
     context.reporter.end_progress()
 
 
-def _is_gate_drained(context: StepContext, queue: Queue) -> bool:
+def _is_gate_drained(queue: Queue) -> bool:
     """In a campaign the gate's phase decides, not a number: some of its items may have failed."""
-    return sum(queue.open_items(context.connection, phase=queue.gate(context.connection))) == 0
+    return sum(queue.open_items(phase=queue.gate())) == 0
 
 
 def measure(context: StepContext, embedder: Embedder, *, seed: float) -> Measurements:
     """Collect what the checks judge; `seed` (−1 to 1) draws the sample."""
-    reader, validation = Reader(context.playbook.tables), context.playbook.validation
+    reader, validation = Reader(context.connection, context.playbook.tables), context.playbook.validation
     mapped = context.playbook.tables.mapped()
-    columns = [_column(reader, context, "documents", str(mapped["documents"]))]
+    columns = [_column(reader, "documents", str(mapped["documents"]))]
     if "document_chunks" in mapped:
-        columns.append(_column(reader, context, "document_chunks", str(mapped["document_chunks"])))
-    sample = reader.sample(context.connection, size=validation.sample, seed=seed)
+        columns.append(_column(reader, "document_chunks", str(mapped["document_chunks"])))
+    sample = reader.sample(size=validation.sample, seed=seed)
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
     distances, worst = _agreement(context, reader, embedder, matching)
     # A row of another dimension cannot agree, and the database cannot compare it with a query.
@@ -145,7 +145,7 @@ def measure(context: StepContext, embedder: Embedder, *, seed: float) -> Measure
     return Measurements(
         dimensions=embedder.model.dimensions,
         columns=tuple(columns),
-        queue=Queue(context.playbook.tables).counts(context.connection),
+        queue=Queue(context.connection, context.playbook.tables).counts(),
         agreement=tuple(distances),
         thresholds=validation.thresholds,
         queries=tuple(_queries(context, reader, embedder, matching)) if is_uniform else (),
@@ -156,9 +156,9 @@ def measure(context: StepContext, embedder: Embedder, *, seed: float) -> Measure
 
 def measure_stored(context: StepContext, embedder: Embedder) -> dict[str, Any]:
     """How a random sample of stored vectors agrees with the same texts embedded now."""
-    reader, limit = Reader(context.playbook.tables), context.playbook.validation.max_distance
+    reader, limit = Reader(context.connection, context.playbook.tables), context.playbook.validation.max_distance
     size = context.playbook.validation.sample
-    sample = reader.sample(context.connection, size=size, seed=random.uniform(-1, 1))
+    sample = reader.sample(size=size, seed=random.uniform(-1, 1))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
     distances, _ = _agreement(context, reader, embedder, matching)
     context.reporter.end_progress()
@@ -167,8 +167,8 @@ def measure_stored(context: StepContext, embedder: Embedder) -> dict[str, Any]:
     return {**summary, "rows": len(distances) + len(sample) - len(matching), "disagreeing": unlike}
 
 
-def _column(reader: Reader, context: StepContext, logical: str, name: str) -> ColumnMeasure:
-    counts = reader.counts(context.connection, logical)
+def _column(reader: Reader, logical: str, name: str) -> ColumnMeasure:
+    counts = reader.counts(logical)
     return ColumnMeasure(name, counts.total, counts.with_embedding, counts.zero, counts.dimensions)
 
 
@@ -207,7 +207,7 @@ def _chunks(
     """The stored chunks of each sampled document; without a chunk table, its text cut again."""
     chunks: dict[Any, list[StoredRow]] = defaultdict(list)
     if context.playbook.tables.document_chunks is not None:
-        for chunk in reader.chunks_of(context.connection, [row.id for row in sample]):
+        for chunk in reader.chunks_of([row.id for row in sample]):
             chunks[chunk.group].append(chunk)
     preparer = Preparer(context.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
     nothing = np.empty(0, dtype=np.float32)
@@ -231,8 +231,8 @@ def _queries(
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         context.reporter.progress("validating", number, len(texts))
-        stats = reader.distance_stats(context.connection, vector, thresholds=validation.thresholds)
-        rank = reader.rank_of(context.connection, vector, source) if source is not None else None
+        stats = reader.distance_stats(vector, thresholds=validation.thresholds)
+        rank = reader.rank_of(vector, source) if source is not None else None
         measures.append(
             QueryMeasure(
                 text, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under, rank

@@ -124,7 +124,7 @@ def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
         return found
     measured = f"{found['rows']} sampled vectors agree with what is stored (max distance {found['max']:.2g})"
     context.reporter.info(measured)
-    other = other_source(context, Queue(context.playbook.tables))
+    other = other_source(context, Queue(context.connection, context.playbook.tables))
     if other is not None:
         context.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
     elif not context.force:

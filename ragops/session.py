@@ -1,0 +1,66 @@
+"""What every command works with: target, playbook, connection, reporter, stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ragops.facts import DatabaseFacts, TableFacts
+from ragops.playbook.model import Playbook
+from ragops.postgres.catalog import read_database
+from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.queue import Queue
+from ragops.reporter import NullReporter, Reporter
+from ragops.workers.state import Stop
+
+if TYPE_CHECKING:
+    from ragops.embedder.client import Embedder
+    from ragops.postgres.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's surroundings; the command that opened it closes the connection."""
+
+    target: Target
+    playbook: Playbook
+    connection: Connection
+    reporter: Reporter = field(default_factory=NullReporter)
+    stop: Stop = field(default_factory=Stop)
+    embedder_command: tuple[str, ...] | None = None
+    """Another program than the embedder child, for tests."""
+
+    @property
+    def queue(self) -> Queue:
+        """The mapped queue, on this session's connection."""
+        return Queue(self.connection, self.playbook.tables)
+
+    @property
+    def reader(self) -> Reader:
+        """The mapped vector tables, on this session's connection."""
+        from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
+
+        return Reader(self.connection, self.playbook.tables)
+
+    def with_playbook(self, playbook: Playbook) -> Session:
+        """Return the same session for another playbook."""
+        return replace(self, playbook=playbook)
+
+    def connect(self) -> Connection:
+        """Open one more connection to the target. Raises DatabaseUnavailable."""
+        return connect(self.target, timeout_s=self.playbook.database.connect_timeout_s)
+
+    def facts(self, *, exact: bool = False, scans: bool = True) -> DatabaseFacts:
+        """Read the database as it is now; without `scans` from the catalog alone."""
+        return read_database(self.connection, self.playbook.tables, exact=exact, scans=scans)
+
+    def tables(self) -> dict[str, TableFacts]:
+        """Return the mapped tables that exist, by their logical names."""
+        return {name: table for name, table in self.facts().tables.items() if table}
+
+    def open_embedder(self) -> Embedder:
+        """Start a child that embeds a sample, perhaps beside a fleet. Raises as `Embedder` does."""
+        from ragops.embedder.client import Embedder
+        from ragops.embedder.config import embedder_config, side_threads
+
+        return Embedder(embedder_config(self.playbook, threads=side_threads()), command=self.embedder_command)
