@@ -1,39 +1,29 @@
-"""What stands between a playbook and a database as it is: all problems at once, before anything changes."""
+"""Check the mapped tables and the server: all problems at once, before anything changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ragops.campaign.privileges import missing_privileges, missing_select
+from ragops.campaign.privileges import privilege_problems
+from ragops.errors import PlanRefused
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, vector_dimensions, version_of
 from ragops.playbook.model import Playbook
-from ragops.playbook.steps import EmptyTables, RebuildIndexes
 from ragops.playbook.tables import Tables
 
 CONNECTIONS = 5
 """What a controller holds: its own, the intake's, the outlet's, the heartbeat's, and the progress display's."""
-LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
-
-
-def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
-    """Every reason why the playbook cannot run on this database; empty when it can."""
-    return [
-        *find_table_problems(playbook, facts, model=model),
-        *_foreign_keys(playbook, facts),
-        *_timeouts(playbook, facts),
-        *missing_privileges(playbook, facts),
-    ]
 
 
 def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
-    """The same for a single command that empties nothing."""
+    """Return every reason why a command cannot use the mapped tables; empty when it can."""
     problems = [*_server(facts)]
     for logical, table in facts.tables.items():
         if table is None:
             problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
         else:
             problems += _table(playbook.tables, logical, table)
-            problems += missing_select(table, facts.server.role)
+            # Every command reads its tables.
+            problems += privilege_problems(facts, logical, "SELECT")
     problems += _same_tables(facts)
     problems += _dimensions(playbook, facts, model)
     return problems
@@ -102,46 +92,17 @@ def _same_tables(facts: DatabaseFacts) -> Iterator[str]:
             yield f"table {table.qualified} is mapped twice, as {first[table.oid]} and as {logical}"
 
 
-def _foreign_keys(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
-    """Tables that reference a truncated one without being truncated themselves: nothing cascades here."""
-    for step in playbook.steps:
-        if not isinstance(step, EmptyTables):
-            continue
-        methods: dict[str, str] = {entry.table: entry.method for entry in step.tables}
-        for entry in step.tables:
-            if facts.tables.get(entry.table, False) is False:
-                yield f"empty_tables names {entry.table}, which tables: sets to null"
-        places: dict[str, int] = {entry.table: place for place, entry in enumerate(step.tables)}
-        by_name = {t.qualified: logical for logical, t in facts.tables.items() if t}
-        for entry in step.tables:
-            table = facts.tables.get(entry.table)
-            for key in table.referenced_by if table else ():
-                other = by_name.get(key.table, "")
-                remedy = _remedy(entry.method, methods.get(other), key.on_delete)
-                # Rows are deleted in the order of the list.
-                is_earlier = other in places and places[other] < places[entry.table]
-                if remedy and not (remedy == LIST_BEFORE and is_earlier):
-                    yield (
-                        f"{key.table} references {table.qualified if table else entry.table} (foreign key "
-                        f"{key.name}, ON DELETE {key.on_delete}): {remedy}"
-                    )
-
-
-def _timeouts(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str]:
-    """Long statements lift a role's timeout in their transaction; a concurrent build cannot have one."""
-    timeout = facts.server.settings.get("statement_timeout", "0")
-    is_concurrent = any(isinstance(step, RebuildIndexes) and step.concurrently for step in playbook.steps)
-    if is_concurrent and timeout != "0":
-        yield (
-            f"statement_timeout is {timeout}, which would end CREATE INDEX CONCURRENTLY: "
-            "ALTER ROLE … SET statement_timeout = 0, or concurrently: false"
-        )
-
-
-def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
-    """What must change so that one table can be emptied although another references it."""
-    if method == "truncate":
-        return None if other == "truncate" else "empty_tables must truncate both, or delete from both"
-    if other is None:
-        return "empty_tables must list it too"
-    return LIST_BEFORE if other == "delete" and on_delete in ("NO ACTION", "RESTRICT") else None
+def refuse_problems(problems: Sequence[str], *, where: str) -> None:
+    """Raise PlanRefused that lists all problems, unless there is none."""
+    if not problems:
+        return
+    is_missing = any("does not exist" in problem for problem in problems)
+    raise PlanRefused(
+        f"the playbook cannot run on this database: {len(problems)} "
+        f"problem{'s' if len(problems) != 1 else ''}; nothing was changed",
+        where=where,
+        actual="\n".join(problems),
+        hint="ragops db init   (creates what is missing)   or map your own names in the playbook's tables:"
+        if is_missing
+        else "fix these, then: ragops reset --dry-run",
+    )

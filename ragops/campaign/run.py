@@ -1,36 +1,23 @@
-"""Runs a plan step by step, resumes it where the ledger says, and undoes it."""
+"""Run a plan step by step, and resume it where the ledger has it."""
 
 from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 
-from ragops.campaign.context import Effect, StepContext
-from ragops.campaign.plan import Plan, PlannedStep, make_plan, plan_as_dict
-from ragops.campaign.steps import (
-    drop_indexes,
-    embed,
-    empty_tables,
-    rebuild_indexes,
-    reseed_queue,
-    validate,
-    verify_build,
-)
+from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.steps.base import PlanFacts, PlannedStep, StepResult
+from ragops.campaign.steps.rebuild_indexes import read_journal
+from ragops.campaign.steps.registry import step_of
+from ragops.campaign.steps.validate import ValidationResult
 from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError
-from ragops.facts import ModelFacts
+from ragops.facts import DatabaseFacts, ModelFacts
 from ragops.playbook.model import Playbook
-from ragops.playbook.steps import (
-    DropIndexes,
-    Embed,
-    EmptyTables,
-    RebuildIndexes,
-    ReseedQueue,
-    Validate,
-    VerifyBuild,
-)
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES
-from ragops.postgres.ddl import sql_text
+from ragops.postgres.archive import expected_number
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -39,96 +26,169 @@ from ragops.postgres.ledger import (
     campaign_steps,
     find_latest_campaign,
 )
-from ragops.postgres.queue import ItemStatus, Queue
+from ragops.postgres.queue import ItemStatus
 from ragops.postgres.setup import ensure_ragops_schema
+from ragops.session import Session
 from ragops.workers.sizing import size_fleet
 
 HEARTBEAT_S = 15.0
 
 
-def describe(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON, with the SQL of every action."""
-    return plan_as_dict(plan, sql={s.number: [sql_text(action) for action in s.actions] for s in plan.steps})
+@dataclass(frozen=True, slots=True)
+class CampaignRun:
+    """One step of a campaign that this process holds: fenced transactions, and a record of what it did."""
+
+    session: Session
+    ledger: Ledger
+    plan: Plan
+    number: int
+    force: bool
+
+    @property
+    def campaign(self) -> int:
+        return self.ledger.campaign
+
+    def transaction(
+        self, *, lock_timeout_s: float | None = None, is_long: bool = False
+    ) -> AbstractContextManager[object]:
+        return self.ledger.fenced(lock_timeout_s=lock_timeout_s, is_long=is_long)
+
+    def record(self, result: StepResult) -> None:
+        self.ledger.step_done(self.number, result.to_json())
+
+    def record_failure(self, reason: str, result: StepResult) -> None:
+        self.ledger.step_failed(self.number, reason, result.to_json())
+
+    def check_unchanged(self, now: DatabaseFacts) -> None:
+        self.plan.check_unchanged(now)
+
+    def open_phase(self, phase: int) -> None:
+        self.ledger.set_phase(phase)
+
+    def renew(self, connection: Connection) -> None:
+        self.ledger.on(connection).renew()
 
 
-def plan_campaign(context: StepContext, *, model: ModelFacts | None = None, items: int | None = None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class CampaignResult:
+    """What `reset --json` prints."""
+
+    campaign: int
+    status: str
+    seeded: int
+    completed: int
+    failed: int
+    verdict: str | None
+    steps: tuple[StepRow, ...]
+    nothing_to_reset: NothingToReset | None = None
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes of emptied tables and of dropped indexes."""
+        emptied = sum(step.recorded_number("bytes_freed") for step in self.steps)
+        return emptied + sum(step.recorded_number("bytes") for step in self.steps if step.verb == "drop_indexes")
+
+    def to_json(self) -> dict[str, object]:
+        steps = [
+            {"number": s.number, "name": s.verb, "status": s.status, "seconds": s.seconds, "effect": s.effect}
+            for s in self.steps
+        ]
+        reason = self.nothing_to_reset.as_dict() if self.nothing_to_reset else {}
+        return {
+            "campaign": self.campaign,
+            "status": self.status,
+            "seeded": self.seeded,
+            "completed": self.completed,
+            "failed": self.failed,
+            "verdict": self.verdict,
+            "bytes_freed": self.bytes_freed,
+            "steps": steps,
+            **reason,
+        }
+
+
+def plan_campaign(session: Session, *, model: ModelFacts | None = None, items: int | None = None) -> Plan:
     """Plan the playbook against the database as it is. Raises PlanRefused with every problem."""
-    has_ledger = latest_row(context) is not None
-    journal = context.journal() if has_ledger else []
-    embeds = any(isinstance(step, Embed) for step in context.playbook.steps)
+    has_ledger = find_latest_campaign(session.connection) is not None
+    embeds = any(step.step == "embed" for step in session.playbook.steps)
     return make_plan(
-        context.playbook,
-        context.facts(exact=True),
-        model=model,
-        journal=journal,
-        items=items,
-        fleet=size_fleet(context.playbook) if embeds else None,
+        PlanFacts(
+            playbook=session.playbook,
+            database=session.facts(exact=True),
+            journal=read_journal(session.connection) if has_ledger else (),
+            next_archive=expected_number(session.connection),
+            model=model,
+            items=items,
+            sizing=size_fleet(session.playbook) if embeds else None,
+        )
     )
 
 
-def latest_row(context: StepContext) -> CampaignRow | None:
-    """The newest campaign of this database, or None where there was none yet."""
-    return find_latest_campaign(context.connection)
-
-
-def refuse_unfinished(context: StepContext) -> None:
+def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
-    row = latest_row(context)
+    row = find_latest_campaign(session.connection)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
-            where=context.target.label,
+            where=session.target.label,
             actual=row.error or (f"held by {row.holder}" if row.holder else None),
-            hint="ragops reset --resume   or, to give it up and start anew: ragops reset --new",
+            hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
 
 
-def give_up_unfinished(context: StepContext) -> None:
+def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
-    row = latest_row(context)
+    row = find_latest_campaign(session.connection)
     if row is not None and not row.is_finished:
-        abandon(context.connection, row)
+        abandon(session.connection, row)
 
 
-def start(context: StepContext, plan: Plan) -> dict[str, Any]:
-    """Write a new campaign into the ledger and run it to its end. Raises what stops it."""
-    ensure_ragops_schema(context.connection)
-    context.ledger = Ledger.open_new(
-        context.connection,
-        name=context.playbook.name,
-        playbook=context.playbook.ledger_copy(),
-        plan=describe(plan),
+def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResult:
+    """Write a new campaign into the ledger and run it to its end. Raises what stops it.
+
+    `force` resets although what is stored agrees already.
+    """
+    ensure_ragops_schema(session.connection)
+    ledger = Ledger.open_new(
+        session.connection,
+        name=session.playbook.name,
+        playbook=session.playbook.ledger_copy(),
+        plan=plan.to_json(),
+        steps=[(step.number, step.verb) for step in plan.steps],
     )
-    context.plan = plan
-    return _run(context, plan, done={})
+    return _run(session, ledger, plan, done={}, force=force)
 
 
-def resume(context: StepContext) -> dict[str, Any]:
-    """Go on with the newest campaign, with the playbook that it was started with."""
-    row = latest_row(context)
+def resume(
+    session: Session, *, workers: Mapping[str, object] | None = None, force: bool = False
+) -> CampaignResult:
+    """Go on with the newest campaign, with the playbook that it was started with.
+
+    `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
+    """
+    row = find_latest_campaign(session.connection)
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
             "there is nothing to resume",
-            where=context.target.label,
+            where=session.target.label,
             actual=state,
             hint="ragops reset --playbook …",
         )
-    adopt_playbook(context, row)
+    session = adopt_playbook(session, row)
+    if workers:
+        session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
+    reporter = session.reporter
     if row.holder:
-        context.reporter.info(
-            f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended"
-        )
-    context.ledger = Ledger.take(context.connection, row)
-    done = {s.number: s for s in campaign_steps(context.connection, row.id) if s.status == "done"}
-    context.reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
-    plan = plan_campaign(context)
-    context.plan = plan
-    return _run(context, plan, done=done)
+        reporter.info(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
+    ledger = Ledger.take(session.connection, row)
+    done = {step.number: step for step in campaign_steps(session.connection, row.id) if step.status == "done"}
+    reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
+    return _run(session, ledger, plan_campaign(session), done=done, force=force)
 
 
-def adopt_playbook(context: StepContext, row: CampaignRow) -> None:
-    """Take the playbook that the campaign was started with, whatever its file says now."""
+def adopt_playbook(session: Session, row: CampaignRow) -> Session:
+    """Return the session with the playbook that the campaign was started with, whatever its file has now."""
     try:
         stored = Playbook.model_validate_json(json.dumps(row.playbook))
     except ValueError as error:
@@ -137,156 +197,126 @@ def adopt_playbook(context: StepContext, row: CampaignRow) -> None:
             actual=str(error).splitlines()[0],
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
-    context.playbook = stored.with_changes(database={"dsn": context.playbook.database.dsn})
+    return session.with_playbook(stored.with_changes(database={"dsn": session.playbook.database.dsn}))
 
 
-def _run(context: StepContext, plan: Plan, *, done: dict[int, StepRow]) -> dict[str, Any]:
-    assert context.ledger is not None
-    verdict = None
-    with Heartbeat(context):
+def _run(
+    session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow], force: bool
+) -> CampaignResult:
+    verdict: str | None = None
+    with heartbeat(session, ledger):
         for step in plan.steps:
             if step.number in done:
-                verdict = (done[step.number].effect or {}).get("verdict", verdict) if _judges(step) else verdict
+                verdict = _recorded_verdict(done[step.number]) or verdict
                 continue
-            effect = _run_step(context, step)
-            verdict = effect["verdict"] if _judges(step) else verdict
-    context.ledger.finish("done")
-    return summary(context, status="done", verdict=verdict)
+            session.reporter.info(f"step {step.number}/{len(plan.steps)} {step.title}")
+            try:
+                result = _run_step(CampaignRun(session, ledger, plan, step.number, force), step)
+            except NothingToReset as nothing:
+                # That nothing had to be reset is a result, too.
+                ended = summary(session, ledger, status="nothing_to_reset", verdict="pass")
+                return replace(ended, nothing_to_reset=nothing)
+            if isinstance(result, ValidationResult):
+                verdict = result.verdict
+    ledger.finish("done")
+    return summary(session, ledger, status="done", verdict=verdict)
 
 
-def _judges(step: PlannedStep) -> bool:
-    return isinstance(step.settings, Validate)
+def _recorded_verdict(step: StepRow) -> str | None:
+    """Return the verdict of a validation that an earlier controller recorded."""
+    recorded = (step.effect or {}).get("verdict") if step.verb == "validate" else None
+    return None if recorded is None else str(recorded)
 
 
-def _run_step(context: StepContext, step: PlannedStep) -> Effect:
-    ledger = context.ledger
-    assert ledger is not None
-    context.step_number = step.number
-    assert context.plan is not None
-    context.reporter.info(f"step {step.number}/{len(context.plan.steps)} {step.title}")
+def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
+    """Run one step. Whatever ends it early is written into the ledger as the campaign's status."""
+    session, ledger = run.session, run.ledger
     ledger.step_started(step.number)
     try:
-        return perform(context, step)
+        return step_of(step.settings).run(run)
     except Interrupted as stopped:
-        _end(context, "stopped", stopped.what)
+        _end(run, "stopped", stopped.what)
         stopped.hint = stopped.hint or "ragops reset --resume"
         raise
     except KeyboardInterrupt:
-        _end(context, "stopped", "interrupted")
+        _end(run, "stopped", "interrupted")
         raise Interrupted(
             f"stopped in step {step.number} ({step.verb})",
-            signal_number=context.stop.signal_number,
+            signal_number=session.stop.signal_number,
             hint="ragops reset --resume",
         ) from None
     except NothingToReset as nothing:
         ledger.step_done(step.number, {"nothing_to_reset": nothing.actual})
-        _end(context, "abandoned", nothing.what)
+        _end(run, "abandoned", nothing.what)
         raise
     except NegativeVerdict as negative:
-        if isinstance(step.settings, VerifyBuild) and step.number == 1:
-            # Nothing was changed yet: a campaign with the same playbook would fail again.
-            _end(context, "abandoned", negative.actual or negative.what)
-        else:
-            _end(context, "gate_failed", negative.actual or negative.what)
+        # In the first step nothing was changed yet: a campaign with the same playbook would fail again.
+        is_harmless = step.verb == "verify_build" and step.number == 1
+        _end(run, "abandoned" if is_harmless else "gate_failed", negative.actual or negative.what)
         raise
     except RagopsError as error:
-        _end(context, "failed", error.what)
+        _end(run, "failed", error.what)
         error.hint = error.hint or "ragops reset --resume"
         raise
     except DATABASE_ERRORS as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        _end(context, "failed", first)
+        _end(run, "failed", first)
         raise RagopsError(
             f"the database refused step {step.number} ({step.verb})",
-            where=context.target.label,
+            where=session.target.label,
             actual=f"{type(error).__name__}: {first}",
-            hint="mend the cause, then: ragops reset --resume",
+            hint="fix the cause, then: ragops reset --resume",
         ) from error
 
 
-def perform(context: StepContext, step: PlannedStep) -> Effect:
-    """Run one planned step and return its effect, recorded in the ledger."""
-    settings = step.settings
-    match settings:
-        case DropIndexes():
-            return drop_indexes.run(context)
-        case EmptyTables():
-            return empty_tables.run(context, settings)
-        case ReseedQueue():
-            return reseed_queue.run(context)
-        case Embed():
-            return embed.run(context, phase=step.phase)
-        case RebuildIndexes():
-            return rebuild_indexes.run(context, settings)
-        case Validate():
-            # Items may be open again behind an earlier embed step: retried after a failed gate.
-            embed.drain(context)
-            effect = validate.run(context, after=settings.after)
-            if context.ledger is not None and effect["verdict"] == "fail":
-                context.ledger.step_failed(step.number, "validation failed", effect)
-            validate.refuse_failure(effect)
-        case _:
-            effect = verify_build.run(context)
-    context.record(effect)
-    return effect
-
-
-def _end(context: StepContext, status: str, error: str) -> None:
+def _end(run: CampaignRun, status: str, error: str) -> None:
     """Write how the campaign ended; without a database the lease runs out by itself."""
-    assert context.ledger is not None
+    connection = run.session.connection
     try:
-        if context.connection.closed or context.connection.broken:
-            context.connection = context.connect()
-        context.ledger.on(context.connection).finish(status, error)
+        if connection.closed or connection.broken:
+            with run.session.connect() as fresh:
+                run.ledger.on(fresh).finish(status, error)
+        else:
+            run.ledger.finish(status, error)
     except OUTAGES as outage:
-        context.reporter.info(f"the ledger could not be written: {str(outage).splitlines()[0]}")
+        run.session.reporter.warning(f"the ledger could not be written: {str(outage).splitlines()[0]}")
 
 
-def summary(context: StepContext, *, status: str, verdict: str | None) -> dict[str, Any]:
-    """What `reset --json` prints."""
-    assert context.ledger is not None
-    steps = campaign_steps(context.connection, context.ledger.campaign)
-    counts = Queue(context.connection, context.playbook.tables).counts()
-    return {
-        "campaign": context.ledger.campaign,
-        "status": status,
-        "seeded": sum(counts.values()),
-        "completed": counts[ItemStatus.COMPLETED],
-        "failed": counts[ItemStatus.FAILED],
-        "verdict": verdict,
-        "bytes_freed": sum((s.effect or {}).get("bytes_freed", 0) for s in steps)
-        + sum((s.effect or {}).get("bytes", 0) for s in steps if s.verb == "drop_indexes"),
-        "steps": [
-            {"number": s.number, "name": s.verb, "status": s.status, "seconds": s.seconds, "effect": s.effect}
-            for s in steps
-        ],
-    }
+def summary(session: Session, ledger: Ledger, *, status: str, verdict: str | None) -> CampaignResult:
+    """Read the campaign's steps and the queue's counts."""
+    counts = session.queue.counts()
+    return CampaignResult(
+        campaign=ledger.campaign,
+        status=status,
+        seeded=sum(counts.values()),
+        completed=counts[ItemStatus.COMPLETED],
+        failed=counts[ItemStatus.FAILED],
+        verdict=verdict,
+        steps=tuple(campaign_steps(session.connection, ledger.campaign)),
+    )
 
 
-class Heartbeat:
-    """Extends the campaign's lease from a thread of its own while a step works."""
+@contextmanager
+def heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
+    """Extend the campaign's lease every 15 seconds, through a connection and a thread beside the steps'."""
+    ended = threading.Event()
 
-    def __init__(self, context: StepContext) -> None:
-        self._context = context
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=5)
-
-    def _beat(self) -> None:
+    def beat() -> None:
         connection = None
-        while not self._ended.wait(HEARTBEAT_S):
+        while not ended.wait(HEARTBEAT_S):
             try:
                 if connection is None or connection.closed or connection.broken:
-                    connection = self._context.connect()
-                if self._context.ledger is not None:
-                    self._context.ledger.on(connection).renew()
+                    connection = session.connect()
+                ledger.on(connection).renew()
             except OUTAGES as error:
-                self._context.reporter.info(f"the lease could not be renewed: {str(error).splitlines()[0]}")
+                session.reporter.warning(f"the lease could not be renewed: {str(error).splitlines()[0]}")
         if connection is not None:
             connection.close()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)

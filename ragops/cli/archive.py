@@ -1,13 +1,11 @@
-"""`ragops archive status · drop`."""
+"""Commands `ragops archive status · drop`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import confirm, emit, session
+from ragops.cli.session import confirm, emit_json, write_session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,59 +20,40 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     Example: ragops archive status
     """
-    from ragops.postgres.ledger import all_archives
+    from dataclasses import asdict
 
-    with session(playbook, dsn, needs_tables=False) as context:
-        archives = all_archives(context.connection)
-    emit({"archives": archives}, as_json=as_json, screen=_screen)
+    from ragops.postgres.archive import all_archives
+    from ragops.report.tables import archives_screen
+
+    with write_session(playbook, dsn, needs_tables=False, is_shared=True) as session:
+        archives = all_archives(session.connection)
+    listed = {"archives": [asdict(archive) for archive in archives]}
+    emit_json(listed, as_json=as_json, screen=lambda: archives_screen(archives))
 
 
 @app.command()
 def drop(
     playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Drop every archive and free its space; `ragops undo` cannot bring those rows back any more.
+    """Drop every archive and free its space; `ragops undo` can no longer bring those rows back.
 
     Example: ragops archive drop --yes
     """
     from ragops.campaign.run import refuse_unfinished
-    from ragops.postgres.ddl import drop_archives
-    from ragops.postgres.ledger import all_archives
-
-    with session(playbook, dsn, needs_tables=False, changes_data=True) as context:
-        archives = all_archives(context.connection)
-        refuse_unfinished(context)
-        if archives:
-            rows = sum(archive["rows"] for archive in archives)
-            question = f"This drops {len(archives)} archives with {rows:,} rows in {context.target.label}."
-            confirm(question, answer="drop", yes=yes)
-        drop_archives(context.connection)
-    freed = sum(archive["bytes"] for archive in archives)
-    emit({"dropped": len(archives), "bytes_freed": freed}, as_json=as_json, screen=_dropped)
-
-
-def _screen(result: dict[str, Any]) -> Any:
-    from ragops.report.terminal import table
-    from ragops.report.units import number, size
-
-    rows = [
-        [
-            str(a["id"]),
-            "–" if a["campaign"] is None else str(a["campaign"]),
-            a["table"],
-            number(a["rows"]),
-            size(a["bytes"]),
-            f"{a['created_at']:%Y-%m-%d %H:%M}",
-            "restored" if a["restored_at"] else "",
-        ]
-        for a in result["archives"]
-    ]
-    if not rows:
-        return "no archive"
-    return table("#", "campaign", "table", "rows", "size", "archived", "", rows=rows, right=(0, 1, 3, 4))
-
-
-def _dropped(result: dict[str, Any]) -> str:
+    from ragops.postgres.archive import all_archives, drop_archives
     from ragops.report.units import size
 
-    return f"{result['dropped']} archives dropped, {size(result['bytes_freed'])} freed"
+    with write_session(playbook, dsn, needs_tables=False) as session:
+        archives = all_archives(session.connection)
+        refuse_unfinished(session)
+        if archives:
+            rows = sum(archive.rows for archive in archives)
+            question = f"This drops {len(archives)} archives with {rows:,} rows in {session.target.label}."
+            confirm(question, answer="drop", yes=yes)
+        drop_archives(session.connection)
+    freed = sum(archive.bytes for archive in archives)
+    emit_json(
+        {"dropped": len(archives), "bytes_freed": freed},
+        as_json=as_json,
+        screen=lambda: f"{len(archives)} archives dropped, {size(freed)} freed",
+    )

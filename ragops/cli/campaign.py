@@ -1,8 +1,8 @@
-"""`ragops reset`, `ragops undo`, `ragops demo`: whole campaigns."""
+"""Commands `ragops reset`, `ragops undo`, `ragops demo`: whole campaigns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,14 +18,22 @@ from ragops.cli.options import (
     WorkerCount,
     Yes,
 )
-from ragops.cli.session import confirm, demo_defaults, emit, overrides, session
+from ragops.cli.session import (
+    confirm,
+    demo_defaults,
+    emit,
+    open_session,
+    overrides,
+    start_embedded,
+    stoppable,
+    write_session,
+)
 from ragops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ragops.campaign.context import StepContext
     from ragops.campaign.plan import Plan
+    from ragops.playbook.model import Playbook
+    from ragops.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -38,13 +46,13 @@ def reset(
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the ledger says.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Give up an unfinished campaign and start anew.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the ledger stopped.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Give up an unfinished campaign and start over.")] = False,
     no_archive: Annotated[
         bool, typer.Option("--no-archive", help="Empty the tables for good: no copy, no undo of rows.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Reset although what is stored agrees with the workers already.")
+        bool, typer.Option("--force", help="Reset although the stored vectors already agree with the workers.")
     ] = False,
     workers: WorkerCount = None,
     threads: ThreadCount = None,
@@ -58,71 +66,62 @@ def reset(
     Example: ragops reset --playbook realign.yaml --dry-run
     """
     from ragops.campaign import run as campaign
-    from ragops.report.terminal import plan_screen
+    from ragops.report.campaign import campaign_screen, plan_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache)
-    with session(playbook, dsn, changes=changes, needs_tables=False, needs_ledger=False) as context:
-        context.force = force
+    if resume:
+        # A campaign goes on with the playbook it was started with: an option that would be ignored is refused.
+        refused = {"--new": new, "--dry-run": dry_run, "--no-archive": no_archive}
+        given = [name for name, is_given in refused.items() if is_given]
+        if given:
+            raise UsageError(
+                f"--resume goes on with the campaign as it was planned; it does not take {' and '.join(given)}",
+                actual=" ".join(given),
+                expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force",
+                hint="ragops reset --resume   or, to give that campaign up: ragops reset --new",
+            )
+    with open_session(playbook, dsn, changes=changes) as session:
         if resume:
-            if new or dry_run:
-                raise UsageError("--resume goes alone", actual="--new" if new else "--dry-run")
-            _finish(lambda: campaign.resume(context), context, as_json=as_json)
+            result = campaign.resume(session, workers=changes["workers"], force=force)
+            emit(result, as_json=as_json, screen=campaign_screen)
             return
         if no_archive:
-            context.playbook = without_archive(context.playbook)
-        plan = planned(context)
+            session = session.with_playbook(without_archive(session.playbook))
+        plan = prepare_plan(session)
         if dry_run:
-            emit(campaign.describe(plan), as_json=as_json, screen=plan_screen)
+            emit(plan, as_json=as_json, screen=plan_screen)
             return
         if not new:
-            campaign.refuse_unfinished(context)
-        _confirm_plan(context, plan, yes=yes)
+            campaign.refuse_unfinished(session)
+        _confirm_plan(session, plan, yes=yes)
         if new:
-            campaign.give_up_unfinished(context)
-        _finish(lambda: campaign.start(context, plan), context, as_json=as_json)
+            campaign.give_up_unfinished(session)
+        emit(campaign.start(session, plan, force=force), as_json=as_json, screen=campaign_screen)
 
 
-def _finish(run: Callable[[], dict[str, Any]], context: StepContext, *, as_json: bool) -> None:
-    """Run a campaign and show its result; that nothing had to be reset is one, too."""
-    from ragops.campaign import run as campaign
-    from ragops.errors import NothingToReset
-    from ragops.report.terminal import campaign_screen, error_text
-
-    try:
-        result = run()
-    except NothingToReset as nothing:
-        result = {**campaign.summary(context, status="nothing_to_reset", verdict="pass"), **nothing.as_dict()}
-        text = error_text(nothing)
-        emit(result, as_json=as_json, screen=lambda _: text)
-        return
-    emit(result, as_json=as_json, screen=campaign_screen)
-
-
-def planned(context: StepContext) -> Plan:
-    """The plan, made with the model's dimensions and the size of the source; a wrong model fails here."""
+def prepare_plan(session: Session) -> Plan:
+    """Plan with the model's dimensions and the size of the source; a wrong model or an empty source fails here."""
     from ragops.campaign.run import plan_campaign
     from ragops.campaign.steps.reseed_queue import empty_corpus
+    from ragops.embedder.config import checked_sha256, probe_model
     from ragops.workers.sources import count_locations, require_source
 
-    verbs = {step.step for step in context.playbook.steps}
+    verbs = {step.step for step in session.playbook.steps}
     if "reseed_queue" in verbs:
-        require_source(context.playbook.source)
+        require_source(session.playbook.source)
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
-        from ragops.campaign.steps.verify_build import probe_model
-        from ragops.embedder.config import checked_sha256
-
-        checked_sha256(context.playbook)
-        model = probe_model(context.playbook)
-    items = count_locations(context.playbook.source, context.connect) if "reseed_queue" in verbs else None
+        checked_sha256(session.playbook)
+        model = probe_model(session.playbook)
+    items = count_locations(session.playbook.source, session.connect) if "reseed_queue" in verbs else None
     if items == 0:
         # Known only after the tables have been emptied, it would cost them.
-        raise empty_corpus(context.playbook.source)
-    return plan_campaign(context, model=model, items=items)
+        raise empty_corpus(session.playbook.source)
+    return plan_campaign(session, model=model, items=items)
 
 
-def without_archive(playbook: Any) -> Any:
-    """The playbook with `archive: false` in every empty_tables step."""
+def without_archive(playbook: Playbook) -> Playbook:
+    """Return the playbook with `archive: false` in every step that archives."""
     steps = tuple(
         step.model_copy(update={"archive": False}) if step.step == "empty_tables" else step
         for step in playbook.steps
@@ -130,20 +129,20 @@ def without_archive(playbook: Any) -> Any:
     return playbook.model_copy(update={"steps": steps})
 
 
-def _confirm_plan(context: StepContext, plan: Plan, *, yes: bool) -> None:
-    """Ask before rows are wiped; the demo's own database, archived as it is, needs no question."""
-    wiped = sum(step.rows or 0 for step in plan.steps if step.verb == "empty_tables")
-    is_archived = all(getattr(step.settings, "archive", True) for step in plan.steps)
-    is_demo = context.target.is_embedded and bool(demo_defaults()) and is_archived
+def _confirm_plan(session: Session, plan: Plan, *, yes: bool) -> None:
+    """Ask before rows are wiped; the demo's own database, if archived, needs no question."""
+    emptying = [step for step in plan.steps if step.verb == "empty_tables"]
+    wiped = sum(step.rows or 0 for step in emptying)
+    is_archived = all(getattr(step.settings, "archive", True) for step in emptying)
+    is_demo = session.target.is_embedded and bool(demo_defaults()) and is_archived
     if yes or wiped == 0 or is_demo:
         return
     from rich.console import Console
 
-    from ragops.campaign.run import describe
-    from ragops.report.terminal import plan_screen
+    from ragops.report.campaign import plan_screen
 
-    Console(stderr=True).print(plan_screen(describe(plan)))
-    confirm(f"This empties {wiped:,} rows of {context.target.label}.", answer=plan.database, yes=yes)
+    Console(stderr=True).print(plan_screen(plan))
+    confirm(f"This empties {wiped:,} rows of {session.target.label}.", answer=plan.database, yes=yes)
 
 
 def undo(
@@ -153,18 +152,14 @@ def undo(
 
     Example: ragops undo --dsn postgresql://rag@localhost/rag
     """
+    from ragops.campaign.undo import find_undoable
     from ragops.campaign.undo import undo as undo_campaign
-    from ragops.campaign.undo import what_undo_does
-    from ragops.report.terminal import table
+    from ragops.report.campaign import undo_screen
 
-    with session(playbook, dsn, changes_data=True) as context:
-        confirm(f"This {what_undo_does(context)}.", answer="undo", yes=yes)
-        result = undo_campaign(context)
-    emit(
-        result,
-        as_json=as_json,
-        screen=lambda r: table("restored", "rows", rows=[(t, f"{n:,}") for t, n in r["rows"].items()], right=(1,)),
-    )
+    with write_session(playbook, dsn) as session:
+        confirm(f"This {find_undoable(session).describe()}.", answer="undo", yes=yes)
+        result = undo_campaign(session)
+    emit(result, as_json=as_json, screen=undo_screen)
 
 
 def demo(
@@ -173,16 +168,15 @@ def demo(
     workers: WorkerCount = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the incident's story with real parts on the embedded server: broken, found out, realigned.
+    """Reproduce and fix the incident on the embedded server.
 
     Example: ragops demo --docs 500
     """
-    from ragops.cli.session import start_embedded, stoppable
     from ragops.demo.run import run_demo
-    from ragops.report.console import ConsoleReporter
+    from ragops.report.console import console_reporter
     from ragops.report.demo import demo_screen
 
-    reporter = ConsoleReporter()
+    reporter = console_reporter()
     with stoppable(reporter) as stop:
         result = run_demo(
             start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers

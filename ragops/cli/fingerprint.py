@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, overrides
+from ragops.cli.session import emit, emit_json, load, overrides
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +68,7 @@ def compare(
     Example: ragops fingerprint compare worker.json backend.json
     """
     from ragops.cli.session import check_names
-    from ragops.fingerprint.against import comparison_as_dict, is_accepted, limits_of
+    from ragops.fingerprint.against import is_accepted, limits_of
     from ragops.fingerprint.compare import compare_fingerprints
     from ragops.fingerprint.document import Fingerprint
     from ragops.report.fingerprint import comparison_screen
@@ -80,12 +80,12 @@ def compare(
     )
     first = Fingerprint.load(a).document
     result: dict[str, Any] = {
-        **comparison_as_dict(comparison),
+        **comparison.to_json(),
         "limits": {"max_drift": loaded.build.max_drift, "min_overlap": loaded.build.min_overlap},
         "effective": {"build": first["build"], "model": first["model"]},
         "requested": loaded.build.model_dump(mode="json"),
     }
-    emit(result, as_json=as_json, screen=comparison_screen)
+    emit_json(result, as_json=as_json, screen=lambda: comparison_screen(comparison))
     if not is_accepted(comparison.verdict, loaded):
         raise typer.Exit(3)
 

@@ -1,13 +1,13 @@
-"""`ragops index status · drop · rebuild`."""
+"""Commands `ragops index status · drop · rebuild`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import confirm, emit, session
+from ragops.cli.session import check_names, confirm, emit, emit_json, read_session, write_session
 
 if TYPE_CHECKING:
     from ragops.playbook.steps import RebuildIndexes
@@ -29,12 +29,13 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     Example: ragops index status
     """
-    from ragops.report.terminal import indexes_table
+    from ragops.report.indexes import indexes_table
     from ragops.status import list_indexes
 
-    with session(playbook, dsn, needs_ledger=False) as context:
-        indexes = list_indexes(context, context.facts())
-    emit({"indexes": indexes}, as_json=as_json, screen=lambda result: indexes_table(result["indexes"]))
+    with read_session(playbook, dsn) as session:
+        indexes = list_indexes(session, session.facts())
+    listed = {"indexes": [index.to_json() for index in indexes]}
+    emit_json(listed, as_json=as_json, screen=lambda: indexes_table(indexes))
 
 
 @app.command()
@@ -49,24 +50,19 @@ def drop(
 
     Example: ragops index drop idx_documents_embedding_hnsw
     """
-    from ragops.campaign.steps import drop_indexes
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.campaign.steps.drop_indexes import drop as drop_indexes
+    from ragops.campaign.steps.drop_indexes import select_indexes
     from ragops.indexes.plan import droppable_indexes
+    from ragops.report.indexes import dropped_screen
 
-    with session(playbook, dsn, changes_data=True) as context:
-        found = drop_indexes.select_indexes(droppable_indexes(context.facts()), names or ())
-        if found:
-            listed = ", ".join(index.name for index in found)
-            confirm(f"This drops {listed} in {context.target.label}.", answer="drop", yes=yes)
-        effect = drop_indexes.run(context, names=names or ())
-    emit(effect, as_json=as_json, screen=_dropped)
-
-
-def _dropped(effect: dict[str, Any]) -> str:
-    from ragops.report.units import size
-
-    if not effect["dropped"]:
-        return "nothing to drop"
-    return f"dropped {', '.join(effect['dropped'])} ({size(effect['bytes'])}); definitions are in the journal"
+    with write_session(playbook, dsn) as session:
+        chosen = select_indexes(droppable_indexes(session.facts()), names or ())
+        if chosen:
+            listed = ", ".join(index.name for index in chosen)
+            confirm(f"This drops {listed} in {session.target.label}.", answer="drop", yes=yes)
+        result = drop_indexes(SingleCommand(session), names=names or ())
+    emit(result, as_json=as_json, screen=dropped_screen)
 
 
 @app.command()
@@ -96,19 +92,21 @@ def rebuild(
     Example: ragops index rebuild
     """
     from ragops.campaign.steps import rebuild_indexes
-    from ragops.cli.session import check_names
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.report.indexes import rebuilding_screen, rebuilt_screen
     from ragops.status import list_indexes
 
     step = _step(concurrently, memory=maintenance_work_mem, workers=parallel_workers)
-    with session(playbook, dsn, needs_ledger=not dry_run, changes_data=not dry_run) as context:
-        known = [index["name"] for index in list_indexes(context, context.facts())]
+    with read_session(playbook, dsn) if dry_run else write_session(playbook, dsn) as session:
+        known = [index.name for index in list_indexes(session, session.facts())]
         check_names(names or (), known, what="index")
+        run = SingleCommand(session)
         if dry_run:
-            planned = rebuild_indexes.describe(rebuild_indexes.plan(context, step, names=names or ()))
-            emit(planned, as_json=as_json, screen=_planned)
+            planned = rebuild_indexes.plan_rebuild(run, step, names=names or ())
+            emit(planned, as_json=as_json, screen=rebuilding_screen)
             return
-        effect = rebuild_indexes.run(context, step, names=names or ())
-    emit(effect, as_json=as_json, screen=_rebuilt)
+        result = rebuild_indexes.rebuild(run, step, names=names or ())
+    emit(result, as_json=as_json, screen=rebuilt_screen)
 
 
 def _step(concurrently: bool, *, memory: str | None, workers: int | None) -> RebuildIndexes:
@@ -132,22 +130,3 @@ def _checked_memory(text: str) -> str:
             "not an amount of memory", where="--maintenance-work-mem", actual=text, expected="e.g. 2GB"
         )
     return text
-
-
-def _planned(planned: dict[str, Any]) -> str:
-    lines = []
-    for build in planned["plan"]:
-        lines += [f"{build['name']} on {build['table']}" + (f": {build['note']}" if build["note"] else "")]
-        lines += [f"  {statement};" for statement in build["sql"]]
-    lines += [f"{name}: already present" for name in planned["present"]]
-    return "\n".join(lines) or "no index to build"
-
-
-def _rebuilt(effect: dict[str, Any]) -> str:
-    from ragops.report.units import duration, size
-
-    lines = [
-        f"{i['name']} on {i['table']}: {size(i['bytes'])} in {duration(i['seconds'])}" for i in effect["indexes"]
-    ]
-    lines += [f"{name}: already present" for name in effect["present"]]
-    return "\n".join(lines) or "no index to build"

@@ -1,14 +1,14 @@
-"""`ragops verify`, `ragops search`, `ragops status`: they change nothing."""
+"""Commands `ragops verify`, `ragops search`, `ragops status`: they change nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, overrides, require_tables, session
+from ragops.cli.session import emit, load, open_session, overrides, read_session, require_tables
 
 
 def register(app: typer.Typer) -> None:
@@ -42,41 +42,25 @@ def verify(
 
     Example: ragops verify --against backend.json
     """
-    from ragops.campaign.steps.verify_build import verify as verify_build
-    from ragops.fingerprint.against import is_accepted, parse_reference
-    from ragops.report.console import ConsoleReporter
+    from ragops.cli.references import parse_reference
+    from ragops.fingerprint.verify import verify as verify_build
+    from ragops.report.console import console_reporter
     from ragops.report.fingerprint import verify_screen
 
-    loaded, _ = load(playbook, dsn, reporter=ConsoleReporter())
+    changes = overrides(model=model)
+    loaded, _ = load(playbook, dsn, reporter=console_reporter())
     reference = parse_reference(against) if against else loaded.reference
-    effect = verify_build(loaded.with_changes(**overrides(model=model)), reference=reference)
+    result = verify_build(loaded.with_changes(**changes), reference=reference)
     if reference.debug is not None:
-        from ragops.fingerprint.against_debug import add_debug_comparison
+        from ragops.campaign.steps.verify_build import compare_debug
 
-        changes = overrides(model=model)
-        with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
-            add_debug_comparison(effect, context, reference.debug)
+        with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
+            result = result.with_debug(compare_debug(session, reference.debug))
     if requirements is not None:
-        add_requirements(effect, requirements, loaded.build.version)
-    emit(effect, as_json=as_json, screen=verify_screen)
-    if not effect["build_matches"] or (effect["reference"] and not is_accepted(effect["verdict"], loaded)):
+        result = result.with_requirements(requirements)
+    emit(result, as_json=as_json, screen=verify_screen)
+    if not result.is_accepted:
         raise typer.Exit(3)
-
-
-def add_requirements(effect: dict[str, Any], file: Path, version: str | None) -> None:
-    """Put the findings about a requirements file, and its corrected lines, into a verification."""
-    from dataclasses import asdict
-
-    from ragops.builds.requirements import check_requirements, corrected_lines
-
-    found = check_requirements(file)
-    effect["findings"] = [*effect["findings"], *map(asdict, found)]
-    if any(finding.severity == "error" for finding in found):
-        effect["build_matches"] = False
-        effect["verdict"] = "mismatch" if effect["verdict"] == "match" else effect["verdict"]
-    if found:
-        wanted = version or effect["effective"]["build"]["package_version"]
-        effect["corrected_requirements"] = corrected_lines(file, wanted)
 
 
 def search(
@@ -92,11 +76,10 @@ def search(
     Example: ragops search "how to open a file" --limit 5
     """
     from ragops.indexes.search import find_nearest
-    from ragops.report.terminal import search_screen
+    from ragops.report.status import search_screen
 
-    changes = overrides(model=model)
-    with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
-        result = find_nearest(context, text, limit=limit)
+    with read_session(playbook, dsn, changes=overrides(model=model), reads=["documents"]) as session:
+        result = find_nearest(session, text, limit=limit)
     emit(result, as_json=as_json, screen=search_screen)
 
 
@@ -114,12 +97,8 @@ def status(
     """
     from ragops.status import read_status
 
-    with session(playbook, dsn, needs_tables=False, needs_ledger=False) as context:
-        result = read_status(context, require_tables(context), exact=exact)
-    emit(result, as_json=as_json, screen=_status_screen)
+    with open_session(playbook, dsn) as session:
+        result = read_status(session, require_tables(session), exact=exact)
+    from ragops.report.status import status_screen
 
-
-def _status_screen(result: dict[str, Any]) -> Any:
-    from ragops.report.terminal import status_screen
-
-    return status_screen(result)
+    emit(result, as_json=as_json, screen=status_screen)

@@ -1,18 +1,17 @@
-"""`ragops queue reseed · status · retry`."""
+"""Commands `ragops queue reseed · status · retry`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
-from ragops.cli.session import emit, overrides, session
+from ragops.cli.session import emit, emit_json, overrides, read_session, write_session
 
+# A transaction that is open longer than this costs a busy queue more than it should.
 OLD_S = 300.0
-"""A transaction open for so long costs a busy queue more than it should."""
 
 app = typer.Typer(
     no_args_is_help=True, help="The queue of documents to embed.", epilog="Example: ragops queue status"
@@ -27,8 +26,8 @@ def reseed(
     id_column: Annotated[str, typer.Option("--id-column", help="Its id.")] = "id",
     text_column: Annotated[str, typer.Option("--text-column", help="Its text.")] = "content",
     query: Annotated[str | None, typer.Option("--query", help="SELECT of (id, text).")] = None,
-    manifest: Annotated[Path | None, typer.Option("--manifest", help="File with one path a line.")] = None,
-    append: Annotated[bool, typer.Option("--append", help="Add what the queue has not yet.")] = False,
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="File with one path per line.")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add only what is not in the queue yet.")] = False,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     as_json: AsJson = False,
@@ -39,12 +38,17 @@ def reseed(
 
     Example: ragops queue reseed --folder ./docs --pattern '*.md'
     """
-    from ragops.campaign.steps import reseed_queue
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.campaign.steps.reseed_queue import ReseedQueueStep, append_source
+    from ragops.playbook.steps import ReseedQueue
 
     source = _source(folder, pattern, table, id_column, text_column, query, manifest)
-    with session(playbook, dsn, changes=overrides(source=source), changes_data=True) as context:
-        effect = reseed_queue.run(context, append=append)
-    emit(effect, as_json=as_json, screen=lambda e: f"{e['seeded']:,} documents queued")
+    with write_session(playbook, dsn, changes=overrides(source=source)) as session:
+        if append:
+            result = append_source(session)
+        else:
+            result = ReseedQueueStep(ReseedQueue(step="reseed_queue")).run(SingleCommand(session))
+    emit(result, as_json=as_json, screen=lambda r: f"{r.seeded:,} documents queued")
 
 
 def _source(
@@ -56,7 +60,7 @@ def _source(
     query: str | None,
     manifest: Path | None,
 ) -> dict[str, Any] | None:
-    """The playbook's source replaced as a whole; None when no option asks for it."""
+    """Return the playbook's source replaced as a whole; None when no option asks for it."""
     from ragops.errors import UsageError
 
     kinds = {"folder": folder, "table": table, "query": query, "manifest": manifest}
@@ -77,38 +81,16 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     Example: ragops queue status
     """
-    from ragops.postgres.queue import Queue
     from ragops.postgres.vacuum_blockers import oldest_blocker
+    from ragops.report.queue import QueueStatus, queue_screen
 
-    with session(playbook, dsn, needs_ledger=False) as context:
-        queue = Queue(context.connection, context.playbook.tables)
-        counts = queue.counts()
-        failures = queue.failures()
-        holder = oldest_blocker(context.connection, min_age_s=OLD_S)
-    total = sum(counts.values())
-    shares = {name: round(100 * n / total, 2) if total else 0.0 for name, n in counts.items()}
-    listed = [{"location": location, "reason": reason} for location, reason in failures]
-    held = holder and {**asdict(holder), "summary": str(holder), "remedy": holder.remedy}
-    result = {"queue": counts, "percent": shares, "failures": listed, "holder": held}
-    emit(result, as_json=as_json, screen=_counts)
-
-
-def _counts(result: dict[str, Any]) -> Any:
-    from rich.console import Group
-    from rich.text import Text
-
-    from ragops.report.terminal import table
-
-    rows = [[name, f"{n:,}", f"{result['percent'][name]:.2f}%"] for name, n in result["queue"].items()]
-    parts: list[Any] = [table("status", "items", "share", rows=rows, right=(1, 2))]
-    if result["failures"]:
-        failed = [[f["location"], f["reason"] or ""] for f in result["failures"]]
-        parts.append(table("failed", "reason", rows=failed))
-        parts.append("next: mend them, then: ragops queue retry")
-    if held := result["holder"]:
-        parts.append(Text(f"vacuum is held back, so that the tables grow: {held['summary']}"))
-        parts.append(Text(f"next: {held['remedy']}"))
-    return Group(*parts)
+    with read_session(playbook, dsn) as session:
+        result = QueueStatus(
+            counts=session.queue.counts(),
+            failures=session.queue.failures(),
+            blocker=oldest_blocker(session.connection, min_age_s=OLD_S),
+        )
+    emit(result, as_json=as_json, screen=queue_screen)
 
 
 @app.command()
@@ -117,12 +99,10 @@ def retry(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: A
 
     Example: ragops queue retry
     """
-    from ragops.postgres.queue import Queue
-
-    with session(playbook, dsn, changes_data=True) as context:
-        retried = Queue(context.connection, context.playbook.tables).retry_failed()
-    emit(
+    with write_session(playbook, dsn) as session:
+        retried = session.queue.retry_failed()
+    emit_json(
         {"retried": retried},
         as_json=as_json,
-        screen=lambda r: f"{r['retried']:,} items are pending again" + ("; next: ragops embed" if retried else ""),
+        screen=lambda: f"{retried:,} items are pending again" + ("; next: ragops embed" if retried else ""),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ragops.errors import Interrupted, UsageError
 from ragops.paths import demo_file, server_folder, with_defaults
@@ -16,18 +16,18 @@ from ragops.paths import demo_file, server_folder, with_defaults
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ragops.campaign.context import StepContext
+    from rich.console import RenderableType
+
     from ragops.facts import DatabaseFacts
     from ragops.playbook.model import Playbook
     from ragops.postgres.connection import Target
-    from ragops.report.console import ConsoleReporter
+    from ragops.reporter import Reporter
+    from ragops.session import Session
     from ragops.workers.state import Stop
 
 
-def load(
-    playbook: str, dsn: str | None, *, reporter: ConsoleReporter | None = None
-) -> tuple[Playbook, Target | None]:
-    """The playbook with the target it is to run on; None means the embedded server.
+def load(playbook: str, dsn: str | None, *, reporter: Reporter | None = None) -> tuple[Playbook, Target | None]:
+    """Return the playbook with the target it is to run on; None means the embedded server.
 
     On the embedded server the demo's corpus and model stand in for variables that are not set.
     """
@@ -51,7 +51,7 @@ def load(
 
 
 def demo_defaults() -> Mapping[str, str]:
-    """The variables that the demo left; empty without a demo."""
+    """Return the variables that the demo left; empty without a demo."""
     import json
 
     file = demo_file()
@@ -65,52 +65,90 @@ def demo_defaults() -> Mapping[str, str]:
         return {}
 
 
+class Result(Protocol):
+    """What a command did, as `--json` prints it."""
+
+    def to_json(self) -> dict[str, object]: ...
+
+
+Shown = TypeVar("Shown", bound=Result)
+
+
 @contextmanager
-def session(
+def open_session(
+    playbook: str, dsn: str | None, *, changes: Mapping[str, dict[str, Any]] | None = None
+) -> Iterator[Session]:
+    """Open what a command works with, and check nothing yet.
+
+    `changes` are the command line's, by section of the playbook. Raises UsageError, PlaybookError or
+    DatabaseUnavailable.
+    """
+    from ragops.postgres.connection import connect
+    from ragops.report.console import console_reporter
+    from ragops.session import Session
+
+    reporter = console_reporter()
+    loaded, target = load(playbook, dsn, reporter=reporter)
+    # A wrong override is a wrong command line: it is refused before a server is started for it.
+    adapted = loaded.with_changes(**(changes or {}))
+    target = target or start_embedded()
+    with stoppable(reporter) as stop:
+        if target.is_embedded:
+            _prepare_embedded(target)
+        connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
+        try:
+            yield Session(target, adapted, connection, reporter, stop)
+        finally:
+            reporter.end_progress()
+            connection.close()
+
+
+@contextmanager
+def read_session(
+    playbook: str,
+    dsn: str | None,
+    *,
+    changes: Mapping[str, dict[str, Any]] | None = None,
+    reads: Collection[str] | None = None,
+) -> Iterator[Session]:
+    """Open a session whose tables are there; `reads` are the only ones that the command needs (None: all).
+
+    Raises as `open_session`, and PlanRefused for tables that are missing or of the wrong shape.
+    """
+    with open_session(playbook, dsn, changes=changes) as session:
+        require_tables(session, reads)
+        yield session
+
+
+@contextmanager
+def write_session(
     playbook: str,
     dsn: str | None,
     *,
     changes: Mapping[str, dict[str, Any]] | None = None,
     needs_tables: bool = True,
-    needs_ledger: bool = True,
-    changes_data: bool = False,
-    reads: Collection[str] | None = None,
-) -> Iterator[StepContext]:
-    """Open what a command works with.
+    is_shared: bool = False,
+) -> Iterator[Session]:
+    """Open a session that may write: with ragops' own schema, and refused while a controller runs a campaign.
 
-    `reads` are the only tables that the command needs; None: all.
-    `changes_data` refuses while another controller runs a campaign there. Raises UsageError,
-    PlaybookError, DatabaseUnavailable, PlanRefused or CampaignHeld before anything was changed.
+    `is_shared` allows it beside a controller, as workers on several machines are. Raises as `read_session`,
+    and CampaignHeld, before anything was changed.
     """
-    from ragops.campaign.context import StepContext
-    from ragops.postgres.connection import connect
+    from ragops.postgres.ledger import check_free, find_latest_campaign
     from ragops.postgres.setup import ensure_ragops_schema
-    from ragops.report.console import ConsoleReporter
 
-    reporter = ConsoleReporter()
-    loaded, target = load(playbook, dsn, reporter=reporter)
-    target = target or start_embedded()
-    adapted = loaded.with_changes(**(changes or {}))
-    with stoppable(reporter) as stop:
-        if target.is_embedded:
-            _prepare_embedded(target)
-        connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
-        context = StepContext(target, adapted, connection, reporter=reporter, stop=stop)
-        try:
-            if needs_tables:
-                require_tables(context, reads)
-            if needs_ledger:
-                ensure_ragops_schema(connection)
-            if changes_data:
-                _require_free(context)
-            yield context
-        finally:
-            reporter.end_progress()
-            context.connection.close()
+    with open_session(playbook, dsn, changes=changes) as session:
+        if needs_tables:
+            require_tables(session)
+        ensure_ragops_schema(session.connection)
+        row = find_latest_campaign(session.connection)
+        if not is_shared and row is not None and not row.is_finished:
+            check_free(row)
+        yield session
 
 
 @contextmanager
-def stoppable(reporter: ConsoleReporter) -> Iterator[Stop]:
+def stoppable(reporter: Reporter) -> Iterator[Stop]:
     """Install the signals; one that ends everything at once is raised as Interrupted, with its exit code."""
     stop = install_signals(reporter)
     try:
@@ -120,7 +158,7 @@ def stoppable(reporter: ConsoleReporter) -> Iterator[Stop]:
 
 
 def start_embedded() -> Target:
-    """The embedded server's database, started if need be."""
+    """Return the embedded server's database; start the server if need be."""
     from ragops.postgres.embedded import EmbeddedServer
 
     return EmbeddedServer(server_folder()).start()
@@ -135,37 +173,27 @@ def _prepare_embedded(target: Target) -> None:
         ensure_pgvector(connection, target)
 
 
-def require_tables(context: StepContext, reads: Collection[str] | None = None) -> DatabaseFacts:
-    """The database as the catalog has it, checked against the playbook. Raises UsageError or PlanRefused."""
+def require_tables(session: Session, reads: Collection[str] | None = None) -> DatabaseFacts:
+    """Return the database as the catalog has it. Raises UsageError or PlanRefused if the playbook does not fit."""
     from dataclasses import replace
 
-    from ragops.campaign.plan import refuse_problems
-    from ragops.campaign.preflight import find_table_problems
+    from ragops.campaign.preflight import find_table_problems, refuse_problems
 
-    facts = context.facts(scans=False)
-    if context.target.is_embedded and not any(facts.tables.values()):
+    facts = session.facts(scans=False)
+    if session.target.is_embedded and not any(facts.tables.values()):
         raise UsageError(
             "the embedded database is empty",
-            where=context.target.label,
+            where=session.target.label,
             expected="tables and a corpus",
             hint="ragops demo   or: ragops db init   or name your own database: --dsn postgresql://…",
         )
     if reads is not None:
         facts = replace(facts, tables={name: facts.tables[name] for name in reads})
-    refuse_problems(find_table_problems(context.playbook, facts, model=None), where=context.target.label)
+    refuse_problems(find_table_problems(session.playbook, facts, model=None), where=session.target.label)
     return facts
 
 
-def _require_free(context: StepContext) -> None:
-    from ragops.campaign.run import latest_row
-    from ragops.postgres.ledger import check_free
-
-    row = latest_row(context)
-    if row is not None and not row.is_finished:
-        check_free(row)
-
-
-def install_signals(reporter: ConsoleReporter) -> Stop:
+def install_signals(reporter: Reporter) -> Stop:
     """Ctrl-C and SIGTERM: the first lets a fleet finish its batch, the next one ends everything at once."""
     from ragops.workers.state import Stop
 
@@ -175,7 +203,7 @@ def install_signals(reporter: ConsoleReporter) -> Stop:
         stop.signal_number = number
         if stop.is_graceful and not stop.requested.is_set():
             stop.requested.set()
-            reporter.info("stopping after the requests at hand; once more stops at once")
+            reporter.info("stopping after the requests in flight; once more stops at once")
             return
         raise KeyboardInterrupt
 
@@ -203,16 +231,31 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
         raise UsageError("not confirmed; nothing was changed", actual=repr(typed), expected=repr(answer))
 
 
-def emit(result: Mapping[str, Any], *, as_json: bool, screen: Any) -> None:
-    """One JSON object, or the screen that `screen(result)` makes."""
+def emit(result: Shown, *, as_json: bool, screen: Callable[[Shown], RenderableType]) -> None:
+    """Print one JSON object, or the screen that `screen(result)` makes."""
     if as_json:
-        import json
-
-        print(json.dumps(result, default=str, allow_nan=False, ensure_ascii=False))  # noqa: T201
+        print_json(result.to_json())
         return
     from ragops.report.terminal import show
 
     show(screen(result))
+
+
+def emit_json(result: Mapping[str, object], *, as_json: bool, screen: Callable[[], RenderableType]) -> None:
+    """The same for a command whose result is a few values."""
+    if as_json:
+        print_json(result)
+        return
+    from ragops.report.terminal import show
+
+    show(screen())
+
+
+def print_json(result: Mapping[str, object]) -> None:
+    """Print one JSON object on stdout, as strict JSON: a NaN would be an error here."""
+    import json
+
+    print(json.dumps(result, default=str, allow_nan=False, ensure_ascii=False))  # noqa: T201
 
 
 def overrides(
@@ -224,7 +267,7 @@ def overrides(
     model: Path | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Command-line values as changes of the playbook's sections."""
+    """Return command-line values as changes of the playbook's sections."""
     cache_mib = 0 if no_cache else None
     given = {"count": workers, "threads": threads, "batch_size": batch_size, "cache_mib": cache_mib}
     changes: dict[str, dict[str, Any]] = {"workers": {k: v for k, v in given.items() if v is not None}}
@@ -236,7 +279,7 @@ def overrides(
 
 
 def check_names(names: Sequence[str], known: Sequence[str], *, what: str) -> None:
-    """Raise UsageError for names that are none of the known ones."""
+    """Raise UsageError for names that are not among the known ones."""
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageError(f"unknown {what}: {', '.join(unknown)}", expected=", ".join(known))

@@ -1,14 +1,17 @@
-"""`ragops tables empty`."""
+"""Command `ragops tables empty`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import check_names, confirm, emit, session
+from ragops.cli.session import check_names, confirm, emit, write_session
 from ragops.errors import UsageError
+
+if TYPE_CHECKING:
+    from ragops.playbook.steps import EmptyTables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,28 +41,30 @@ def empty(
 
     Example: ragops tables empty documents document_chunks --no-archive
     """
-    from ragops.campaign.plan import refuse_problems
-    from ragops.campaign.preflight import find_problems
-    from ragops.campaign.steps import empty_tables
+    from ragops.campaign.plan import find_problems
+    from ragops.campaign.preflight import refuse_problems
+    from ragops.campaign.steps.base import PlanFacts, SingleCommand
+    from ragops.campaign.steps.empty_tables import EmptyTablesStep
     from ragops.playbook.steps import EmptyTables
+    from ragops.report.tables import emptied_screen
 
-    with session(playbook, dsn, changes_data=True) as context:
-        check_names(tables or (), list(context.playbook.tables.mapped()), what="table")
-        steps = [step for step in context.playbook.steps if isinstance(step, EmptyTables)]
-        step = _narrowed(steps[0] if steps else EmptyTables(step="empty_tables"), tables, no_archive)
+    with write_session(playbook, dsn) as session:
+        check_names(tables or (), list(session.playbook.tables.mapped()), what="table")
+        steps = [step for step in session.playbook.steps if isinstance(step, EmptyTables)]
+        settings = _narrowed(steps[0] if steps else EmptyTables(step="empty_tables"), tables, no_archive)
         # Only this step's tables count for the foreign keys.
-        alone = context.playbook.model_copy(update={"steps": (step,)})
-        facts = context.facts(exact=True)
-        refuse_problems(find_problems(alone, facts, model=None), where=context.target.label)
-        chosen = [facts.tables[entry.table] for entry in step.tables]
+        alone = session.playbook.model_copy(update={"steps": (settings,)})
+        facts = session.facts(exact=True)
+        refuse_problems(find_problems(PlanFacts(alone, facts)), where=session.target.label)
+        chosen = [facts.tables[entry.table] for entry in settings.tables]
         rows = sum(table.rows for table in chosen if table)
         listed = ", ".join(f"{table.qualified} ({table.rows:,})" for table in chosen if table)
         confirm(f"This empties {rows:,} rows of {listed}.", answer=facts.server.database, yes=yes or rows == 0)
-        effect = empty_tables.run(context, step)
-    emit(effect, as_json=as_json, screen=_emptied)
+        result = EmptyTablesStep(settings).run(SingleCommand(session))
+    emit(result, as_json=as_json, screen=emptied_screen)
 
 
-def _narrowed(step: Any, names: list[str] | None, no_archive: bool) -> Any:
+def _narrowed(step: EmptyTables, names: list[str] | None, no_archive: bool) -> EmptyTables:
     from ragops.playbook.steps import EmptyTable
 
     entries = step.tables
@@ -69,14 +74,3 @@ def _narrowed(step: Any, names: list[str] | None, no_archive: bool) -> Any:
     if not entries:
         raise UsageError("no table to empty", hint="name tables, or add an empty_tables step to the playbook")
     return step.model_copy(update={"tables": entries, "archive": step.archive and not no_archive})
-
-
-def _emptied(effect: dict[str, Any]) -> Any:
-    from ragops.report.terminal import table
-    from ragops.report.units import number, size
-
-    rows = [
-        [t["table"], number(t["rows"]), size(t["bytes_before"]), size(t["bytes_after"])] for t in effect["tables"]
-    ]
-    rows.append(["freed", number(effect["rows"]), size(effect["bytes_freed"]), ""])
-    return table("table", "rows", "before", "after", rows=rows, right=(1, 2, 3))

@@ -1,8 +1,8 @@
-"""`ragops embed`, `ragops validate`, `ragops tune`: what takes time, each alone."""
+"""Commands `ragops embed`, `ragops validate`, `ragops tune`: what takes time, each alone."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ from ragops.cli.options import (
     ThreadCount,
     WorkerCount,
 )
-from ragops.cli.session import emit, overrides, session
+from ragops.cli.session import emit, overrides, read_session, write_session
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,8 @@ def embed(
     workers: WorkerCount = None,
     batch_size: BatchSize = None,
     until: Annotated[
-        int | None, typer.Option("--until", min=1, help="Stop at exactly so many embedded documents.")
+        int | None,
+        typer.Option("--until", min=1, help="Stop after exactly N documents have been embedded.", metavar="N"),
     ] = None,
     threads: ThreadCount = None,
     no_cache: NoCache = False,
@@ -45,36 +46,22 @@ def embed(
 
     Example: ragops embed --workers 3
     """
-    from ragops.campaign.steps import embed as step
+    from dataclasses import replace
+
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.campaign.steps.embed import closed_gate, drain
+    from ragops.report.campaign import embed_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
-    with session(playbook, dsn, changes=changes) as context:
-        effect = step.run(context, until=until)
-        effect["gate"] = step.closed_gate(context)
-    emit(effect, as_json=as_json, screen=_embed_screen)
-
-
-def _embed_screen(effect: dict[str, Any]) -> str:
-    from ragops.report.units import duration, number
-
-    if effect["completed"] or effect["failed"]:
-        rate = f", {effect['docs_per_s']:.1f} documents/s" if effect["docs_per_s"] else ""
-        failed = f"; {number(effect['failed'])} failed (ragops queue status)" if effect["failed"] else ""
-        chunks, seconds = number(effect["chunks"]), duration(effect["seconds"])
-        lines = [f"{number(effect['completed'])} documents ({chunks} chunks) embedded in {seconds}{rate}{failed}"]
-        if effect["reused"]:
-            lines.append(f"{number(effect['reused'])} of the chunks needed no embedding: their text was known")
-    else:
-        lines = ["nothing to embed"]
-    lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in effect["queue"].items()))
-    if effect["gate"]:
-        lines.append(effect["gate"])
-    return "\n".join(lines)
+    with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
+        result = drain(SingleCommand(session), until=until)
+        result = replace(result, gate=closed_gate(session), knows_gate=True)
+    emit(result, as_json=as_json, screen=embed_screen)
 
 
 def validate(
     after: Annotated[
-        int | None, typer.Option("--after", min=1, help="Wait until so many documents are embedded.")
+        int | None, typer.Option("--after", min=1, help="Wait until N documents are embedded.", metavar="N")
     ] = None,
     sample: Annotated[
         int | None,
@@ -89,16 +76,17 @@ def validate(
 
     Example: ragops validate --after 1000
     """
-    from ragops.campaign.steps import validate as step
-    from ragops.report.terminal import validation_screen
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.campaign.steps.validate import validate as run_validation
+    from ragops.report.campaign import validation_screen
 
     changes = overrides(model=model)
     if sample is not None:
         changes["validation"] = {"sample": sample}
-    with session(playbook, dsn, changes=changes, needs_ledger=False) as context:
-        effect = step.run(context, after=after)
-    emit(effect, as_json=as_json, screen=validation_screen)
-    if effect["verdict"] == "fail":
+    with read_session(playbook, dsn, changes=changes) as session:
+        result = run_validation(SingleCommand(session), after=after)
+    emit(result, as_json=as_json, screen=validation_screen)
+    if result.verdict == "fail":
         raise typer.Exit(3)
 
 
@@ -110,15 +98,16 @@ def tune(
     model: ModelFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure shapes of the fleet on the corpus; keep the fastest for this host, build and model.
+    """Measure workers × threads on the corpus; keep the fastest for this host, build and model.
 
     A setting that moves vectors by more than the playbook's build.max_drift is refused. Exit 3 when all are.
 
     Example: ragops tune --seconds 60
     """
     from ragops.report.tuning import tune_screen
-    from ragops.tuning import run as step
+    from ragops.tuning.run import tune as run_tuning
 
-    with session(playbook, dsn, changes=overrides(model=model), needs_tables=False) as context:
-        result = step.run(context, seconds=seconds, save=not dry_run)
+    changes = overrides(model=model)
+    with write_session(playbook, dsn, changes=changes, needs_tables=False, is_shared=True) as session:
+        result = run_tuning(session, seconds=seconds, save=not dry_run)
     emit(result, as_json=as_json, screen=tune_screen)

@@ -191,13 +191,3 @@ def reference_name(reference: Reference) -> str | None:
     if reference.openai is not None:
         return reference.openai.url
     return reference.debug.url if reference.debug is not None else None
-
-
-def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:
-    """What `fingerprint compare --json` and `verify --against --json` print."""
-    return {
-        "verdict": comparison.verdict,
-        "drift": asdict(comparison.drift) if comparison.drift else None,
-        "differences": [asdict(difference) for difference in comparison.differences],
-        "findings": [asdict(finding) for finding in comparison.findings],
-    }

@@ -1,28 +1,58 @@
-"""Compares the workers with a debug endpoint like the procedure's: it answers distances, never vectors."""
+"""Compare the workers with a debug endpoint: it answers distances, never vectors."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ragops.campaign.context import Effect, StepContext
-from ragops.embedder.client import Embedder
-from ragops.embedder.config import embedder_config, side_threads
+import numpy as np
+from numpy.typing import NDArray
+
 from ragops.errors import UsageError
+from ragops.findings import Finding
 from ragops.playbook.model import DebugReference
 from ragops.postgres.reader import Reader
-from ragops.quality.vectors import normalize
+from ragops.quality.spaces import Verdict
 
 FIGURES = ("distance_min", "distance_max", "distance_avg")
 
+Figures = dict[str, float | None]
 
-def add_debug_comparison(effect: Effect, context: StepContext, settings: DebugReference) -> None:
-    """Ask the backend, measure the same distances here, and put verdict, drift and findings into `effect`.
+
+@dataclass(frozen=True, slots=True)
+class DebugComparison:
+    """The same three distances of one query, measured here and reported by the backend."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    reference: str
+    query: str
+    own: Figures
+    theirs: Figures
+    bound: float
+    """What a drift of `build.max_drift` explains at most."""
+
+    def distances(self) -> dict[str, object]:
+        return {"query": self.query, "own": self.own, "reference": self.theirs, "bound": self.bound}
+
+
+def compare_with_debug(
+    settings: DebugReference,
+    *,
+    embed_query: Callable[[str], NDArray[np.float32]],
+    reader: Reader,
+    max_drift: float,
+) -> DebugComparison:
+    """Ask the backend for its distances and measure the same ones here.
+
+    `embed_query` returns the unit vector, shape (d,), of a query as the workers embed it.
 
     Two unit vectors at cosine distance δ lie at most sqrt(2 δ) apart, and so do their distances to any
-    stored row: a figure that differs by more proves a drift above the playbook's `build.max_drift`.
-    Raises RagopsError for a fault of the endpoint.
+    stored row: a figure that differs by more proves a drift above `max_drift`.
+
+    Raises UsageError without the token's variable, RagopsError for a fault of the endpoint.
     """
     from ragops.references.debug import DebugEndpoint
 
@@ -34,42 +64,28 @@ def add_debug_comparison(effect: Effect, context: StepContext, settings: DebugRe
             expected=f"the environment variable {settings.token_env}",
         )
     answer = DebugEndpoint(settings, token=token).ask()
-    own, dimensions = _own_distances(context, answer.query)
-    bound = math.sqrt(2 * context.playbook.build.max_drift)
-    theirs = {name: getattr(answer, name) for name in FIGURES}
-    findings: list[dict[str, Any]] = []
-    if answer.dimensions not in (None, dimensions):
-        message = f"the backend's query has {answer.dimensions} dimensions, this model makes {dimensions}"
-        findings.append(_finding("dimension", message, "name the backend's model in model.file"))
+    vector = embed_query(answer.query)
+    stats = reader.distance_stats(vector, thresholds=())
+    own: Figures = dict(zip(FIGURES, (stats.minimum, stats.maximum, stats.mean), strict=True))
+    theirs: Figures = {name: getattr(answer, name) for name in FIGURES}
+    bound = math.sqrt(2 * max_drift)
+    findings: list[Finding] = []
+    if answer.dimensions not in (None, vector.size):
+        message = f"the backend's query has {answer.dimensions} dimensions, this model makes {vector.size}"
+        findings.append(Finding("dimension", "error", message, "name the backend's model in model.file"))
     if answer.problem:
-        findings.append(_finding("backend-distance", answer.problem, "ragops validate"))
-    gaps = [abs(own[name] - theirs[name]) for name in FIGURES if None not in (own[name], theirs[name])]
+        findings.append(Finding("backend-distance", "error", answer.problem, "ragops validate"))
+    pairs = [(own[name], theirs[name]) for name in FIGURES]
+    gaps = [abs(here - there) for here, there in pairs if here is not None and there is not None]
     if gaps and max(gaps) > bound:
-        message = f"distances differ by up to {max(gaps):.3g}; a drift of {context.playbook.build.max_drift:g} "
-        message += f"explains at most {bound:.3g}"
-        findings.append(_finding("distances", message, "compare pooling, prefixes and the model on both sides"))
-    is_same = bool(gaps) and max(gaps) == 0 and not findings
-    verdict = "divergent" if findings or not gaps else "identical" if is_same else "equivalent"
-    effect["findings"] = [*findings, *effect["findings"]]
-    effect |= {
-        "verdict": verdict,
-        "reference": settings.url,
-        "drift": None,
-        "distances": {"query": answer.query, "own": own, "reference": theirs, "bound": bound},
-    }
-
-
-def _own_distances(context: StepContext, query: str) -> tuple[dict[str, float | None], int]:
-    """Min, max and mean distance of the query to the stored documents, and the model's dimensions."""
-    with Embedder(
-        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
-    ) as embedder:
-        raw = embedder.embed([context.playbook.model.query_prefix + query]).vectors
-        dimensions = embedder.model.dimensions
-    stats = Reader(context.connection, context.playbook.tables).distance_stats(normalize(raw)[0], thresholds=())
-    figures = (stats.minimum, stats.maximum, stats.mean)
-    return dict(zip(FIGURES, figures, strict=True)), dimensions
-
-
-def _finding(id: str, message: str, hint: str) -> dict[str, Any]:
-    return {"id": id, "severity": "error", "message": message, "hint": hint}
+        message = (
+            f"distances differ by up to {max(gaps):.3g}; a drift of {max_drift:g} explains at most {bound:.3g}"
+        )
+        hint = "compare pooling, prefixes and the model on both sides"
+        findings.append(Finding("distances", "error", message, hint))
+    verdict: Verdict = "equivalent"
+    if findings or not gaps:
+        verdict = "divergent"
+    elif max(gaps) == 0:
+        verdict = "identical"
+    return DebugComparison(verdict, tuple(findings), settings.url, answer.query, own, theirs, bound)

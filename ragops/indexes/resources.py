@@ -7,14 +7,13 @@ given what its graph needs, not what the machine has.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import ceil
 
-from ragops.actions import CreateIndex, IndexBuild, RestoreIndex, SetParameter
 from ragops.errors import PlanRefused
-from ragops.facts import ServerFacts, ServerLimits, vector_dimensions, version_of
-from ragops.playbook.steps import RebuildIndexes
+from ragops.facts import ServerFacts, ServerLimits, version_of
+from ragops.postgres.connection import set_parameter_sql
+from ragops.postgres.statements import Statement
 
 MB = 1024**2
 SAFE_PARALLEL_PGVECTOR = (0, 8, 2)
@@ -39,26 +38,53 @@ UNSET_PARALLEL_WORKERS = 8
 
 _UNITS = {"kB": 1024, "MB": MB, "GB": 1024 * MB, "TB": 1024**2 * MB}
 _VALUE_BYTES = {"vector": 4.0, "halfvec": 2.0, "bit": 1 / 8}
-_KEY = re.compile(r" USING hnsw \((.*?)(?:\) WITH \(|\) WHERE |\)$)")
-_CLASS = re.compile(r"\b(vector|halfvec|bit)_[a-z0-9]+_ops$")
-# A type with its dimensions, as a column has it or an expression is cast to it.
-_TYPE = re.compile(r"\b(?:vector|halfvec|bit)\((\d+)\)")
-_M = re.compile(r"[( ]m='(\d+)'")
-_DEFAULT_M = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What decides how much memory an HNSW graph takes."""
+
+    kind: str
+    """Type of the values: vector, halfvec or bit; empty where it is unknown."""
+    dimensions: int | None
+    m: int
+
+    def bytes(self, rows: int) -> int | None:
+        """Return the memory of a graph of `rows` nodes; None for values of unknown size."""
+        if self.kind not in _VALUE_BYTES or self.dimensions is None:
+            return None
+        node = self.dimensions * _VALUE_BYTES[self.kind] + self.m * NEIGHBOUR_BYTES + NODE_BYTES
+        return int(rows * node * MARGIN) + ASIDE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the server for one build: to the end of its transaction, or of a session of its own."""
+
+    name: str
+    value: str
+    is_local: bool = True
+
+    @property
+    def statement(self) -> Statement:
+        return set_parameter_sql(self.name, self.value, is_local=self.is_local)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Parameters for one build, and why they are what they are; an empty note where nothing was decided."""
 
-    parameters: tuple[SetParameter, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
     note: str = ""
 
     def without_workers(self) -> Resources:
         """The same memory, private to the one process that then builds."""
         memory = [p for p in self.parameters if p.name == "maintenance_work_mem"]
         is_local = all(p.is_local for p in self.parameters)
-        return Resources((*memory, SetParameter("max_parallel_maintenance_workers", "0", is_local)), self.note)
+        return Resources((*memory, Parameter("max_parallel_maintenance_workers", "0", is_local)), self.note)
+
+
+NOTHING_SET = Resources()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +104,36 @@ class _Share:
     no_workers_because: str = ""
 
 
-def graph_bytes(build: IndexBuild, rows: int) -> int | None:
-    """Memory that the graph of so many rows takes while it is built; None for values of unknown size."""
-    if isinstance(build, CreateIndex):
-        kind, dimensions, m = "vector", vector_dimensions(build.table, build.column), build.index.m
-    else:
-        kind, dimensions, m = _shape(build)
-    if kind not in _VALUE_BYTES or dimensions is None:
-        return None
-    node = dimensions * _VALUE_BYTES[kind] + m * NEIGHBOUR_BYTES + NODE_BYTES
-    return int(rows * node * MARGIN) + ASIDE_BYTES
+def resources_of(
+    graph: Graph,
+    *,
+    rows: int | None,
+    server: ServerFacts,
+    concurrently: bool,
+    memory: str | None = None,
+    parallel_workers: int | None = None,
+) -> Resources:
+    """Return what a build of `rows` rows (None: not known yet) is given on top of the server's own settings.
 
-
-def resources_of(build: IndexBuild, *, rows: int | None, server: ServerFacts, step: RebuildIndexes) -> Resources:
-    """What a build of so many rows (None: not known yet) is given on top of the server's own settings.
-
-    The step's own values win. Nothing is set lower than the server has it, except that parallel workers are
-    left out where they are unsafe or have no room. Raises PlanRefused when an unsafe parallel build cannot
-    be kept off.
+    The operator's `memory` and `parallel_workers` win. Nothing is set lower than the server has it, except
+    that parallel workers are left out where they are unsafe or have no room. Raises PlanRefused when an
+    unsafe parallel build cannot be prevented.
     """
     version = server.pgvector_version
     is_safe = version is None or version_of(version) >= SAFE_PARALLEL_PGVECTOR
-    if build.concurrently and not server.is_direct:
+    if concurrently and not server.is_direct:
         return _behind_a_pooler(server, is_safe=is_safe)
-    asked = step.parallel_workers if is_safe else 0
-    graph = graph_bytes(build, rows) if rows is not None and rows >= FEW_ROWS else None
+    asked = parallel_workers if is_safe else 0
+    needed = graph.bytes(rows) if rows is not None and rows >= FEW_ROWS else None
     share, note = None, ""
-    if graph is not None and server.limits is not None:
+    if needed is not None and server.limits is not None:
         budget = _budget(server.limits)
-        share = _share(graph, server.limits, budget, asked=asked, memory=step.maintenance_work_mem)
-        note = _note(graph, share, budget)
+        share = _share(needed, server.limits, budget, asked=asked, memory=memory)
+        note = _note(needed, share, budget)
     elif rows is None:
         note = "its rows are not known yet: memory and parallel workers are chosen when it is built"
-    values = _values(step.maintenance_work_mem, asked, share, server.limits)
-    return Resources(tuple(SetParameter(n, v, not build.concurrently) for n, v in values.items()), note)
+    values = _values(memory, asked, share, server.limits)
+    return Resources(tuple(Parameter(n, v, not concurrently) for n, v in values.items()), note)
 
 
 def _behind_a_pooler(server: ServerFacts, *, is_safe: bool) -> Resources:
@@ -211,18 +233,6 @@ def _note(graph: int, share: _Share, budget: _Budget) -> str:
     number = share.workers or "no"
     workers = f"{number} parallel worker{plural}{share.no_workers_because}"
     return f"graph about {amount(graph)}{fits}, {workers}, {budget.source}"
-
-
-def _shape(build: RestoreIndex) -> tuple[str, int | None, int]:
-    """Type (empty: unknown), dimensions and m of an index as `pg_get_indexdef` spells it."""
-    key = found[1] if (found := _KEY.search(build.definition)) else ""
-    kind = found[1] if (found := _CLASS.search(key)) else ""
-    m = int(found[1]) if (found := _M.search(build.definition)) else _DEFAULT_M
-    types = _TYPE.findall(key)
-    for column in build.table.columns.values():
-        if key.startswith((f"{column.name} ", f'"{column.name}" ')):
-            types = _TYPE.findall(column.type)
-    return kind, int(types[-1]) if types else None, m
 
 
 def bytes_of(text: str) -> int:

@@ -197,6 +197,18 @@ def transaction(
         yield connection
 
 
+def execute_within_timeout(connection: Connection, query: sql.Composed) -> bool:
+    """Execute a statement that cannot lift the role's `statement_timeout`; False when that timeout ended it.
+
+    VACUUM is one: it runs outside a transaction, where SET LOCAL has no effect.
+    """
+    try:
+        connection.execute(query)
+    except psycopg.errors.QueryCanceled:
+        return False
+    return True
+
+
 def set_parameter_sql(name: str, value: str, *, is_local: bool = True) -> sql.Composed:
     """SET LOCAL, or SET for a session that belongs to one statement and ends after it."""
     how = sql.SQL("SET LOCAL {} = {}" if is_local else "SET {} = {}")

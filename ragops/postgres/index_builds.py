@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
-from ragops.actions import CreateIndex, RestoreIndex
 from ragops.errors import RagopsError
-from ragops.facts import IndexFacts
+from ragops.facts import IndexFacts, TableFacts
 from ragops.postgres.catalog import read_indexes
 from ragops.postgres.connection import Connection
-from ragops.postgres.ddl import sql_of
-from ragops.postgres.statements import statement
+from ragops.postgres.statements import Statement, statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,15 @@ class NoSharedMemory(RagopsError):
     """The server has no room for the shared memory of a parallel build; its disk is not full."""
 
 
-def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
-    """Run CREATE INDEX.
+def create(connection: Connection, statements: Sequence[Statement], *, table: TableFacts) -> None:
+    """Set a build's parameters and run CREATE INDEX on `table`.
 
     Raises NoSharedMemory when a parallel build has no room, RagopsError when the server refuses it otherwise
     (disk, memory, types).
     """
     try:
-        connection.execute(sql_of(build))
+        for statement in statements:
+            connection.execute(statement)
     except psycopg.errors.QueryCanceled:
         raise
     except (
@@ -46,12 +46,19 @@ def create(connection: Connection, build: CreateIndex | RestoreIndex) -> None:
         psycopg.errors.DataError,
     ) as error:
         if is_about_shared_memory(error):
-            raise _no_shared_memory(build, error) from error
+            raise NoSharedMemory(
+                "a parallel index build has no room in shared memory; the disk is not full",
+                where=table.qualified,
+                actual=str(error).splitlines()[0],
+                expected="as much free space in the server's /dev/shm as maintenance_work_mem",
+                hint="ragops index rebuild --parallel-workers 0   "
+                "or give the server's container more (docker: shm-size)",
+            ) from error
         raise RagopsError(
             "the index could not be built",
-            where=build.table.qualified,
+            where=table.qualified,
             actual=str(error).splitlines()[0],
-            hint="mend the cause, then: ragops index rebuild",
+            hint="fix the cause, then: ragops index rebuild",
         ) from error
 
 
@@ -61,16 +68,6 @@ def is_about_shared_memory(error: psycopg.Error) -> bool:
     The place in its source is the same in every language. Shared memory of the kind mmap does lie on the disk.
     """
     return error.diag.source_file == "dsm_impl.c" and error.diag.source_function != "dsm_impl_mmap"
-
-
-def _no_shared_memory(build: CreateIndex | RestoreIndex, error: psycopg.Error) -> NoSharedMemory:
-    return NoSharedMemory(
-        "a parallel index build has no room in shared memory; the disk is not full",
-        where=build.table.qualified,
-        actual=str(error).splitlines()[0],
-        expected="as much free space in the server's /dev/shm as maintenance_work_mem",
-        hint="ragops index rebuild --parallel-workers 0   or give the server's container more (docker: shm-size)",
-    )
 
 
 def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
@@ -85,7 +82,7 @@ def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
     return BuildProgress(phase, blocks_done, blocks_total, "table blocks")
 
 
-def find_index(connection: Connection, build: CreateIndex | RestoreIndex, name: str) -> IndexFacts | None:
-    """The index of that name on the build's table, as the catalog has it now."""
-    found = read_indexes(connection, oid=build.table.oid, table=build.table.qualified)
-    return next((index for index in found if index.name == name), None)
+def find_index(connection: Connection, table: TableFacts, name: str) -> IndexFacts | None:
+    """Return the index of that name on the table, as the catalog has it now."""
+    indexes = read_indexes(connection, oid=table.oid, table=table.qualified)
+    return next((index for index in indexes if index.name == name), None)

@@ -17,6 +17,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ragops.errors import CampaignHeld, FenceLost
+from ragops.facts import IndexFacts
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.statements import statement
 
@@ -64,9 +65,15 @@ class StepRow:
     number: int
     verb: str
     status: str
-    effect: dict[str, Any] | None
+    effect: Mapping[str, object] | None
+    """The result as JSON, as the step recorded it."""
     error: str | None
     seconds: float | None
+
+    def recorded_number(self, key: str) -> int:
+        """Return an integer of the recorded result; 0 where it has none of that name."""
+        value = (self.effect or {}).get(key)
+        return value if isinstance(value, int) else 0
 
 
 def find_latest_campaign(connection: Connection) -> CampaignRow | None:
@@ -110,9 +117,15 @@ class Ledger:
 
     @classmethod
     def open_new(
-        cls, connection: Connection, *, name: str, playbook: Mapping[str, Any], plan: Mapping[str, Any]
+        cls,
+        connection: Connection,
+        *,
+        name: str,
+        playbook: Mapping[str, object],
+        plan: Mapping[str, object],
+        steps: Sequence[tuple[int, str]],
     ) -> Ledger:
-        """Write a new campaign and its planned steps in one transaction.
+        """Write a new campaign and its planned steps, as (number, verb), in one transaction.
 
         Raises CampaignHeld when another one was started in the meantime.
         """
@@ -133,8 +146,8 @@ class Ledger:
             }
             row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
             assert row is not None
-            for step in plan["steps"]:
-                step_values = {"campaign": row[0], "number": step["number"], "verb": step["verb"]}
+            for number, verb in steps:
+                step_values = {"campaign": row[0], "number": number, "verb": verb}
                 connection.execute(statement("ledger", "insert_step"), step_values)
         return cls(connection, row[0], row[1])
 
@@ -209,44 +222,41 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
     connection.execute(statement("ledger", "abandon"), {"campaign": row.id, "epoch": row.epoch})
 
 
-def journaled_indexes(connection: Connection, campaign: int | None = None) -> list[dict[str, Any]]:
-    """Dropped and not yet restored indexes: the newest definition of each name."""
+@dataclass(frozen=True, slots=True)
+class JournaledIndex:
+    """A dropped index, as the journal keeps it."""
+
+    id: int
+    campaign: int | None
+    schema: str
+    name: str
+    table: str
+    """Schema-qualified."""
+    definition: str
+
+
+def journaled_indexes(connection: Connection, campaign: int | None = None) -> list[JournaledIndex]:
+    """Return dropped and not yet restored indexes: the newest definition of each name."""
     rows = connection.execute(statement("ledger", "journaled_indexes"), {"campaign": campaign}).fetchall()
-    names = ("id", "campaign", "schema", "name", "table", "definition")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return [JournaledIndex(*row) for row in rows]
+
+
+def journal_index(connection: Connection, index: IndexFacts, *, campaign: int | None) -> None:
+    """Write an index's definition into the journal, in the transaction that drops it."""
+    row = {
+        "campaign": campaign,
+        "schema": index.schema,
+        "name": index.name,
+        "table": index.table,
+        "definition": index.definition,
+        "bytes": index.bytes,
+    }
+    connection.execute(statement("ledger", "journal_index"), row)
 
 
 def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
+    """Record that an index is there again."""
     connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedTable:
-    """The rows of one emptied table, kept in the schema `ragops`."""
-
-    campaign: int | None
-    logical: str
-    schema: str
-    table: str
-    archive_table: str
-    rows: int
-
-
-def newest_archives(connection: Connection) -> list[ArchivedTable]:
-    """The tables that were emptied together last and not restored yet."""
-    return [ArchivedTable(*row) for row in connection.execute(statement("ledger", "newest_archives")).fetchall()]
-
-
-def all_archives(connection: Connection) -> list[dict[str, Any]]:
-    """Every archive with its size in bytes, the oldest first."""
-    rows = connection.execute(statement("ledger", "all_archives")).fetchall()
-    names = ("id", "campaign", "table", "rows", "bytes", "created_at", "restored_at")
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def mark_archives_restored(connection: Connection, archives: Sequence[ArchivedTable]) -> None:
-    names = [archive.archive_table for archive in archives]
-    connection.execute(statement("ledger", "archives_restored"), {"names": names})
 
 
 def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.statements import identifiers_of, statement
+from ragops.postgres.statements import Statement, identifiers_of, statement
 
 MAX_PHASE = 32767
 
@@ -198,23 +198,23 @@ class Queue:
         row = self._connection.execute(self._sql("is_filled")).fetchone()
         return bool(row and row[0])
 
-    def seed(self, locations: Iterable[str], *, gates: Sequence[int]) -> int:
+    def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
         """Stream locations into an empty queue by binary COPY, in the caller's transaction.
 
-        Item i gets phase k+1 where k gates lie below it: with gates (1000, 100000) the first 1,000
-        items have phase 1, up to 100,000 phase 2, the rest phase 3. Returns the count.
+        `statement` is `seed_statement`'s. Item i gets phase k+1 where k gates lie below it: with gates
+        (1000, 100000) the first 1,000 items have phase 1, up to 100,000 phase 2, the rest phase 3.
+        Returns the count.
         """
         self._require_empty()
         from ragops.postgres.queue_seed import copy_blocks, queue_blocks  # with numpy: a look needs neither
 
         blocks = queue_blocks(locations, status=ItemStatus.PENDING.value, gates=gates)
-        return copy_blocks(self._connection, self._sql("seed"), blocks)
+        return copy_blocks(self._connection, statement, blocks)
 
-    def seed_rows(self, relation: sql.Composable, *, gates: Sequence[int]) -> int:
-        """The same from `relation`, whose column `id` is the location: the rows never leave the server."""
+    def seed_rows(self, statement: Statement) -> int:
+        """Fill an empty queue from rows of this database, which never leave the server."""
         self._require_empty()
-        query = self._sql("seed_rows", relation=relation)
-        return self._connection.execute(query, {"gates": sorted(gates)}).rowcount
+        return self._connection.execute(statement).rowcount
 
     def append(self, locations: Iterable[str], *, phase: int) -> int:
         """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
@@ -256,3 +256,13 @@ def _check_fence(changed: int, wanted: int) -> None:
             "a batch was dropped: its lease had run out and its items were claimed anew",
             actual=f"{changed} of {wanted} items still held",
         )
+
+
+def seed_statement(tables: Tables, *, relation: sql.Composable | None, gates: Sequence[int]) -> Statement:
+    """Compose what fills a queue: COPY from the client, or INSERT from `relation`, whose column `id` is the location."""
+    identifiers = identifiers_of(tables)
+    if relation is None:
+        return statement("queue", "seed", identifiers)
+    # A list, since psycopg writes a tuple as a record.
+    literal = sql.Literal(sorted(gates))
+    return statement("queue", "seed_rows", {**identifiers, "relation": relation, "gates": literal})

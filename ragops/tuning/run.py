@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps.embed import use_queue_source
+from ragops.campaign.steps.embed import with_queue_source
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import NegativeVerdict, RagopsError
 from ragops.host import read_limits
 from ragops.postgres.queue import Item, Queue
+from ragops.session import Session
 from ragops.tuning.trials import Trial, best_of, measure, shapes_to_try
 from ragops.workers.sources import Documents, Preparer, locations_of
 from ragops.workers.tuned import Tuned, save_choice
@@ -29,41 +30,61 @@ READ_AT_ONCE = 50
 FEWEST_TEXTS = 8
 
 
-def run(context: StepContext, *, seconds: float, save: bool = True) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """Every setting that was measured, and the chosen one."""
+
+    chosen: Tuned
+    stored_in: str | None
+    """None with `--dry-run`."""
+    texts: int
+    tokens: int
+    max_drift: float
+    trials: Sequence[Trial]
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "chosen": dataclasses.asdict(self.chosen),
+            "stored_in": self.stored_in,
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "max_drift": self.max_drift,
+            "trials": [_trial(trial) for trial in self.trials],
+        }
+
+
+def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
     """Measure within about `seconds` and store the choice.
 
     Raises NegativeVerdict when every setting moves vectors too far, RagopsError when the corpus has too few
     texts, and as Embedder does.
     """
-    playbook = context.playbook
-    checked_sha256(playbook)
-    use_queue_source(context, Queue(context.connection, playbook.tables))
+    checked_sha256(session.playbook)
+    session = with_queue_source(session)
+    playbook, reporter = session.playbook, session.reporter
     config = embedder_config(playbook, threads=1)
-    texts = _sample(context)
+    texts = _sample(session)
     assert config.model.is_file(), "checked_sha256 has read it"
 
-    def start(shape: Tuned) -> Embedder:
+    def start(sizing: Tuned) -> Embedder:
         changed = embedder_config(
-            playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
+            playbook, threads=sizing.threads, tokens_per_batch=sizing.tokens_per_batch, repack=sizing.repack
         )
-        return Embedder(changed, command=context.embedder_command)
+        return Embedder(changed, command=session.embedder_command)
 
-    shapes = shapes_to_try(read_limits(), model_bytes=config.model.stat().st_size)
+    sizings = shapes_to_try(read_limits(), model_bytes=config.model.stat().st_size)
     limit = playbook.build.max_drift
     try:
-        trials = measure(start, texts, shapes, limit=limit, seconds=seconds, show=_progress(context))
+        trials = measure(
+            start,
+            texts,
+            sizings,
+            limit=limit,
+            seconds=seconds,
+            show=lambda done, total: reporter.progress("measuring", done, total),
+        )
     finally:
-        context.reporter.end_progress()
-    return _result(context, trials, texts, limit=limit, save=save)
-
-
-def _progress(context: StepContext) -> Any:
-    return lambda done, total: context.reporter.progress("measuring", done, total)
-
-
-def _result(
-    context: StepContext, trials: Sequence[Trial], texts: Sequence[TokenIds], *, limit: float, save: bool
-) -> dict[str, Any]:
+        reporter.end_progress()
     tuned = best_of(trials)
     if tuned is None:
         raise NegativeVerdict(
@@ -72,31 +93,31 @@ def _result(
             expected=f"at most {limit:.1e} (build.max_drift)",
             hint="ragops verify   shows what this build is",
         )
-    return {
-        "chosen": dataclasses.asdict(tuned),
-        "stored_in": str(save_choice(context.playbook, tuned)) if save else None,
-        "texts": len(texts),
-        "tokens": sum(map(len, texts)),
-        "max_drift": limit,
-        "trials": [_as_dict(trial) for trial in trials],
-    }
+    return TuneResult(
+        chosen=tuned,
+        stored_in=str(save_choice(playbook, tuned)) if save else None,
+        texts=len(texts),
+        tokens=sum(map(len, texts)),
+        max_drift=limit,
+        trials=trials,
+    )
 
 
-def _as_dict(trial: Trial) -> dict[str, Any]:
-    """As JSON, which knows no NaN."""
+def _trial(trial: Trial) -> dict[str, object]:
+    """Return a trial as JSON, which has no NaN."""
     return {**dataclasses.asdict(trial), "drift": None if math.isnan(trial.drift) else trial.drift}
 
 
-def _sample(context: StepContext) -> list[TokenIds]:
-    """Chunks of documents drawn at random, as token ids; the same ones in every run."""
-    locations = list(islice(locations_of(context.playbook.source, context.connect), LISTED))
+def _sample(session: Session) -> list[TokenIds]:
+    """Return chunks of documents drawn at random, as token ids; the same ones in every run."""
+    locations = list(islice(locations_of(session.playbook.source, session.connect), LISTED))
     draw = random.Random(0)
     drawn = draw.sample(locations, min(DRAWN, len(locations)))
-    config = dataclasses.replace(embedder_config(context.playbook, threads=1), vocab_only=True)
-    with Embedder(config, command=context.embedder_command) as child:
-        preparer = Preparer(context.playbook, max_tokens=child.model.max_tokens, count_tokens=child.count_tokens)
+    config = dataclasses.replace(embedder_config(session.playbook, threads=1), vocab_only=True)
+    with Embedder(config, command=session.embedder_command) as child:
+        preparer = Preparer(session.playbook, max_tokens=child.model.max_tokens, count_tokens=child.count_tokens)
         texts: list[TokenIds] = []
-        for chunk in _chunks(context, preparer, drawn):
+        for chunk in _chunks(session, preparer, drawn):
             texts += child.tokenise([preparer.prefix + chunk])
             if sum(map(len, texts)) >= TOKENS:
                 break
@@ -111,11 +132,11 @@ def _sample(context: StepContext) -> list[TokenIds]:
     return texts
 
 
-def _chunks(context: StepContext, preparer: Preparer, locations: Sequence[str]) -> Iterator[str]:
-    documents = Documents(context.playbook.source)
+def _chunks(session: Session, preparer: Preparer, locations: Sequence[str]) -> Iterator[str]:
+    documents = Documents(session.playbook.source)
     for start in range(0, len(locations), READ_AT_ONCE):
         items = [Item(None, location) for location in locations[start : start + READ_AT_ONCE]]
-        texts = documents.fetch(context.connection, items)
+        texts = documents.fetch(session.connection, items)
         for item in items:
             read = documents.extract(item, texts)
             if isinstance(read, Unreadable):

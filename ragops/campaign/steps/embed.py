@@ -3,118 +3,187 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ragops.campaign.context import Effect, StepContext
-from ragops.playbook.model import Source
-from ragops.postgres.connection import Connection
+from ragops.campaign.privileges import QUEUE, privilege_problems
+from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.playbook.model import Playbook, Source
+from ragops.playbook.steps import Embed
 from ragops.postgres.ledger import is_dead_here
-from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
+from ragops.postgres.queue import MAX_PHASE, ItemStatus
+from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
 from ragops.workers.sources import source_root
 
-SUMMED = ("completed", "failed", "chunks", "tokens", "embedded", "reused", "seconds")
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """What one or more fleets did, and the queue afterwards. Times in seconds."""
+
+    queue: Mapping[str, int]
+    """Items by status."""
+    completed: int = 0
+    failed: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    embedded: int = 0
+    """Distinct texts that a child embedded."""
+    reused: int = 0
+    """Chunks whose text was known already."""
+    seconds: float = 0.0
+    gate: str | None = None
+    """Why pending items may not be claimed."""
+    knows_gate: bool = False
+    """The gate was queried: a single command prints it, a campaign does not record it."""
+
+    @property
+    def docs_per_s(self) -> float | None:
+        return self.completed / self.seconds if self.seconds else None
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "completed": self.completed,
+            "failed": self.failed,
+            "chunks": self.chunks,
+            "tokens": self.tokens,
+            "embedded": self.embedded,
+            "reused": self.reused,
+            "seconds": self.seconds,
+            "docs_per_s": self.docs_per_s,
+            "queue": dict(self.queue),
+            "pending": self.queue[ItemStatus.PENDING],
+            **({"gate": self.gate} if self.knows_gate else {}),
+        }
 
 
-def run(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
-    """Embed what is open: up to a campaign's `phase`, or until so many documents are completed.
+@dataclass(frozen=True, slots=True)
+class EmbedStep:
+    settings: Embed
 
-    Raises Interrupted after a stop, and whatever ended a worker.
-    """
-    effect = drain(context, phase=phase, until=until)
-    context.record(effect)
-    return effect
+    def problems(self, facts: PlanFacts) -> Iterator[str]:
+        yield from privilege_problems(facts.database, QUEUE, "UPDATE")
+        for logical in facts.database.tables:
+            if logical != QUEUE:
+                yield from privilege_problems(facts.database, logical, "INSERT", "COPY")
+
+    def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
+        until, items = self.settings.until, facts.items
+        rows = _rows(facts.playbook, until, items)
+        rate = facts.database.docs_per_s
+        workers = facts.sizing.workers if facts.sizing else 1
+        notes = [] if facts.sizing is None else [str(facts.sizing), *filter(None, [facts.sizing.note])]
+        if rows != 0 and not rate:
+            notes.append("time unknown: no batch of this database has been measured yet")
+        if until and items is not None and items < until:
+            notes.append(f"the source has {items:,} documents, fewer than the gate of {until:,}")
+        return PlannedStep(
+            number,
+            self.settings.step,
+            f"embed the first {until:,} items" if until else "embed the rest",
+            self.settings,
+            rows=rows,
+            tables=tuple(t.qualified for t in facts.database.tables.values() if t),
+            estimate_s=rows / (rate * workers) if rows and rate else None,
+            phase=phase_of(facts.playbook, until),
+            notes=tuple(notes),
+        )
+
+    def run(self, run: Run) -> EmbedResult:
+        """Open the step's phase and embed it. Raises Interrupted after a stop, and whatever ended a worker."""
+        run.open_phase(phase_of(run.session.playbook, self.settings.until))
+        result = drain(run)
+        run.record(result)
+        return result
 
 
-def drain(context: StepContext, *, phase: int | None = None, until: int | None = None) -> Effect:
-    """The same without a record in the ledger."""
-    queue = Queue(context.connection, context.playbook.tables)
-    if context.ledger is not None and phase is not None:
-        context.ledger.set_phase(phase)
+def _rows(playbook: Playbook, until: int | None, items: int | None) -> int | None:
+    """Return the items between the gate before and this one; None where the source's size is not known."""
+    before = max((gate for gate in playbook.gates() if until is None or gate < until), default=0)
+    end = until if items is None else min(until or items, items)
+    return None if end is None else max(0, end - before)
+
+
+def phase_of(playbook: Playbook, until: int | None) -> int:
+    """Return the last phase that an embed step opens: gate k ends phase k."""
+    return playbook.gates().index(until) + 1 if until else MAX_PHASE
+
+
+def drain(run: Run, *, until: int | None = None) -> EmbedResult:
+    """Embed what is open, or until `until` documents are completed; record nothing."""
+    session = with_queue_source(run.session)
+    queue = session.queue
     queue.reap(is_dead=is_dead_here)
-    use_queue_source(context, queue)
-    total = dict.fromkeys(SUMMED, 0)
+    results: list[FleetResult] = []
     while True:
         last_id = queue.bound_for(until=until) if until is not None else None
         if until is not None and last_id is None:
             break
         if not sum(queue.open_items(phase=queue.gate(), last_id=last_id)):
             break
-        result = _run_fleet(context, queue, last_id)
-        _add(total, result)
-        if until is None or not result.failed:
-            # With `until`, failed items leave room for as many others behind the bound.
+        results.append(_run_fleet(run, session, last_id))
+        if until is None or not results[-1].failed:
+            # With `until`, each failed item leaves room for another one behind the bound.
             break
-    return _effect(total, queue.counts())
+    return EmbedResult(
+        queue=queue.counts(),
+        completed=sum(result.completed for result in results),
+        failed=sum(result.failed for result in results),
+        chunks=sum(result.chunks for result in results),
+        tokens=sum(result.tokens for result in results),
+        embedded=sum(result.embedded for result in results),
+        reused=sum(result.reused for result in results),
+        seconds=sum(result.seconds for result in results),
+    )
 
 
-def use_queue_source(context: StepContext, queue: Queue) -> None:
-    """Take the source that the queue was filled from, unless its folder is not on this machine."""
-    stored = queue.load_source()
+def with_queue_source(session: Session) -> Session:
+    """Return the session with the source that the queue was filled from, unless its folder is missing here."""
+    stored = session.queue.load_source()
     if stored is None:
-        return
+        return session
     source = Source.model_validate_json(json.dumps(stored))
     root = source_root(source)
-    if root is not None and not root.is_dir() and context.playbook.source.is_named:
-        context.info_once(f"{root} is not on this machine: reading the playbook's source instead")
-        return
-    context.playbook = context.playbook.model_copy(update={"source": source})
+    if root is not None and not root.is_dir() and session.playbook.source.is_named:
+        session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
+        return session
+    return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
-    shape = size_fleet(context.playbook)
-    # Free memory is another one each time.
-    context.info_once(str(shape), about=f"{shape.workers} × {shape.threads}, {shape.tokens_per_batch}")
-    if shape.note:
-        context.info_once(shape.note)
-    phase = queue.gate()
-    goal = sum(queue.open_items(phase=phase, last_id=last_id))
+def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
+    sizing, reporter = size_fleet(session.playbook), session.reporter
+    # Free memory varies between calls, so it is not part of the key.
+    reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
+    if sizing.note:
+        reporter.info_once(sizing.note)
+    goal = sum(session.queue.open_items(phase=session.queue.gate(), last_id=last_id))
     fleet = Fleet(
-        context.target,
-        context.playbook,
-        context.tables(),
-        shape=shape,
-        stop=context.stop,
+        session.target,
+        session.playbook,
+        session.tables(),
+        shape=sizing,
+        stop=session.stop,
         last_id=last_id,
         open_items=goal,
-        command=context.embedder_command,
-        heartbeat=lambda connection: _heartbeat(context, connection),
+        command=session.embedder_command,
+        heartbeat=run.renew,
     )
 
     def show(progress: Progress) -> None:
         note = f"{progress.failed:,} failed" if progress.failed else ""
-        context.reporter.progress("embedding", progress.seen, goal, note)
+        reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, info=context.reporter.info)
+        return fleet.run(progress=show, info=reporter.info)
     finally:
-        context.reporter.end_progress()
+        reporter.end_progress()
 
 
-def _heartbeat(context: StepContext, connection: Connection) -> None:
-    if context.ledger is not None:
-        context.ledger.on(connection).renew()
-
-
-def _add(total: dict[str, Any], result: FleetResult) -> None:
-    for name in SUMMED:
-        total[name] += getattr(result, name)
-
-
-def _effect(total: dict[str, Any], counts: dict[str, int]) -> Effect:
-    seconds = total["seconds"]
-    return {
-        **total,
-        "docs_per_s": total["completed"] / seconds if seconds else None,
-        "queue": counts,
-        "pending": counts[ItemStatus.PENDING],
-    }
-
-
-def closed_gate(context: StepContext) -> str | None:
-    """Why pending items may not be claimed: an unfinished campaign's gate is closed. None when it is open."""
-    queue = Queue(context.connection, context.playbook.tables)
+def closed_gate(session: Session) -> str | None:
+    """Return why pending items may not be claimed: a campaign's gate is closed. None when it is open."""
+    queue = session.queue
     pending = queue.counts()[ItemStatus.PENDING]
     gate = queue.gate()
     is_open = any(queue.open_items(phase=gate))

@@ -2,98 +2,225 @@
 
 from __future__ import annotations
 
-from ragops.actions import Action, ArchiveTable, VacuumTable
-from ragops.campaign.context import Effect, StepContext
-from ragops.campaign.plan import emptying_actions
-from ragops.errors import PlanStale
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.facts import DatabaseFacts, TableFacts
-from ragops.playbook.steps import EmptyTables
+from ragops.playbook.steps import DropIndexes, EmptyTables
+from ragops.postgres.archive import Archiving, archive_rows, take_numbers
 from ragops.postgres.catalog import table_bytes
-from ragops.postgres.ddl import (
-    LOCK_TIMEOUT_S,
-    archive_rows,
-    lock_tables,
-    sql_of,
-    sql_text,
-    vacuum,
-    with_lock_retries,
-)
+from ragops.postgres.connection import execute_within_timeout
+from ragops.postgres.ddl import delete_sql, lock_sql, truncate_sql, vacuum_sql
+from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.statements import Statement, text_of
+
+LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
 
 
-def run(context: StepContext, step: EmptyTables) -> Effect:
-    """Empty the step's tables. Raises PlanStale when they are not those of the plan, or hold more rows."""
-    facts = context.facts(exact=True)
-    tables = [table for entry in step.tables if (table := facts.tables.get(entry.table)) is not None]
+@dataclass(frozen=True, slots=True)
+class Emptying:
+    """The statements that empty some tables, in order; VACUUM cannot run in the others' transaction."""
 
-    def act() -> Effect:
-        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
-            lock_tables(context.connection, tables)
-            # Counted under the lock: nothing that the plan did not show is wiped.
-            now = context.facts(exact=True)
-            check_plan(context, now)
-            effect = _act(context, emptying_actions(now, step), now, step)
-            context.record(effect)
-        return effect
+    archives: tuple[Archiving, ...]
+    removals: tuple[Statement, ...]
+    vacuums: tuple[TableFacts, ...]
 
-    effect = with_lock_retries(context.connection, act, tables=tables, info=context.reporter.info)
-    return _give_space_back(context, emptying_actions(facts, step), effect)
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        archives = (archiving.statement for archiving in self.archives)
+        return (*archives, *self.removals, *map(vacuum_sql, self.vacuums))
 
 
-def check_plan(context: StepContext, now: DatabaseFacts) -> None:
-    """Raise PlanStale when the database is another, or a table has grown or been replaced since the plan."""
-    if context.plan is None:
-        return
-    changes = []
-    if (now.server.database_oid, now.server.database) != (context.plan.database_oid, context.plan.database):
-        changes.append(f"the database is {now.server.database}, planned for {context.plan.database}")
-    for logical, (oid, rows) in context.plan.tables.items():
-        table = now.tables.get(logical)
-        if table is None or table.oid != oid:
-            changes.append(f"{logical} was replaced")
-        elif table.rows > rows:
-            changes.append(f"{table.qualified} holds {table.rows:,} rows, planned {rows:,}")
-    if changes:
-        raise PlanStale(
-            "the database changed since the plan was made; nothing was emptied",
-            where=now.server.database,
-            actual="\n".join(changes),
-            hint="stop what writes there, look at the new plan with --dry-run, then: ragops reset --resume",
+@dataclass(frozen=True, slots=True)
+class EmptiedTable:
+    table: str
+    rows: int
+    bytes_before: int
+    bytes_after: int | None = None
+    """None until the space was given back."""
+
+    def to_json(self) -> dict[str, object]:
+        after = {} if self.bytes_after is None else {"bytes_after": self.bytes_after}
+        return {"table": self.table, "rows": self.rows, "bytes_before": self.bytes_before, **after}
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyResult:
+    tables: tuple[EmptiedTable, ...]
+    archived: int
+    """Rows copied into archives."""
+    sql: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def bytes_freed(self) -> int | None:
+        """Bytes given back; None until every table was looked at again."""
+        freed = [t.bytes_before - t.bytes_after for t in self.tables if t.bytes_after is not None]
+        return sum(freed) if len(freed) == len(self.tables) else None
+
+    def to_json(self) -> dict[str, object]:
+        freed = {} if self.bytes_freed is None else {"bytes_freed": self.bytes_freed}
+        return {
+            "tables": [table.to_json() for table in self.tables],
+            "rows": self.rows,
+            "archived": self.archived,
+            "sql": list(self.sql),
+            **freed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyTablesStep:
+    settings: EmptyTables
+
+    def problems(self, facts: PlanFacts) -> Iterator[str]:
+        for entry in self.settings.tables:
+            if entry.table not in facts.database.tables:
+                yield f"empty_tables names {entry.table}, which tables: sets to null"
+        yield from self._foreign_keys(facts.database)
+        server = facts.database.server
+        if self.settings.archive and not server.may_archive:
+            yield (
+                f"role {server.role} lacks CREATE on schema ragops, where rows are archived: "
+                f"GRANT USAGE, CREATE ON SCHEMA ragops TO {server.role}, or --no-archive"
+            )
+        for entry in self.settings.tables:
+            yield from privilege_problems(facts.database, entry.table, entry.method.upper())
+
+    def _foreign_keys(self, facts: DatabaseFacts) -> Iterator[str]:
+        """Yield the tables that reference an emptied one and stand in its way: nothing cascades here."""
+        entries = self.settings.tables
+        methods: dict[str, str] = {entry.table: entry.method for entry in entries}
+        places: dict[str, int] = {entry.table: place for place, entry in enumerate(entries)}
+        logical_names = {t.qualified: logical for logical, t in facts.tables.items() if t}
+        for entry in entries:
+            table = facts.tables.get(entry.table)
+            for key in table.referenced_by if table else ():
+                other = logical_names.get(key.table, "")
+                remedy = _remedy(entry.method, methods.get(other), key.on_delete)
+                # Rows are deleted in the order of the list.
+                is_earlier = other in places and places[other] < places[entry.table]
+                if table and remedy and not (remedy == LIST_BEFORE and is_earlier):
+                    yield (
+                        f"{key.table} references {table.qualified} (foreign key {key.name}, "
+                        f"ON DELETE {key.on_delete}): {remedy}"
+                    )
+
+    def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
+        tables = [facts.table(entry.table) for entry in self.settings.tables]
+        archiving = range(facts.next_archive, facts.next_archive + len(tables))
+        # The step before has dropped the indexes: their bytes are not freed twice.
+        indexed = sum(index.bytes for table in tables for index in table.indexes if index.method == "hnsw")
+        dropped = indexed if any(isinstance(step, DropIndexes) for step in facts.playbook.steps) else 0
+        reached = {key.table for table in tables for key in table.referenced_by}
+        return PlannedStep(
+            number,
+            self.settings.step,
+            f"empty {len(tables)} table{'s' if len(tables) != 1 else ''}",
+            self.settings,
+            statements=emptying(facts.database, self.settings, numbers=archiving).statements,
+            rows=sum(table.rows for table in tables),
+            bytes=sum(table.bytes for table in tables) - dropped,
+            tables=tuple(dict.fromkeys([table.qualified for table in tables] + sorted(reached))),
+            notes=(
+                "the rows are copied into the schema ragops first (`ragops undo` restores them)"
+                if self.settings.archive
+                else "no archive: `ragops undo` cannot restore these rows",
+            ),
         )
 
+    def run(self, run: Run) -> EmptyResult:
+        """Empty the tables. Raises PlanStale when they are not those of the plan, or hold more rows."""
+        session = run.session
+        tables = _chosen(session.facts(exact=True), self.settings)
 
-def _act(context: StepContext, actions: tuple[Action, ...], now: DatabaseFacts, step: EmptyTables) -> Effect:
-    before = {entry.table: now.tables[entry.table] for entry in step.tables if now.tables.get(entry.table)}
-    archived = 0
-    for action in actions:
-        if isinstance(action, ArchiveTable):
-            context.reporter.info(f"archiving {action.table.rows:,} rows of {action.table.qualified}")
-            archived += archive_rows(
-                context.connection, action.table, logical=action.logical, campaign=context.campaign
-            )
-        elif not isinstance(action, VacuumTable):
-            context.connection.execute(sql_of(action))
-    return {
-        "tables": [_entry(table, table.bytes) for table in before.values() if table],
-        "rows": sum(table.rows for table in before.values() if table),
-        "archived": archived,
-        "sql": [sql_text(action) for action in actions],
-    }
+        def act() -> tuple[Emptying, EmptyResult]:
+            with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+                session.connection.execute(lock_sql(tables))
+                # Counted under the lock: nothing that the plan did not show is wiped.
+                now = session.facts(exact=True)
+                run.check_unchanged(now)
+                archived = _is_archived(self.settings, _chosen(now, self.settings))
+                numbers = take_numbers(session.connection, len(tables)) if archived else ()
+                composed = emptying(now, self.settings, numbers=numbers)
+                result = EmptyResult(
+                    tuple(EmptiedTable(t.qualified, t.rows, t.bytes) for t in _chosen(now, self.settings)),
+                    _empty(run, composed),
+                    tuple(map(text_of, composed.statements)),
+                )
+                run.record(result)
+            return composed, result
+
+        composed, result = with_lock_retries(session.connection, act, tables=tables, reporter=session.reporter)
+        return _give_space_back(run, composed, result)
 
 
-def _entry(table: TableFacts, bytes_before: int) -> dict[str, object]:
-    return {"table": table.qualified, "rows": table.rows, "bytes_before": bytes_before}
+def _is_archived(settings: EmptyTables, tables: Sequence[TableFacts]) -> bool:
+    """Whether the tables are archived: all or none, since what was emptied together is restored together."""
+    return settings.archive and any(table.rows for table in tables)
 
 
-def _give_space_back(context: StepContext, actions: tuple[Action, ...], effect: Effect) -> Effect:
-    """VACUUM after DELETE returns the pages to the system; it cannot run in a transaction."""
-    for action in actions:
-        if isinstance(action, VacuumTable) and not vacuum(context.connection, action):
-            context.reporter.info(
-                f"VACUUM of {action.table.qualified} timed out; autovacuum gives the space back later"
-            )
-    tables = {table.qualified: table for table in context.facts().tables.values() if table}
-    for entry in effect["tables"]:
-        entry["bytes_after"] = table_bytes(context.connection, tables[entry["table"]])
-    effect["bytes_freed"] = sum(entry["bytes_before"] - entry["bytes_after"] for entry in effect["tables"])
-    context.record(effect)
-    return effect
+def emptying(facts: DatabaseFacts, settings: EmptyTables, *, numbers: Sequence[int]) -> Emptying:
+    """Compose: archive all, truncate together, delete in the step's order, vacuum what was deleted from.
+
+    `numbers` are those of the archives, one a table.
+    """
+    chosen = [(entry, table) for entry in settings.tables if (table := facts.tables.get(entry.table)) is not None]
+    is_archived = _is_archived(settings, [table for _, table in chosen])
+    numbered = zip(numbers, chosen, strict=True) if is_archived else ()
+    archives = tuple(Archiving(number, entry.table, table) for number, (entry, table) in numbered)
+    truncated = [table for entry, table in chosen if entry.method == "truncate"]
+    deleted = tuple(table for entry, table in chosen if entry.method == "delete")
+    return Emptying(
+        archives,
+        (*([truncate_sql(truncated)] if truncated else []), *map(delete_sql, deleted)),
+        deleted,
+    )
+
+
+def _chosen(facts: DatabaseFacts, settings: EmptyTables) -> list[TableFacts]:
+    return [table for entry in settings.tables if (table := facts.tables.get(entry.table)) is not None]
+
+
+def _empty(run: Run, composed: Emptying) -> int:
+    """Archive and remove the rows, in the caller's transaction; returns the number of archived rows."""
+    session, archived = run.session, 0
+    for archiving in composed.archives:
+        table = archiving.table
+        session.reporter.info(f"archiving {table.rows:,} rows of {table.qualified}")
+        archived += archive_rows(session.connection, archiving, campaign=run.campaign)
+    for removal in composed.removals:
+        session.connection.execute(removal)
+    return archived
+
+
+def _give_space_back(run: Run, composed: Emptying, result: EmptyResult) -> EmptyResult:
+    """VACUUM returns the pages of deleted rows to the system; then record how much was freed."""
+    session = run.session
+    for table in composed.vacuums:
+        if not execute_within_timeout(session.connection, vacuum_sql(table)):
+            session.reporter.info(f"VACUUM of {table.qualified} timed out; autovacuum gives the space back later")
+    tables = {table.qualified: table for table in session.tables().values()}
+    result = replace(
+        result,
+        tables=tuple(
+            replace(entry, bytes_after=table_bytes(session.connection, tables[entry.table]))
+            for entry in result.tables
+        ),
+    )
+    run.record(result)
+    return result
+
+
+def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
+    """What must change so that one table can be emptied although another references it."""
+    if method == "truncate":
+        return None if other == "truncate" else "empty_tables must truncate both, or delete from both"
+    if other is None:
+        return "empty_tables must list it too"
+    return LIST_BEFORE if other == "delete" and on_delete in ("NO ACTION", "RESTRICT") else None

@@ -2,236 +2,288 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import ceil
 
-from ragops.actions import DropIndex, IndexBuild
-from ragops.campaign.context import Effect, StepContext
-from ragops.errors import Interrupted
-from ragops.facts import IndexFacts, version_of
-from ragops.indexes.plan import analyses, build_name, droppable_indexes, index_builds
-from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Resources, resources_of
+from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.facts import version_of
+from ragops.indexes.plan import IndexBuild, JournalEntry, analyses, droppable_indexes, index_builds
+from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR
+from ragops.indexes.watch import watched
 from ragops.playbook.names import TableName
-from ragops.playbook.steps import RebuildIndexes
+from ragops.playbook.steps import DropIndexes, Embed, RebuildIndexes
 from ragops.postgres.catalog import has_ragops_schema, read_table
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.ddl import LOCK_TIMEOUT_S, sql_of, sql_text, with_lock_retries
-from ragops.postgres.index_builds import NoSharedMemory, create, find_index, index_progress
-from ragops.postgres.ledger import mark_restored
-
-POLL_S = 0.5
+from ragops.postgres.ddl import drop_index_sql
+from ragops.postgres.index_builds import NoSharedMemory, create, find_index
+from ragops.postgres.ledger import journaled_indexes, mark_restored
+from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.statements import text_of
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Rebuilding:
     """The builds of one run with what each is given, and the indexes that are there already."""
 
-    builds: tuple[tuple[IndexBuild, Resources], ...]
+    builds: tuple[IndexBuild, ...]
     present: tuple[str, ...]
     rows: int
     """Of the tables that get an index."""
 
+    def to_json(self) -> dict[str, object]:
+        """What `ragops index rebuild --dry-run --json` prints."""
+        return {
+            "plan": [
+                {
+                    "name": build.name,
+                    "table": build.table.qualified,
+                    "sql": [text_of(statement) for statement in build.statements],
+                    "note": build.resources.note,
+                }
+                for build in self.builds
+            ],
+            "present": list(self.present),
+            "rows": self.rows,
+        }
 
-def run(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Effect:
-    """Build what is missing or invalid; a valid index of that name is left alone and said so.
+
+@dataclass(frozen=True, slots=True)
+class BuiltIndex:
+    build: IndexBuild
+    bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        parameters = self.build.resources.parameters
+        return {
+            "name": self.build.name,
+            "table": self.build.table.qualified,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "settings": {parameter.name: parameter.value for parameter in parameters},
+            "sql": text_of(self.build.create),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildResult:
+    indexes: tuple[BuiltIndex, ...]
+    present: tuple[str, ...]
+    rows: int
+    seconds: float
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "indexes": [index.to_json() for index in self.indexes],
+            "present": list(self.present),
+            "rows": self.rows,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildIndexesStep:
+    settings: RebuildIndexes
+
+    def problems(self, facts: PlanFacts) -> Iterator[str]:
+        # Long statements lift a role's timeout in their transaction; a concurrent build cannot have one.
+        timeout = facts.database.server.settings.get("statement_timeout", "0")
+        if self.settings.concurrently and timeout != "0":
+            yield (
+                f"statement_timeout is {timeout}, which would end CREATE INDEX CONCURRENTLY: "
+                "ALTER ROLE … SET statement_timeout = 0, or concurrently: false"
+            )
+        tables = [table for table in facts.database.tables.values() if table]
+        valid = {index.name for table in tables for index in table.indexes if index.is_valid}
+        are_dropped = any(isinstance(step, DropIndexes) for step in facts.playbook.steps)
+        for index in facts.playbook.indexes:
+            if are_dropped or index.name not in valid:
+                yield from privilege_problems(facts.database, index.table, "OWN", "CREATE")
+
+    def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
+        existing, journal = droppable_indexes(facts.database), list(facts.journal)
+        if any(isinstance(step, DropIndexes) for step in facts.before(number)):
+            journal += [JournalEntry(i.schema, i.name, i.table, i.definition) for i in existing]
+            existing = []
+        server = facts.database.server
+        builds = [
+            build.equipped(rows=_rows_of(facts, number, build), server=server, settings=self.settings)
+            for build in index_builds(
+                facts.playbook,
+                facts.database,
+                existing=existing,
+                journal=journal,
+                concurrently=self.settings.concurrently,
+            )
+        ]
+        rows, rate = _embedded_before(facts, number), facts.database.index_rows_per_s
+        notes = [f"{build.name}: {build.resources.note}" for build in builds if build.resources.note]
+        return PlannedStep(
+            number,
+            self.settings.step,
+            f"build {len(builds)} HNSW index{'es' if len(builds) != 1 else ''}",
+            self.settings,
+            statements=(*(statement for build in builds for statement in build.statements), *analyses(builds)),
+            rows=rows,
+            tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
+            estimate_s=rows / rate if builds and rows and rate else None,
+            notes=tuple(notes) if builds else ("every index is present and valid: nothing to build",),
+        )
+
+    def run(self, run: Run) -> RebuildResult:
+        return rebuild(run, self.settings)
+
+
+def rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) -> RebuildResult:
+    """Build what is missing or invalid; a valid index of that name is left alone and reported.
 
     Raises RagopsError when the server refuses a build, Interrupted when it was stopped (a plain
     build then leaves nothing behind).
     """
-    started = time.monotonic()
-    planned = plan(context, step, names=names)
+    session, started = run.session, time.monotonic()
+    planned = plan_rebuild(run, settings, names=names)
     for name in planned.present:
-        context.reporter.info(f"index {name} is already present and valid")
-    built = [_build(context, build, resources) for build, resources in planned.builds]
-    for analysis in analyses([build for build, _ in planned.builds]):
-        with transaction(context.connection, is_long=True):
-            context.connection.execute(sql_of(analysis))
-    effect: Effect = {
-        "indexes": built,
-        "present": list(planned.present),
-        "rows": planned.rows,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    context.record(effect)
-    return effect
+        session.reporter.info(f"index {name} is already present and valid")
+    built = tuple(_build(run, build) for build in planned.builds)
+    for analysis in analyses(planned.builds):
+        with transaction(session.connection, is_long=True):
+            session.connection.execute(analysis)
+    result = RebuildResult(built, planned.present, planned.rows, round(time.monotonic() - started, 3))
+    run.record(result)
+    return result
 
 
-def plan(context: StepContext, step: RebuildIndexes, *, names: Sequence[str] = ()) -> Planned:
-    """What `run` would do now. Raises PlanRefused where that would be unsafe."""
-    facts = context.facts()
+def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) -> Rebuilding:
+    """Return what `rebuild` would do now. Raises PlanRefused where that would be unsafe."""
+    session = run.session
+    facts = session.facts()
     existing = droppable_indexes(facts)
-    journal = context.journal() if has_ragops_schema(context.connection) else []
-    builds = index_builds(context.playbook, facts, existing=existing, journal=journal, step=step)
-    builds = [build for build in builds if not names or build_name(build) in names]
-    wanted = {index.name for index in context.playbook.indexes} | {build_name(b) for b in builds}
-    if builds:
-        report_if_unsafe(context, facts.server.pgvector_version)
-    rows = {oid: _count(context, build) for oid, build in {b.table.oid: b for b in builds}.items()}
-    return Planned(
+    builds = [
+        build
+        for build in index_builds(
+            session.playbook,
+            facts,
+            existing=existing,
+            journal=read_journal(session.connection, run.campaign),
+            concurrently=settings.concurrently,
+        )
+        if not names or build.name in names
+    ]
+    wanted = {index.name for index in session.playbook.indexes} | {build.name for build in builds}
+    version = facts.server.pgvector_version
+    if builds and version is not None and version_of(version) < SAFE_PARALLEL_PGVECTOR:
+        # Parallel HNSW builds are unsafe in pgvector 0.6.0 to 0.8.1.
+        session.reporter.info_once(
+            f"pgvector {version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
+        )
+    rows = {build.table.oid: _count(session.connection, build) for build in builds}
+    return Rebuilding(
         tuple(
-            (build, resources_of(build, rows=rows[build.table.oid], server=facts.server, step=step))
-            for build in builds
+            build.equipped(rows=rows[build.table.oid], server=facts.server, settings=settings) for build in builds
         ),
-        tuple(i.name for i in existing if i.is_valid and i.name in wanted),
+        tuple(index.name for index in existing if index.is_valid and index.name in wanted),
         sum(rows.values()),
     )
 
 
-def describe(planned: Planned) -> dict[str, Any]:
-    """The plan as JSON, with the SQL of each build."""
-    return {
-        "plan": [
-            {
-                "name": build_name(build),
-                "table": build.table.qualified,
-                "sql": [sql_text(action) for action in (*resources.parameters, build)],
-                "note": resources.note,
-            }
-            for build, resources in planned.builds
-        ],
-        "present": list(planned.present),
-        "rows": planned.rows,
-    }
+def read_journal(connection: Connection, campaign: int | None = None) -> list[JournalEntry]:
+    """Return dropped and not yet restored indexes: one campaign's, or all of them; none without a ledger."""
+    if not has_ragops_schema(connection):
+        return []
+    rows = journaled_indexes(connection, campaign)
+    return [JournalEntry(row.schema, row.name, row.table, row.definition) for row in rows]
 
 
-def _count(context: StepContext, build: IndexBuild) -> int:
-    """Rows of the build's table, counted: estimates are far off after a load."""
-    with transaction(context.connection, is_long=True):
-        found = read_table(context.connection, TableName(build.table.schema, build.table.name))
-    return found.rows if found else 0
+def _count(connection: Connection, build: IndexBuild) -> int:
+    """Count the rows of the build's table: estimates are far off after a load."""
+    with transaction(connection, is_long=True):
+        table = read_table(connection, TableName(build.table.schema, build.table.name))
+    return table.rows if table else 0
 
 
-def _build(context: StepContext, build: IndexBuild, resources: Resources) -> dict[str, Any]:
-    started = time.monotonic()
-    name = build_name(build)
-    note = f": {resources.note}" if resources.note else ""
-    context.reporter.info(f"building {name} on {build.table.qualified}{note}")
+def _embedded_before(facts: PlanFacts, number: int) -> int | None:
+    """Return the items that the steps before this one embed; None where that is not known."""
+    embeds = [step for step in facts.before(number) if isinstance(step, Embed)]
+    if not embeds or embeds[-1].until is None:
+        return facts.items if embeds else None
+    return embeds[-1].until if facts.items is None else min(embeds[-1].until, facts.items)
+
+
+def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
+    """Return the rows that a build of step `number` will find in its table; None where that is not known."""
+    if not any(isinstance(step, Embed) for step in facts.before(number)):
+        return build.table.rows
+    documents, items = facts.table("documents"), _embedded_before(facts, number)
+    if items is None or build.table.oid == documents.oid:
+        return items
+    # As many chunks per document as there are now, and at least one.
+    return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
+
+
+def _build(run: Run, build: IndexBuild) -> BuiltIndex:
+    started, reporter = time.monotonic(), run.session.reporter
+    note = f": {build.resources.note}" if build.resources.note else ""
+    reporter.info(f"building {build.name} on {build.table.qualified}{note}")
     try:
-        _build_once(context, build, resources)
+        _build_once(run, build)
     except NoSharedMemory as short:
-        resources = resources.without_workers()
-        context.reporter.info(f"{short.what} ({short.actual}); going on without parallel workers")
-        _build_once(context, build, resources)
-    found = find_index(context.connection, build, name)
-    return {
-        "name": name,
-        "table": build.table.qualified,
-        "bytes": found.bytes if found else 0,
-        "seconds": round(time.monotonic() - started, 3),
-        "settings": {parameter.name: parameter.value for parameter in resources.parameters},
-        "sql": sql_text(build),
-    }
+        build = build.without_parallel_workers()
+        reporter.info(f"{short.what} ({short.actual}); going on without parallel workers")
+        _build_once(run, build)
+    index = find_index(run.session.connection, build.table, build.name)
+    return BuiltIndex(build, index.bytes if index else 0, round(time.monotonic() - started, 3))
 
 
-def _build_once(context: StepContext, build: IndexBuild, resources: Resources) -> None:
-    name = build_name(build)
-    _drop_invalid(context, find_index(context.connection, build, name))
+def _build_once(run: Run, build: IndexBuild) -> None:
+    session = run.session
+    index = find_index(session.connection, build.table, build.name)
+    if index is not None and not index.is_valid:
+        # A killed CREATE INDEX CONCURRENTLY leaves an invalid index, which would keep the name.
+        session.reporter.info(f"index {index.name} is invalid (an interrupted build): dropping and rebuilding it")
+        with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S):
+            session.connection.execute(drop_index_sql(index))
     if build.concurrently:
-        _build_concurrently(context, build, resources)
+        _build_concurrently(run, build)
         return
-    settings = {parameter.name: parameter.value for parameter in resources.parameters}
 
     def act() -> None:
-        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=settings):
-            create(context.connection, build)
-            mark_restored(context.connection, schema=build.table.schema, name=name)
+        with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            create(session.connection, build.statements, table=build.table)
+            mark_restored(session.connection, schema=build.table.schema, name=build.name)
 
     def build_with_retries() -> None:
-        with_lock_retries(context.connection, act, tables=[build.table], info=context.reporter.info)
+        with_lock_retries(session.connection, act, tables=[build.table], reporter=session.reporter)
 
     watched(
-        context,
+        session,
         build_with_retries,
-        on=context.connection,
+        on=session.connection,
         table_oid=build.table.oid,
-        what=f"index {name}",
+        what=f"index {build.name}",
         left="nothing of it is left",
+        renew=run.renew,
     )
 
 
-def _build_concurrently(context: StepContext, build: IndexBuild, resources: Resources) -> None:
-    """The only statement that cannot share a transaction with its record: intent (the step is marked
-    running), act, look into the catalog, record.
+def _build_concurrently(run: Run, build: IndexBuild) -> None:
+    """Run the only statement that cannot share a transaction with its record.
 
-    Nor has it a transaction for its parameters: they are set for a session of its own, which ends with it.
-    There are none behind a pooler, where the session would be another client's afterwards.
+    The order is: intent (the step is marked running), act, look into the catalog, record. The parameters,
+    too, have no transaction: they are set for a session of their own, which ends with the build. There are
+    none behind a pooler, where the session would be another client's afterwards.
     """
-    with context.connect() as own:
-
-        def act() -> None:
-            for parameter in resources.parameters:
-                own.execute(sql_of(parameter))
-            create(own, build)
-
+    session = run.session
+    with session.connect() as own:
         watched(
-            context,
-            act,
+            session,
+            lambda: create(own, build.statements, table=build.table),
             on=own,
             table_oid=build.table.oid,
-            what=f"index {build_name(build)}",
+            what=f"index {build.name}",
             left="what it left is invalid, and the next rebuild drops it",
+            renew=run.renew,
         )
-    mark_restored(context.connection, schema=build.table.schema, name=build_name(build))
-
-
-def report_if_unsafe(context: StepContext, pgvector_version: str | None) -> None:
-    """Parallel HNSW builds are unsafe in pgvector 0.6.0 to 0.8.1 (CVE-2026-3172)."""
-    if pgvector_version is not None and version_of(pgvector_version) < SAFE_PARALLEL_PGVECTOR:
-        context.info_once(
-            f"pgvector {pgvector_version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
-        )
-
-
-def _drop_invalid(context: StepContext, index: IndexFacts | None) -> None:
-    """A killed CREATE INDEX CONCURRENTLY leaves an invalid index, which `IF NOT EXISTS` would keep."""
-    if index is not None and not index.is_valid:
-        context.reporter.info(f"index {index.name} is invalid (an interrupted build): dropped and built anew")
-        with context.fenced(lock_timeout_s=LOCK_TIMEOUT_S):
-            context.connection.execute(sql_of(DropIndex(index)))
-
-
-def watched(
-    context: StepContext, work: Callable[[], None], *, on: Connection, table_oid: int, what: str, left: str
-) -> None:
-    """Run a long statement on a connection in a thread, show its progress, and cancel it on Ctrl-C.
-
-    `left` says what such an end leaves behind.
-    """
-    errors: list[BaseException] = []
-
-    def run_work() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
-            errors.append(error)
-
-    thread = threading.Thread(target=run_work, name=what)
-    thread.start()
-    with context.connect() as observer:
-        try:
-            while thread.is_alive():
-                _show(context, observer, table_oid, what)
-                thread.join(POLL_S)
-        except KeyboardInterrupt:
-            on.cancel_safe()
-            thread.join()
-            raise Interrupted(
-                f"stopped while building {what}; {left}", signal_number=context.stop.signal_number
-            ) from None
-        finally:
-            context.reporter.end_progress()
-    if errors:
-        raise errors[0]
-
-
-def _show(context: StepContext, observer: Connection, table_oid: int, what: str) -> None:
-    progress = index_progress(observer, table_oid)
-    if progress is not None:
-        context.reporter.progress(
-            what, progress.done, progress.total or None, f"{progress.unit}, {progress.phase}"
-        )
-    if context.ledger is not None:
-        context.ledger.on(observer).renew()
+    mark_restored(session.connection, schema=build.table.schema, name=build.name)

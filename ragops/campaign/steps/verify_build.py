@@ -1,159 +1,124 @@
-"""verify_build: what the workers' build really is, whether it is the reference's space, and whether a
-reset is needed at all."""
+"""verify_build: what the workers' build is, whether it is the reference's space, whether a reset is needed."""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ragops.builds.verify import compare, inspect_build
-from ragops.campaign.context import Effect, StepContext
-from ragops.campaign.steps import validate
+import numpy as np
+from numpy.typing import NDArray
+
+from ragops.campaign.measure import Agreement, measure_stored
+from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import other_source
-from ragops.embedder.client import Embedder
-from ragops.embedder.config import checked_sha256, embedder_config, side_threads
-from ragops.errors import NegativeVerdict, NothingToReset
-from ragops.facts import ModelFacts
-from ragops.findings import sorted_findings
-from ragops.fingerprint.against import capture_own, compare_with, comparison_as_dict, is_accepted, reference_name
-from ragops.fingerprint.against_debug import add_debug_comparison
-from ragops.fingerprint.document import fingerprint_of
-from ragops.host import read_exact_host
-from ragops.playbook.model import Playbook, Reference
-from ragops.playbook.steps import EmptyTables
-from ragops.postgres.queue import Queue
+from ragops.errors import NothingToReset
+from ragops.fingerprint.against_debug import DebugComparison, compare_with_debug
+from ragops.fingerprint.verify import Verification, verify
+from ragops.playbook.model import DebugReference
+from ragops.playbook.steps import VerifyBuild
+from ragops.quality.vectors import normalize
+from ragops.session import Session
 
 
-def verify(
-    playbook: Playbook, *, reference: Reference | None = None, command: tuple[str, ...] | None = None
-) -> Effect:
-    """What is effectively loaded, with findings and a verdict.
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    verification: Verification
+    stored: Agreement | None
+    """How what is stored agrees with the workers; None where nothing is stored."""
+    is_compared: bool
+    """The playbook empties tables, so that what is stored was looked at."""
 
-    Without a reference the verdict is `match` or `mismatch` (with the playbook's `build:` and `model:`),
-    with one it is that of the vector space: `identical`, `equivalent` or `divergent`. Raises UsageError
-    without a model, ModelUnusable or EmbedderError when it cannot be loaded, RagopsError for a fault of
-    the reference.
-    """
-    sha256 = checked_sha256(playbook)
-    config = embedder_config(playbook, threads=1)
-    host = read_exact_host()
-    # Before the model is loaded: an illegal instruction is foretold, not met.
-    inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
-    with Embedder(config, command=command) as embedder:
-        build, model = embedder.build, embedder.model
-    findings = sorted_findings([*compare(playbook, build, model), *inspected])
-    identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
-    matches = not any(f.severity == "error" for f in findings)
-    effect: Effect = {
-        "verdict": "match" if matches else "mismatch",
-        "build_matches": matches,
-        "fingerprint": identity,
-        "effective": {
-            "build": {**asdict(build), "features": dict(build.features)},
-            "model": {**asdict(model), "sha256": sha256},
-            "query_prefix": playbook.model.query_prefix,
-            "document_prefix": playbook.model.document_prefix,
-        },
-        "requested": playbook.build.model_dump(mode="json") | {"model": playbook.model.model_dump(mode="json")},
-        "host": asdict(host),
-        "findings": [asdict(finding) for finding in findings],
-        "reference": None,
-        "drift": None,
-    }
-    if reference is not None and (reference.fingerprint or reference.openai):
-        _add_comparison(effect, playbook, reference, command)
-    return effect
+    def to_json(self) -> dict[str, object]:
+        stored = {"stored": self.stored.to_json() if self.stored else None} if self.is_compared else {}
+        return {**self.verification.to_json(), **stored}
 
 
-def _add_comparison(
-    effect: Effect, playbook: Playbook, reference: Reference, command: tuple[str, ...] | None
-) -> None:
-    comparison = compare_with(playbook, reference, capture_own(playbook, command=command), command=command)
-    compared = comparison_as_dict(comparison)
-    effect["findings"] = [*compared.pop("findings"), *effect["findings"]]
-    effect |= compared | {"reference": reference_name(reference)}
+@dataclass(frozen=True, slots=True)
+class VerifyBuildStep:
+    settings: VerifyBuild
+
+    def problems(self, facts: PlanFacts) -> Iterator[str]:
+        yield from ()
+
+    def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
+        return PlannedStep(number, self.settings.step, "verify the workers' build and the model", self.settings)
+
+    def run(self, run: Run) -> VerifyResult:
+        """Verify, measure drift against the playbook's reference, and see whether a reset is needed at all.
+
+        Raises NegativeVerdict on a mismatch or a verdict below `build.accept`, NothingToReset when what is
+        stored agrees already.
+        """
+        session = run.session
+        playbook = session.playbook
+        verification = verify(playbook, reference=playbook.reference, command=session.embedder_command)
+        if playbook.reference.debug is not None and _has_documents(session):
+            verification = verification.with_debug(compare_debug(session, playbook.reference.debug))
+        verification.refuse_mismatch()
+        _report(session, verification)
+        # Without a step that wipes there is nothing to be saved from.
+        is_compared = any(step.step == "empty_tables" for step in playbook.steps)
+        stored = compare_with_stored(run) if is_compared else None
+        result = VerifyResult(verification, stored, is_compared)
+        run.record(result)
+        return result
 
 
-def probe_model(playbook: Playbook) -> ModelFacts:
-    """Facts of the playbook's model by its vocabulary alone, which takes no time. Raises as `verify` does."""
-    config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
-    with Embedder(config) as embedder:
-        return embedder.model
+def compare_debug(session: Session, settings: DebugReference) -> DebugComparison:
+    """Compare the workers' distances with those of a debug endpoint. Raises RagopsError for a fault of it."""
+
+    def embed_query(query: str) -> NDArray[np.float32]:
+        with session.open_embedder() as embedder:
+            vectors = normalize(embedder.embed([session.playbook.model.query_prefix + query]).vectors)
+        unit: NDArray[np.float32] = vectors[0]
+        return unit
+
+    max_drift = session.playbook.build.max_drift
+    return compare_with_debug(settings, embed_query=embed_query, reader=session.reader, max_drift=max_drift)
 
 
-def run(context: StepContext) -> Effect:
-    """Verify, measure drift against the playbook's reference, and see whether a reset is needed at all.
-
-    Raises NegativeVerdict on a mismatch or a verdict below `build.accept`, NothingToReset when what is
-    stored agrees already.
-    """
-    effect = verify(context.playbook, reference=context.playbook.reference, command=context.embedder_command)
-    if context.playbook.reference.debug is not None and _has_documents(context):
-        add_debug_comparison(effect, context, context.playbook.reference.debug)
-    refuse_mismatch(effect, context.playbook)
-    build, model = effect["effective"]["build"], effect["effective"]["model"]
-    context.reporter.info(
-        f"llama-cpp-python {build['package_version']}, {model['description']}, {model['pooling']} pooling"
-    )
-    if effect["reference"]:
-        drift = f"max drift {effect['drift']['max']:.2g}" if effect["drift"] else "no drift measured"
-        context.reporter.info(f"{effect['verdict']} to {effect['reference']} ({drift})")
-    if any(isinstance(step, EmptyTables) for step in context.playbook.steps):
-        effect["stored"] = compare_with_stored(context)
-    return effect
-
-
-def compare_with_stored(context: StepContext) -> dict[str, Any] | None:
+def compare_with_stored(run: Run) -> Agreement | None:
     """Embed a sample of stored rows again; None when nothing is stored.
 
     Raises NothingToReset when every one agrees, unless the operator insists (`--force`).
     """
-    if not _has_documents(context):
+    session = run.session
+    if not _has_documents(session):
         return None
-    with Embedder(
-        embedder_config(context.playbook, threads=side_threads()), command=context.embedder_command
-    ) as embedder:
-        found = validate.measure_stored(context, embedder)
-    if found["disagreeing"] or found["rows"] == 0:
-        context.reporter.info(
-            f"{found['disagreeing']} of {found['rows']} sampled vectors disagree with what is stored"
+    with session.open_embedder() as embedder:
+        agreement = measure_stored(session, embedder)
+    if agreement.disagreeing or agreement.rows == 0:
+        session.reporter.info(
+            f"{agreement.disagreeing} of {agreement.rows} sampled vectors disagree with what is stored"
         )
-        return found
-    measured = f"{found['rows']} sampled vectors agree with what is stored (max distance {found['max']:.2g})"
-    context.reporter.info(measured)
-    other = other_source(context, Queue(context.connection, context.playbook.tables))
+        return agreement
+    measured = f"{agreement.rows} sampled vectors agree with what is stored (max distance {agreement.largest:.2g})"
+    session.reporter.info(measured)
+    other = other_source(session)
     if other is not None:
-        context.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
-    elif not context.force:
+        session.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
+    elif not run.force:
         raise NothingToReset(
             "nothing to reset: what is stored is what these workers would store again",
-            where=context.target.label,
+            where=session.target.label,
             actual=measured,
             hint="look at indexes, filters and thresholds: ragops validate, ragops index status; "
             "to reset all the same: ragops reset --force",
         )
-    return found
+    return agreement
 
 
-def _has_documents(context: StepContext) -> bool:
-    documents = context.facts(exact=True).tables["documents"]
-    return documents is not None and documents.rows > 0
-
-
-def refuse_mismatch(effect: Effect, playbook: Playbook) -> None:
-    """Raise NegativeVerdict when build or model mismatch, or the space is below `build.accept`."""
-    errors = [finding for finding in effect["findings"] if finding["severity"] == "error"]
-    is_divergent = effect["reference"] and not is_accepted(effect["verdict"], playbook)
-    if effect["build_matches"] and not is_divergent:
-        return
-    raise NegativeVerdict(
-        f"the workers' vector space is {effect['verdict']}, the playbook accepts {playbook.build.accept}"
-        if is_divergent
-        else "the build is not what the playbook asks for",
-        where=effect["effective"]["build"]["python"],
-        actual="\n".join(finding["message"] for finding in errors) or effect["verdict"],
-        hint=errors[0]["hint"] if errors else "ragops verify",
+def _report(session: Session, verification: Verification) -> None:
+    model = verification.model
+    session.reporter.info(
+        f"llama-cpp-python {verification.build.package_version}, {model.description}, {model.pooling} pooling"
     )
+    if verification.reference is not None:
+        drift = verification.comparison.drift if verification.comparison else None
+        measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"
+        session.reporter.info(f"{verification.verdict} to {verification.reference} ({measured})")
+
+
+def _has_documents(session: Session) -> bool:
+    documents = session.facts(exact=True).tables["documents"]
+    return documents is not None and documents.rows > 0

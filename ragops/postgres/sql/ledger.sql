@@ -91,8 +91,20 @@ SELECT DISTINCT ON (schema_name, index_name) id, campaign_id, schema_name, index
 UPDATE ragops.index_definition SET restored_at = clock_timestamp()
  WHERE schema_name = %(schema)s AND index_name = %(name)s AND restored_at IS NULL;
 
--- name: next_archive
-SELECT nextval(pg_get_serial_sequence('ragops.archive', 'id'));
+-- name: next_archives
+SELECT nextval(pg_get_serial_sequence('ragops.archive', 'id')) FROM generate_series(1, %(count)s);
+
+-- name: expected_archive
+-- The number that `next_archives` would give, without taking it; NULL for a role that may not read the sequence.
+SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
+            THEN coalesce(pg_sequence_last_value(s.name::regclass), 0) + 1 END
+  FROM (SELECT pg_get_serial_sequence('ragops.archive', 'id') AS name) s;
+
+-- name: archive_tables
+SELECT archive_table FROM ragops.archive;
+
+-- name: forget_archives
+DELETE FROM ragops.archive;
 
 -- name: record_archive
 INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows)

@@ -160,7 +160,7 @@ SELECT i.location, 'pending', 0, %(phase)s
 INSERT INTO {files_queue}
        ({files_queue_location}, {files_queue_status}, {files_queue_attempts}, {files_queue_phase})
 SELECT source.id::text, 'pending', 0,
-       1 + width_bucket(row_number() OVER (ORDER BY source.id) - 1, %(gates)s::bigint[])
+       1 + width_bucket(row_number() OVER (ORDER BY source.id) - 1, {gates}::bigint[])
   FROM {relation}
  WHERE source.id IS NOT NULL
  ORDER BY source.id;

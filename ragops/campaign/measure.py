@@ -1,0 +1,195 @@
+"""Measure stored vectors: embed a sample of the stored texts again, and compare."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragops.embedder.client import Embedder
+from ragops.postgres.reader import Reader, StoredRow
+from ragops.quality.drift import cosine_distances
+from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
+from ragops.quality.vectors import mean_vector, normalize
+from ragops.session import Session
+from ragops.workers.sources import Preparer
+
+WORDS_PER_QUERY = 8
+# A request stays far below the embedder's deadline, and the progress display moves.
+REQUEST_TEXTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Cosine distances of stored vectors to their texts embedded again; JSON has no NaN, so those are counted."""
+
+    rows: int
+    largest: float | None
+    not_a_number: int
+    disagreeing: int
+
+    @classmethod
+    def of(cls, distances: Sequence[float], *, limit: float) -> Agreement:
+        finite = [distance for distance in distances if not math.isnan(distance)]
+        # Written as `not d <= limit`: a NaN disagrees.
+        disagreeing = sum(1 for distance in distances if not distance <= limit)
+        return cls(len(distances), max(finite, default=None), len(distances) - len(finite), disagreeing)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "rows": self.rows,
+            "max": self.largest,
+            "not_a_number": self.not_a_number,
+            "disagreeing": self.disagreeing,
+        }
+
+
+def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurements:
+    """Collect what the checks judge; `seed` (−1 to 1) draws the sample."""
+    reader, validation = session.reader, session.playbook.validation
+    mapped = session.playbook.tables.mapped()
+    columns = [_column(reader, "documents", str(mapped["documents"]))]
+    if "document_chunks" in mapped:
+        columns.append(_column(reader, "document_chunks", str(mapped["document_chunks"])))
+    sample = reader.sample(size=validation.sample, seed=seed)
+    matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
+    distances, worst = _agreement(session, reader, embedder, matching)
+    # A row of another dimension cannot agree, and the database cannot compare it with a query.
+    distances += [float("nan")] * (len(sample) - len(matching))
+    is_uniform = columns[0].dimensions == (embedder.model.dimensions,)
+    return Measurements(
+        dimensions=embedder.model.dimensions,
+        columns=tuple(columns),
+        queue=session.queue.counts(),
+        agreement=tuple(distances),
+        thresholds=validation.thresholds,
+        queries=tuple(_queries(session, reader, embedder, matching)) if is_uniform else (),
+        is_sampled=not validation.queries,
+        unlike=worst,
+    )
+
+
+def measure_stored(session: Session, embedder: Embedder) -> Agreement:
+    """How a random sample of stored vectors agrees with the same texts embedded now."""
+    reader, limit = session.reader, session.playbook.validation.max_distance
+    size = session.playbook.validation.sample
+    sample = reader.sample(size=size, seed=random.uniform(-1, 1))
+    matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
+    distances, _ = _agreement(session, reader, embedder, matching)
+    session.reporter.end_progress()
+    # A row of another dimension cannot agree.
+    distances += [math.nan] * (len(sample) - len(matching))
+    return Agreement.of(distances, limit=limit)
+
+
+def _column(reader: Reader, logical: str, name: str) -> ColumnMeasure:
+    counts = reader.counts(logical)
+    return ColumnMeasure(name, counts.total, counts.with_embedding, counts.zero, counts.dimensions)
+
+
+def _agreement(
+    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
+) -> tuple[list[float], tuple[str, ...]]:
+    """Cosine distances of stored vectors, of documents and chunks, to their texts embedded again."""
+    if not sample:
+        return [], ()
+    chunks = _chunks(session, reader, embedder, sample)
+    prefix = session.playbook.model.document_prefix
+    texts = [prefix + chunk.text for rows in chunks.values() for chunk in rows]
+    raw = embed_all(session, embedder, texts)
+    report_unfitting(session, embedder, raw)
+    again = iter(normalize(raw))
+    stored, fresh, names = [], [], []
+    for row in sample:
+        vectors = np.stack([next(again) for _ in chunks[row.id]])
+        stored.append(row.vector)
+        fresh.append(mean_vector(vectors))
+        names.append(f"document {row.id}")
+        for chunk, vector in zip(chunks[row.id], vectors, strict=True):
+            if chunk.vector.size == vector.size:
+                stored.append(chunk.vector)
+                fresh.append(vector)
+                names.append(f"document {row.id} chunk {chunk.id}")
+    distances = cosine_distances(np.stack(stored), np.stack(fresh))
+    limit = session.playbook.validation.max_distance
+    order = sorted(range(len(names)), key=lambda i: -np.nan_to_num(distances[i], nan=np.inf))
+    return distances.tolist(), tuple(names[i] for i in order if not distances[i] <= limit)
+
+
+def _chunks(
+    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
+) -> dict[Any, list[StoredRow]]:
+    """The stored chunks of each sampled document; without a chunk table, its text cut again."""
+    chunks: dict[Any, list[StoredRow]] = defaultdict(list)
+    if session.playbook.tables.document_chunks is not None:
+        for chunk in reader.chunks_of([row.id for row in sample]):
+            chunks[chunk.group].append(chunk)
+    preparer = Preparer(session.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
+    nothing = np.empty(0, dtype=np.float32)
+    for row in sample:
+        if not chunks[row.id]:
+            cut = preparer.chunk(row.text, markdown=False)
+            chunks[row.id] = [StoredRow(c.index, c.text, nothing) for c in cut] or [StoredRow(0, "", nothing)]
+    return chunks
+
+
+def _queries(
+    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
+) -> list[QueryMeasure]:
+    validation = session.playbook.validation
+    drawn = sample[: validation.sampled_queries]
+    prefix = session.playbook.model.query_prefix
+    first_words = (" ".join(row.text.split()[:WORDS_PER_QUERY]) for row in drawn)
+    texts = list(validation.queries) or [shortened(embedder, words, prefix=prefix) for words in first_words]
+    sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
+    vectors = normalize(embed_all(session, embedder, [prefix + text for text in texts]))
+    measures = []
+    for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
+        session.reporter.progress("validating", number, len(texts))
+        stats = reader.distance_stats(vector, thresholds=validation.thresholds)
+        rank = reader.rank_of(vector, source) if source is not None else None
+        measures.append(
+            QueryMeasure(
+                text, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under, rank
+            )
+        )
+    session.reporter.end_progress()
+    return measures
+
+
+def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Raw vectors of the texts, shape (n, d); NaN for a text that the model cannot embed whole."""
+    vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
+    for start in range(0, len(texts), REQUEST_TEXTS):
+        session.reporter.progress("embedding again", start, len(texts))
+        part = texts[start : start + REQUEST_TEXTS]
+        lengths = embedder.count_tokens(part)
+        fitting = [place for place, tokens in enumerate(lengths) if tokens <= embedder.model.max_tokens]
+        if fitting:
+            found = embedder.embed([part[place] for place in fitting]).vectors
+            vectors[[start + place for place in fitting]] = found
+    return vectors
+
+
+def report_unfitting(session: Session, embedder: Embedder, vectors: NDArray[np.float32]) -> None:
+    """Say how many texts were too long; their rows cannot agree with anything."""
+    count = int(np.isnan(vectors).any(axis=1).sum())
+    if count:
+        session.reporter.end_progress()
+        session.reporter.info(
+            f"{count} of {len(vectors)} stored texts are longer than the {embedder.model.max_tokens} tokens that "
+            "this model embeds whole: they count as disagreeing"
+        )
+
+
+def shortened(embedder: Embedder, text: str, *, prefix: str) -> str:
+    """The text, cut until the model can embed it whole: without spaces a few words may be a whole page."""
+    while text and embedder.count_tokens([prefix + text])[0] > embedder.model.max_tokens:
+        text = text[: len(text) // 2]
+    return text

@@ -1,0 +1,80 @@
+"""Ask for locks briefly and again, and name who holds them.
+
+A DDL statement that waits behind one idle reader makes every later query wait behind it, so no statement
+here queues for a lock: it gives up after `LOCK_TIMEOUT_S` and comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+
+from ragops.errors import RagopsError
+from ragops.facts import TableFacts
+from ragops.postgres.connection import Connection
+from ragops.postgres.statements import statement
+from ragops.reporter import NullReporter, Reporter
+from ragops.retry import Backoff
+
+LOCK_TIMEOUT_S = 2.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds a lock on a table."""
+
+    pid: int
+    application: str
+    state: str
+    transaction_s: int
+    query: str
+
+    def __str__(self) -> str:
+        name = f" ({self.application})" if self.application else ""
+        return f"pid {self.pid}{name}, {self.state}, in a transaction for {self.transaction_s} s: {self.query}"
+
+
+def with_lock_retries(
+    connection: Connection,
+    act: Callable[[], Result],
+    *,
+    tables: Sequence[TableFacts],
+    backoff: Backoff = Backoff(first_s=0.5, longest_s=5.0, total_s=60.0),  # noqa: B008 (a frozen value)
+    reporter: Reporter = NullReporter(),  # noqa: B008 (it has no state)
+    sleep: Callable[[float], None] = time.sleep,
+) -> Result:
+    """Run `act` (a whole transaction with a lock timeout) until it gets its locks.
+
+    Raises RagopsError that lists the blocking sessions when the backoff is used up.
+    """
+    delays = backoff.delays()
+    while True:
+        try:
+            return act()
+        except psycopg.errors.LockNotAvailable as error:
+            blockers = find_blockers(connection, tables)
+            delay = next(delays, None)
+            listed = "\n".join(map(str, blockers)) or "no session holds a lock any more"
+            names = ", ".join(table.qualified for table in tables)
+            if delay is None:
+                raise RagopsError(
+                    "could not get a lock; nothing was changed",
+                    where=names,
+                    actual=listed,
+                    expected="an exclusive lock for a moment",
+                    hint="end those transactions (SELECT pg_terminate_backend(PID)), then run the command again",
+                ) from error
+            reporter.info(f"waiting for a lock on {names}: {listed}")
+            sleep(delay)
+
+
+def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[Blocker]:
+    """Return the sessions other than this one that hold a lock on one of the tables."""
+    oids = [table.oid for table in tables]
+    return [Blocker(*row) for row in connection.execute(statement("catalog", "blockers"), {"oids": oids})]

@@ -1,0 +1,86 @@
+"""Screens of campaigns: the plan, the result, what was embedded, validated and undone."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ragops.campaign.plan import Plan
+from ragops.campaign.run import CampaignResult
+from ragops.campaign.steps.embed import EmbedResult
+from ragops.campaign.steps.validate import ValidationResult
+from ragops.campaign.undo import UndoResult
+from ragops.postgres.statements import text_of
+from ragops.report.terminal import STYLES, error_text, table, verdict
+from ragops.report.units import duration, number, size
+
+# These list tables that the operator would not expect to be touched, e.g. by a foreign key.
+SHOWS_TABLES = ("empty_tables", "rebuild_indexes", "drop_indexes")
+
+
+def plan_screen(plan: Plan) -> RenderableType:
+    """Every step with its SQL, rows, bytes, tables and estimate."""
+    parts: list[RenderableType] = [Text(f"plan {plan.name} on database {plan.database}", style="bold")]
+    for step in plan.steps:
+        facts = []
+        if step.rows is not None:
+            facts.append(f"{number(step.rows)} rows")
+        if step.bytes:
+            facts.append(size(step.bytes))
+        if step.estimate_s is not None:
+            facts.append(f"about {duration(step.estimate_s)}")
+        parts.append(Text(f"{step.number:>2}. {step.title}" + (f"  ({', '.join(facts)})" if facts else "")))
+        parts += [Text(f"      {text_of(statement)};", style="cyan") for statement in step.statements]
+        if step.tables and step.verb in SHOWS_TABLES:
+            parts.append(Text(f"      tables: {', '.join(step.tables)}", style="dim"))
+        parts += [Text(f"      {note}", style="dim") for note in step.notes]
+    return Group(*parts)
+
+
+def campaign_screen(result: CampaignResult) -> RenderableType:
+    """The verdict, what was embedded, and the time of each step."""
+    if result.nothing_to_reset is not None:
+        return error_text(result.nothing_to_reset)
+    head = Text.assemble(f"campaign {result.campaign}: ", verdict(result.status))
+    if result.verdict:
+        head = Text.assemble(head, ", validation ", verdict(result.verdict))
+    counts = (
+        f"{number(result.completed)} of {number(result.seeded)} documents embedded, "
+        f"{number(result.failed)} failed; {size(result.bytes_freed)} freed"
+    )
+    rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
+    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
+
+
+def embed_screen(result: EmbedResult) -> str:
+    """What was embedded, and the queue afterwards."""
+    lines = ["nothing to embed"]
+    if result.completed or result.failed:
+        rate = f", {result.docs_per_s:.1f} documents/s" if result.docs_per_s else ""
+        failed = f"; {number(result.failed)} failed (ragops queue status)" if result.failed else ""
+        chunks, seconds = number(result.chunks), duration(result.seconds)
+        lines = [f"{number(result.completed)} documents ({chunks} chunks) embedded in {seconds}{rate}{failed}"]
+        if result.reused:
+            lines.append(f"{number(result.reused)} of the chunks needed no embedding: their text was known")
+    lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in result.queue.items()))
+    if result.gate:
+        lines.append(result.gate)
+    return "\n".join(lines)
+
+
+def validation_screen(result: ValidationResult) -> RenderableType:
+    """The verdict, and each check with what was measured and expected."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2))
+    for header in ("", "check", "measured", "expected"):
+        grid.add_column(header, header_style="dim", overflow="fold")
+    for check in result.checks:
+        status = Text(check.status, style=STYLES.get(check.status, "dim"))
+        grid.add_row(status, check.id, Text(check.measured), Text(check.expected))
+    documents = number(result.documents)
+    return Group(Text.assemble("validation ", verdict(result.verdict), f" over {documents} documents"), grid)
+
+
+def undo_screen(result: UndoResult) -> RenderableType:
+    """The restored rows of each table."""
+    return table("restored", "rows", rows=[(name, f"{rows:,}") for name, rows in result.rows.items()], right=(1,))

@@ -1,0 +1,85 @@
+"""Screens of `ragops status` and `ragops search`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import indent
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ragops.indexes.search import SearchResult
+from ragops.postgres.progress import QueueCounts
+from ragops.postgres.reader import Neighbour
+from ragops.report.indexes import indexes_table
+from ragops.report.terminal import table
+from ragops.report.units import estimate, percent, size
+from ragops.status import Status
+
+ESTIMATED = (
+    "≈ is an estimate, and unknown was never analyzed: counting takes longer than this command may. "
+    "next: ragops status --exact"
+)
+
+
+def status_screen(status: Status) -> RenderableType:
+    """The runbook's three progress queries as one screen."""
+    documents, parsed, campaign = status.documents, status.parsed_files, status.campaign
+    parts: list[RenderableType] = [Text(status.database, style="bold")]
+    if campaign is not None:
+        step = f", step {campaign.step}" if campaign.step else ""
+        parts.append(Text(f"campaign {campaign.id} ({campaign.name}): {campaign.status}{step}"))
+        if campaign.error:
+            parts.append(Text(indent(campaign.error, "  "), style="red"))
+    total = estimate(documents.total, is_estimated=documents.is_estimated)
+    embedded = estimate(documents.with_embedding, is_estimated=documents.is_estimated)
+    parts.append(Text(f"documents  {total}, {embedded} with embedding, {size(documents.bytes)}"))
+    total = estimate(parsed.total, is_estimated=parsed.is_estimated)
+    unique = estimate(parsed.unique_files, is_estimated=parsed.is_estimated)
+    parts.append(Text(f"parsed     {total}, {unique} unique files"))
+    parts.append(_queue_table(status.queue))
+    if status.queue.is_estimated or documents.is_estimated or parsed.is_estimated:
+        parts.append(Text(ESTIMATED, style="dim"))
+    present = [index for index in status.indexes if index.state in ("valid", "invalid")]
+    absent = [index for index in status.indexes if index not in present]
+    parts.append(indexes_table([*present, *absent]))
+    return Group(*parts)
+
+
+def _queue_table(queue: QueueCounts) -> RenderableType:
+    known = [count for count in queue.items.values() if count is not None]
+    # A share of an unknown total would mislead.
+    total = sum(known) if len(known) == len(queue.items) else 0
+    rows = [
+        [
+            name,
+            estimate(count, is_estimated=queue.is_estimated),
+            percent(count / total) if count is not None and total else "–",
+        ]
+        for name, count in queue.items.items()
+    ]
+    return table("queue", "items", "share", rows=rows, right=(1, 2))
+
+
+def search_screen(result: SearchResult) -> RenderableType:
+    """The neighbours by a full scan, those that the index finds, and how many of the former it finds."""
+    parts: list[RenderableType] = [_neighbours("exact", result.exact)]
+    if result.index is None:
+        parts.append(Text("indexed: no valid HNSW index; next: ragops index rebuild"))
+    else:
+        parts.append(_neighbours("indexed", result.indexed))
+    if result.recall is not None:
+        parts.append(Text(f"the index finds {result.recall:.0%} of the exact neighbours"))
+    return Group(*parts)
+
+
+def _neighbours(title: str, neighbours: Sequence[Neighbour]) -> RenderableType:
+    rows = [
+        [
+            str(row.id),
+            f"{row.distance:.4f}" if row.distance == row.distance else "NaN",
+            " ".join(row.text.split())[:90],
+        ]
+        for row in neighbours
+    ]
+    return table("id", "distance", "text", rows=rows, title=title, right=(1,))
