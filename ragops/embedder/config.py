@@ -43,7 +43,7 @@ def embedder_config(
         n_batch=parameters.n_batch,
         n_ubatch=parameters.n_ubatch,
         n_threads=threads,
-        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if asked == "planned" else asked),
+        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if asked == "auto" else asked),
         f16_kv=parameters.f16_kv,
         low_vram=parameters.low_vram,
         verbose=parameters.verbose,

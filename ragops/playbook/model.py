@@ -1,19 +1,43 @@
-"""The playbook as frozen models. YAML is read by `loading`; here live types, limits and defaults."""
+"""The playbook as frozen models: types, limits and defaults. `loading` reads the YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
+from ragops.errors import OverrideError
 from ragops.playbook.names import TableName
+from ragops.playbook.problems import Inconsistent, Place, problems_of
 from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, ReseedQueue, Step
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
-Place = tuple[str | int, ...]
-"""Keys from the top of a playbook down, e.g. `("steps", 3)`."""
+
+def _as_auto(value: object) -> object:
+    return "auto" if value == "planned" else value
+
+
+# `planned` is the older word. Playbooks use it, and so do the copies in the ledger of campaigns that an
+# older version started, so it stays valid; the model holds `auto` only.
+Auto = Annotated[
+    Literal["auto"],
+    BeforeValidator(_as_auto),
+    WithJsonSchema({"enum": ["auto", "planned"], "type": "string"}),
+]
+# Quoted variables expand to "" where they are unset: `"${RAGOPS_QUERY:-}"`. An empty pattern or statement
+# would only fail later, at the corpus or the server.
+NonEmptyText = Annotated[str, Field(min_length=1)]
 
 
 class Database(Section):
@@ -30,7 +54,7 @@ class Parameters(Section):
     n_ctx: PositiveInt = 512
     n_batch: PositiveInt = 2048
     n_ubatch: PositiveInt = 2048
-    n_threads: PositiveInt | Literal["planned", "cpu_count"] = "planned"
+    n_threads: PositiveInt | Auto | Literal["cpu_count"] = "auto"
     low_vram: bool = False
     f16_kv: bool = True
     verbose: bool = False
@@ -111,14 +135,14 @@ class Reference(Section):
 
 
 class Workers(Section):
-    count: PositiveInt | Literal["planned"] = "planned"
-    """`planned`: what `ragops tune` stored, else from physical cores, container quota and memory."""
+    count: PositiveInt | Auto = "auto"
+    """`auto`: what `ragops tune` stored, else from physical cores, container quota and memory."""
     threads: PositiveInt | None = None
-    """Threads a worker; null plans workers × threads ≤ cores."""
+    """Threads per worker; null: chosen so that workers × threads ≤ cores."""
     batch_size: PositiveInt = 100
-    """Documents a claim; a fast fleet claims several batches at once."""
-    tokens_per_batch: PositiveInt | Literal["planned"] = "planned"
-    """Short texts share a batch of llama.cpp up to so many tokens; `planned`: tuned, else 256."""
+    """Documents per claim; a fast fleet claims several batches at once."""
+    tokens_per_batch: PositiveInt | Auto = "auto"
+    """Short texts share a llama.cpp batch of up to this many tokens; `auto`: the tuned value, else 256."""
     repack_weights: bool | None = None
     """Null: what `ragops tune` stored, else yes, except in builds with AMX, some of which crash on it."""
     cache_mib: NonNegativeInt = 2048
@@ -139,11 +163,11 @@ class Source(Section):
     """Where the documents come from: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
-    patterns: tuple[str, ...] = Field(default=("**/*",), min_length=1)
+    patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
     table: TableText | None = None
     id_column: Identifier = "id"
     text_column: Identifier = "content"
-    query: str | None = None
+    query: NonEmptyText | None = None
     """SELECT whose first column is the row's id and whose second is its text."""
     manifest: Path | None = None
     root: Path | None = None
@@ -191,14 +215,6 @@ class Validation(Section):
     """Largest share of failed items among the processed ones."""
 
 
-class Inconsistent(ValueError):
-    """Parts of a playbook that contradict each other, each with its place."""
-
-    def __init__(self, problems: Sequence[tuple[Place, str]]) -> None:
-        super().__init__("; ".join(message for _, message in problems))
-        self.problems = tuple(problems)
-
-
 DEFAULT_INDEXES = (
     Index(name="idx_documents_embedding_hnsw", table="documents"),
     Index(name="idx_document_chunks_embedding_hnsw", table="document_chunks"),
@@ -234,15 +250,23 @@ class Playbook(Section):
         """The item counts at which embedding stops, ascending; they cut the queue into phases."""
         return tuple(step.until for step in self.steps if isinstance(step, Embed) and step.until is not None)
 
-    def with_changes(self, **sections: dict[str, Any]) -> Playbook:
-        """A copy with some keys of some sections replaced, e.g. `workers={"count": 2}`."""
-        changed = {
-            name: getattr(self, name).model_copy(update=values) for name, values in sections.items() if values
-        }
-        return self.model_copy(update=changed)
+    def with_changes(self, **sections: Mapping[str, object]) -> Playbook:
+        """Return a validated copy with some keys of some sections replaced, e.g. `workers={"count": 2}`.
+
+        Raises OverrideError with every value that the playbook's own validators refuse.
+        """
+        data: dict[str, object] = dict(self)
+        for name, values in sections.items():
+            data[name] = {**dict(getattr(self, name)), **values}
+        try:
+            # Not `model_copy(update=…)`, which skips every validator. Unchanged parts are passed on as the
+            # models that they are: a dump would lose what it excludes and turn paths into text.
+            return Playbook.model_validate(data)
+        except ValidationError as error:
+            raise OverrideError(problems_of(error)) from error
 
     def ledger_copy(self) -> dict[str, Any]:
-        """The playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
+        """Return the playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
         return self.with_changes(database={"dsn": None}).model_dump(mode="json")
 
 

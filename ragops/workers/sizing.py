@@ -42,7 +42,7 @@ def plan_fleet(
 
     llama.cpp's threads spin at barriers, so oversubscribed threads cost more than they bring, and workers of one
     thread each have no barriers at all. What the playbook or the command line names is taken as it is, with a
-    warning; what is `planned` is what was tuned, else planned here.
+    warning; what is `auto` is what was tuned, else planned here.
     """
     workers, threads = _asked(playbook)
     tokens = playbook.workers.tokens_per_batch
@@ -54,7 +54,7 @@ def plan_fleet(
         workers = max(1, min(cores // min(threads or 1, cores), fitting))
     if threads is None:
         threads = max(1, cores // workers)
-    if tokens == "planned":
+    if tokens == "auto":
         tokens = tuned.tokens_per_batch if tuned else TOKENS_PER_BATCH
     return Sizing(
         workers,
@@ -68,11 +68,11 @@ def plan_fleet(
 
 def _asked(playbook: Playbook) -> tuple[int | None, int | None]:
     """Workers and threads as playbook or command line name them; None is planned."""
-    workers = None if playbook.workers.count == "planned" else playbook.workers.count
+    workers = None if playbook.workers.count == "auto" else playbook.workers.count
     threads: int | str | None = playbook.workers.threads or playbook.model.parameters.n_threads
     if threads == "cpu_count":  # the procedure's setting
         threads = os.cpu_count()
-    return workers, None if threads in (None, "planned") else int(threads)
+    return workers, None if threads in (None, "auto") else int(threads)
 
 
 def _repack(playbook: Playbook, tuned: Tuned | None) -> bool | None:
