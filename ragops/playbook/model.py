@@ -23,16 +23,11 @@ from ragops.playbook.problems import Inconsistent, Place, problems_of
 from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, ReseedQueue, Step
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
-
-def _as_auto(value: object) -> object:
-    return "auto" if value == "planned" else value
-
-
 # `planned` is the older word. Playbooks use it, and so do the copies in the ledger of campaigns that an
 # older version started, so it stays valid; the model holds `auto` only.
 Auto = Annotated[
     Literal["auto"],
-    BeforeValidator(_as_auto),
+    BeforeValidator(lambda value: "auto" if value == "planned" else value),
     WithJsonSchema({"enum": ["auto", "planned"], "type": "string"}),
 ]
 # Quoted variables expand to "" where they are unset: `"${RAGOPS_QUERY:-}"`. An empty pattern or statement
@@ -42,15 +37,18 @@ NonEmptyText = Annotated[str, Field(min_length=1)]
 
 class Database(Section):
     dsn: str | None = Field(default=None, repr=False)
-    """`--dsn` and RAGOPS_DSN come first; null means the embedded server."""
+    """`--dsn` and RAGOPS_DSN take precedence; null means the embedded server."""
+    # libpq's default sslmode is `prefer`: it silently falls back to plain text, password exchange included.
     allow_plaintext: bool = False
     """Allow a connection to another machine without TLS."""
     connect_timeout_s: PositiveInt = 10
 
 
 class Parameters(Section):
-    """llama.cpp's parameters as the procedure lists them; `ragops verify` shows the effective ones."""
+    """llama.cpp's parameters as the runbook lists them; `ragops verify` shows the effective ones."""
 
+    # The incident's values. llama.cpp clamps n_batch=2048 to n_ctx=512; the larger number is kept so that it
+    # can be compared with the backend's.
     n_ctx: PositiveInt = 512
     n_batch: PositiveInt = 2048
     n_ubatch: PositiveInt = 2048
@@ -71,7 +69,11 @@ class Model(Section):
 
 
 class Build(Section):
-    """What the workers' build must be, as the loaded library reports it."""
+    """Requirements on the workers' build, compared with what the loaded library reports.
+
+    Requested flags are not effective flags: with GGML_NATIVE=OFF the unlisted GGML_F16C and GGML_BMI2 default
+    to ON, and GCC's -mf16c implies AVX.
+    """
 
     version: str | None = None
     """Exact version of llama-cpp-python; null accepts any."""
@@ -80,7 +82,9 @@ class Build(Section):
     use: str | None = None
     """Name of a build made by `ragops build install`; the workers run under its interpreter."""
     accept: Literal["identical", "equivalent"] = "equivalent"
-    """The worst verdict against `reference:` that lets a campaign go on."""
+    """The worst verdict against `reference:` with which a campaign continues."""
+    # Measured: honest builds of one model differ by at most 6e-4; F16 against Q8_0 weights by 2e-3;
+    # CLS against mean pooling by 0.5 on average.
     max_drift: PositiveFloat = 1e-3
     """Largest cosine distance between two spaces that still counts as equivalent."""
     min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.99
@@ -91,15 +95,15 @@ class OpenAIReference(Section):
     """An OpenAI-compatible endpoint: llama-server, llama_cpp.server, Ollama, TEI and others."""
 
     url: str = Field(pattern=r"^https?://")
-    """Up to and without `/embeddings`, e.g. `http://backend:8080/v1`."""
+    """Without the final `/embeddings`, e.g. `http://backend:8080/v1`."""
     model: str = "default"
     api_key_env: str | None = None
-    """Name of the environment variable that holds the key; the key itself stands nowhere."""
+    """Name of the environment variable that holds the key; the key itself is stored nowhere."""
     timeout_s: PositiveFloat = 30.0
 
 
 class DebugPaths(Section):
-    """Where a debug endpoint's JSON holds what is compared, keys joined by dots."""
+    """Paths to the compared figures in a debug endpoint's JSON, keys joined by dots."""
 
     dimensions: str = "backend_embedding_dims"
     distance_min: str = "comparison_stats.distance_min"
@@ -108,10 +112,10 @@ class DebugPaths(Section):
 
 
 class DebugReference(Section):
-    """A debug endpoint like the procedure's: the backend's own distances of a query to the stored rows."""
+    """A debug endpoint like the runbook's: it returns the backend's distances of a query to the stored rows."""
 
     url: str = Field(pattern=r"^https?://")
-    """With `{query}` where the query goes, e.g. `http://backend/api/v3/debug/compare-rag-embedding?query={query}`."""
+    """With `{query}` in place of the query, e.g. `http://backend/api/v3/debug/compare-rag-embedding?query={query}`."""
     query: str = "test urbanisme"
     token_env: str | None = None
     """Name of the environment variable that holds a bearer token."""
@@ -148,19 +152,22 @@ class Workers(Section):
     cache_mib: NonNegativeInt = 2048
     """Vectors kept on this machine, so that a repeated campaign embeds nothing twice; 0: none."""
     python: Path | None = None
-    """Another interpreter that holds llama_cpp, e.g. of an aligned build."""
+    """Another interpreter with llama_cpp installed, e.g. of an aligned build."""
+    # Heartbeats renew a lease long before it ends; two minutes only decide how soon the items of a worker
+    # that was killed are embedded by another one.
     lease_s: PositiveInt = 120
+    # The slowest measured setup embeds 3 documents per second; five minutes for one request is a hang.
     request_deadline_s: PositiveInt = 300
 
 
 class Chunking(Section):
     max_tokens: PositiveInt | None = None
-    """Longest chunk in the model's own tokens, separators and prefix included; null: the model's context."""
+    """Longest chunk in the model's own tokens, including separators and prefix; null: the model's context."""
     overlap_tokens: NonNegativeInt = 0
 
 
 class Source(Section):
-    """Where the documents come from: exactly one of folder, table, query or manifest."""
+    """Source of the documents: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
     patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
@@ -168,13 +175,14 @@ class Source(Section):
     id_column: Identifier = "id"
     text_column: Identifier = "content"
     query: NonEmptyText | None = None
-    """SELECT whose first column is the row's id and whose second is its text."""
+    """SELECT with the row's id as its first column and its text as the second."""
     manifest: Path | None = None
     root: Path | None = None
-    """Folder that the manifest's lines are relative to; null: the manifest's own."""
+    """Base folder of the manifest's lines; null: the manifest's own folder."""
 
     @property
     def is_named(self) -> bool:
+        """Whether the playbook names a source at all."""
         return any(getattr(self, kind) is not None for kind in ("folder", "table", "query", "manifest"))
 
     @model_validator(mode="after")
@@ -186,6 +194,8 @@ class Source(Section):
 
 
 class Index(Section):
+    """An HNSW index to create if none was journaled. The limits of m and ef_construction are pgvector's."""
+
     name: Identifier
     table: VectorTable
     metric: Literal["cosine", "l2", "ip"] = "cosine"
@@ -194,6 +204,8 @@ class Index(Section):
 
     @model_validator(mode="after")
     def _wide_enough(self) -> Self:
+        # pgvector refuses this too ("ef_construction must be greater than or equal to 2 * m"), but only
+        # after the tables were emptied and filled again.
         if self.ef_construction < 2 * self.m:
             needed = f"at least 2 × m = {2 * self.m}"
             raise ValueError(f"ef_construction must be {needed}, found {self.ef_construction}")
@@ -202,17 +214,19 @@ class Index(Section):
 
 class Validation(Section):
     sample: PositiveInt = 50
-    """Stored rows, drawn at random, whose text is embedded again."""
+    """Number of stored rows, drawn at random, whose text is embedded again."""
     max_distance: PositiveFloat = 1e-3
     """Largest cosine distance between a stored vector and the same text embedded again."""
     thresholds: tuple[PositiveFloat, ...] = (0.3, 0.5, 0.7, 0.9)
+    # Reported, never decisive: vectors of another space meet it too. Over 1,000 documents embedded with
+    # the wrong pooling, 90 % of the queries still had a row under 0.69.
     criterion: PositiveFloat = 0.7
-    """The procedure's own criterion: at least one row under this distance."""
+    """The runbook's criterion: at least one row under this distance."""
     queries: tuple[str, ...] = ()
-    """Sample queries; empty: the first eight words of sampled documents."""
+    """Sample queries; if empty, the first eight words of sampled documents."""
     sampled_queries: PositiveInt = 8
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Largest share of failed items among the processed ones."""
+    """Largest allowed share of failed items among those processed."""
 
 
 DEFAULT_INDEXES = (
@@ -222,7 +236,7 @@ DEFAULT_INDEXES = (
 
 
 class Playbook(Section):
-    """A validated playbook."""
+    """A validated playbook: the single source of what a campaign does and with which values."""
 
     version: Literal[1]
     name: str = Field(min_length=1)
@@ -241,13 +255,24 @@ class Playbook(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = [*_wrong_order(self.steps), *_wrong_tables(self)]
+        problems = list(_wrong_order(self.steps))
+        mapped = self.tables.mapped()
+        for i, index in enumerate(self.indexes):
+            if index.table not in mapped:
+                place: Place = ("indexes", i)
+                problems.append((place, f"{index.name} is on {index.table}, which tables: sets to null"))
+        first: dict[TableName, str] = {}
+        for logical, name in mapped.items():
+            if name in first:
+                message = f"{name} is mapped twice, as {first[name]} and as {logical}"
+                problems.append((("tables", logical), message))
+            first.setdefault(name, logical)
         if problems:
             raise Inconsistent(problems)
         return self
 
     def gates(self) -> tuple[int, ...]:
-        """The item counts at which embedding stops, ascending; they cut the queue into phases."""
+        """Return the item counts at which embedding stops, ascending; they divide the queue into phases."""
         return tuple(step.until for step in self.steps if isinstance(step, Embed) and step.until is not None)
 
     def with_changes(self, **sections: Mapping[str, object]) -> Playbook:
@@ -271,14 +296,15 @@ class Playbook(Section):
 
 
 def _wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
+    """Yield the steps that cannot run where they are, each with the reason."""
     reached: float = 0
     for i, step in enumerate(steps):
         if not isinstance(step, Embed):
             continue
-        # Without `until` everything is embedded: nothing is left for a later gate.
+        # Without `until` everything is embedded, so that no item is left for a later gate.
         limit = step.until or float("inf")
         if limit <= reached:
-            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last has none"
+            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last may omit it"
         reached = max(reached, limit)
     drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
     reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
@@ -294,15 +320,3 @@ def _wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
 
 def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
     return [i for i, step in enumerate(steps) if isinstance(step, kind)]
-
-
-def _wrong_tables(playbook: Playbook) -> Iterator[tuple[Place, str]]:
-    mapped = playbook.tables.mapped()
-    for i, index in enumerate(playbook.indexes):
-        if index.table not in mapped:
-            yield ("indexes", i), f"{index.name} is on {index.table}, which tables: sets to null"
-    first: dict[TableName, str] = {}
-    for logical, name in mapped.items():
-        if name in first:
-            yield ("tables", logical), f"{name} is mapped twice, as {first[name]} too"
-        first.setdefault(name, logical)

@@ -29,6 +29,12 @@ def check_identifier(name: str) -> str:
     return name
 
 
+def check_table(text: str) -> str:
+    """Return `text` unchanged. Raises ValueError if it does not name a table."""
+    TableName.parse(text)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class TableName:
     """A table and, if one is given, its schema (otherwise the search path decides)."""

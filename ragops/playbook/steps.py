@@ -1,4 +1,4 @@
-"""The steps of a playbook, one model a verb."""
+"""The steps of a playbook, one model per verb."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class VerifyBuild(Section):
 
 
 class DropIndexes(Section):
-    """Journal, then drop every HNSW index of the vector tables, found in the catalog or named."""
+    """Journal, then drop every HNSW index that the catalog lists on the vector tables."""
 
     step: Literal["drop_indexes"]
 
 
 class EmptyTable(Section):
+    """One table to empty. `truncate` frees its space at once, `delete` only after a VACUUM."""
+
     table: LogicalTable
     method: Literal["truncate", "delete"] = "truncate"
 
@@ -41,14 +43,14 @@ class EmptyTables(Section):
         ),
     )
     archive: bool = True
-    """Keep a copy of every row in the schema `ragops`, so that `ragops undo` can bring it back."""
+    """Copy every row into the schema `ragops` first, so that `ragops undo` can restore it."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         names = [entry.table for entry in self.tables]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{' and '.join(twice)} can be emptied once only")
+            raise ValueError(f"{' and '.join(twice)} can be emptied only once")
         return self
 
 
@@ -59,24 +61,25 @@ class ReseedQueue(Section):
 
 
 class Embed(Section):
-    """Embed the queue; `until` stops at exactly the first so many items."""
+    """Embed the queue; with `until`, only its first `until` items."""
 
     step: Literal["embed"]
     until: PositiveInt | None = None
 
 
 class Validate(Section):
-    """Check what is stored; a failed verdict stops the campaign (exit 3)."""
+    """Check the stored vectors; a failed verdict stops the campaign (exit 3)."""
 
     step: Literal["validate"]
     after: PositiveInt | None = None
 
 
 class RebuildIndexes(Section):
-    """Restore the journaled HNSW indexes, or create the playbook's."""
+    """Restore the journaled HNSW indexes, or create those of the playbook."""
 
     step: Literal["rebuild_indexes"]
     concurrently: bool = False
+    # The value is put into a SET statement, which takes no parameters: nothing but an amount may pass.
     maintenance_work_mem: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(kB|MB|GB|TB)$")
     parallel_workers: int | None = Field(default=None, ge=0, le=64)
 

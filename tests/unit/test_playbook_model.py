@@ -85,7 +85,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "tables: {parsed_files: {table: documents}}",
         "tables.parsed_files",
-        "documents is mapped twice, as documents too",
+        "documents is mapped twice, as documents and as parsed_files",
     ),
     ("indexes: [{name: i}]", "indexes[0].table", "Field required"),
     (
@@ -157,7 +157,7 @@ HEADS: list[tuple[str, str, int, str]] = [
         steps_text("{step: empty_tables, tables: [{table: documents}, {table: documents, method: delete}]}"),
         "steps[0]",
         4,
-        "documents can be emptied once only",
+        "documents can be emptied only once",
     ),
     (
         steps_text("{step: rebuild_indexes, maintenance_work_mem: 1gb}"),
