@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ from pydantic import (
 from ragops.errors import OverrideError
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
-from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, ReseedQueue, Step
+from ragops.playbook.steps import Embed, Step, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
 # `planned` is the older word. Playbooks use it, and so do the copies in the ledger of campaigns that an
@@ -255,7 +255,7 @@ class Playbook(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = list(_wrong_order(self.steps))
+        problems = list(wrong_order(self.steps))
         mapped = self.tables.mapped()
         for i, index in enumerate(self.indexes):
             if index.table not in mapped:
@@ -293,30 +293,3 @@ class Playbook(Section):
     def ledger_copy(self) -> dict[str, Any]:
         """Return the playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
         return self.with_changes(database={"dsn": None}).model_dump(mode="json")
-
-
-def _wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
-    """Yield the steps that cannot run where they are, each with the reason."""
-    reached: float = 0
-    for i, step in enumerate(steps):
-        if not isinstance(step, Embed):
-            continue
-        # Without `until` everything is embedded, so that no item is left for a later gate.
-        limit = step.until or float("inf")
-        if limit <= reached:
-            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last may omit it"
-        reached = max(reached, limit)
-    drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
-    reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
-    if drops and empties and empties[0] < drops[0]:
-        yield ("steps", empties[0]), "drop_indexes must come before empty_tables (an index belongs to its vectors)"
-    if embeds and reseeds and embeds[0] < reseeds[-1]:
-        yield ("steps", reseeds[-1]), "reseed_queue must come before the first embed"
-    if embeds and empties and embeds[0] < empties[-1]:
-        yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
-    if reseeds and empties and reseeds[0] < empties[-1]:
-        yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
-
-
-def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
-    return [i for i, step in enumerate(steps) if isinstance(step, kind)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from ragops.playbook.problems import Place
 from ragops.playbook.tables import LogicalTable, Section
 
 
@@ -88,3 +90,30 @@ Step = Annotated[
     VerifyBuild | DropIndexes | EmptyTables | ReseedQueue | Embed | Validate | RebuildIndexes,
     Field(discriminator="step"),
 ]
+
+
+def wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
+    """Yield the steps that cannot run where they are, each with the reason."""
+    reached: float = 0
+    for i, step in enumerate(steps):
+        if not isinstance(step, Embed):
+            continue
+        # Without `until` everything is embedded, so that no item is left for a later gate.
+        limit = step.until or float("inf")
+        if limit <= reached:
+            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last may omit it"
+        reached = max(reached, limit)
+    drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
+    reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
+    if drops and empties and empties[0] < drops[0]:
+        yield ("steps", empties[0]), "drop_indexes must come before empty_tables (an index belongs to its vectors)"
+    if embeds and reseeds and embeds[0] < reseeds[-1]:
+        yield ("steps", reseeds[-1]), "reseed_queue must come before the first embed"
+    if embeds and empties and embeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
+    if reseeds and empties and reseeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
+
+
+def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
+    return [i for i, step in enumerate(steps) if isinstance(step, kind)]
