@@ -9,7 +9,8 @@ from pathlib import Path
 from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted, extract_file, extract_text
-from ragops.documents.sources import open_regular, read_manifest, walk_folder
+from ragops.documents.manifest import read_manifest
+from ragops.documents.sources import open_regular, walk_folder
 from ragops.embedder.client import TokenIds
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
