@@ -20,10 +20,10 @@ from ragops.demo.corpus import write_stdlib_corpus
 from ragops.documents.sources import walk_folder
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.fingerprint.document import Fingerprint, capture
-from ragops.quality.spaces import Limits, measure_spaces, verdict_of
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
 ROUNDS = 3
-LIMITS = Limits()
+LIMITS = SpaceLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def main() -> int:
             f"{one.docs_per_s / first.docs_per_s:.2f}",
             f"{drift.max or 0:.1e}",
             f"{drift.top10_overlap or 0:.1%}",
-            verdict_of(drift, LIMITS),
+            space_verdict(drift, LIMITS),
         ]
         out.write(f"| {' | '.join(cells)} |\n")
     return 0

@@ -166,7 +166,7 @@ def open_regular(root: Path, location: str) -> Path:
         raise Unreadable(reason, where=location)
     if not root.is_dir():
         raise RagopsError(
-            "the corpus folder does not exist any more",
+            "the corpus folder no longer exists",
             where=str(root),
             expected="the folder from which the queue was seeded",
             hint="mount or restore the folder, then run the same command again",

@@ -21,7 +21,7 @@ from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, capture
 from ragops.host import read_exact_host
 from ragops.playbook.model import DebugReference, OpenAIReference, Playbook, Reference
-from ragops.quality.spaces import Limits, measure_spaces, verdict_of
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
 # What other tools put before a text; tried when a reference that tells nothing about itself diverges.
 KNOWN_PREFIXES = ("query: ", "passage: ", "query : ", "search_query: ", "search_document: ", "clustering: ")
@@ -41,8 +41,8 @@ class Variant:
     prefix: str
 
 
-def limits_of(playbook: Playbook) -> Limits:
-    return Limits(playbook.build.max_drift, playbook.build.min_overlap)
+def limits_of(playbook: Playbook) -> SpaceLimits:
+    return SpaceLimits(playbook.build.max_drift, playbook.build.min_overlap)
 
 
 def capture_config(playbook: Playbook) -> EmbedderConfig:
@@ -150,7 +150,7 @@ def explain(
     mine: Fingerprint,
     theirs: NDArray[np.float32],
     *,
-    limits: Limits,
+    limits: SpaceLimits,
     command: Sequence[str] | None = None,
 ) -> Finding | None:
     """Try other poolings and prefixes on a few texts; the one that agrees with `theirs` is the cause."""
@@ -162,7 +162,7 @@ def explain(
             asked = [variant.prefix + texts[mine.rows[place]] for place in chosen]
             found = embedder.embed(asked).vectors
         drift = measure_spaces(found, wanted, tie_tolerance=limits.max_drift)
-        if verdict_of(drift, limits) != "divergent":
+        if space_verdict(drift, limits) != "divergent":
             return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
     return None
 

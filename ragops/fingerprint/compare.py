@@ -12,7 +12,7 @@ from ragops.errors import UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.document import Fingerprint
 from ragops.quality.drift import cosine_distances
-from ragops.quality.spaces import Limits, SpaceDrift, Verdict, measure_spaces, verdict_of
+from ragops.quality.spaces import SpaceDrift, SpaceLimits, Verdict, measure_spaces, space_verdict
 
 # Paths, names and times differ without saying anything about the space.
 _SILENT = (
@@ -60,7 +60,9 @@ class Comparison:
         }
 
 
-def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metric: str = "cosine") -> Comparison:
+def compare_fingerprints(
+    a: Fingerprint, b: Fingerprint, *, limits: SpaceLimits, metric: str = "cosine"
+) -> Comparison:
     """`a` is the one in question, `b` the reference. Raises UsageError for other canary texts."""
     if a.document["canary"]["sha256"] != b.document["canary"]["sha256"]:
         raise UsageError(
@@ -80,7 +82,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metr
     drift = measure_spaces(left, right, tie_tolerance=limits.max_drift)
     distances = cosine_distances(left, right)
     findings = list(_causes(a, b, common, distances, limits))
-    verdict = verdict_of(drift, limits)
+    verdict = space_verdict(drift, limits)
     lengths = _norm_difference(left, right)
     if lengths > NORM_TOLERANCE:
         breaks = metric != "cosine"
@@ -108,7 +110,7 @@ def _norm_difference(left: Any, right: Any) -> float:
 
 
 def _causes(
-    a: Fingerprint, b: Fingerprint, rows: Sequence[int], distances: Any, limits: Limits
+    a: Fingerprint, b: Fingerprint, rows: Sequence[int], distances: Any, limits: SpaceLimits
 ) -> Iterator[Finding]:
     """Likely causes of a divergence, the most certain first; nothing while every text agrees."""
     zero = int(np.isnan(distances).sum())

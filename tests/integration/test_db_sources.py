@@ -184,7 +184,7 @@ def test_a_corpus_that_is_away_fails_no_document(dsn18: str, tiny_model: Path, t
     playbook = make_playbook(model=tiny_model, source=Source(folder=corpus))
     reseed(dsn18, playbook)
     corpus.rename(tmp_path / "unmounted")
-    with pytest.raises(RagopsError, match="corpus folder is gone"):
+    with pytest.raises(RagopsError, match="corpus folder no longer exists"):
         embed_all(dsn18, playbook)
     assert rows(dsn18, "SELECT status, count(*) FROM files_queue GROUP BY 1") == [("pending", 5)]
     (tmp_path / "unmounted").rename(corpus)

@@ -18,10 +18,10 @@ from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import UsageError
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, capture, capture_script
-from ragops.quality.spaces import Limits
+from ragops.quality.spaces import SpaceLimits
 
-LIMITS = Limits()
-STRICT = Limits(max_drift=1e-7)
+LIMITS = SpaceLimits()
+STRICT = SpaceLimits(max_drift=1e-7)
 
 
 @pytest.fixture(scope="module")

@@ -222,7 +222,7 @@ def test_overlong_names_are_the_items_fault(tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_gone_is_no_items_fault(tmp_path: Path) -> None:
-    with pytest.raises(RagopsError, match="corpus folder does not exist any more") as error:
+    with pytest.raises(RagopsError, match="corpus folder no longer exists") as error:
         open_regular(tmp_path / "gone", "a.txt")
     assert not isinstance(error.value, Unreadable)
 

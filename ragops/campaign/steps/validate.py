@@ -7,7 +7,6 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from ragops.postgres.reader import Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import (
     ColumnMeasure,
-    Limits,
     Measurements,
     QueryMeasure,
+    ValidationLimits,
     comparison_stats,
     judge,
-    verdict_of,
+    validation_verdict,
 )
 from ragops.quality.vectors import mean_vector, normalize
 from ragops.workers.sources import Preparer
@@ -52,18 +51,18 @@ def run(context: StepContext, *, after: int | None = None, seed: float | None = 
     ) as e:
         found = measure(context, e, seed=random.uniform(-1, 1) if seed is None else seed)
     validation = context.playbook.validation
-    limits = Limits(validation.max_distance, validation.criterion, validation.max_failed_share)
+    limits = ValidationLimits(validation.max_distance, validation.criterion, validation.max_failed_share)
     checks = judge(found, limits)
     first = found.queries[0] if found.queries else None
     return {
-        "verdict": verdict_of(checks),
+        "verdict": validation_verdict(checks),
         "documents": found.columns[0].total,
-        "checks": [asdict(check) for check in checks],
+        "checks": [check.to_json() for check in checks],
         "query": first.query if first else None,
         "backend_embedding_dims": found.dimensions,
         "processing_time_ms": int((time.monotonic() - started) * 1000),
         "comparison_stats": comparison_stats(first, found.thresholds) if first else {},
-        "queries": [asdict(query) for query in found.queries],
+        "queries": [query.to_json() for query in found.queries],
         "agreement": _agreement_summary(found.agreement),
     }
 
