@@ -137,7 +137,7 @@ def _ask_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
     document = {
         "canary": mine.document["canary"],
         "build": {},
-        "model": {"endpoint": settings.url, **description},
+        "model": {"endpoint": settings.url, **description.to_json()},
         "prefixes": mine.document["prefixes"],
         "tokens": [],
         "normalisation": "unknown",
