@@ -32,7 +32,7 @@ def serve(
         typer.Option(
             "--token-env",
             metavar="NAME",
-            help="Environment variable that holds the bearer token to ask for.",
+            help="Environment variable that holds the required bearer token.",
             show_default=False,
         ),
     ] = None,
@@ -40,7 +40,7 @@ def serve(
     dsn: Dsn = None,
     model: ModelFile = None,
 ) -> None:
-    """Answer how far a query lies from the stored vectors, read only, until Ctrl-C.
+    """Serve the distances of queries to the stored vectors, read only, until Ctrl-C.
 
     GET /api/v3/debug/compare-rag-embedding?query=TEXT
 
@@ -61,7 +61,7 @@ def serve(
 
 
 def _token(variable: str | None) -> str | None:
-    """The token of an environment variable. Raises UsageError when that is unset or empty."""
+    """Return the token of an environment variable. Raises UsageError if that is unset or empty."""
     if variable is None:
         return None
     token = os.environ.get(variable, "").strip()
