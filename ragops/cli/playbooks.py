@@ -22,7 +22,7 @@ def check(
     file: Annotated[str, typer.Argument(help="Playbook file, or the name of a shipped one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Report every problem of a playbook at once, each with its place. Exit 2 when there is one.
+    """Report every problem of a playbook at once, each with its place. Exit 2 if there is one.
 
     Example: ragops playbook check realign.yaml
     """

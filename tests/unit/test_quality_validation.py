@@ -15,6 +15,7 @@ from ragops.quality.validation import (
     ValidationLimits,
     comparison_stats,
     judge,
+    self_retrieval,
     validation_verdict,
 )
 
@@ -142,3 +143,15 @@ def test_a_distance_that_is_no_number_is_counted_and_never_null() -> None:
     assert stats["distance_not_a_number"] == 100
     assert None not in stats.values()
     assert "distance_min" not in stats
+
+
+def test_self_retrieval() -> None:
+    assert self_retrieval([1, 1, 3, None], [1, 5]) == {1: 0.5, 5: 0.75}
+    assert self_retrieval([None], [1]) == {1: 0.0}
+    assert self_retrieval([1], []) == {}
+
+
+@pytest.mark.parametrize(("ranks", "at"), [([], [1]), ([0], [1]), ([1], [0])])
+def test_ranks_count_from_one(ranks: list[int | None], at: list[int]) -> None:
+    with pytest.raises(ValueError):
+        self_retrieval(ranks, at)

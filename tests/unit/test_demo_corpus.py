@@ -104,6 +104,6 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, marker: str 
     (folder / "own.txt").write_text("x", encoding="utf-8")
     if marker is not None:
         (folder / MARKER).write_text(marker, encoding="utf-8")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="contains something else"):
         write_stdlib_corpus(folder)
     assert (tmp_path / "precious.txt").exists() and (folder / "own.txt").exists()
