@@ -50,7 +50,15 @@ def serve(
     from ragops.report.console import ConsoleReporter
 
     probe.check_extra()
-    token = _token(token_env)
+    token = os.environ.get(token_env, "").strip() if token_env is not None else None
+    if token == "":
+        # Without this an unset variable would serve the endpoint without a token.
+        raise UsageError(
+            "the environment variable with the token is empty",
+            where="--token-env",
+            actual=f"{token_env} is not set, or empty",
+            expected="the name of a variable that holds the token",
+        )
     probe.check_exposure(host, token=token)
     changes = overrides(model=model)
     with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
@@ -58,18 +66,3 @@ def serve(
     reporter = ConsoleReporter()
     with stoppable(reporter):
         probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, info=reporter.info)
-
-
-def _token(variable: str | None) -> str | None:
-    """Return the token of an environment variable. Raises UsageError if that is unset or empty."""
-    if variable is None:
-        return None
-    token = os.environ.get(variable, "").strip()
-    if not token:
-        raise UsageError(
-            "the token's environment variable is empty",
-            where="--token-env",
-            actual=f"{variable} is not set, or empty",
-            expected="the name of a variable that holds the token",
-        )
-    return token

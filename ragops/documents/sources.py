@@ -49,11 +49,19 @@ def _walk(root: Path, is_wanted: Callable[[str, str], bool]) -> Iterator[str]:
             if name in folders:
                 stack.append(_list_folder(root, f"{above}{name}/"))
                 break
-            if is_wanted(above, name):
-                location = above + name
-                if not location.isascii():
-                    _refuse_unstorable(location)
-                yield location
+            if not is_wanted(above, name):
+                continue
+            location = above + name
+            try:
+                # os.scandir decodes bytes that are not UTF-8 to lone surrogates, which PostgreSQL's text refuses.
+                location.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    "a file name is not UTF-8 and cannot be stored in the queue",
+                    where=location.encode("utf-8", "backslashreplace").decode("utf-8"),
+                    hint="rename the file or narrow the source's patterns",
+                ) from error
+            yield location
         else:
             stack.pop()
 
@@ -82,18 +90,6 @@ def _list_folder(root: Path, above: str) -> tuple[str, Iterator[str], set[str]]:
             hint="grant read access to the folder or move it out of the corpus",
         ) from error
     return above, iter(sorted([*files, *folders])), folders
-
-
-def _refuse_unstorable(location: str) -> None:
-    # os.scandir decodes bytes that are not UTF-8 to lone surrogates, which PostgreSQL's text refuses.
-    try:
-        location.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            "a file name is not UTF-8 and cannot be stored in the queue",
-            where=location.encode("utf-8", "backslashreplace").decode("utf-8"),
-            hint="rename the file or narrow the source's patterns",
-        ) from error
 
 
 def _matcher(patterns: Sequence[str]) -> Callable[[str, str], bool]:

@@ -147,14 +147,12 @@ class _Reader:
         return next((line for line in lines if line is not None), None)
 
     def _value(self, node: yaml.Node, path: Place) -> Any:
+        """Return the value of a node and note the lines of its keys."""
         self._lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(node, path)
-
-    def _mapping(self, node: yaml.MappingNode, path: Place) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            return self._scalar(node, path)
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value)
@@ -169,8 +167,18 @@ class _Reader:
         return result
 
     def _scalar(self, node: yaml.Node, path: Place) -> Any:
-        raw = str(node.value)
-        text = _VARIABLE.sub(lambda match: self._variable(match, path, node), raw)
+        """Return a scalar with its variables expanded, typed unless it is quoted."""
+
+        def expand(match: re.Match[str]) -> str:
+            name, default = match.groups()
+            # As in a shell's `${NAME:-default}`, an empty variable counts as unset.
+            value = self._environment.get(name) or default
+            if value is None:
+                message = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+                self.problems.append(Problem(dotted(path), message, node.start_mark.line + 1))
+            return value or ""
+
+        text = _VARIABLE.sub(expand, str(node.value))
         if _UNSTORABLE.search(text):
             message = "text must hold no NUL and no bytes that are not UTF-8"
             self.problems.append(Problem(dotted(path), message, node.start_mark.line + 1))
@@ -186,13 +194,3 @@ class _Reader:
         except ValueError as error:
             self.problems.append(Problem(dotted(path), str(error), node.start_mark.line + 1))
         return text
-
-    def _variable(self, match: re.Match[str], path: Place, node: yaml.Node) -> str:
-        name, default = match.groups()
-        # As in a shell's `${NAME:-default}`, an empty variable counts as unset.
-        value = self._environment.get(name) or default
-        if value is None:
-            message = f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}"
-            self.problems.append(Problem(dotted(path), message, node.start_mark.line + 1))
-            return ""
-        return value

@@ -59,7 +59,16 @@ class Comparer:
         """
         started = time.monotonic()
         with self._lock:
-            vector = self._embed(query)
+            embedder = self._running()
+            vectors = normalize(embedder.embed([self._playbook.model.query_prefix + query]).vectors)
+            faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
+            if faults:
+                raise EmbedderError(
+                    "the query's embedding is unusable",
+                    actual=faults[0].reason,
+                    hint="ragops verify   (the build or the model is broken, not the stored vectors)",
+                )
+            vector: NDArray[np.float32] = vectors[0]
             stats = self._measure(query, vector)
         return {
             "success": True,
@@ -81,6 +90,7 @@ class Comparer:
             embedder.close(timeout_s=0.5)
 
     def _running(self) -> Embedder:
+        """Return the embedder, started if it is not alive. Raises EmbedderError after `close`."""
         if self._is_closed:
             raise EmbedderError("the probe is shutting down")
         if self._embedder is not None and not self._embedder.is_alive:
@@ -91,20 +101,6 @@ class Comparer:
         if self._is_closed:  # by another thread, while the embedder was starting
             self._embedder.close(timeout_s=0.5)
         return self._embedder
-
-    def _embed(self, query: str) -> NDArray[np.float32]:
-        """Return the normalised vector of a query, shape (d,). Raises EmbedderError."""
-        embedder = self._running()
-        vectors = normalize(embedder.embed([self._playbook.model.query_prefix + query]).vectors)
-        faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
-        if faults:
-            raise EmbedderError(
-                "the query's embedding is unusable",
-                actual=faults[0].reason,
-                hint="ragops verify   (the build or the model is broken, not the stored vectors)",
-            )
-        vector: NDArray[np.float32] = vectors[0]
-        return vector
 
     def _measure(self, query: str, vector: NDArray[np.float32]) -> dict[str, object]:
         """Return the statistics of the query's distances. Raises RagopsError for what the database refuses."""

@@ -98,10 +98,18 @@ class ValidationLimits:
 def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     """Return all checks, the decisive one first."""
     failed, completed = measured.queue.get("failed", 0), measured.queue.get("completed", 0)
+    documents = measured.columns[0].total
+    counts = f"{documents:,} documents"
+    if documents and not sum(measured.queue.values()):
+        # The queue may have been cleared since the documents were embedded.
+        count_check = Check("documents", "info", f"{counts}, the queue is empty", "")
+    else:
+        expected = f"{completed:,}, as many as completed items" if documents else "at least 1"
+        count_check = _check("documents", 0 < documents == completed, counts, expected)
     share = failed / (failed + completed) if failed + completed else 0.0
     checks = [
         _agreement(measured, limits),
-        _counts(measured.columns[0], measured.queue),
+        count_check,
         _check(
             "failed_items",
             share <= limits.max_failed_share,
@@ -168,22 +176,6 @@ def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:
     if wrong:
         summary += f" (e.g. {', '.join(measured.unlike[:3])})" if measured.unlike else ""
     return _check("stored_vectors_agree", wrong == 0, summary, expected)
-
-
-def _counts(documents: ColumnMeasure, queue: Mapping[str, int]) -> Check:
-    """Check the number of stored documents against that of completed items."""
-    completed = queue.get("completed", 0)
-    if documents.total == 0:
-        return Check("documents", "fail", "0 documents", "at least 1")
-    if sum(queue.values()) == 0:
-        # The queue may have been cleared since the documents were embedded.
-        return Check("documents", "info", f"{documents.total:,} documents, the queue is empty", "")
-    return _check(
-        "documents",
-        documents.total == completed,
-        f"{documents.total:,} documents",
-        f"{completed:,}, as many as completed items",
-    )
 
 
 def _column(column: ColumnMeasure, dimensions: int) -> list[Check]:

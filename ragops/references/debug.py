@@ -95,7 +95,15 @@ class DebugEndpoint(Endpoint):
     def _read(self, query: str, response: dict[str, Any]) -> DebugAnswer:
         """Return the figures from where the playbook locates them. Raises UnusableResponse."""
         paths = self._settings.paths
-        dimensions = _dimensions(response, paths.dimensions)
+        dimensions = value_at(response, paths.dimensions)
+        if dimensions is _MISSING:
+            raise _missing(response, paths.dimensions)
+        if dimensions is not None:
+            # JavaScript backends write 768 as 768.0. NaN, which Python's JSON parser accepts, fails `>= 1`.
+            is_number = isinstance(dimensions, int | float) and not isinstance(dimensions, bool)
+            if not (is_number and dimensions >= 1 and dimensions % 1 == 0):
+                raise UnusableResponse(f"{paths.dimensions} is {dimensions!r:.60}", "a whole number")
+            dimensions = int(dimensions)
         places = {name: str(getattr(paths, name)) for name in ("distance_min", "distance_max", "distance_avg")}
         distances = {name: _distance(response, place) for name, place in places.items()}
         problems = [] if dimensions is not None else [f"{paths.dimensions} is null: the backend made no embedding"]
@@ -123,18 +131,6 @@ def value_at(response: Any, path: str) -> Any:
         if isinstance(response, dict) and key in response:
             return value_at(response[key], ".".join(keys[length:]))
     return _MISSING
-
-
-def _dimensions(response: dict[str, Any], path: str) -> int | None:
-    value = value_at(response, path)
-    if value is _MISSING:
-        raise _missing(response, path)
-    if value is None:
-        return None
-    # JavaScript backends write 768 as 768.0; `value != value` is NaN, which Python's JSON parser accepts.
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value % 1 or value < 1:
-        raise UnusableResponse(f"{path} is {value!r:.60}", "a whole number")
-    return int(value)
 
 
 def _distance(response: dict[str, Any], path: str) -> float | None:

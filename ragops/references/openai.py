@@ -6,7 +6,6 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import numpy as np
@@ -179,33 +178,29 @@ def _vector(value: object, number: int) -> NDArray[np.float32]:
         except (binascii.Error, ValueError):
             actual = f"a text in row {number} that is not base64 of 4-byte floats"
             raise UnusableResponse(actual, "numbers, or base64 of float32") from None
-    elif isinstance(value, list):
-        row = _from_numbers(value, number)
-    else:
+    elif not isinstance(value, list):
         raise UnusableResponse(f"a {type(value).__name__} as embedding in row {number}", "a list of numbers")
+    elif value and isinstance(value[0], list):
+        raise UnusableResponse(
+            f"{len(value)} vectors in row {number}, one per token",
+            "one vector per text: the server must pool (llama-server: --pooling mean)",
+        )
+    else:
+        # Not left to numpy, which would convert True and "1" without an error.
+        place = next((place for place, one in enumerate(value) if type(one) not in (int, float)), None)
+        if place is not None:
+            kind = "null" if value[place] is None else type(value[place]).__name__
+            note = " (servers write NaN as null)" if value[place] is None else ""
+            raise UnusableResponse(f"{kind} at position {place} of row {number}{note}", "finite numbers")
+        try:
+            with np.errstate(over="ignore"):
+                row = np.asarray(value, dtype=np.float64).astype(np.float32)
+        except OverflowError:
+            actual = f"a number in row {number} beyond the range of floats"
+            raise UnusableResponse(actual, "finite numbers") from None
     if row.size == 0:
         raise UnusableResponse(f"no numbers in row {number}", "a vector")
     wrong = np.flatnonzero(~np.isfinite(row))
     if wrong.size:
         raise UnusableResponse(f"{row[wrong[0]]} at position {wrong[0]} of row {number}", "finite numbers")
     return row
-
-
-def _from_numbers(values: list[Any], number: int) -> NDArray[np.float32]:
-    if values and isinstance(values[0], list):
-        raise UnusableResponse(
-            f"{len(values)} vectors in row {number}, one per token",
-            "one vector per text: the server must pool (llama-server: --pooling mean)",
-        )
-    # Not left to numpy, which would convert True and "1" without an error.
-    wrong = next((place for place, one in enumerate(values) if type(one) not in (int, float)), None)
-    if wrong is not None:
-        is_null = values[wrong] is None
-        kind = "null" if is_null else type(values[wrong]).__name__
-        note = " (servers write NaN as null)" if is_null else ""
-        raise UnusableResponse(f"{kind} at position {wrong} of row {number}{note}", "finite numbers")
-    try:
-        with np.errstate(over="ignore"):
-            return np.asarray(values, dtype=np.float64).astype(np.float32)
-    except OverflowError:
-        raise UnusableResponse(f"a number in row {number} beyond the range of floats", "finite numbers") from None
