@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from loopback import Loopback, loopback, said
+from loopback import Loopback, loopback, reply
 
 from ragops.errors import ReferenceFailed
 from ragops.playbook.model import OpenAIReference
@@ -58,14 +58,14 @@ def server() -> Iterator[Loopback]:
 
 
 def test_the_request_and_its_answer(server: Loopback) -> None:
-    server.answers = [said({"data": rows_of(["a", "bb"])[::-1]})]
+    server.answers = [reply({"data": rows_of(["a", "bb"])[::-1]})]
     settings = OpenAIReference(url=f"{server.url}/v1/", model="solon")
     with OpenAIEndpoint(settings, api_key="sk-secret") as asking:
         vectors = asking.embed(["a", "bb"])
-    asked = server.asked[0]
-    assert (asked.method, asked.path) == ("POST", "/v1/embeddings")
-    assert asked.json == {"model": "solon", "input": ["a", "bb"]}
-    assert (asked.headers["Content-Type"], asked.headers["Authorization"]) == (
+    sent = server.requests[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/embeddings")
+    assert sent.json == {"model": "solon", "input": ["a", "bb"]}
+    assert (sent.headers["Content-Type"], sent.headers["Authorization"]) == (
         "application/json",
         "Bearer sk-secret",
     )
@@ -243,7 +243,7 @@ def test_a_length_that_changes_between_requests() -> None:
 
 def test_the_server_describes_itself(server: Loopback) -> None:
     meta = {"n_embd": 768, "n_ctx_train": 512}
-    server.answers = [said({"data": [{"id": "solon.gguf", "meta": meta, "permission": []}, "odd"]})]
+    server.answers = [reply({"data": [{"id": "solon.gguf", "meta": meta, "permission": []}, "odd"]})]
     settings = OpenAIReference(url=server.url.replace("//", "//u:pass@") + "/v1", model="solon")
     found = OpenAIEndpoint(settings, api_key=None).describe()
     assert found.to_json() == {
@@ -251,12 +251,12 @@ def test_the_server_describes_itself(server: Loopback) -> None:
         "model": "solon",
         "models": [{"id": "solon.gguf", "meta": meta}],
     }
-    assert server.asked[0].path == "/v1/models"
+    assert server.requests[0].path == "/v1/models"
 
 
 @pytest.mark.parametrize("content", [{}, [], {"data": {}}, None])
 def test_a_server_that_lists_no_models(server: Loopback, content: object) -> None:
-    server.answers = [said(content)]
+    server.answers = [reply(content)]
     found = OpenAIEndpoint(OpenAIReference(url=server.url), api_key=None).describe()
     assert (found.models, found.problem) == (None, "GET /models returned no list")
     assert found.to_json()["problem"] == "GET /models returned no list"
