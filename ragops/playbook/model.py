@@ -134,7 +134,7 @@ class Reference(Section):
     def _one_kind(self) -> Self:
         given = [kind for kind in ("fingerprint", "openai", "debug") if getattr(self, kind) is not None]
         if len(given) > 1:
-            raise ValueError(f"one reference only, found {' and '.join(given)}")
+            raise ValueError(f"only one reference may be set, found {' and '.join(given)}")
         return self
 
 
@@ -207,8 +207,9 @@ class Index(Section):
         # pgvector refuses this too ("ef_construction must be greater than or equal to 2 * m"), but only
         # after the tables were emptied and filled again.
         if self.ef_construction < 2 * self.m:
-            needed = f"at least 2 × m = {2 * self.m}"
-            raise ValueError(f"ef_construction must be {needed}, found {self.ef_construction}")
+            raise ValueError(
+                f"ef_construction must be at least 2 × m = {2 * self.m}, found {self.ef_construction}"
+            )
         return self
 
 
