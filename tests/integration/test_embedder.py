@@ -204,7 +204,12 @@ def test_the_child_ends_quietly_when_its_input_ends(bert: Path) -> None:
         assert b"Traceback" not in child.stderr.read()
 
 
-def test_the_log_is_silent_unless_asked_for(bert: Path) -> None:
-    with Embedder(EmbedderConfig(bert)) as quiet, Embedder(EmbedderConfig(bert, verbose=True)) as loud:
-        assert quiet.log_tail == ""
-        assert "llama" in loud.log_tail
+def test_the_log_is_silent_unless_verbose(bert: Path) -> None:
+    def log(*, verbose: bool) -> bytes:
+        config = encode_frame(EmbedderConfig(bert, verbose=verbose).for_child())
+        done = subprocess.run([sys.executable, str(CHILD_PROGRAM)], input=config, capture_output=True, timeout=60)
+        assert done.returncode == 0
+        return done.stderr
+
+    assert log(verbose=False) == b""
+    assert b"llama" in log(verbose=True)

@@ -43,7 +43,7 @@ def test_list(capsys: pytest.CaptureFixture[str], data: Path) -> None:
 def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     make_build("one", findings=(Finding("flag-avx", "warning", "AVX is on", "add -DGGML_F16C=OFF"),))
     shown = typed(capsys, "show", "one").out
-    assert "differs from what was asked for" in shown
+    assert "differs from the request" in shown
     assert "next: add -DGGML_F16C=OFF" in shown
     found = typed(capsys, "show", "one", "--json").json
     assert {"name", "version", "cmake_args", "created_at", "interpreter", "features", "libraries"} <= found.keys()

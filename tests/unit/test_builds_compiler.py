@@ -49,11 +49,11 @@ def test_linux_says_what_to_install(manager: str, command: str) -> None:
 
 
 def test_macos_stubs_are_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_reported", lambda command: "")
+    monkeypatch.setattr(compiler, "_output_of", lambda command: "")
     with pytest.raises(RagopsError) as caught:
         find_compiler({}, which=having("cc", "c++"), system="Darwin")
     assert caught.value.hint == "xcode-select --install"
-    monkeypatch.setattr(compiler, "_reported", lambda command: "/Library/Developer/CommandLineTools")
+    monkeypatch.setattr(compiler, "_output_of", lambda command: "/Library/Developer/CommandLineTools")
     assert find_compiler({}, which=having("cc", "c++"), system="Darwin") == "/usr/bin/c++"
 
 
@@ -72,7 +72,7 @@ def test_windows_asks_visual_studio_s_locator(tmp_path: Path, monkeypatch: pytes
         asked.append(command)
         return "C:\\BuildTools"
 
-    monkeypatch.setattr(compiler, "_reported", said)
+    monkeypatch.setattr(compiler, "_output_of", said)
     assert find_compiler(environment, which=having(), system="Windows") == "C:\\BuildTools"
     assert asked[0][0] == str(locator)
     assert find_compiler(environment, which=having("cl"), system="Windows") == "/usr/bin/cl"

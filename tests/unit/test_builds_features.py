@@ -8,7 +8,8 @@ import pytest
 from builds_factory import probe
 
 from ragops.builds.cpu_support import explain_illegal, host_flags, likely_features, predict_illegal
-from ragops.builds.features import NEEDS, compare_flags, parse_system_info, unasked_features
+from ragops.builds.features import NEEDS, compare_flags, unasked_features
+from ragops.builds.standalone import parse_system_info
 from ragops.builds.verify import findings_of
 from ragops.facts import HostFacts
 from ragops.findings import Finding
