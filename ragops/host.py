@@ -67,8 +67,19 @@ def read_limits(*, mount: Path = CGROUP_MOUNT, membership: Path = CGROUP_OF_SELF
 
 def available_memory_bytes(*, mount: Path = CGROUP_MOUNT, membership: Path = CGROUP_OF_SELF) -> int:
     """Return the memory that is available without swapping, within the limits of the container."""
-    left = [room for group in _groups(mount, membership) if (room := _memory_left(group)) is not None]
-    return min([int(psutil.virtual_memory().available), *left])
+    available = int(psutil.virtual_memory().available)
+    for group in _groups(mount, membership):
+        limit, used = _words(group / "memory.max"), _words(group / "memory.current")
+        if limit is None:
+            limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
+        if not limit or not used or not limit[0].isdigit():
+            continue
+        # The page cache is charged to the group; the kernel drops inactive pages before it refuses memory.
+        words = _words(group / "memory.stat") or []
+        pages = dict(zip(words[::2], words[1::2], strict=False))
+        left = int(limit[0]) - int(used[0]) + int(pages.get("inactive_file", 0))
+        available = min(available, max(0, left))
+    return available
 
 
 def _allowed_cpus() -> int:
@@ -108,19 +119,6 @@ def _cpu_quota(group: Path) -> float | None:
     if words is None or len(words) != 2 or not all(word.isdigit() for word in words) or words[1] == "0":
         return None
     return int(words[0]) / int(words[1])
-
-
-def _memory_left(group: Path) -> int | None:
-    """Return the bytes that a group may still allocate; None without a limit."""
-    limit, used = _words(group / "memory.max"), _words(group / "memory.current")
-    if limit is None:
-        limit, used = _words(group / "memory.limit_in_bytes"), _words(group / "memory.usage_in_bytes")
-    if not limit or not used or not limit[0].isdigit():
-        return None
-    # The page cache is charged to the group, and the kernel drops inactive pages before it refuses memory.
-    statistics = _words(group / "memory.stat") or []
-    pages = dict(zip(statistics[::2], statistics[1::2], strict=False))
-    return max(0, int(limit[0]) - int(used[0]) + int(pages.get("inactive_file", 0)))
 
 
 def _words(file: Path) -> list[str] | None:

@@ -23,10 +23,13 @@ _PACKAGES = (
     ("pacman", "pacman -S base-devel"),
     ("apk", "apk add build-base linux-headers"),
 )
-_STUDIO = (
-    "install Visual Studio Build Tools 2022 with the workload “Desktop development with C++”, "
-    "then open a new terminal"
-)
+_ELSEWHERE = "install gcc and g++ (or clang) with the system's package manager"
+# What to do on systems without one of these package managers.
+_HINTS = {
+    "Windows": "install Visual Studio Build Tools 2022 with the workload “Desktop development with C++”, "
+    "then open a new terminal",
+    "Darwin": "xcode-select --install",
+}
 
 
 def find_compiler(
@@ -57,12 +60,15 @@ def find_compiler(
     if system == "Darwin" and compiler and compiler.startswith("/usr/bin/"):
         compiler = compiler if _output_of(["xcode-select", "-p"]) else None
     if compiler is None:
+        packages = next((text for manager, text in _PACKAGES if which(manager)), None)
+        sudo = "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
+        hint = f"{sudo}{packages}" if packages else _ELSEWHERE
         raise RagopsError(
             "no C++ compiler was found; nothing was downloaded",
             where=system,
             actual=f"none of {', '.join((*_C, *_CPP, 'cl'))} on PATH",
             expected="a C and a C++ compiler: llama.cpp is compiled from source",
-            hint=_install_hint(system, which),
+            hint=_HINTS.get(system, hint),
         )
     return compiler
 
@@ -99,16 +105,3 @@ def _output_of(command: list[str]) -> str:
 
 def _first(names: tuple[str, ...], which: Which) -> str | None:
     return next((path for name in names if (path := which(name))), None)
-
-
-def _install_hint(system: str, which: Which) -> str:
-    """Return what to type on this system to get a compiler."""
-    if system == "Windows":
-        return _STUDIO
-    if system == "Darwin":
-        return "xcode-select --install"
-    command = next((text for manager, text in _PACKAGES if which(manager)), None)
-    if command is None:
-        return "install gcc and g++ (or clang) with the system's package manager"
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return command if is_root else f"sudo {command}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,12 @@ def run_probe(interpreter: Path) -> Probe:
         raise _no_answer(interpreter, actual=error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
         raise _no_answer(interpreter, actual=f"no answer within {PROBE_DEADLINE_S:g} s") from error
-    answer = _merged(done.stdout.splitlines())
+    answer: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        # A library may print lines of its own between those of the child.
+        with contextlib.suppress(ValueError):
+            values = json.loads(line)
+            answer |= values if isinstance(values, dict) else {}
     tail = done.stderr.decode("utf-8", "replace").strip()[-500:]
     if "error" in answer:
         raise _no_answer(interpreter, actual=str(answer["error"]))
@@ -94,19 +100,6 @@ def run_probe(interpreter: Path) -> Probe:
     if "loaded" not in answer:
         raise LibraryDied(probe, cause=signal_name(done.returncode) or f"exit status {done.returncode}", tail=tail)
     return probe
-
-
-def _merged(lines: Iterable[bytes]) -> dict[str, Any]:
-    """Return the values of all JSON objects among the lines; a library may print other lines between."""
-    merged: dict[str, Any] = {}
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict):
-            merged |= values
-    return merged
 
 
 def _no_answer(interpreter: Path, *, actual: str) -> EmbedderError:

@@ -58,7 +58,15 @@ def check_requirements(path: Path) -> list[Finding]:
     Raises UsageError if a file cannot be read.
     """
     lines = list(_read(path, set(), is_constraint=False))
-    return sorted_findings([*_pins(lines), *_wheels(lines), *_old_flags(lines)])
+    findings = [*_pins(lines), *_wheels(lines)]
+    for line in lines:
+        # Comments count: that is where such files keep their CMAKE_ARGS.
+        for name, value in _FLAG.findall(line.text):
+            renamed = new_name(name)
+            if renamed is not None:
+                state, place = "ON" if is_on(value) else "OFF", f"{line.place}: "
+                findings.append(renamed_finding("requirements-old-flag", name, renamed, state, place=place))
+    return sorted_findings(findings)
 
 
 def corrected_lines(path: Path, version: str) -> str:
@@ -127,23 +135,25 @@ def _wheels(lines: list[_Line]) -> Iterator[Finding]:
             yield Finding("requirements-index", "warning" if is_source else "error", message, "delete the line")
 
 
-def _old_flags(lines: list[_Line]) -> Iterator[Finding]:
-    """Yield old names of CMake options; comments count, because files keep their CMAKE_ARGS there."""
-    for line in lines:
-        for name, value in _FLAG.findall(line.text):
-            renamed = new_name(name)
-            if renamed is not None:
-                state = "ON" if is_on(value) else "OFF"
-                yield renamed_finding("requirements-old-flag", name, renamed, state, place=f"{line.place}: ")
-
-
 def _read(path: Path, seen: set[Path], *, is_constraint: bool) -> Iterator[_Line]:
     """Yield the logical lines of a file and of those it includes, each file once."""
     if path.resolve() in seen:
         return
     seen.add(path.resolve())
+    try:
+        content = path.read_bytes()
+        # As pip decodes it: UTF-8, or what the byte order mark names (PowerShell's > writes UTF-16).
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "cannot read the requirements file",
+            where=str(path),
+            actual=getattr(error, "strerror", None) or str(error),
+            expected="a text file in UTF-8, or with a byte order mark",
+        ) from error
     pending, start = "", 0
-    for number, raw in enumerate([*_text(path).splitlines(), ""], start=1):
+    for number, raw in enumerate([*text.splitlines(), ""], start=1):
         start = start or number
         if raw.endswith("\\"):  # goes on in the next line
             pending += raw[:-1]
@@ -156,18 +166,3 @@ def _read(path: Path, seen: set[Path], *, is_constraint: bool) -> Iterator[_Line
             yield from _read(path.parent / value, seen, is_constraint=inner)
         else:
             yield line
-
-
-def _text(path: Path) -> str:
-    """Decode a file as pip does: UTF-8, or what the byte order mark names (PowerShell's > writes UTF-16)."""
-    try:
-        raw = path.read_bytes()
-        is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return raw.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "cannot read the requirements file",
-            where=str(path),
-            actual=getattr(error, "strerror", None) or str(error),
-            expected="a text file in UTF-8, or with a byte order mark",
-        ) from error

@@ -23,7 +23,32 @@ _SHOWN_WHEN_CLAMPED = ("n_ctx", "n_batch", "n_ubatch")
 
 def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts) -> tuple[Finding, ...]:
     """Return what differs from the playbook, and what the loaded library did with the parameters."""
-    return (*_build(playbook, build), *_model(playbook, model), *_effects(build, model))
+    findings = list(_build(playbook, build))
+    expected = playbook.model
+    if expected.dimensions is not None and expected.dimensions != model.dimensions:
+        message = f"the model has {model.dimensions} dimensions, the playbook needs {expected.dimensions}"
+        findings.append(Finding("model-dimensions", "error", message, "set model.file to the right file"))
+    if expected.pooling not in ("auto", model.pooling):
+        message = f"pooling is {model.pooling}, the playbook needs {expected.pooling}"
+        findings.append(Finding("model-pooling", "error", message, "set model.pooling to the backend's"))
+    for name in _SHOWN_WHEN_CLAMPED:
+        requested, effective = model.requested.get(name), model.effective.get(name)
+        if requested is not None and effective is not None and requested != effective:
+            message = f"{name}={requested} was requested, {effective} is in effect"
+            findings.append(Finding(f"parameter-{name}", "info", message))
+    # Compiled by GCC 12 without the flags that `ragops build install` adds, such builds crash in the first
+    # multiplication of repacked Q8_0 weights, so the child does not repack them unless it is told to.
+    if any(name.startswith("AMX") for name in build.features) and not model.effective.get("use_extra_bufts"):
+        message = (
+            "this build uses AMX; ragops loads the model without repacked weights, which AMX needs, because some "
+            "such builds crash on them"
+        )
+        hint = (
+            "ragops tune   tries them; a build of `ragops build install` does not crash. Other programs on this "
+            "build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does"
+        )
+        findings.append(Finding("build-amx", "info", message, hint))
+    return tuple(findings)
 
 
 def _build(playbook: Playbook, build: BuildFacts) -> Iterator[Finding]:
@@ -45,36 +70,6 @@ def _build(playbook: Playbook, build: BuildFacts) -> Iterator[Finding]:
                 f"rebuild with CMAKE_ARGS that set -DGGML_{name.upper()}={expected.upper()}, then verify again: "
                 "requested flags are not effective flags",
             )
-
-
-def _model(playbook: Playbook, model: ModelFacts) -> Iterator[Finding]:
-    expected = playbook.model
-    if expected.dimensions is not None and expected.dimensions != model.dimensions:
-        message = f"the model has {model.dimensions} dimensions, the playbook needs {expected.dimensions}"
-        yield Finding("model-dimensions", "error", message, "set model.file to the right file")
-    if expected.pooling not in ("auto", model.pooling):
-        message = f"pooling is {model.pooling}, the playbook needs {expected.pooling}"
-        yield Finding("model-pooling", "error", message, "set model.pooling to the backend's")
-
-
-def _effects(build: BuildFacts, model: ModelFacts) -> Iterator[Finding]:
-    """Yield parameters that were clamped, and the consequence of AMX in the build."""
-    for name in _SHOWN_WHEN_CLAMPED:
-        requested, effective = model.requested.get(name), model.effective.get(name)
-        if requested is not None and effective is not None and requested != effective:
-            message = f"{name}={requested} was requested, {effective} is in effect"
-            yield Finding(f"parameter-{name}", "info", message)
-    # Compiled by GCC 12 without the flags that `ragops build install` adds, such builds crash in the first
-    # multiplication of repacked Q8_0 weights, so the child does not repack them unless it is told to.
-    if any(name.startswith("AMX") for name in build.features) and not model.effective.get("use_extra_bufts"):
-        yield Finding(
-            "build-amx",
-            "info",
-            "this build uses AMX; ragops loads the model without repacked weights, which AMX needs, because some "
-            "such builds crash on them",
-            "ragops tune   tries them; a build of `ragops build install` does not crash. Other programs on this "
-            "build may die by SIGSEGV: rebuild with -DGGML_AMX_INT8=OFF if one does",
-        )
 
 
 def inspect_build(python: Path, host: HostFacts) -> list[Finding]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from ragops.errors import UsageError
-from ragops.playbook.model import DebugReference, OpenAIReference, Reference
+
+if TYPE_CHECKING:
+    from ragops.playbook.model import Reference
 
 
 def parse_reference(text: str) -> Reference:
@@ -15,6 +16,11 @@ def parse_reference(text: str) -> Reference:
 
     Raises UsageError for a file that does not exist and for a malformed URL.
     """
+    # Only here: `--help` does without pydantic.
+    from pydantic import ValidationError
+
+    from ragops.playbook.model import DebugReference, OpenAIReference, Reference
+
     if not text.startswith(("http://", "https://")):
         path = Path(text)
         if not path.is_file():

@@ -68,7 +68,15 @@ class Engine:
         self.architecture = self.meta("general.architecture") or "unknown"
         causal = self.meta(f"{self.architecture}.attention.causal")
         self.is_decoder = causal != "false" and "bert" not in self.architecture
-        self.pooling = self._choose_pooling()
+        pooling = str(config.get("pooling", "auto"))
+        declared = self.meta(f"{self.architecture}.pooling_type")
+        if pooling == "auto" and declared is not None:
+            pooling = POOLINGS.get(int(declared), declared)
+        elif pooling == "auto":
+            pooling = "last" if self.is_decoder else "mean"
+        if pooling not in USABLE_POOLINGS and not config.get("vocab_only"):
+            raise Refusal("pooling", f"pooling {pooling!r} gives no vector for a text", pooling=pooling)
+        self.pooling = pooling
         self._set_sizes()
         self.context: Any = None
         self.memory: Any = None
@@ -99,17 +107,6 @@ class Engine:
         # Declared as c_char_p by every version, which accepts an array of bytes to write into.
         length = self.lib.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
-
-    def _choose_pooling(self) -> str:
-        pooling = str(self.config.get("pooling", "auto"))
-        declared = self.meta(f"{self.architecture}.pooling_type")
-        if pooling == "auto" and declared is not None:
-            pooling = POOLINGS.get(int(declared), declared)
-        elif pooling == "auto":
-            pooling = "last" if self.is_decoder else "mean"
-        if pooling not in USABLE_POOLINGS and not self.config.get("vocab_only"):
-            raise Refusal("pooling", f"pooling {pooling!r} gives no vector for a text", pooling=pooling)
-        return pooling
 
     def _set_sizes(self) -> None:
         """Set dimensions and context as loaded, and the sizes that follow from the configuration."""

@@ -96,7 +96,9 @@ class Embedder:
         try:
             hello = self._exchange(config.for_child(), doing="while it started", limit=config.start_deadline_s)
             try:
-                self.build = _build_facts(hello.header["build"])
+                build = hello.header["build"]
+                features = parse_system_info(str(build["system_info"]))
+                self.build = BuildFacts(**{**build, "features": features})
                 self.model = ModelFacts(**hello.header["model"])
             except (KeyError, TypeError) as error:
                 raise self._invalid(f"facts of build and model: {type(error).__name__}: {error}") from error
@@ -269,15 +271,3 @@ class Embedder:
         if not isinstance(tokens, list) or len(tokens) != expected:
             raise self._invalid(f"token counts {tokens!r:.80} for {expected} texts")
         return [int(count) for count in tokens]
-
-
-def _build_facts(values: Mapping[str, str]) -> BuildFacts:
-    """Return the facts with the features that `system_info` holds; the child does not parse it."""
-    return BuildFacts(
-        python=values["python"],
-        python_version=values["python_version"],
-        package_version=values["package_version"],
-        system_info=values["system_info"],
-        features=parse_system_info(str(values["system_info"])),
-        platform=values["platform"],
-    )

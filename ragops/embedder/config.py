@@ -12,7 +12,7 @@ from ragops.facts import ModelFacts
 from ragops.host import read_limits
 from ragops.playbook.model import Playbook
 
-# The children of one machine embed samples faster with more threads only up to about this many.
+# A sample is small: more threads would take cores from a fleet that may run beside it.
 MOST_SIDE_THREADS = 4
 # Larger batches stop paying off around here, because attention cost grows with every token in the batch.
 TOKENS_PER_BATCH = 256

@@ -16,6 +16,11 @@ _SIGNAL_HINTS = {
     "SIGSEGV": "the model file or the build of llama.cpp may be damaged; compare the file's SHA-256",
     "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it",
 }
+_LIBRARY_ERRORS = {
+    "no_llama_cpp": "the interpreter has no llama-cpp-python",
+    "broken_llama_cpp": "cannot load the interpreter's llama-cpp-python",
+    "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
+}
 # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 GGUF_MAGIC = b"GGUF"
 
@@ -121,7 +126,16 @@ def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> Emb
                 hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
             )
         case "no_llama_cpp" | "broken_llama_cpp" | "old_llama_cpp":
-            return _library_error(refusal, interpreter)
+            install = f"{interpreter} -m pip install llama-cpp-python"
+            is_missing = refusal.kind == "no_llama_cpp"
+            return EmbedderError(
+                _LIBRARY_ERRORS[refusal.kind],
+                where=interpreter,
+                actual=refusal.message,
+                expected="llama-cpp-python 0.3.16 or newer",
+                # Without --force-reinstall pip calls a broken installation satisfied.
+                hint=install if is_missing else f"{install} --upgrade --force-reinstall",
+            )
     whats = {
         "empty": "a text has no tokens, so it has no embedding",
         "vocab_only": "this embedder was started to count tokens, not to embed",
@@ -129,19 +143,3 @@ def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> Emb
     }
     what = whats.get(refusal.kind, "the embedder process refused the request")
     return EmbedderError(what, where=model, actual=refusal.message)
-
-
-def _library_error(refusal: ChildRefusal, interpreter: str) -> EmbedderError:
-    install = f"{interpreter} -m pip install llama-cpp-python"
-    whats = {
-        "no_llama_cpp": "the interpreter has no llama-cpp-python",
-        "broken_llama_cpp": "cannot load the interpreter's llama-cpp-python",
-        "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
-    }
-    return EmbedderError(
-        whats[refusal.kind],
-        where=interpreter,
-        actual=refusal.message,
-        expected="llama-cpp-python 0.3.16 or newer",
-        hint=install if refusal.kind == "no_llama_cpp" else f"{install} --upgrade --force-reinstall",
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -138,24 +138,28 @@ def explain(
     """Return the pooling or prefix with which a few texts agree with `theirs`; None if none does."""
     texts, tokens = Canary.load().texts, mine.document["tokens"]
     places = [place for place, row in enumerate(mine.rows) if tokens[row] <= TRIAL_TOKENS][:TRIAL_TEXTS]
-    for variant in _variants(playbook):
+    config, prefix = capture_config(playbook), playbook.model.document_prefix
+    variants = [
+        Variant(
+            "pooling",
+            f"{pooling} pooling",
+            f"set model.pooling: {pooling}",
+            replace(config, pooling=pooling),
+            prefix,
+        )
+        for pooling in USABLE_POOLINGS
+    ]
+    for known in ("", *KNOWN_PREFIXES):
+        if known != prefix:
+            hint = f"set model.document_prefix: {known!r}, or remove it on the other side"
+            variants.append(Variant("prefix", f"the prefix {known!r}", hint, config, known))
+    for variant in variants:
         with Embedder(variant.config, command=command) as embedder:
             vectors = embedder.embed([variant.prefix + texts[mine.rows[place]] for place in places]).vectors
         drift = measure_spaces(vectors, theirs[places], tie_tolerance=limits.max_drift)
         if verdict_of(drift, limits) != "divergent":
             return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
     return None
-
-
-def _variants(playbook: Playbook) -> Iterator[Variant]:
-    config, prefix = capture_config(playbook), playbook.model.document_prefix
-    for pooling in USABLE_POOLINGS:
-        other = replace(config, pooling=pooling)
-        yield Variant("pooling", f"{pooling} pooling", f"set model.pooling: {pooling}", other, prefix)
-    for known in ("", *KNOWN_PREFIXES):
-        if known != prefix:
-            hint = f"set model.document_prefix: {known!r}, or remove it on the other side"
-            yield Variant("prefix", f"the prefix {known!r}", hint, config, known)
 
 
 def comparison_as_dict(comparison: Comparison) -> dict[str, Any]:

@@ -128,7 +128,14 @@ def _causes(
         return
     ours, theirs = a.document, b.document
     yield from _tokenisation(ours, theirs, rows, wrong)
-    yield from _settings(ours, theirs)
+    pooling = ours["model"].get("pooling"), theirs["model"].get("pooling")
+    if None not in pooling and pooling[0] != pooling[1]:
+        message = f"pooling is {pooling[0]}, the reference's is {pooling[1]}"
+        yield Finding("pooling", "error", message, f"set model.pooling: {pooling[1]}")
+    prefix = ours["prefixes"]["document"], theirs["prefixes"]["document"]
+    if prefix[0] != prefix[1]:
+        message = f"the prefix is {prefix[0]!r}, the reference's is {prefix[1]!r}"
+        yield Finding("prefix", "error", message, "set model.document_prefix to the reference's")
     yield from _model(ours, theirs, float(np.nanmax(distances, initial=0.0)))
     # Only long texts differ: one side cuts them. Llama.embed does so silently at n_batch tokens.
     tokens = ours["tokens"]
@@ -162,17 +169,6 @@ def _tokenisation(
     )
     hint = "use the reference's version, or accept it for a corpus without those scripts"
     yield Finding("tokenisation", "error", message, hint)
-
-
-def _settings(ours: FingerprintDocument, theirs: FingerprintDocument) -> Iterator[Finding]:
-    pooling = ours["model"].get("pooling"), theirs["model"].get("pooling")
-    if None not in pooling and pooling[0] != pooling[1]:
-        message = f"pooling is {pooling[0]}, the reference's is {pooling[1]}"
-        yield Finding("pooling", "error", message, f"set model.pooling: {pooling[1]}")
-    prefix = ours["prefixes"]["document"], theirs["prefixes"]["document"]
-    if prefix[0] != prefix[1]:
-        message = f"the prefix is {prefix[0]!r}, the reference's is {prefix[1]!r}"
-        yield Finding("prefix", "error", message, "set model.document_prefix to the reference's")
 
 
 def _model(ours: FingerprintDocument, theirs: FingerprintDocument, worst: float) -> Iterator[Finding]:

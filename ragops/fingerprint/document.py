@@ -233,7 +233,7 @@ class WorkerIdentity(NamedTuple):
 
     fingerprint_id: str
     # `identity` (what the id is the hash of), `build` and `model`.
-    document: dict[str, Any]
+    document: dict[str, object]
 
 
 def fingerprint_of(build: BuildFacts, model: ModelFacts, settings: Model, *, sha256: str) -> WorkerIdentity:

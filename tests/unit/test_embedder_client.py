@@ -15,7 +15,6 @@ import pytest
 from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
 from ragops.embedder.errors import GGUF_MAGIC, TextTooLong
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout, ModelUnusable
-from ragops.subprocesses import child_environment, signal_name
 
 STUB = """
 import json, os, signal, struct, sys, time
@@ -212,28 +211,6 @@ def test_the_child_knows_no_database(start: Start, monkeypatch: pytest.MonkeyPat
     seen = (caught.value.actual or "").split()
     assert "PATH" in seen
     assert not {"RAGOPS_DSN", "PGPASSFILE"} & set(seen)
-
-
-def test_the_environment_is_filtered_by_name_and_value() -> None:
-    full = {
-        "PATH": "/bin",
-        "PGHOST": "h",
-        "PgPassword": "x",
-        "DATABASE_URL": "x",
-        "DB_PASSWORD": "x",
-        "OTHER": "postgresql://u:p@h/d",
-        "PYTHONPATH": "lib",
-    }
-    assert child_environment(full) == {"PATH": "/bin", "PYTHONPATH": "lib"}
-    assert child_environment(full, own_interpreter=False) == {"PATH": "/bin"}
-
-
-@pytest.mark.parametrize(
-    ("status", "name"),
-    [(None, None), (0, None), (7, None), (0xC000001D, "SIGILL"), (0xC0000005, "SIGSEGV"), (-250, "signal 250")],
-)
-def test_exit_statuses_and_their_signals(status: int | None, name: str | None) -> None:
-    assert signal_name(status) == name
 
 
 @pytest.mark.parametrize(
