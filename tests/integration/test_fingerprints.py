@@ -174,7 +174,7 @@ def test_other_tokens_for_some_texts(own: Fingerprint) -> None:
     assert "1 of" in comparison.findings[0].message
 
 
-def test_an_unexplained_divergence_says_so(own: Fingerprint) -> None:
+def test_an_unexplained_divergence(own: Fingerprint) -> None:
     rolled = dataclasses.replace(own, vectors=np.roll(own.vectors, 1, axis=0))
     comparison = compare_fingerprints(rolled, own, limits=LIMITS)
     assert (comparison.verdict, causes(comparison)) == ("divergent", ["unknown-cause"])

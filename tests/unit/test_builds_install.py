@@ -66,7 +66,7 @@ def test_a_build_is_made_and_recorded(python: str) -> None:
     assert "100%  Building CXX object part4.o" in note
 
 
-def test_pip_s_environment_is_what_was_asked_for_alone(python: str) -> None:
+def test_pip_s_environment_has_the_requested_arguments_only(python: str) -> None:
     given = {**os.environ, "PGPASSWORD": "secret", "RAGOPS_DSN": "postgresql://x", "VIRTUAL_ENV": "/x"}
     made = build_environment(given, FLAGS, scratch="/tmp/rb1")
     assert not {"SOURCE_DATE_EPOCH", "PGPASSWORD", "RAGOPS_DSN", "VIRTUAL_ENV"} & made.keys()
@@ -116,9 +116,9 @@ def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: p
     monkeypatch.setenv("FAKE_PROBE", "kill")
     record = install(request_for(python), reporter=NullReporter(), host=HOST)
     assert (record.verdict, record.features) == ("unusable", {})
-    (told,) = [finding for finding in record.findings if finding.severity == "error"]
-    assert told.id == "illegal-instruction"
-    assert "westmere" in told.message
+    (error,) = [finding for finding in record.findings if finding.severity == "error"]
+    assert error.id == "illegal-instruction"
+    assert "westmere" in error.message
     assert find_build("one") == record
 
 
@@ -151,7 +151,7 @@ def test_without_a_compiler_nothing_is_touched(python: str, monkeypatch: pytest.
     assert not Path(os.environ["RAGOPS_DATA_DIR"]).exists()
 
 
-def test_what_is_there_already(python: str) -> None:
+def test_an_existing_build_is_not_built_again(python: str) -> None:
     request = request_for(python)
     assert present_build(request) is None
     record = install(request, reporter=NullReporter(), host=HOST)
@@ -191,7 +191,7 @@ def test_the_probe_names_what_is_wrong(python: str, tmp_path: Path, monkeypatch:
         run_probe(tmp_path / "missing")
 
 
-def test_the_probe_asks_the_real_library() -> None:
+def test_the_probe_reads_the_real_library() -> None:
     probe = run_probe(Path(sys.executable))
     assert probe.features
     assert probe.package_version[0].isdigit()
@@ -203,17 +203,17 @@ def test_the_probe_asks_the_real_library() -> None:
 def test_a_signal_removes_the_half_build_and_ends_the_compiler(
     python: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    cursor = tmp_path / "mark"
-    variables = {"FAKE_PIP": "hang", "FAKE_MARK": str(cursor), "CC": sys.executable, "CXX": sys.executable}
+    pid_file = tmp_path / "pid"
+    variables = {"FAKE_PIP": "hang", "FAKE_PID_FILE": str(pid_file), "CC": sys.executable, "CXX": sys.executable}
     arguments = ["build", "install", "--version", "0.3.16", "--name", "one", "--python", python]
     running = start_program(arguments, environment={**clean_environment(tmp_path), **variables}, cwd=tmp_path)
     until = time.monotonic() + 60
-    while not (cursor.exists() and cursor.read_text()) and time.monotonic() < until:
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
-    compiler = psutil.Process(int(cursor.read_text()))
+    compiler = psutil.Process(int(pid_file.read_text()))
     running.send_signal(number)
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == 128 + number, told
-    assert "removed the incomplete build" in told
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 128 + number, stderr
+    assert "removed the incomplete build" in stderr
     assert list((tmp_path / "data" / "builds").iterdir()) == []
     assert psutil.wait_procs([compiler], timeout=10)[1] == []

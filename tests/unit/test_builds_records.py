@@ -30,7 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_build_is_found_as_it_was_written(data: Path) -> None:
+def test_a_build_is_read_back(data: Path) -> None:
     written = make_build("one", findings=(Finding("flag-avx", "warning", "AVX is on", "add it"),))
     assert find_build("one") == written
     assert list_builds() == [written]

@@ -105,9 +105,9 @@ def start(tmp_path: Path) -> Start:
 def test_answers_arrive_in_order(start: Start) -> None:
     with start() as embedder:
         assert embedder.count_tokens(["a", "bbb", ""]) == [1, 3, 0]
-        found = embedder.embed(["a", "bbb"])
-        assert found.tokens == (1, 3)
-        np.testing.assert_array_equal(found.vectors, np.array([[0, 1], [1, 3]], dtype=np.float32))
+        embeddings = embedder.embed(["a", "bbb"])
+        assert embeddings.tokens == (1, 3)
+        np.testing.assert_array_equal(embeddings.vectors, np.array([[0, 1], [1, 3]], dtype=np.float32))
         assert embedder.embed([]).vectors.shape == (0, 2)
         assert embedder.model.name == "stub"
         assert embedder.build.features == {"CUDA.ARCHS": "890", "CUDA.USE_GRAPHS": "1", "SSE3": "1", "AVX2": "1"}
@@ -131,7 +131,7 @@ def test_a_death_by_signal_is_named(start: Start, number: int, name: str, hint: 
     assert not isinstance(caught.value, EmbedderTimeout)
 
 
-def test_a_plain_exit_shows_status_and_last_words(start: Start) -> None:
+def test_a_plain_exit_shows_status_and_stderr(start: Start) -> None:
     with start() as embedder, pytest.raises(EmbedderDied) as caught:
         embedder.embed(["exit"])
     assert caught.value.what == "the embedder process ended with exit status 7"
@@ -187,7 +187,7 @@ def test_a_text_too_long_names_itself_and_the_child_goes_on(start: Start) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "says"),
+    ("kind", "error", "words"),
     [
         ("no_llama_cpp", EmbedderError, "pip install llama-cpp-python"),
         ("broken_llama_cpp", EmbedderError, "--force-reinstall"),
@@ -197,13 +197,15 @@ def test_a_text_too_long_names_itself_and_the_child_goes_on(start: Start) -> Non
         ("something new", EmbedderError, "refused the request"),
     ],
 )
-def test_a_refused_start_becomes_its_error(start: Start, kind: str, error: type[EmbedderError], says: str) -> None:
+def test_a_refused_start_becomes_its_error(
+    start: Start, kind: str, error: type[EmbedderError], words: str
+) -> None:
     with pytest.raises(error) as caught:
         start(pooling=f"start:{kind}")
-    assert says in " ".join(map(str, caught.value.as_dict().values()))
+    assert words in " ".join(map(str, caught.value.as_dict().values()))
 
 
-def test_the_child_knows_no_database(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_inherits_no_credentials(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAGOPS_DSN", "secret")
     monkeypatch.setenv("PGPASSFILE", "secret")
     with start() as embedder, pytest.raises(EmbedderError) as caught:
@@ -217,7 +219,7 @@ def test_the_child_knows_no_database(start: Start, monkeypatch: pytest.MonkeyPat
     ("content", "what"),
     [(None, "does not exist"), (b"", "not a GGUF"), (b"<html>", "not a GGUF")],
 )
-def test_a_wrong_model_file_is_found_before_any_start(tmp_path: Path, content: bytes | None, what: str) -> None:
+def test_a_wrong_model_file_is_refused_before_the_start(tmp_path: Path, content: bytes | None, what: str) -> None:
     path = tmp_path / "model.gguf"
     if content is not None:
         path.write_bytes(content)

@@ -45,7 +45,7 @@ def test_every_broken_off_frame_is_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "words"),
     [
         (b"Traceback (most recent call last)", "starting with b'Trac'"),
         (b"\x00\x00\x00\x03abc", "not JSON"),
@@ -54,10 +54,10 @@ def test_every_broken_off_frame_is_an_end() -> None:
         (encode_frame({"payload": "many"}), "a payload of 'many' bytes"),
     ],
 )
-def test_what_is_no_frame_is_refused(data: bytes, says: str) -> None:
+def test_what_is_no_frame_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(BrokenFrame) as caught:
         read_frame(io.BytesIO(data))
-    assert says in str(caught.value)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
