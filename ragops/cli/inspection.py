@@ -43,7 +43,8 @@ def verify(
     Example: ragops verify --against backend.json
     """
     from ragops.campaign.steps.verify_build import verify as verify_build
-    from ragops.fingerprint.against import is_accepted, parse_reference
+    from ragops.cli.references import parse_reference
+    from ragops.fingerprint.against import is_accepted
     from ragops.report.console import ConsoleReporter
     from ragops.report.fingerprint import verify_screen
 

@@ -98,7 +98,7 @@ def test_a_child_that_hangs_is_killed_and_counts_as_dead(run: Run, dsn18: str) -
     assert time.monotonic() - started < 60
     ((path, reason, _),) = rows(dsn18, FAILED)
     assert path == "part3/bad.txt"
-    assert "no answer during a request of 1 texts" in reason
+    assert "no response during a request of 1 texts" in reason
     assert_stored(dsn18, DOCUMENTS)
 
 

@@ -1,4 +1,4 @@
-"""CMake arguments: what they say, and what nobody listens to."""
+"""CMake arguments: parsed, and those that ggml ignores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ragops.builds.cmake_flags import flag_findings, is_native, is_on, new_name,
 from ragops.errors import UsageError
 
 
-def test_a_whole_cmake_args_string_is_taken_apart() -> None:
+def test_a_whole_cmake_args_string_is_split() -> None:
     assert split_arguments(["-DGGML_AVX=OFF  -DGGML_FMA:BOOL=0", "-GNinja"]) == (
         "-DGGML_AVX=OFF",
         "-DGGML_FMA:BOOL=0",
@@ -19,7 +19,7 @@ def test_a_whole_cmake_args_string_is_taken_apart() -> None:
 @pytest.mark.parametrize(
     "bad", ["GGML_AVX=OFF", '-DX="a"', "-DX=$HOME", "-DX=a;b", "-DX=`id`", "-DX='y'", "-DX=a&b", "-DX=C:\\tools"]
 )
-def test_what_cmake_args_cannot_carry_is_refused(bad: str) -> None:
+def test_what_cmake_args_cannot_pass_is_refused(bad: str) -> None:
     with pytest.raises(UsageError) as caught:
         split_arguments([bad])
     assert caught.value.actual == bad
@@ -40,7 +40,7 @@ def test_false_values(value: str) -> None:
     assert not is_on(value)
 
 
-def test_native_unless_said_otherwise() -> None:
+def test_native_by_default() -> None:
     assert is_native({})
     assert not is_native({"GGML_NATIVE": "OFF"})
 
@@ -65,18 +65,18 @@ def test_old_names(old: str, new: str | None) -> None:
     assert new_name(old) == new
 
 
-def test_every_name_that_goes_unheard_is_a_warning() -> None:
-    found = flag_findings(
+def test_every_ignored_name_is_a_warning() -> None:
+    findings = flag_findings(
         ["-DLLAMA_AVX2=OFF", "-DGGML_AVX_2=ON", "-DGGML_FMA=ON", "-DGGML_FMA=OFF", "-DGGML_CUDA_X=1"]
     )
-    told = {finding.id: finding for finding in found}
-    assert told.keys() == {"flag-old-llama_avx2", "flag-unknown-ggml_avx_2", "flag-twice-ggml_fma"}
-    assert {finding.severity for finding in found} == {"warning"}
-    assert told["flag-old-llama_avx2"].hint == "write -DGGML_AVX2=OFF"
-    assert "-DGGML_AVX" in told["flag-unknown-ggml_avx_2"].hint
-    assert "OFF and ON" in told["flag-twice-ggml_fma"].message
+    by_id = {finding.id: finding for finding in findings}
+    assert by_id.keys() == {"flag-old-llama_avx2", "flag-unknown-ggml_avx_2", "flag-twice-ggml_fma"}
+    assert {finding.severity for finding in findings} == {"warning"}
+    assert by_id["flag-old-llama_avx2"].hint == "write -DGGML_AVX2=OFF"
+    assert "-DGGML_AVX" in by_id["flag-unknown-ggml_avx_2"].hint
+    assert "OFF and ON" in by_id["flag-twice-ggml_fma"].message
 
 
-def test_the_procedure_s_flags_are_all_known() -> None:
+def test_the_runbook_s_flags_are_all_known() -> None:
     asked = ["-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF", "-DGGML_F16C=OFF"]
     assert flag_findings(asked) == []

@@ -46,9 +46,9 @@ class Groups:
 
     def memory(self, membership: str) -> int:
         self.membership.write_text(membership, encoding="ascii")
-        found = available_memory_bytes(mount=self.mount, membership=self.membership)
-        assert read_limits(mount=self.mount, membership=self.membership).memory_bytes == found
-        return found
+        available = available_memory_bytes(mount=self.mount, membership=self.membership)
+        assert read_limits(mount=self.mount, membership=self.membership).memory_bytes == available
+        return available
 
 
 @pytest.fixture
