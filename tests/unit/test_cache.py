@@ -132,18 +132,18 @@ def test_facts_and_clear(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"no database " * 1000, b"SQLite format 3\0" + bytes(5000)])
-def test_a_damaged_file_is_started_anew_and_said(file: Path, damage: bytes) -> None:
+def test_a_damaged_file_is_replaced_and_reported(file: Path, damage: bytes) -> None:
     file.parent.mkdir()
     file.write_bytes(damage)
     cache = VectorCache(file, limit_bytes=ROOMY)
     assert cache.get([key_of(1)]) == {}
     assert cache.fault is not None
-    assert cache.fault.endswith("; started anew")
+    assert cache.fault.endswith("; deleted the file and started an empty one")
     cache.put(vectors([1]))
     assert known(cache, [1]) == [1]
 
 
-def test_a_file_damaged_in_the_middle_is_started_anew(file: Path) -> None:
+def test_a_file_damaged_in_the_middle_is_replaced(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put(vectors(range(500)))
     cache.close()
