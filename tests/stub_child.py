@@ -2,7 +2,9 @@
 
 A word of the text makes it fail: POISON dies by abort, HANG sleeps, NAN, INF and ZERO return such a
 vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every text:
-`all` dies on each, `all-but-ok` on each except the health check's.
+`all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that embed:
+`dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all but
+the first child.
 """
 
 from __future__ import annotations
@@ -122,8 +124,30 @@ def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
     return [ids[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
+def _start(arguments: Sequence[str]) -> None:
+    if "dead" in arguments:
+        os.abort()
+    for argument in arguments:
+        name, _, gate = argument.partition("=")
+        if not gate or (name == "gate-but-one" and _is_first(gate)):
+            continue
+        while not Path(gate).exists():
+            time.sleep(0.02)
+
+
+def _is_first(gate: str) -> bool:
+    try:
+        Path(f"{gate}.first").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> None:
-    _write(_hello(_read()[0]))
+    config = _read()[0]
+    if not config["vocab_only"]:
+        _start(arguments)
+    _write(_hello(config))
     while True:
         request, payload = _read()
         asked = request["request"]
