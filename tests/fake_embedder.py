@@ -30,7 +30,7 @@ VECTORS: dict[str, tuple[float, ...]] = {
 
 @dataclass
 class Nursery:
-    """Starts fake children and remembers what each of them was asked."""
+    """Start fake children and record the requests of each."""
 
     is_deadly: Callable[[str], bool] = lambda text: "poison" in text
     dies_at_start: Callable[[int], bool] = lambda number: False

@@ -101,7 +101,7 @@ def started(work: Callable[[], Result]) -> Future[Result]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 (raised where the result is asked for)
+        except BaseException as error:  # noqa: BLE001 (raised by `result()`)
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -141,33 +141,29 @@ class VectorCache:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise sqlite3.OperationalError(f"{self._file.parent}: {error.strerror}") from error
-            self._database = self._connect()
+            database = sqlite3.connect(self._file, timeout=BUSY_S)
+            try:
+                # A power loss may cost the last vectors, never the file:
+                # https://www.sqlite.org/pragma.html#pragma_synchronous
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = NORMAL")
+                database.execute(SCHEMA)
+            except sqlite3.Error:
+                # Kept open, a connection without its table would fail for ever: the next attempt starts over.
+                database.close()
+                raise
+            self._database = database
         return self._database
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._file, timeout=BUSY_S)
-        try:
-            # A power loss may cost the last vectors, never the file.
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(SCHEMA)
-        except sqlite3.Error:
-            # Kept open, a connection without its table would fail for ever: the next attempt starts over.
-            database.close()
-            raise
-        return database
 
     def _evict(self, database: sqlite3.Connection) -> None:
         oldest = "DELETE FROM vectors WHERE id IN (SELECT id FROM vectors ORDER BY id LIMIT ?)"
-        # Repeated: one call of `put` with documents of many chunks can add more than EVICTED_AT_ONCE.
-        while self._bytes(database) > self._limit:
+        while True:
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            # Deleted rows leave free pages, which are used again: the file does not shrink.
+            (free,) = database.execute("PRAGMA freelist_count").fetchone()
+            (size,) = database.execute("PRAGMA page_size").fetchone()
+            if (pages - free) * size <= self._limit:
+                return
+            # Repeated: one call of `put` with documents of many chunks can add more than EVICTED_AT_ONCE.
             if database.execute(oldest, [EVICTED_AT_ONCE]).rowcount == 0:
                 return
-
-    @staticmethod
-    def _bytes(database: sqlite3.Connection) -> int:
-        """Return the bytes of the file that are in use; deleted rows leave free pages, which are used again."""
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        (free,) = database.execute("PRAGMA freelist_count").fetchone()
-        (size,) = database.execute("PRAGMA page_size").fetchone()
-        return int((pages - free) * size)

@@ -53,7 +53,10 @@ class Completer:
         limit = FIRST_STORE
         while documents := self._pipeline.take_finished(limit=limit, within_s=STORE_WITHIN_S):
             began = time.monotonic()
-            self._store(self._batches(documents))
+            # One batch per claim, which may be lost, and worker, for its metrics.
+            ordered = sorted(documents, key=lambda d: (d.claim.id.int, d.worker))
+            groups = groupby(ordered, key=lambda d: (d.claim.id, d.worker))
+            self._store([self._batch(list(group)) for _, group in groups])
             self._pipeline.settle(documents)
             limit = store_size(len(documents), seconds=time.monotonic() - began)
 
@@ -82,11 +85,6 @@ class Completer:
                 tokens=batch.metrics.tokens,
             )
 
-    def _batches(self, documents: Sequence[InFlight]) -> list[Batch]:
-        """Return one batch per claim, which may be lost, and worker, for its metrics."""
-        ordered = sorted(documents, key=lambda d: (d.claim.id.int, d.worker))
-        return [self._batch(list(group)) for _, group in groupby(ordered, key=lambda d: (d.claim.id, d.worker))]
-
     def _batch(self, documents: Sequence[InFlight]) -> Batch:
         rows: list[DocumentRow] = []
         failures: list[tuple[object, str]] = []
@@ -97,6 +95,7 @@ class Completer:
                 failures.append((document.item.id, document.failure or _ZERO_MEAN))
             else:
                 rows.append(row_of(document, vectors, mean))
+        # Failed documents included: metrics are of the work done.
         metrics = BatchMetrics(
             worker=documents[0].worker or self._name,
             fingerprint=self._fingerprint,

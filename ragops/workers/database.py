@@ -38,6 +38,7 @@ class Database:
             try:
                 return self.try_once(work)
             except OUTAGES as error:
+                # What a living connection refuses, such as a full disk, it would refuse again; a deadlock passes.
                 if not self._is_lost and not isinstance(error, COLLISIONS):
                     raise
                 delay = next(delays, None)

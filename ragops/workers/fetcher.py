@@ -99,6 +99,7 @@ class Fetcher:
         if claim is None and self._cursor is not None:
             # Nothing is left behind the cursor: items before it may have come back to the queue.
             claim = claim_after(None)
+        # A short claim has reached the end of the queue: the next one looks for items that came back.
         self._cursor = claim.cursor if claim is not None and len(claim.items) == size else None
         if claim is not None and self._left is not None:
             self._left -= len(claim.items)
@@ -131,21 +132,21 @@ class Fetcher:
             if isinstance(cut, Unreadable):
                 self._pipeline.refuse(InFlight(item, claim), cut.reason)
             else:
+                # The same ids in the same vector space have the same vector. 16 bytes: for 2^32 texts the
+                # probability of a collision is 2^-65.
+                keys = [hashlib.blake2b(ids.tobytes(), digest_size=16, key=self._key).digest() for ids in cut.ids]
                 document = InFlight(item, claim, extracted, cut.chunks)
-                admitted.append((document, [(self._key_of(ids.tobytes()), ids) for ids in cut.ids]))
+                admitted.append((document, list(zip(keys, cut.ids, strict=True))))
         texts = self._without_known(self._pipeline.admit(admitted))
         self._pipeline.enqueue(requests_of(texts, workers=self._workers))
 
     def _read(self, claim: Claim, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Extracted | Unreadable]]:
         texts = self._database.run(lambda connection: self._documents.fetch(connection, claim.items))
         extract = self._documents.extract
+        # Rows need no parser, which is what the threads are for.
         if self._documents.are_rows:
             return ((item, extract(item, texts)) for item in claim.items)
         return zip(claim.items, pool.map(lambda item: extract(item, texts), claim.items), strict=True)
-
-    def _key_of(self, text: bytes) -> bytes:
-        """Return the key of a text: the same ids in the same vector space have the same vector."""
-        return hashlib.blake2b(text, digest_size=16, key=self._key).digest()
 
     def _without_known(self, texts: list[UniqueText]) -> list[UniqueText]:
         """Return the texts that must be embedded; the others get their vector from the cache at once."""

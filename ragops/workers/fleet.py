@@ -98,6 +98,7 @@ class Fleet:
         self._config = embedder_config(
             playbook, threads=sizing.threads, tokens_per_batch=sizing.tokens_per_batch, repack=sizing.repack
         )
+        # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
         self._documents = Documents(playbook.source)
         self._writer = Writer(playbook.tables, tables)
@@ -150,12 +151,21 @@ class Fleet:
             for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
                 ending.callback(database.close)
             ending.callback(self._maintenance.give_back)
-            children = self._start_children(working)
+            children = Children(
+                self._config,
+                self._playbook,
+                workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
+                command=self._command,
+                stop=self._stop,
+                stats=self._stats,
+                threads=working,
+            )
             ending.callback(children.close)
             ending.callback(self._end, working, storing, children)
             try:
                 self._drain(children, working, storing, watch)
             except KeyboardInterrupt:
+                # The second signal: the first one only requests a stop while `is_graceful` is set.
                 self._stop.aborted.set()
             finally:
                 self._stop.is_graceful = False
@@ -163,17 +173,6 @@ class Fleet:
         for notice in self._stats.take_notices():
             info(notice)
         return self._result(errors, time.monotonic() - began)
-
-    def _start_children(self, threads: Threads) -> Children:
-        return Children(
-            self._config,
-            self._playbook,
-            workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
-            command=self._command,
-            stop=self._stop,
-            stats=self._stats,
-            threads=threads,
-        )
 
     def _drain(self, children: Children, working: Threads, storing: Threads, watch: Watch) -> None:
         """Start the stages once a child is ready, and wait for their end; without them after an early stop."""
@@ -232,6 +231,7 @@ class Fleet:
         )
         storing.start(completer.run, "completer")
         if self._cache is not None:
+            # A connection of sqlite3 belongs to one thread.
             cache_writer = CacheWriter(self._pipeline, self._cache.sibling(), stats=self._stats)
             storing.start(cache_writer.run, "cache writer")
         for name, child in children.embedders.items():
@@ -250,10 +250,13 @@ class Fleet:
             self._stop.requested.set()
         self._pipeline.close()
         working.join(kill)
+        # Not earlier: workers deliver until they end, and the completer stores what they delivered.
         self._pipeline.end()
         storing.join(kill)
 
     def _result(self, errors: Sequence[BaseException], seconds: float) -> FleetResult:
+        # After an abort, errors are those of killed children and cancelled statements. Otherwise the first is
+        # the cause, and later ones may follow from the stop that it requested.
         if errors and not self._stop.aborted.is_set():
             raise errors[0]
         stats = self._stats

@@ -16,6 +16,7 @@ from ragops.postgres.queue import Claim, Item
 UnitVector = NDArray[np.float32]
 
 
+# eq=False here and below: equality is identity. Field by field, `==` of arrays is an array, not a bool.
 @dataclass(eq=False, slots=True)
 class InFlight:
     """One claimed document: its chunks, the vectors that it has, or the reason why it failed."""

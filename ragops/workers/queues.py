@@ -93,7 +93,11 @@ class FinishedQueue:
 
         Returns earlier if no more are expected or a stop was requested; empty once `end` was called.
         """
-        while not self._is_due(limit, within_s):
+        while True:
+            is_old = time.monotonic() - self._since >= within_s
+            is_last = self.expected == 0 or self._is_ended or self._stop.requested.is_set()
+            if self._documents and (len(self._documents) >= limit or is_old or is_last):
+                break
             if self._is_ended:
                 return []
             self._changed.wait(POLL_S)
@@ -101,11 +105,6 @@ class FinishedQueue:
         # The age of the rest restarts: it would be due at once otherwise, in a transaction of a few documents.
         self._since = time.monotonic()
         return taken
-
-    def _is_due(self, limit: int, within_s: float) -> bool:
-        is_old = time.monotonic() - self._since >= within_s
-        is_last = self.expected == 0 or self._is_ended or self._stop.requested.is_set()
-        return bool(self._documents) and (len(self._documents) >= limit or is_old or is_last)
 
     def end(self) -> None:
         """Announce that no more documents come; those that are here are still taken."""

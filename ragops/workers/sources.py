@@ -41,6 +41,7 @@ class Documents:
                 return extract_file(open_regular(self._root, item.location))
             if item.location not in texts:
                 raise Unreadable("no such row in the source", where=item.location)
+            # NULL is reported like an empty text.
             return extract_text(texts[item.location] or "")
         except Unreadable as failure:
             return failure
@@ -90,6 +91,7 @@ class Preparer:
     def __init__(self, playbook: Playbook, *, max_tokens: int, count_tokens: CountTokens) -> None:
         self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
         self.prefix = playbook.model.document_prefix
+        # Both at once: a prefix that leaves no room for text is refused now, not by the first Markdown file.
         self._chunkers = {
             markdown: Chunker(
                 count_tokens=count_tokens,

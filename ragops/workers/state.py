@@ -12,6 +12,7 @@ class Stop:
 
     requested: threading.Event = field(default_factory=threading.Event)
     aborted: threading.Event = field(default_factory=threading.Event)
+    # SIGINT; the exit code of a stopped command is 128 + this.
     signal_number: int = 2
     is_graceful: bool = False
     """A fleet runs: the first signal lets it finish the requests in flight."""

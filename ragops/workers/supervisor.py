@@ -17,8 +17,8 @@ from ragops.quality.vectors import check_vectors, normalize
 from ragops.workers.inflight import UniqueText, UnitVector
 from ragops.workers.state import Stats, Stop
 
-# So many documents in a row may fail, and so many new children in a row may die: then the build or the model
-# is broken, not a document, and going on would mark the whole queue as failed.
+# If this many documents in a row fail, or this many new children in a row die, then the build or the model is
+# broken, not a document, and going on would mark the whole queue as failed.
 MAX_FAILURES = 3
 _HEALTH_CHECK = ["ok"]
 # Of a child's log, as much as fits into a notice or into an item's last error.
@@ -108,7 +108,10 @@ class Supervisor:
             self.embedder.close(timeout_s=0)
             try:
                 self.embedder = self._start()
-                self._check_health()
+                if self.embedder.config.vocab_only:  # such a child refuses to embed
+                    self.embedder.count_tokens(_HEALTH_CHECK)
+                else:
+                    self.embedder.embed(_HEALTH_CHECK)
                 return
             except EmbedderDied as again:
                 if self._stop.aborted.is_set():
@@ -121,13 +124,6 @@ class Supervisor:
         self._stats.info("embedder child returned an invalid vector; restarting it")
         self.embedder.close()
         self.embedder = self._start()
-
-    def _check_health(self) -> None:
-        # A child that loaded the vocabulary only refuses to embed.
-        if self.embedder.config.vocab_only:
-            self.embedder.count_tokens(_HEALTH_CHECK)
-        else:
-            self.embedder.embed(_HEALTH_CHECK)
 
 
 def bisect(supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from ragops.workers.sources import Preparer
 from ragops.workers.state import Stats, Stop
 from ragops.workers.supervisor import ConsecutiveFailures, Supervisor, try_twice
 
-# Documents per request: a crash repeats at most so many of them one by one.
+# Documents per request. A round trip is shared by many, and after a crash at most this many are tried one by one.
 TEXTS_PER_REQUEST = 256
 
 

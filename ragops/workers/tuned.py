@@ -1,4 +1,4 @@
-"""What `ragops tune` found best, stored per host, interpreter and model; stale choices are not used."""
+"""Choices of `ragops tune`, stored per host, interpreter and model; stale ones are not used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ragops.playbook.model import Playbook
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The sizes that `ragops tune` found best for this host, build and model."""
+    """The best sizes that `ragops tune` measured for this host, build and model."""
 
     workers: int
     threads: int

@@ -39,7 +39,7 @@ class UniqueTexts:
         return len(self._unsaved) > MOST_UNSAVED
 
     def admit(self, document: InFlight, texts: Sequence[tuple[bytes, TokenIds]]) -> list[UniqueText]:
-        """Give a document the vectors that are known; return those of its texts that nobody has asked for yet."""
+        """Give a document the vectors that are known; return its texts that are not in flight yet."""
         new: list[UniqueText] = []
         document.vectors = [None] * len(texts)
         document.missing = len(texts)

@@ -58,7 +58,7 @@ def test_a_failed_text_fails_every_document_that_wants_it() -> None:
     (text,) = line.request()
     line.embed(line.request())
     text.fail("NaN at position 3", names_chunk=True)
-    # The worker has given its verdict, and has not delivered it yet.
+    # The worker has failed the text, and has not delivered it yet.
     late = line.take_in(["b", "bad"])
     line.pipe.deliver([], [text], worker="w")
     assert line.finished() == [*early, *late]
@@ -67,7 +67,7 @@ def test_a_failed_text_fails_every_document_that_wants_it() -> None:
         "chunk 0: NaN at position 3",
         "chunk 1: NaN at position 3",
     ]
-    # Nobody holds the failed text any more: who comes now has it tried anew.
+    # The failed text is not in flight any more: a document that comes now has it tried again.
     line.take_in(["bad"])
     assert line.next() == ["bad"]
 

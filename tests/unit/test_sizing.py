@@ -103,6 +103,12 @@ def test_a_tuned_choice_replaces_the_computed_one() -> None:
     assert plan("workers: {tokens_per_batch: 64}", limits(4), tuned=tuned).tokens_per_batch == 64
 
 
+@pytest.mark.parametrize("value", ["auto", "planned"])
+def test_auto_and_planned_mean_the_same(value: str) -> None:
+    book = playbook().with_changes(workers={"count": value, "tokens_per_batch": value})
+    assert plan_fleet(book, limits(4)) == plan("", limits(4))
+
+
 def test_the_plan_s_words() -> None:
     assert str(plan("", limits(2))) == (
         "2 workers × 1 thread, 256 tokens per batch (auto: 2 cores, 64.0 GiB of memory free)"

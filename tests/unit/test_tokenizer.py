@@ -29,9 +29,9 @@ def tokens_of(text: str) -> TokenIds:
 
 @dataclass
 class Vocabulary(Nursery):
-    """Children that count and tokenise words, and remember each request."""
+    """Children that count and tokenise words, and record each request."""
 
-    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    sent: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def start(self) -> Embedder:
         self.starts += 1
@@ -51,7 +51,7 @@ class Vocabulary(Nursery):
         )
 
     def texts(self, request: str) -> list[tuple[str, ...]]:
-        return [texts for name, texts in self.asked if name == request]
+        return [texts for name, texts in self.sent if name == request]
 
 
 class Cutter(FakeEmbedder):
@@ -66,7 +66,7 @@ class Cutter(FakeEmbedder):
         return self._answer("tokenise", texts)
 
     def _answer(self, request: str, texts: Sequence[str]) -> list[TokenIds]:
-        self._vocabulary.asked.append((request, tuple(texts)))
+        self._vocabulary.sent.append((request, tuple(texts)))
         self._die_of(texts)
         return [tokens_of(text) for text in texts]
 
@@ -95,10 +95,10 @@ def assert_prepared(prepared: Prepared | Unreadable, prefix: str, *chunks: str) 
 def test_one_request_for_many_short_texts() -> None:
     vocabulary = Vocabulary()
     tokenizer = vocabulary.tokenizer()
-    vocabulary.asked.clear()
+    vocabulary.sent.clear()
     texts = [f"text number {number}" for number in range(100)]
     prepared = tokenizer.prepare(documents(*texts))
-    assert vocabulary.asked == [("tokenise", tuple(texts))]
+    assert vocabulary.sent == [("tokenise", tuple(texts))]
     for one, text in zip(prepared, texts, strict=True):
         assert_prepared(one, "", text)
 
@@ -145,11 +145,11 @@ def test_a_text_that_is_certainly_too_long_is_not_sent_whole() -> None:
     huge = words(2000)
     vocabulary.tokenizer().prepare(documents("short", huge))
     assert vocabulary.texts("tokenise")[0] == ("short",)
-    assert max(len(text) for _, texts in vocabulary.asked for text in texts) < len(huge)
+    assert max(len(text) for _, texts in vocabulary.sent for text in texts) < len(huge)
 
 
 @pytest.mark.parametrize("place", [0, 1, 7])
-def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
+def test_a_document_that_crashes_the_child_fails_alone(place: int) -> None:
     vocabulary = Vocabulary()
     texts = [f"text {number}" for number in range(8)]
     texts[place] = "this is poison"
@@ -163,7 +163,7 @@ def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
     assert vocabulary.open_children == 1
 
 
-def test_a_long_document_that_kills_the_child_fails_alone() -> None:
+def test_a_long_document_that_crashes_the_child_fails_alone() -> None:
     vocabulary = Vocabulary()
     prepared = vocabulary.tokenizer().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
     assert [isinstance(one, Prepared) for one in prepared] == [True, False, True]
@@ -173,13 +173,13 @@ def test_the_next_group_has_its_one_request_again() -> None:
     vocabulary = Vocabulary()
     tokenizer = vocabulary.tokenizer()
     tokenizer.prepare(documents("poison", "text"))
-    vocabulary.asked.clear()
+    vocabulary.sent.clear()
     tokenizer.prepare(documents("one", "two"))
-    assert vocabulary.asked == [("tokenise", ("one", "two"))]
+    assert vocabulary.sent == [("tokenise", ("one", "two"))]
 
 
-def test_a_refusal_is_no_death() -> None:
-    """The child answers with an error for one text: each is asked for alone, and it is not started anew."""
+def test_a_refusal_is_not_a_crash() -> None:
+    """The child answers with an error for one text: each is sent alone, and the child is not restarted."""
 
     class Refusing(Cutter):
         def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
