@@ -26,7 +26,7 @@ def embedder_config(
     repack: bool | None = None,
 ) -> EmbedderConfig:
     """Return the child's configuration. Raises UsageError if the playbook names no model."""
-    planned = playbook.workers.tokens_per_batch
+    asked = playbook.workers.tokens_per_batch
     model, parameters = playbook.model, playbook.model.parameters
     if model.file is None:
         raise UsageError(
@@ -43,7 +43,7 @@ def embedder_config(
         n_batch=parameters.n_batch,
         n_ubatch=parameters.n_ubatch,
         n_threads=threads,
-        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if planned == "planned" else planned),
+        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if asked == "auto" else asked),
         f16_kv=parameters.f16_kv,
         low_vram=parameters.low_vram,
         verbose=parameters.verbose,

@@ -19,7 +19,7 @@ from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, FingerprintDocument, ModelSection, capture
 from ragops.host import read_exact_host
 from ragops.playbook.model import OpenAIReference, Playbook, Reference
-from ragops.quality.spaces import Limits, measure_spaces, verdict_of
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
 # What other tools put before a text: E5's and nomic-embed-text's prefixes, and a spelling with a space that
 # is common in copied code. Tried if a reference that reports nothing but vectors diverges.
@@ -41,9 +41,9 @@ class Variant:
     prefix: str
 
 
-def limits_of(playbook: Playbook) -> Limits:
+def limits_of(playbook: Playbook) -> SpaceLimits:
     """Return the playbook's limits of what still counts as one space."""
-    return Limits(playbook.build.max_drift, playbook.build.min_overlap)
+    return SpaceLimits(playbook.build.max_drift, playbook.build.min_overlap)
 
 
 def is_accepted(verdict: str, playbook: Playbook) -> bool:
@@ -119,7 +119,7 @@ def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerpri
     document: FingerprintDocument = {
         "canary": mine.document["canary"],
         "build": {},
-        "model": cast(ModelSection, {"endpoint": settings.url, **description}),
+        "model": cast(ModelSection, {"endpoint": settings.url, **description.to_json()}),
         "prefixes": mine.document["prefixes"],
         "tokens": [],
         "normalisation": "unknown",
@@ -157,7 +157,7 @@ def explain(
         with Embedder(variant.config, command=command) as embedder:
             vectors = embedder.embed([variant.prefix + texts[mine.rows[place]] for place in places]).vectors
         drift = measure_spaces(vectors, theirs[places], tie_tolerance=limits.max_drift)
-        if verdict_of(drift, limits) != "divergent":
+        if space_verdict(drift, limits) != "divergent":
             return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
     return None
 

@@ -71,7 +71,7 @@ class Comparison:
         }
 
 
-def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metric: str = "cosine") -> Comparison:
+def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: SpaceLimits, metric: str = "cosine") -> Comparison:
     """Compare `a`, the one in question, with the reference `b`. Raises UsageError for other canary texts."""
     if a.document["canary"]["sha256"] != b.document["canary"]["sha256"]:
         raise UsageError(
@@ -90,7 +90,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: Limits, metr
     left, right = _vectors_of(a, common), _vectors_of(b, common)
     drift = measure_spaces(left, right, tie_tolerance=limits.max_drift)
     findings = list(_causes(a, b, common, cosine_distances(left, right), limits))
-    verdict = verdict_of(drift, limits)
+    verdict = space_verdict(drift, limits)
     norms = np.linalg.norm(left.astype(np.float64), axis=1), np.linalg.norm(right.astype(np.float64), axis=1)
     is_known = (norms[0] > 0) & (norms[1] > 0)
     lengths = float(np.abs(norms[0] - norms[1])[is_known].max(initial=0.0))
@@ -115,7 +115,7 @@ def _vectors_of(fingerprint: Fingerprint, rows: Sequence[int]) -> NDArray[np.flo
 
 
 def _causes(
-    a: Fingerprint, b: Fingerprint, rows: Sequence[int], distances: NDArray[np.float64], limits: Limits
+    a: Fingerprint, b: Fingerprint, rows: Sequence[int], distances: NDArray[np.float64], limits: SpaceLimits
 ) -> Iterator[Finding]:
     """Yield the likely causes of a divergence, the most certain first; none while every text agrees."""
     zero = int(np.isnan(distances).sum())

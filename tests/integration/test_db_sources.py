@@ -86,7 +86,7 @@ def test_rows_that_are_gone_or_empty_fail_with_the_reason(dsn: str, tiny_model: 
     )
     assert embed_all(dsn, playbook) == (2, 3)
     reasons = dict(rows(dsn, FAILED))
-    assert reasons["2"] == "the row is gone"
+    assert reasons["2"] == "no such row in the source"
     assert reasons["3"].startswith("empty document") and reasons["4"].startswith("empty document")
     assert rows(dsn, STORED) == [("1", "body 0"), ("5", "edited")]
 

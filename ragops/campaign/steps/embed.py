@@ -74,7 +74,7 @@ def _run_fleet(context: StepContext, queue: Queue, last_id: Any) -> FleetResult:
         context.target,
         context.playbook,
         context.tables(),
-        shape=shape,
+        sizing=shape,
         stop=context.stop,
         last_id=last_id,
         open_items=goal,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from pipelines import BATCH, DEADLINE_S, Line, is_waiting, started, within
 
-from ragops.workers.buffer import REQUEST_TOKENS, REQUESTS_AHEAD, UNSTORED_CLAIMS
+from ragops.workers.buffer import UNSTORED_CLAIMS
 from ragops.workers.inflight import InFlight
+from ragops.workers.queues import REQUEST_TOKENS, REQUESTS_AHEAD
 
 LATER_S = 60.0
 
 
-def test_the_outlet_takes_as_many_as_it_asked_for() -> None:
+def test_the_completer_takes_as_many_as_it_asked_for() -> None:
     line = Line()
     documents = line.take_in(*("abcde"))
     for _ in range(4):
@@ -24,7 +25,7 @@ def test_the_outlet_takes_as_many_as_it_asked_for() -> None:
     assert future.result(DEADLINE_S) == documents[3:]
 
 
-def test_the_outlet_waits_no_longer_than_it_asked_for() -> None:
+def test_the_completer_waits_no_longer_than_it_asked_for() -> None:
     line = Line()
     documents = line.take_in("a", "b")
     future = started(lambda: line.pipe.take_finished(limit=1000, within_s=0.01))
@@ -34,7 +35,7 @@ def test_the_outlet_waits_no_longer_than_it_asked_for() -> None:
 
 
 @pytest.mark.parametrize("ask", ["end", "stop"])
-def test_the_outlet_gets_the_rest_at_once(ask: str) -> None:
+def test_the_completer_gets_the_rest_at_once(ask: str) -> None:
     line = Line()
     documents = line.take_in("a", "b")
     line.embed(line.request())
@@ -44,7 +45,7 @@ def test_the_outlet_gets_the_rest_at_once(ask: str) -> None:
     assert future.result(DEADLINE_S) == documents[:1]
 
 
-def test_after_the_end_the_outlet_gets_nothing() -> None:
+def test_after_the_end_the_completer_gets_nothing() -> None:
     line = Line()
     future = started(lambda: line.pipe.take_finished(limit=1, within_s=0))
     assert is_waiting(future)
@@ -52,7 +53,7 @@ def test_after_the_end_the_outlet_gets_nothing() -> None:
     assert future.result(DEADLINE_S) == []
 
 
-def test_the_intake_waits_while_enough_lies_ready() -> None:
+def test_the_fetcher_waits_while_enough_lies_ready() -> None:
     line = Line(workers=2)
     long = [str(number) * (REQUEST_TOKENS // 2) for number in range(10)]
     for text in long[: 4 * REQUESTS_AHEAD]:
@@ -64,7 +65,7 @@ def test_the_intake_waits_while_enough_lies_ready() -> None:
     assert future.result(DEADLINE_S) is True
 
 
-def test_the_intake_waits_while_too_much_is_not_stored() -> None:
+def test_the_fetcher_waits_while_too_much_is_not_stored() -> None:
     line = Line()
     documents: list[InFlight] = []
     while len(documents) <= UNSTORED_CLAIMS * BATCH:
@@ -74,7 +75,7 @@ def test_the_intake_waits_while_too_much_is_not_stored() -> None:
             line.embed(line.request())
     future = started(line.pipe.wait_for_room)
     assert is_waiting(future)
-    assert line.pipe.in_flight == len(documents)
+    assert sum(len(held.items) for held in line.pipe.held_claims()) == len(documents)
     line.pipe.settle(documents[:BATCH])
     assert future.result(DEADLINE_S) is True
 
@@ -97,7 +98,7 @@ def test_what_lies_ready_is_handed_out_after_closing_but_not_after_a_stop() -> N
     assert within(line.pipe.next_request) is None
 
 
-def test_a_stop_wakes_the_intake_up() -> None:
+def test_a_stop_wakes_the_fetcher_up() -> None:
     line = Line()
     line.take_in(*["a"] * (UNSTORED_CLAIMS * BATCH + 1))
     future = started(line.pipe.wait_for_room)

@@ -1,4 +1,4 @@
-"""The outlet: what is finished becomes batches, a claim that has passed on takes no other along."""
+"""The completer: finished documents become batches, and a lost claim does not take another one with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ragops.postgres.writer import Batch, Writer
 from ragops.workers.completer import Completer, mean_of
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UnitVector
-from ragops.workers.sources import Prepared
 
 LOST = "a batch was dropped: its lease had run out and its items were claimed anew"
 
@@ -49,51 +48,46 @@ class Notebook(Writer):
 
 
 class Store:
-    """An outlet with its pipeline and its notebook."""
+    """A completer with its pipeline and its notebook."""
 
     def __init__(self) -> None:
         self.line = Line(keeps_recent=True)
         self.notebook = Notebook()
-        self.outlet = Completer(
+        self.completer = Completer(
             self.line.pipe,
             AtHand(),
             self.notebook,
+            fingerprint="f" * 16,
             stop=self.line.stop,
             stats=self.line.stats,
             name="host:1:cache",
         )
-        self.outlet.fingerprint = "f" * 16
 
     def take_in(self, *documents: Sequence[str]) -> list[InFlight]:
         """Claim documents of these chunks; a text's tokens are its characters."""
         taken = self.line.take_in(*documents)
         for document, texts in zip(taken, documents, strict=True):
-            document.prepared = prepared_of(document, texts)
+            whole = "\n".join(texts)
+            document.extracted = Extracted(whole, f"{document.item.id:064}", len(whole), "text/plain")
+            document.chunks = tuple(Chunk(number, text, len(text)) for number, text in enumerate(texts))
         return taken
 
     def embed(
         self, count: int, worker: str = "w", *, seconds: float = 0.0, vector: UnitVector | None = None
     ) -> None:
         for _ in range(count):
-            done = [(p, unit(p.key.decode()) if vector is None else vector) for p in self.line.request()]
+            done = [(t, unit(t.key.decode()) if vector is None else vector) for t in self.line.request()]
             self.line.pipe.deliver(done, [], worker=worker, seconds=seconds)
 
     def run(self) -> None:
         self.line.pipe.end()
-        within(self.outlet.run)
+        within(self.completer.run)
 
     def batch_of(self, document: InFlight) -> Batch:
         (batch,) = [
             b for b in self.notebook.batches if document.item.id in ids_of(b) and b.claim == document.claim
         ]
         return batch
-
-
-def prepared_of(document: InFlight, texts: Sequence[str]) -> Prepared:
-    whole = "\n".join(texts)
-    extracted = Extracted(whole, f"{document.item.id:064}", len(whole), "text/plain")
-    chunks = tuple(Chunk(number, text, len(text)) for number, text in enumerate(texts))
-    return Prepared(document.item, extracted, chunks)
 
 
 def ids_of(batch: Batch) -> list[object]:
@@ -136,11 +130,11 @@ def test_metrics_are_those_of_a_claim_and_a_worker() -> None:
     store.embed(2, "host:1:1", seconds=0.4)
     store.run()
     assert len(store.notebook.transactions) == 1
-    found = {
+    metrics = {
         (b.claim.id, b.metrics.worker): (len(b.documents), b.metrics.tokens, b.metrics.milliseconds)
         for b in store.notebook.batches
     }
-    assert found == {
+    assert metrics == {
         (first[0].claim.id, "host:1:1"): (2, 40, 400),
         (first[0].claim.id, "host:1:2"): (1, 20, 200),
         (second[0].claim.id, "host:1:1"): (1, 45, 800),
@@ -164,16 +158,16 @@ def test_failed_documents_stand_beside_those_that_are_stored() -> None:
     store = Store()
     good, refused, poison = store.take_in(["a"], ["b"], ["c"])
     store.embed(2)
-    (piece,) = store.line.request()
-    piece.fail("the embedder child died on this document: SIGABRT")
-    store.line.pipe.deliver([], [piece], worker="w")
+    (text,) = store.line.request()
+    text.fail("the embedder child crashed on this document: SIGABRT")
+    store.line.pipe.deliver([], [text], worker="w")
     refused.failure = "chunk 0: NaN at position 3"
     store.run()
     (batch,) = store.notebook.batches
     assert [row.item_id for row in batch.documents] == [good.item.id]
     assert dict(batch.failures) == {
         refused.item.id: "chunk 0: NaN at position 3",
-        poison.item.id: "the embedder child died on this document: SIGABRT",
+        poison.item.id: "the embedder child crashed on this document: SIGABRT",
     }
     assert (store.line.stats.completed, store.line.stats.failed) == (1, 2)
 
@@ -208,8 +202,8 @@ def test_a_lost_claim_is_dropped_and_takes_no_other_along() -> None:
     store.run()
     assert {batch.claim for batch in store.notebook.batches} == {documents[0].claim, documents[2].claim}
     stats = store.line.stats
-    assert (stats.completed, stats.dropped) == (4, 2)
-    assert stats.take_notices() == [LOST]
+    assert (stats.completed, stats.failed) == (4, 0)
+    assert stats.take_notices() == [f"{LOST} (2 embedded documents)"]
     assert store.line.pipe.held_claims() == []
 
 
@@ -224,7 +218,7 @@ def test_after_an_abort_nothing_is_written() -> None:
     assert store.line.pipe.held_claims() == [document.claim]
 
 
-def test_what_the_database_refuses_ends_the_outlet() -> None:
+def test_what_the_database_refuses_ends_the_completer() -> None:
     store = Store()
     store.take_in(["a"])
     store.embed(1)
@@ -233,6 +227,6 @@ def test_what_the_database_refuses_ends_the_outlet() -> None:
         def write(self, connection: object, *batches: Batch) -> None:
             raise OSError("disk full")
 
-    store.outlet._writer = Full()
+    store.completer._writer = Full()
     with pytest.raises(OSError, match="disk full"):
         store.run()

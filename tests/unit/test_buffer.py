@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pipelines import BATCH, DEADLINE_S, Line, assert_vectors, claim, started, texts_of, unit, vector_of, within
 
-from ragops.workers import buffer as module
-from ragops.workers.buffer import LARGEST_CLAIM
+from ragops.workers import buffer, unique_texts
+from ragops.workers.claims import LARGEST_CLAIM
 from ragops.workers.inflight import InFlight
 
 
@@ -27,7 +27,7 @@ def test_each_distinct_text_is_handed_out_once() -> None:
     assert (line.stats.embedded, line.stats.reused) == (3, 1)
 
 
-def test_a_document_that_comes_to_want_a_flying_text_gets_its_vector() -> None:
+def test_a_document_that_comes_to_want_a_text_in_flight_gets_its_vector() -> None:
     line = Line()
     (first,) = line.take_in(["a"])
     request = line.request()
@@ -55,19 +55,19 @@ def test_equal_texts_in_one_document() -> None:
 def test_a_failed_text_fails_every_document_that_wants_it() -> None:
     line = Line()
     early = line.take_in(["bad", "a"], ["bad"])
-    (piece,) = line.request()
+    (text,) = line.request()
     line.embed(line.request())
-    piece.fail("NaN at position 3", names_chunk=True)
-    # The worker has given its verdict, and has not delivered it yet.
+    text.fail("NaN at position 3", names_chunk=True)
+    # The worker has failed the text, and has not delivered it yet.
     late = line.take_in(["b", "bad"])
-    line.pipe.deliver([], [piece], worker="w")
+    line.pipe.deliver([], [text], worker="w")
     assert line.finished() == [*early, *late]
     assert [document.failure for document in (*early, *late)] == [
         "chunk 0: NaN at position 3",
         "chunk 0: NaN at position 3",
         "chunk 1: NaN at position 3",
     ]
-    # Nobody holds the failed text any more: who comes now has it tried anew.
+    # The failed text is not in flight any more: a document that comes now has it tried again.
     line.take_in(["bad"])
     assert line.next() == ["bad"]
 
@@ -76,18 +76,18 @@ def test_a_reason_that_is_the_document_s_names_no_chunk() -> None:
     line = Line()
     (document,) = line.take_in(["a", "poison"])
     line.request()
-    (piece,) = line.request()
-    piece.fail("the child died on this document")
-    line.pipe.deliver([], [piece], worker="w")
+    (text,) = line.request()
+    text.fail("the child died on this document")
+    line.pipe.deliver([], [text], worker="w")
     assert document.failure == "the child died on this document"
 
 
 def test_texts_of_documents_that_have_failed_are_passed_over() -> None:
     line = Line()
     (document,) = line.take_in(["bad", "a"])
-    (piece,) = line.request()
-    piece.fail("broken")
-    line.pipe.deliver([], [piece], worker="w")
+    (text,) = line.request()
+    text.fail("broken")
+    line.pipe.deliver([], [text], worker="w")
     assert line.finished() == [document]
     line.take_in(["b"])
     assert line.next() == ["b"]
@@ -100,9 +100,9 @@ def test_texts_of_documents_that_have_failed_are_passed_over() -> None:
 def test_a_text_of_a_failed_document_is_embedded_for_another_one() -> None:
     line = Line()
     failed, good = line.take_in(["bad", "a"], ["a"])
-    (piece,) = line.request()
-    piece.fail("broken")
-    line.pipe.deliver([], [piece], worker="w")
+    (text,) = line.request()
+    text.fail("broken")
+    line.pipe.deliver([], [text], worker="w")
     request = line.request()
     assert texts_of(request) == ["a"]
     line.embed(request)
@@ -143,7 +143,7 @@ def test_refused_documents_and_documents_without_an_unknown_text_are_finished_at
 
 
 def test_recent_vectors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT_BYTES", 3 * unit("a").nbytes)
+    monkeypatch.setattr(unique_texts, "RECENT_BYTES", 3 * unit("a").nbytes)
     line = Line()
     line.take_in(list("abcde"))
     for _ in range(5):
@@ -154,15 +154,15 @@ def test_recent_vectors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(document.vectors[2:], list(map(unit, "cde")))
 
 
-def test_vectors_stay_at_hand_until_the_cache_has_them() -> None:
+def test_vectors_stay_in_memory_until_the_cache_has_them() -> None:
     line = Line(keeps_recent=False)
     line.take_in(["a", "b"])
     line.embed(line.request())
     line.embed(line.request())
-    fresh = line.fresh()
-    assert [key for key, _ in fresh] == [b"a", b"b"]
+    unsaved = line.unsaved()
+    assert [key for key, _ in unsaved] == [b"a", b"b"]
     line.pipe.end()
-    assert line.fresh() == []
+    assert line.unsaved() == []
     (known,) = line.take_in(["a"])
     assert known.is_finished
     line.pipe.forget([b"a"])
@@ -171,21 +171,21 @@ def test_vectors_stay_at_hand_until_the_cache_has_them() -> None:
     assert line.is_idle()
 
 
-def test_what_the_cache_knew_is_not_fresh_and_counts_as_reused() -> None:
+def test_what_the_cache_knew_is_not_new_and_counts_as_reused() -> None:
     line = Line(keeps_recent=False)
     (document,) = line.take_in(["a"])
-    line.pipe.deliver([(piece, vector_of(piece)) for piece in line.request()], [])
+    line.pipe.deliver([(text, vector_of(text)) for text in line.request()], [])
     assert (document.is_finished, document.worker) == (True, "")
     line.pipe.end()
-    assert line.fresh() == []
+    assert line.unsaved() == []
     assert (line.stats.embedded, line.stats.reused) == (0, 1)
 
 
 def test_milliseconds_are_shared_by_tokens_and_counted_once() -> None:
     line = Line()
     one, other, third = line.take_in(["a" * 30, "shared"], ["b" * 10], ["shared"])
-    request = [piece for _ in range(3) for piece in line.request()]
-    line.pipe.deliver([(piece, vector_of(piece)) for piece in request], [], worker="w", seconds=0.46)
+    request = [text for _ in range(3) for text in line.request()]
+    line.pipe.deliver([(text, vector_of(text)) for text in request], [], worker="w", seconds=0.46)
     assert [document.milliseconds for document in (one, other, third)] == pytest.approx([360, 100, 0])
 
 
@@ -202,7 +202,7 @@ def test_claims_are_held_until_all_of_their_items_are_settled() -> None:
     future = started(lambda: line.pipe.wait_until_empty(DEADLINE_S))
     line.pipe.settle([other])
     assert future.result(DEADLINE_S) is True
-    assert (line.pipe.held_claims(), line.pipe.in_flight) == ([], 0)
+    assert line.pipe.held_claims() == []
 
 
 def test_seen_counts_what_is_stored_and_what_is_about_to_be() -> None:
@@ -217,9 +217,9 @@ def test_seen_counts_what_is_stored_and_what_is_about_to_be() -> None:
     assert line.pipe.seen == 2
 
 
-def test_claims_grow_with_the_pace_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_grow_with_the_throughput_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(buffer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     line = Line()
     line.take_in(["first"])
     line.embed(line.request())

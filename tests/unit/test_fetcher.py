@@ -10,12 +10,12 @@ from fake_embedder import document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragops.workers.buffer import REQUEST_TOKENS
 from ragops.workers.fetcher import SMALLEST_REQUEST, claim_size, requests_of
 from ragops.workers.inflight import UniqueText
+from ragops.workers.queues import REQUEST_TOKENS
 
 
-def pieces_of(lengths: Sequence[int]) -> list[UniqueText]:
+def texts_of(lengths: Sequence[int]) -> list[UniqueText]:
     owner = document(1)
     return [
         UniqueText(str(n).encode(), np.full(length, n, np.int32), [(owner, n)]) for n, length in enumerate(lengths)
@@ -24,7 +24,7 @@ def pieces_of(lengths: Sequence[int]) -> list[UniqueText]:
 
 def sizes_of(lengths: Sequence[int], *, workers: int) -> list[int]:
     """Tokens of each request."""
-    return [sum(len(piece.ids) for piece in r) for r in requests_of(pieces_of(lengths), workers=workers)]
+    return [sum(len(text.ids) for text in r) for r in requests_of(texts_of(lengths), workers=workers)]
 
 
 LENGTHS = st.lists(st.integers(1, 2 * REQUEST_TOKENS) | st.integers(1, 64), max_size=60)
@@ -32,14 +32,14 @@ LENGTHS = st.lists(st.integers(1, 2 * REQUEST_TOKENS) | st.integers(1, 64), max_
 
 @given(lengths=LENGTHS, workers=st.integers(1, 64))
 def test_nothing_is_lost_and_every_request_is_bounded(lengths: list[int], workers: int) -> None:
-    pieces = pieces_of(lengths)
-    requests = list(requests_of(pieces, workers=workers))
-    handed = [piece for request in requests for piece in request]
-    assert sorted(map(id, handed)) == sorted(map(id, pieces))
-    assert [len(piece.ids) for piece in handed] == sorted(lengths)
+    texts = texts_of(lengths)
+    requests = list(requests_of(texts, workers=workers))
+    handed = [text for request in requests for text in request]
+    assert sorted(map(id, handed)) == sorted(map(id, texts))
+    assert [len(text.ids) for text in handed] == sorted(lengths)
     assert all(requests)
     for request in requests:
-        assert len(request) == 1 or sum(len(piece.ids) for piece in request) <= REQUEST_TOKENS
+        assert len(request) == 1 or sum(len(text.ids) for text in request) <= REQUEST_TOKENS
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_equal_texts_keep_every_worker_busy(length: int, texts: int, workers: in
 
 
 def test_a_long_text_drags_no_short_ones_along() -> None:
-    requests = list(requests_of(pieces_of([400, 5] * 100), workers=2))
-    mixed = [request for request in requests if len({len(piece.ids) for piece in request}) > 1]
+    requests = list(requests_of(texts_of([400, 5] * 100), workers=2))
+    mixed = [request for request in requests if len({len(text.ids) for text in request}) > 1]
     assert len(requests) > 5
     assert len(mixed) <= 1
 

@@ -43,9 +43,9 @@ def test_what_is_put_is_got_bit_by_bit(file: Path) -> None:
     assert cache.get([key_of(1)]) == {}
     put = dict(vectors([1, 2, 3]))
     cache.put(list(put.items()))
-    found = cache.get([key_of(3), key_of(9), key_of(1)])
-    assert found.keys() == {key_of(3), key_of(1)}
-    for key, vector in found.items():
+    read = cache.get([key_of(3), key_of(9), key_of(1)])
+    assert read.keys() == {key_of(3), key_of(1)}
+    for key, vector in read.items():
         assert vector.dtype == np.float32
         np.testing.assert_array_equal(vector, put[key])
     assert cache.fault is None
@@ -71,8 +71,8 @@ def test_rows_of_an_array_are_stored_as_they_are(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     square = np.arange(16, dtype=np.float32).reshape(4, 4)
     cache.put([(key_of(1), square[1]), (key_of(2), square[:, 2]), (key_of(3), square[3].astype(">f4"))])
-    found = cache.get(list(map(key_of, (1, 2, 3))))
-    assert [vector.tolist() for vector in found.values()] == [[4, 5, 6, 7], [2, 6, 10, 14], [12, 13, 14, 15]]
+    read = cache.get(list(map(key_of, (1, 2, 3))))
+    assert [vector.tolist() for vector in read.values()] == [[4, 5, 6, 7], [2, 6, 10, 14], [12, 13, 14, 15]]
 
 
 @pytest.mark.parametrize("count", [KEYS_PER_QUERY - 1, KEYS_PER_QUERY, KEYS_PER_QUERY + 1, 3 * KEYS_PER_QUERY])
@@ -132,18 +132,18 @@ def test_facts_and_clear(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"no database " * 1000, b"SQLite format 3\0" + bytes(5000)])
-def test_a_damaged_file_is_started_anew_and_said(file: Path, damage: bytes) -> None:
+def test_a_damaged_file_is_replaced_and_reported(file: Path, damage: bytes) -> None:
     file.parent.mkdir()
     file.write_bytes(damage)
     cache = VectorCache(file, limit_bytes=ROOMY)
     assert cache.get([key_of(1)]) == {}
     assert cache.fault is not None
-    assert cache.fault.endswith("; started anew")
+    assert cache.fault.endswith("; deleted the file and started an empty one")
     cache.put(vectors([1]))
     assert known(cache, [1]) == [1]
 
 
-def test_a_file_damaged_in_the_middle_is_started_anew(file: Path) -> None:
+def test_a_file_damaged_in_the_middle_is_replaced(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put(vectors(range(500)))
     cache.close()

@@ -28,13 +28,13 @@ class Crew:
         self.taken: list[InFlight] = []
 
     def run(self) -> None:
-        outlet = started(self.store)
+        completer = started(self.store)
         workers = [started(self.work) for _ in range(self.workers)]
         within(self.take_in)
         for worker in workers:
             worker.result(DEADLINE_S)
         self.line.pipe.end()
-        outlet.result(DEADLINE_S)
+        completer.result(DEADLINE_S)
 
     def take_in(self) -> None:
         pipe, left = self.line.pipe, list(self.documents)
@@ -44,12 +44,12 @@ class Crew:
             pipe.hold(claimed)
             taken = [InFlight(item, claimed) for item in claimed.items]
             self.taken += taken
-            pieces = [
-                piece
+            new = [
+                wanted
                 for document, texts in zip(taken, left[:size], strict=True)
-                for piece in self.line.admit(document, *texts)
+                for wanted in self.line.admit(document, *texts)
             ]
-            pipe.enqueue(requests_of(pieces, workers=self.workers))
+            pipe.enqueue(requests_of(new, workers=self.workers))
             del left[:size]
         pipe.close()
 
@@ -57,15 +57,15 @@ class Crew:
         pipe = self.line.pipe
         while (request := pipe.next_request()) is not None:
             done, failed = [], []
-            for piece in request:
-                if not piece.is_wanted:
-                    failed.append(piece)
-                elif "x" in (text := text_of(piece.ids)):
-                    piece.fail(text)
-                    failed.append(piece)
+            for wanted in request:
+                if not wanted.is_wanted:
+                    failed.append(wanted)
+                elif "x" in (text := text_of(wanted.ids)):
+                    wanted.fail(text)
+                    failed.append(wanted)
                 else:
                     self.embedded[text] += 1
-                    done.append((piece, unit(text)))
+                    done.append((wanted, unit(text)))
             pipe.deliver(done, failed, worker="w")
 
     def store(self) -> None:
@@ -92,7 +92,7 @@ def test_every_document_is_finished_once_and_every_text_embedded_once(
     assert crew.embedded == Counter({text for texts in documents for text in texts})
     assert crew.line.stats.embedded == crew.embedded.total()
     assert crew.line.stats.reused == sum(map(len, documents)) - crew.embedded.total()
-    assert (crew.line.pipe.in_flight, crew.line.pipe.held_claims()) == (0, [])
+    assert (crew.line.pipe.wait_until_empty(0), crew.line.pipe.held_claims()) == (True, [])
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,4 +109,4 @@ def test_failing_texts_fail_their_documents_and_no_other(
             assert document.failure in broken
         else:
             assert_vectors(document, *texts)
-    assert (crew.line.pipe.in_flight, crew.line.pipe.held_claims()) == (0, [])
+    assert (crew.line.pipe.wait_until_empty(0), crew.line.pipe.held_claims()) == (True, [])

@@ -1,4 +1,4 @@
-"""Documents cut by a child of its own: few requests, and only the document at fault fails."""
+"""Documents cut by a separate child: few requests, and only the document at fault fails."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
-from ragops.postgres.queue import Item
-from ragops.workers.sources import Prepared
-from ragops.workers.supervisor import MAX_DEATHS, ConsecutiveFailures
-from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Tokenizer
+from ragops.workers.supervisor import MAX_FAILURES
+from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Prepared, Tokenizer
 
 MOST_TOKENS = 12
 START, END = 1, 2
@@ -31,9 +29,9 @@ def tokens_of(text: str) -> TokenIds:
 
 @dataclass
 class Vocabulary(Nursery):
-    """Children that count and tokenise words, and remember each request."""
+    """Children that count and tokenise words, and record each request."""
 
-    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    sent: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def start(self) -> Embedder:
         self.starts += 1
@@ -43,22 +41,22 @@ class Vocabulary(Nursery):
         self.children.append(child)
         return child
 
-    def tokenizer(self, *lines: str, failures_in_a_row: ConsecutiveFailures | None = None) -> Tokenizer:
+    def tokenizer(self, *lines: str) -> Tokenizer:
         return Tokenizer(
             self.start,
             playbook(f"chunking: {{max_tokens: {MOST_TOKENS}}}", *lines),
-            is_aborted=lambda: self.aborted,
-            info=self.said.append,
-            failures_in_a_row=failures_in_a_row or ConsecutiveFailures(),
+            stop=self.stop,
+            stats=self.stats,
+            failures=self.failures,
         )
 
     def texts(self, request: str) -> list[tuple[str, ...]]:
-        return [texts for name, texts in self.asked if name == request]
+        return [texts for name, texts in self.sent if name == request]
 
 
 class Cutter(FakeEmbedder):
     def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__(vocabulary)
+        super().__init__(vocabulary, vocab_only=True)
         self._vocabulary = vocabulary
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -68,7 +66,7 @@ class Cutter(FakeEmbedder):
         return self._answer("tokenise", texts)
 
     def _answer(self, request: str, texts: Sequence[str]) -> list[TokenIds]:
-        self._vocabulary.asked.append((request, tuple(texts)))
+        self._vocabulary.sent.append((request, tuple(texts)))
         self._die_of(texts)
         return [tokens_of(text) for text in texts]
 
@@ -77,58 +75,56 @@ def read(text: str, *, media_type: str = "text/plain") -> Extracted:
     return Extracted(text, content_hash="0" * 64, characters=len(text), media_type=media_type)
 
 
-def documents(*texts: str) -> list[tuple[Item, Extracted]]:
-    return [(Item(number, f"{number}.txt"), read(text)) for number, text in enumerate(texts)]
+def documents(*texts: str) -> list[tuple[object, Extracted]]:
+    return list(enumerate(map(read, texts)))
 
 
 def words(count: int, *, start: int = 0) -> str:
     return " ".join(f"word{number}" for number in range(start, start + count))
 
 
-def assert_prepared(found: Prepared | Unreadable, prefix: str, *chunks: str) -> None:
-    assert isinstance(found, Prepared)
-    assert [chunk.text for chunk in found.chunks] == list(chunks)
-    assert [chunk.index for chunk in found.chunks] == list(range(len(chunks)))
-    for chunk, ids in zip(found.chunks, found.ids, strict=True):
+def assert_prepared(prepared: Prepared | Unreadable, prefix: str, *chunks: str) -> None:
+    assert isinstance(prepared, Prepared)
+    assert [chunk.text for chunk in prepared.chunks] == list(chunks)
+    assert [chunk.index for chunk in prepared.chunks] == list(range(len(chunks)))
+    for chunk, ids in zip(prepared.chunks, prepared.ids, strict=True):
         np.testing.assert_array_equal(ids, tokens_of(prefix + chunk.text))
         assert chunk.tokens == len(ids) <= MOST_TOKENS
-    assert found.tokens == sum(map(len, found.ids))
 
 
 def test_one_request_for_many_short_texts() -> None:
     vocabulary = Vocabulary()
     tokenizer = vocabulary.tokenizer()
-    vocabulary.asked.clear()
+    vocabulary.sent.clear()
     texts = [f"text number {number}" for number in range(100)]
-    found = tokenizer.prepare(documents(*texts))
-    assert vocabulary.asked == [("tokenise", tuple(texts))]
-    assert [prepared.item.id for prepared in found if isinstance(prepared, Prepared)] == list(range(100))
-    for prepared, text in zip(found, texts, strict=True):
-        assert_prepared(prepared, "", text)
+    prepared = tokenizer.prepare(documents(*texts))
+    assert vocabulary.sent == [("tokenise", tuple(texts))]
+    for one, text in zip(prepared, texts, strict=True):
+        assert_prepared(one, "", text)
 
 
 def test_requests_are_bounded() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokenizer().prepare(documents(*["same text"] * (2 * TEXTS_PER_REQUEST + 1)))
+    prepared = vocabulary.tokenizer().prepare(documents(*["same text"] * (2 * TEXTS_PER_REQUEST + 1)))
     assert list(map(len, vocabulary.texts("tokenise"))) == [TEXTS_PER_REQUEST, TEXTS_PER_REQUEST, 1]
-    assert len(found) == 2 * TEXTS_PER_REQUEST + 1
+    assert len(prepared) == 2 * TEXTS_PER_REQUEST + 1
     assert Vocabulary().tokenizer().prepare([]) == []
 
 
 def test_a_text_is_sent_with_the_prefix_and_stored_without_it() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokenizer("model: {document_prefix: 'passage: '}").prepare(
+    prepared = vocabulary.tokenizer("model: {document_prefix: 'passage: '}").prepare(
         documents("  one two\n", "three")
     )
     assert vocabulary.texts("tokenise") == [("passage: one two", "passage: three")]
-    assert_prepared(found[0], "passage: ", "one two")
-    assert_prepared(found[1], "passage: ", "three")
+    assert_prepared(prepared[0], "passage: ", "one two")
+    assert_prepared(prepared[1], "passage: ", "three")
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "text/markdown"])
 def test_a_long_text_is_cut_and_no_word_of_it_lost(media_type: str) -> None:
     long = words(50)
-    group = [(Item(1, "a"), read("short")), (Item(2, "b"), read(long, media_type=media_type))]
+    group = [(1, read("short")), (2, read(long, media_type=media_type))]
     short, cut = Vocabulary().tokenizer("model: {document_prefix: 'p: '}").prepare(group)
     assert_prepared(short, "p: ", "short")
     assert isinstance(cut, Prepared)
@@ -149,41 +145,41 @@ def test_a_text_that_is_certainly_too_long_is_not_sent_whole() -> None:
     huge = words(2000)
     vocabulary.tokenizer().prepare(documents("short", huge))
     assert vocabulary.texts("tokenise")[0] == ("short",)
-    assert max(len(text) for _, texts in vocabulary.asked for text in texts) < len(huge)
+    assert max(len(text) for _, texts in vocabulary.sent for text in texts) < len(huge)
 
 
 @pytest.mark.parametrize("place", [0, 1, 7])
-def test_a_document_that_kills_the_child_fails_alone(place: int) -> None:
+def test_a_document_that_crashes_the_child_fails_alone(place: int) -> None:
     vocabulary = Vocabulary()
     texts = [f"text {number}" for number in range(8)]
     texts[place] = "this is poison"
-    found = vocabulary.tokenizer().prepare(documents(*texts))
-    for number, prepared in enumerate(found):
+    prepared = vocabulary.tokenizer().prepare(documents(*texts))
+    for number, one in enumerate(prepared):
         if number == place:
-            assert isinstance(prepared, Unreadable)
-            assert prepared.reason.startswith("the embedder child died on this document")
+            assert isinstance(one, Unreadable)
+            assert one.reason.startswith("the embedder child crashed on this document")
         else:
-            assert_prepared(prepared, "", texts[number])
+            assert_prepared(one, "", texts[number])
     assert vocabulary.open_children == 1
 
 
-def test_a_long_document_that_kills_the_child_fails_alone() -> None:
+def test_a_long_document_that_crashes_the_child_fails_alone() -> None:
     vocabulary = Vocabulary()
-    found = vocabulary.tokenizer().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
-    assert [isinstance(prepared, Prepared) for prepared in found] == [True, False, True]
+    prepared = vocabulary.tokenizer().prepare(documents("one", f"{words(30)} poison {words(30)}", words(30)))
+    assert [isinstance(one, Prepared) for one in prepared] == [True, False, True]
 
 
 def test_the_next_group_has_its_one_request_again() -> None:
     vocabulary = Vocabulary()
     tokenizer = vocabulary.tokenizer()
     tokenizer.prepare(documents("poison", "text"))
-    vocabulary.asked.clear()
+    vocabulary.sent.clear()
     tokenizer.prepare(documents("one", "two"))
-    assert vocabulary.asked == [("tokenise", ("one", "two"))]
+    assert vocabulary.sent == [("tokenise", ("one", "two"))]
 
 
-def test_a_refusal_is_no_death() -> None:
-    """The child answers with an error for one text: each is asked for alone, and it is not started anew."""
+def test_a_refusal_is_not_a_crash() -> None:
+    """The child answers with an error for one text: each is sent alone, and the child is not restarted."""
 
     class Refusing(Cutter):
         def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
@@ -197,9 +193,9 @@ def test_a_refusal_is_no_death() -> None:
             return Refusing(self)
 
     vocabulary = Vocabularies()
-    found = vocabulary.tokenizer().prepare(documents("one", "two"))
-    assert_prepared(found[0], "", "one")
-    assert_prepared(found[1], "", "two")
+    prepared = vocabulary.tokenizer().prepare(documents("one", "two"))
+    assert_prepared(prepared[0], "", "one")
+    assert_prepared(prepared[1], "", "two")
     assert vocabulary.starts == 1
 
 
@@ -220,12 +216,12 @@ def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
     tokenizer = vocabulary.tokenizer()
     with pytest.raises(EmbedderDied, match="SIGABRT"):
         tokenizer.prepare(documents("one", "two"))
-    assert vocabulary.starts == 1 + MAX_DEATHS
+    assert vocabulary.starts == 1 + MAX_FAILURES
 
 
 def test_a_child_that_dies_on_every_document_raises() -> None:
     vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
-    with pytest.raises(EmbedderError, match=f"failed on {MAX_DEATHS} documents in a row"):
+    with pytest.raises(EmbedderError, match=f"failed on {MAX_FAILURES} documents in a row"):
         vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10))))
 
 
@@ -247,7 +243,7 @@ def test_close_and_kill_end_the_child() -> None:
     assert vocabulary.open_children == 0
     vocabulary = Vocabulary()
     tokenizer = vocabulary.tokenizer()
-    vocabulary.aborted = True
+    vocabulary.stop.aborted.set()
     tokenizer.kill()
     with pytest.raises(EmbedderDied):
         tokenizer.prepare(documents("text"))

@@ -1,125 +1,26 @@
-"""Tuning: the fastest shape that leaves vectors where they are, kept for what it was measured on."""
+"""Trials of tune: the fastest size that leaves vectors where they are is chosen."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_embedder import FakeEmbedder, Nursery, ids_of
-from playbook_factory import playbook as parse
 
 from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.facts import HostLimits
-from ragops.paths import tuning_file
-from ragops.playbook import Playbook
-from ragops.tuning import trials as measuring
+from ragops.tuning import trials as module
 from ragops.tuning.trials import BATCHES, DRIFT_TEXTS, Trial, best_of, measure, shapes_to_try
-from ragops.workers import tuned as tuning
 from ragops.workers.sizing import CHILD_BYTES
-from ragops.workers.tuned import Tuned, save_choice, tuned_for
+from ragops.workers.tuned import Tuned
 
-CHOICE = Tuned(workers=3, threads=2, tokens_per_batch=512, repack=True)
 LIMIT = 1e-3
 GIB = 1 << 30
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A machine of four cores with one build, whose facts a test may change."""
-    facts = SimpleNamespace(cores=4, build="0.3.16 AVX2 = 1", host="one")
-    monkeypatch.setenv("RAGOPS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(tuning, "read_limits", lambda: HostLimits(facts.cores, GIB))
-    monkeypatch.setattr(tuning, "effective_build", lambda _: facts.build)
-    monkeypatch.setattr(tuning.socket, "gethostname", lambda: facts.host)  # type: ignore[attr-defined]
-    return facts
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Playbook:
-    (tmp_path / "m.gguf").write_bytes(b"GGUF one")
-    return parse().with_changes(model={"file": tmp_path / "m.gguf"})
-
-
-def test_a_choice_is_found_again(machine: SimpleNamespace, book: Playbook) -> None:
-    assert tuned_for(book) is None
-    assert save_choice(book, CHOICE) == tuning_file()
-    assert tuned_for(book) == CHOICE
-    save_choice(book, Tuned(1, 4, 128))
-    assert tuned_for(book) == Tuned(1, 4, 128)
-    assert [file.name for file in tuning_file().parent.iterdir()] == [tuning_file().name]
-
-
-@pytest.mark.parametrize(
-    ("fact", "value"), [("cores", 2), ("cores", 8), ("build", "0.3.36 AVX512 = 1"), ("host", "other")]
-)
-def test_a_choice_does_not_hold_for_another_machine(
-    machine: SimpleNamespace, book: Playbook, fact: str, value: object
-) -> None:
-    before = getattr(machine, fact)
-    save_choice(book, CHOICE)
-    setattr(machine, fact, value)
-    assert tuned_for(book) is None
-    setattr(machine, fact, before)
-    assert tuned_for(book) == CHOICE
-
-
-def test_choices_for_models_and_interpreters_stand_side_by_side(
-    machine: SimpleNamespace, book: Playbook, tmp_path: Path
-) -> None:
-    (tmp_path / "other.gguf").write_bytes(b"GGUF other")
-    other_model = book.with_changes(model={"file": tmp_path / "other.gguf"})
-    other_python = book.with_changes(workers={"python": tmp_path / "python"})
-    save_choice(book, CHOICE)
-    assert tuned_for(other_model) is None
-    assert tuned_for(other_python) is None
-    save_choice(other_model, Tuned(1, 1, 128))
-    save_choice(other_python, Tuned(2, 1, 256))
-    found = [tuned_for(each) for each in (book, other_model, other_python)]
-    assert found == [CHOICE, Tuned(1, 1, 128), Tuned(2, 1, 256)]
-
-
-def test_a_model_is_known_by_what_it_holds(machine: SimpleNamespace, book: Playbook, tmp_path: Path) -> None:
-    save_choice(book, CHOICE)
-    (tmp_path / "moved.gguf").write_bytes(b"GGUF one")
-    assert tuned_for(book.with_changes(model={"file": tmp_path / "moved.gguf"})) == CHOICE
-    (tmp_path / "m.gguf").write_bytes(b"GGUF two")
-    assert tuned_for(book) is None
-    (tmp_path / "m.gguf").unlink()
-    assert tuned_for(book) is None
-    assert tuned_for(parse()) is None
-
-
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"null", b'{"other": 1}', b'"text"', b"1e999"]
-)
-def test_a_damaged_file_is_as_good_as_none(machine: SimpleNamespace, book: Playbook, damage: bytes) -> None:
-    tuning_file().parent.mkdir(parents=True)
-    tuning_file().write_bytes(damage)
-    assert tuned_for(book) is None
-    save_choice(book, CHOICE)
-    assert tuned_for(book) == CHOICE
-
-
-@pytest.mark.parametrize("entry", ["5", "[]", "{}", '{"workers": 1}', '{"name": "x"}', "null"])
-def test_a_damaged_choice_is_as_good_as_none(machine: SimpleNamespace, book: Playbook, entry: str) -> None:
-    save_choice(book, CHOICE)
-    text = tuning_file().read_text(encoding="utf-8")
-    start = text.index("{", 1)
-    tuning_file().write_text(f"{text[:start]}{entry}}}", encoding="utf-8")
-    assert tuned_for(book) is None
-
-
-def test_a_build_that_cannot_say_what_it_is(book: Playbook, tmp_path: Path) -> None:
-    assert tuning.effective_build(book.with_changes(workers={"python": tmp_path / "missing"})) == ""
-
-
-# Measuring
 
 
 @pytest.mark.parametrize(
@@ -144,13 +45,13 @@ class Bench(Nursery):
     def __init__(
         self,
         *,
-        seconds_a_token: Callable[[int, int], float] = lambda threads, tokens: 0.001,
+        seconds_per_token: Callable[[int, int], float] = lambda threads, tokens: 0.001,
         drift: Callable[[int, int], float] = lambda threads, tokens: 0.0,
     ) -> None:
         super().__init__()
         self.now = 0.0
         self.lock = threading.Lock()
-        self.seconds_a_token, self.drift = seconds_a_token, drift
+        self.seconds_per_token, self.drift = seconds_per_token, drift
         self.started: list[Tuned] = []
         self.leaves_weights = False
         self.crashes_on_repacked = False
@@ -179,12 +80,12 @@ class Timed(FakeEmbedder):
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
         if self._is_repacked and self._bench.crashes_on_repacked:
             raise EmbedderDied("the embedder child was killed by SIGSEGV", where="fake", actual="at work")
-        found = super().embed_tokens(tokens)
+        embedded = super().embed_tokens(tokens)
         counts = tuple(len(ids) for ids in tokens)
         with self._bench.lock:
             speed_up = 2 if self._is_repacked else 1
-            self._bench.now += sum(counts) * self._bench.seconds_a_token(*self._shape) / speed_up
-        return Embeddings(found.vectors + self._turned(), counts)
+            self._bench.now += sum(counts) * self._bench.seconds_per_token(*self._shape) / speed_up
+        return Embeddings(embedded.vectors + self._turned(), counts)
 
     def _turned(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """A component that no text has: its share of the vector is the drift."""
@@ -199,7 +100,7 @@ TEXTS = [ids_of("t" * length) for length in (20, 40, 60, 80, 100)]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bench], None]:
     def take(bench: Bench) -> None:
-        monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=lambda: bench.now))
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: bench.now))
 
     return take
 
@@ -208,7 +109,7 @@ Clock = Callable[[Bench], None]
 
 
 def test_every_shape_is_tried_with_every_batch_and_the_fastest_is_chosen(clock: Clock) -> None:
-    bench = Bench(seconds_a_token=lambda threads, tokens: {256: 1, 512: 2}.get(tokens, 3) * threads / 1000)
+    bench = Bench(seconds_per_token=lambda threads, tokens: {256: 1, 512: 2}.get(tokens, 3) * threads / 1000)
     clock(bench)
     trials = bench.measure([(2, 1), (1, 2)])
     assert sorted((t.workers, t.threads, t.tokens_per_batch) for t in trials) == [
@@ -242,7 +143,7 @@ def test_it_ends_in_about_the_time_that_it_was_given(clock: Clock) -> None:
 def test_a_setting_that_moves_vectors_is_refused(clock: Clock, drift: float, is_refused: bool) -> None:
     """The largest batch is the fastest by far."""
     bench = Bench(
-        seconds_a_token=lambda threads, tokens: 0.1 / tokens,
+        seconds_per_token=lambda threads, tokens: 0.1 / tokens,
         drift=lambda threads, tokens: drift if tokens == 512 else 0.0,
     )
     clock(bench)

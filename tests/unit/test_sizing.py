@@ -31,7 +31,7 @@ def plan(text: str, host: HostLimits, **more: Any) -> Sizing:
 
 def _note(workers: int, threads: int, cores: int, fits: str) -> str:
     word, core = "thread" if threads == 1 else "threads", "core" if cores == 1 else "cores"
-    return f"{workers} workers × {threads} {word} on {cores} {core} oversubscribe them; {fits} fits"
+    return f"{workers} workers × {threads} {word} oversubscribe {cores} {core}; {fits} fits"
 
 
 # asked workers and threads, cores → workers, threads, warning
@@ -57,43 +57,43 @@ PLANNED: list[tuple[str, str, int, tuple[int, int, str | None]]] = [
 def test_workers_and_threads(
     workers: str, threads: str, cores: int, expected: tuple[int, int, str | None]
 ) -> None:
-    found = plan(f"workers: {{count: {workers}, threads: {threads}}}", limits(cores))
-    assert (found.workers, found.threads, found.note) == expected
+    sizing = plan(f"workers: {{count: {workers}, threads: {threads}}}", limits(cores))
+    assert (sizing.workers, sizing.threads, sizing.note) == expected
 
 
-def test_the_procedure_s_threads_are_taken_as_they_are_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runbook_s_threads_are_used_as_given_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    found = plan("workers: {count: 3}\nmodel: {parameters: {n_threads: cpu_count}}", limits(8))
-    assert (found.workers, found.threads) == (3, 16)
-    assert found.note == _note(3, 16, 8, "8 × 1")
+    sizing = plan("workers: {count: 3}\nmodel: {parameters: {n_threads: cpu_count}}", limits(8))
+    assert (sizing.workers, sizing.threads) == (3, 16)
+    assert sizing.note == _note(3, 16, 8, "8 × 1")
 
 
 @pytest.mark.parametrize("cores", range(1, 70))
 @pytest.mark.parametrize("workers", ["planned", "1", "2", "3", "5", "8", "64"])
 def test_planned_threads_never_oversubscribe_when_the_workers_fit(workers: str, cores: int) -> None:
-    found = plan(f"workers: {{count: {workers}}}", limits(cores))
-    assert found.threads >= 1
+    sizing = plan(f"workers: {{count: {workers}}}", limits(cores))
+    assert sizing.threads >= 1
     if workers == "planned" or int(workers) <= cores:
-        assert found.note is None
-        assert found.workers * found.threads <= cores < found.workers * (found.threads + 1)
+        assert sizing.note is None
+        assert sizing.workers * sizing.threads <= cores < sizing.workers * (sizing.threads + 1)
     else:
-        assert (found.workers, found.threads) == (int(workers), 1)
-        assert found.note is not None
+        assert (sizing.workers, sizing.threads) == (int(workers), 1)
+        assert sizing.note is not None
 
 
 def test_as_many_workers_as_the_memory_holds() -> None:
     """Two gibibytes hold four children of 300 MiB and 200 MiB each; their threads fill the cores."""
-    found = plan("", limits(16, memory_gib=2), model_bytes=SOLON)
-    assert (found.workers, found.threads, found.note) == (4, 4, None)
+    sizing = plan("", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (sizing.workers, sizing.threads, sizing.note) == (4, 4, None)
 
 
-def test_workers_beyond_the_memory_are_said() -> None:
-    found = plan("workers: {count: 8}", limits(16, memory_gib=2), model_bytes=SOLON)
-    assert (found.workers, found.threads) == (8, 2)
-    assert found.note == "8 workers may need 3.9 GiB of memory, 2.0 GiB are free; 4 fit"
+def test_workers_beyond_the_memory_are_reported() -> None:
+    sizing = plan("workers: {count: 8}", limits(16, memory_gib=2), model_bytes=SOLON)
+    assert (sizing.workers, sizing.threads) == (8, 2)
+    assert sizing.note == "8 workers may need 3.9 GiB of memory, 2.0 GiB are free; 4 fit"
 
 
-def test_what_was_tuned_takes_the_place_of_what_is_planned() -> None:
+def test_a_tuned_choice_replaces_the_computed_one() -> None:
     tuned = Tuned(workers=1, threads=2, tokens_per_batch=512)
     assert plan("", limits(4), tuned=tuned).workers == 1
     assert plan("", limits(4), tuned=tuned).threads == 2
@@ -103,9 +103,15 @@ def test_what_was_tuned_takes_the_place_of_what_is_planned() -> None:
     assert plan("workers: {tokens_per_batch: 64}", limits(4), tuned=tuned).tokens_per_batch == 64
 
 
+@pytest.mark.parametrize("value", ["auto", "planned"])
+def test_auto_and_planned_mean_the_same(value: str) -> None:
+    book = playbook().with_changes(workers={"count": value, "tokens_per_batch": value})
+    assert plan_fleet(book, limits(4)) == plan("", limits(4))
+
+
 def test_the_plan_s_words() -> None:
     assert str(plan("", limits(2))) == (
-        "2 workers × 1 thread, 256 tokens a batch (planned: 2 cores, 64.0 GiB of memory free)"
+        "2 workers × 1 thread, 256 tokens per batch (auto: 2 cores, 64.0 GiB of memory free)"
     )
     assert str(plan("workers: {count: 1, threads: 2}", limits(2))).endswith(
         "(as given: 2 cores, 64.0 GiB of memory free)"

@@ -1,4 +1,4 @@
-"""The holder of a child: deaths are bisected to their document, broken vectors fail only their own."""
+"""The supervisor of a child: crashes are bisected to their document, invalid vectors fail only their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fake_embedder import Nursery, pieces
+from fake_embedder import Nursery, unique_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,66 +14,66 @@ from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.workers.inflight import UniqueText
-from ragops.workers.supervisor import MAX_DEATHS, Outcome
+from ragops.workers.supervisor import MAX_FAILURES, Outcome, try_twice
 
-BLAMED = "the embedder child died on this document: during a request"
+BLAMED = "the embedder child crashed on this document: during a request"
 
 
 def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[UniqueText]:
-    return [piece for n in range(size) for piece in pieces(n, f"text {n} {word if n in poisoned else 'more'}")]
+    return [text for n in range(size) for text in unique_texts(n, f"text {n} {word if n in poisoned else 'more'}")]
 
 
-def _items(found: Sequence[UniqueText]) -> list[object]:
-    return [piece.owner for piece in found]
+def _items(texts: Sequence[UniqueText]) -> list[object]:
+    return [text.owner for text in texts]
 
 
 def _completed(outcome: Outcome) -> list[object]:
-    return _items([piece for piece, _ in outcome.done])
+    return _items([text for text, _ in outcome.done])
 
 
 def _failures(outcome: Outcome) -> list[tuple[object, str | None]]:
-    return [(piece.owner, piece.wanted_by[0][0].failure) for piece in outcome.failed]
+    return [(text.owner, text.wanted_by[0][0].failure) for text in outcome.failed]
 
 
 def test_texts_in_one_request() -> None:
     nursery = Nursery()
-    outcome = nursery.holder().embed([*pieces(1, "one", "two"), *pieces(2, "three")])
+    outcome = nursery.supervisor().embed([*unique_texts(1, "one", "two"), *unique_texts(2, "three")])
     assert nursery.requests == [("one", "two", "three")]
     assert _completed(outcome) == [1, 1, 2]
     for _, vector in outcome.done:
         assert vector.shape == (4,)
         assert np.isclose(np.linalg.norm(vector), 1)
-    assert (outcome.failed, nursery.starts, nursery.said) == ([], 1, [])
+    assert (outcome.failed, nursery.starts, nursery.stats.notices) == ([], 1, [])
 
 
 def test_an_empty_request_asks_nothing() -> None:
     nursery = Nursery()
-    assert nursery.holder().embed([]) == Outcome()
+    assert nursery.supervisor().embed([]) == Outcome()
     assert nursery.requests == []
 
 
 def test_texts_of_documents_that_have_failed_are_passed_over() -> None:
     nursery = Nursery()
-    lost, good = pieces(1, "one", "two"), pieces(2, "three")
+    lost, good = unique_texts(1, "one", "two"), unique_texts(2, "three")
     lost[0].fail("broken")
-    outcome = nursery.holder().embed([*lost, *good])
+    outcome = nursery.supervisor().embed([*lost, *good])
     assert nursery.requests == [("three",)]
     assert _completed(outcome) == [2]
     assert outcome.failed == lost
 
 
 def test_a_text_that_others_want_too_is_embedded_although_one_of_them_has_failed() -> None:
-    lost, shared = pieces(1, "one", "two"), pieces(2, "two")
+    lost, shared = unique_texts(1, "one", "two"), unique_texts(2, "two")
     lost[1].wanted_by += shared[0].wanted_by
     lost[0].fail("broken")
-    assert _completed(Nursery().holder().embed(lost)) == [1]
+    assert _completed(Nursery().supervisor().embed(lost)) == [1]
 
 
 @given(data=st.data(), size=st.integers(1, 100))
 def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, size: int) -> None:
     position = data.draw(st.integers(0, size - 1))
     nursery = Nursery()
-    outcome = nursery.holder().embed(_batch(size, [position]))
+    outcome = nursery.supervisor().embed(_batch(size, [position]))
     assert _failures(outcome) == [(position, BLAMED)]
     assert _completed(outcome) == [n for n in range(size) if n != position]
     # Bisecting: one death on each level of the tree down to the document.
@@ -84,7 +84,7 @@ def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, si
 @given(data=st.data(), size=st.integers(4, 64))
 def test_two_poison_documents_fail_alone(data: st.DataObject, size: int) -> None:
     positions = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=2, max_size=2)))
-    outcome = Nursery().holder().embed(_batch(size, positions))
+    outcome = Nursery().supervisor().embed(_batch(size, positions))
     assert _failures(outcome) == [(position, BLAMED) for position in positions]
     assert _completed(outcome) == [n for n in range(size) if n not in positions]
 
@@ -92,15 +92,15 @@ def test_two_poison_documents_fail_alone(data: st.DataObject, size: int) -> None
 def test_every_position_of_a_small_batch() -> None:
     for size in range(1, 18):
         for position in range(size):
-            outcome = Nursery().holder().embed(_batch(size, [position]))
+            outcome = Nursery().supervisor().embed(_batch(size, [position]))
             assert _items(outcome.failed) == [position]
             assert len(outcome.done) == size - 1
 
 
 def test_poison_between_good_documents_never_stops_the_queue() -> None:
     poisoned = range(1, 40, 2)
-    holder = Nursery().holder()
-    outcome = holder.embed(_batch(40, poisoned))
+    supervisor = Nursery().supervisor()
+    outcome = supervisor.embed(_batch(40, poisoned))
     assert _items(outcome.failed) == list(poisoned)
     assert _completed(outcome) == list(range(0, 40, 2))
 
@@ -108,28 +108,28 @@ def test_poison_between_good_documents_never_stops_the_queue() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 100])
 def test_a_child_that_dies_on_everything_blames_no_document(size: int) -> None:
     nursery = Nursery(is_deadly=lambda text: True)
-    holder = nursery.holder()
-    outcome = holder.embed(_batch(size))
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(size))
     assert isinstance(outcome.fatal, EmbedderDied)
     assert "SIGABRT" in str(outcome.fatal)
     assert (outcome.done, outcome.failed) == ([], [])
-    assert nursery.starts == 1 + MAX_DEATHS
+    assert nursery.starts == 1 + MAX_FAILURES
     # Each new child was asked for its health only, never for another document.
-    assert nursery.requests[1:] == [("ok",)] * MAX_DEATHS
+    assert nursery.requests[1:] == [("ok",)] * MAX_FAILURES
 
 
 def test_a_child_that_does_not_start_again_stops() -> None:
     nursery = Nursery(dies_at_start=lambda number: number > 1)
-    holder = nursery.holder()
-    outcome = holder.embed(_batch(4, [0]))
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(4, [0]))
     assert isinstance(outcome.fatal, EmbedderDied)
     assert "SIGILL" in str(outcome.fatal)
-    assert nursery.starts == 1 + MAX_DEATHS
+    assert nursery.starts == 1 + MAX_FAILURES
 
 
 def test_a_child_that_dies_at_start_now_and_then_goes_on() -> None:
     nursery = Nursery(dies_at_start=lambda number: number in (2, 3, 5, 6))
-    outcome = nursery.holder().embed(_batch(4, [2]))
+    outcome = nursery.supervisor().embed(_batch(4, [2]))
     assert _failures(outcome) == [(2, BLAMED)]
     assert _completed(outcome) == [0, 1, 3]
 
@@ -137,37 +137,37 @@ def test_a_child_that_dies_at_start_now_and_then_goes_on() -> None:
 @pytest.mark.parametrize("size", [3, 4, 10, 100])
 def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> None:
     nursery = Nursery(is_deadly=lambda text: text != "ok")
-    holder = nursery.holder()
-    outcome = holder.embed(_batch(size))
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(size))
     assert outcome.fatal is not None
-    assert f"failed on {MAX_DEATHS} documents in a row" in outcome.fatal.what
+    assert f"failed on {MAX_FAILURES} documents in a row" in outcome.fatal.what
     # They are stored as failed, so that the next run does not meet them again.
     assert _items(outcome.failed) == [0, 1, 2]
     documents = [request for request in nursery.requests if request != ("ok",)]
-    assert sum(len(request) == 1 for request in documents) == MAX_DEATHS
+    assert sum(len(request) == 1 for request in documents) == MAX_FAILURES
 
 
 def test_deaths_in_a_row_are_counted_across_batches() -> None:
     nursery = Nursery(is_deadly=lambda text: text != "ok")
-    holder = nursery.holder()
-    failed = [id for n in range(2) for id in _items(holder.embed(pieces(n, "text")).failed)]
+    supervisor = nursery.supervisor()
+    failed = [id for n in range(2) for id in _items(supervisor.embed(unique_texts(n, "text")).failed)]
     assert failed == [0, 1]
-    assert holder.embed(pieces(2, "text")).fatal is not None
+    assert supervisor.embed(unique_texts(2, "text")).fatal is not None
 
 
 def test_a_child_that_makes_only_broken_vectors_stops_after_three() -> None:
     nursery = Nursery()
-    outcome = nursery.holder().embed(_batch(20, range(20), "nan"))
+    outcome = nursery.supervisor().embed(_batch(20, range(20), "nan"))
     assert outcome.fatal is not None
-    assert len(outcome.failed) == MAX_DEATHS
+    assert len(outcome.failed) == MAX_FAILURES
     assert outcome.done == []
 
 
 def test_a_success_starts_the_count_anew() -> None:
-    holder = Nursery().holder()
+    supervisor = Nursery().supervisor()
     for n in range(10):
-        assert len(holder.embed(pieces(n, "poison")).failed) == 1
-        assert len(holder.embed(pieces(n, "text")).done) == 1
+        assert len(supervisor.embed(unique_texts(n, "poison")).failed) == 1
+        assert len(supervisor.embed(unique_texts(n, "text")).done) == 1
 
 
 REASONS = {
@@ -184,18 +184,20 @@ def test_a_broken_vector_fails_its_document_and_replaces_the_child(
 ) -> None:
     position = data.draw(st.integers(0, size - 1))
     nursery = Nursery()
-    outcome = nursery.holder().embed(_batch(size, [position], word))
+    outcome = nursery.supervisor().embed(_batch(size, [position], word))
     assert _failures(outcome) == [(position, REASONS[word])]
     assert _completed(outcome) == [n for n in range(size) if n != position]
     assert len(nursery.requests) == 1
     assert (nursery.starts, nursery.open_children) == (2, 1)
     assert nursery.children[0].is_closed
-    assert nursery.said == ["an embedder child returned a broken vector and is replaced"]
+    assert nursery.stats.notices == ["embedder child returned an invalid vector; restarting it"]
 
 
 def test_several_broken_vectors_replace_the_child_once() -> None:
     nursery = Nursery()
-    outcome = nursery.holder().embed([*pieces(1, "some nan", "zero"), *pieces(2, "text"), *pieces(3, "inf")])
+    outcome = nursery.supervisor().embed(
+        [*unique_texts(1, "some nan", "zero"), *unique_texts(2, "text"), *unique_texts(3, "inf")]
+    )
     assert _items(outcome.failed) == [1, 1, 3]
     assert _failures(outcome)[0][1] == "chunk 0: NaN at position 1"
     assert _completed(outcome) == [2]
@@ -204,12 +206,12 @@ def test_several_broken_vectors_replace_the_child_once() -> None:
 
 def test_a_stop_blames_nobody_and_starts_no_child() -> None:
     nursery = Nursery()
-    holder = nursery.holder()
-    nursery.aborted = True
-    holder.kill()
+    supervisor = nursery.supervisor()
+    nursery.stop.aborted.set()
+    supervisor.kill()
     with pytest.raises(EmbedderDied):
-        holder.embed(_batch(4))
-    assert (nursery.starts, nursery.said) == (1, [])
+        supervisor.embed(_batch(4))
+    assert (nursery.starts, nursery.stats.notices) == (1, [])
 
 
 def test_a_stop_while_bisecting_ends_it() -> None:
@@ -217,23 +219,24 @@ def test_a_stop_while_bisecting_ends_it() -> None:
 
     def is_deadly(text: str) -> bool:
         # The stop comes in with the third child.
-        nursery.aborted = nursery.starts == 3
+        if nursery.starts == 3:
+            nursery.stop.aborted.set()
         return "poison" in text
 
     nursery.is_deadly = is_deadly
     with pytest.raises(EmbedderDied):
-        nursery.holder().embed(_batch(64, [0]))
+        nursery.supervisor().embed(_batch(64, [0]))
     assert nursery.starts == 3
 
 
-def test_guard_passes_the_result_on() -> None:
-    assert Nursery().holder().guard(1, lambda embedder: embedder.count_tokens(["two words"])) == [2]
+def test_try_twice_passes_the_result_on() -> None:
+    assert try_twice(Nursery().supervisor(), 1, lambda embedder: embedder.count_tokens(["two words"])) == [2]
 
 
 @pytest.mark.parametrize(("deaths", "is_blamed"), [(1, False), (2, True)])
-def test_guard_blames_a_document_at_its_second_death(deaths: int, is_blamed: bool) -> None:
+def test_try_twice_blames_a_document_at_its_second_death(deaths: int, is_blamed: bool) -> None:
     nursery = Nursery()
-    holder = nursery.holder()
+    supervisor = nursery.supervisor()
     calls = []
 
     def work(embedder: Embedder) -> list[int]:
@@ -241,41 +244,41 @@ def test_guard_blames_a_document_at_its_second_death(deaths: int, is_blamed: boo
         return embedder.count_tokens(["poison"] if len(calls) <= deaths else ["text"])
 
     if is_blamed:
-        with pytest.raises(Unreadable, match="died on this document"):
-            holder.guard(1, work)
+        with pytest.raises(Unreadable, match="crashed on this document"):
+            try_twice(supervisor, 1, work)
     else:
-        assert holder.guard(1, work) == [1]
+        assert try_twice(supervisor, 1, work) == [1]
     assert (len(calls), nursery.starts) == (2, 1 + deaths)
-    assert len(holder.embed(pieces(2, "text")).done) == 1
+    assert len(supervisor.embed(unique_texts(2, "text")).done) == 1
 
 
-def test_guard_blames_a_document_that_the_child_refuses() -> None:
+def test_try_twice_blames_a_document_that_the_child_refuses() -> None:
     nursery = Nursery()
-    holder = nursery.holder()
+    supervisor = nursery.supervisor()
 
     def refuse(embedder: Embedder) -> None:
         raise EmbedderError("refused", actual="llama.cpp could not tokenise a text")
 
-    for number in range(MAX_DEATHS):
+    for number in range(MAX_FAILURES):
         with pytest.raises(Unreadable, match="refused this document: llama"):
-            holder.guard(number, refuse)
+            try_twice(supervisor, number, refuse)
     assert nursery.starts == 1
     with pytest.raises(EmbedderError, match="in a row"):
-        holder.guard(MAX_DEATHS, refuse)
+        try_twice(supervisor, MAX_FAILURES, refuse)
 
 
-def test_guard_stops_when_every_document_kills_the_child() -> None:
-    holder = Nursery(is_deadly=lambda text: text != "ok").holder()
-    for number in range(MAX_DEATHS):
+def test_try_twice_stops_when_every_document_kills_the_child() -> None:
+    supervisor = Nursery(is_deadly=lambda text: text != "ok").supervisor()
+    for number in range(MAX_FAILURES):
         with pytest.raises(Unreadable):
-            holder.guard(number, lambda embedder: embedder.count_tokens(["text"]))
+            try_twice(supervisor, number, lambda embedder: embedder.count_tokens(["text"]))
     with pytest.raises(EmbedderError, match="in a row"):
-        holder.guard(MAX_DEATHS, lambda embedder: embedder.count_tokens(["text"]))
+        try_twice(supervisor, MAX_FAILURES, lambda embedder: embedder.count_tokens(["text"]))
 
 
 def test_close_ends_the_child_at_hand() -> None:
     nursery = Nursery()
-    holder = nursery.holder()
-    holder.embed(_batch(4, [1]))
-    holder.close()
+    supervisor = nursery.supervisor()
+    supervisor.embed(_batch(4, [1]))
+    supervisor.close()
     assert nursery.open_children == 0
