@@ -29,12 +29,13 @@ from psycopg.conninfo import make_conninfo
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.embedded import EmbeddedServer
-from ragops.postgres.queue import Cursor, Queue
+from ragops.postgres.queue import Cursor, Queue, seed_statement
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.workers.maintenance import Reaper
 
 TARGET_RATIO = 1.5
 SIZE = 100
+GATES = (1000,)
 WARM_UP = 20
 
 
@@ -51,7 +52,8 @@ class Lane:
         """Refill from empty, as a reseeding does."""
         self.connection.execute("TRUNCATE files_queue RESTART IDENTITY")
         with self.connection.transaction():
-            self.queue.seed((f"part/document-{n:08}.txt" for n in range(self.rows)), gates=(1000,))
+            locations = (f"part/document-{n:08}.txt" for n in range(self.rows))
+            self.queue.seed(seed_statement(Tables(), relation=None, gates=GATES), locations, gates=GATES)
         self.queue.analyze()
         self.cursor = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ from psycopg import sql
 from ragops import status as inspection
 from ragops.playbook.tables import DocumentsColumns, DocumentsTable, QueueColumns, QueueTable, Tables
 from ragops.postgres import progress as counting
-from ragops.postgres.catalog import read_database
+from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection
 from ragops.postgres.progress import Counter, Progress, column_statistics, estimated_rows
 from ragops.status import read_status
@@ -256,11 +257,23 @@ def test_the_status_says_what_is_estimated_and_exact_counts(dsn: str, monkeypatc
 def test_facts_of_the_catalog_alone_count_nothing(dsn: str, connection: Connection) -> None:
     fill(dsn, 40)
     execute(dsn, "INSERT INTO ingestion_metrics (documents, milliseconds) VALUES (10, 1000)")
-    counted = read_database(connection, Tables(), exact=False)
-    glanced = read_database(connection, Tables(), exact=False, scans=False)
-    assert (counted.docs_per_s, glanced.docs_per_s) == (10.0, None)
-    before, after = counted.tables["documents"], glanced.tables["documents"]
+    counted = read_database(connection, Tables(), rows=Rows.ESTIMATED)
+    catalog_only = read_database(connection, Tables(), rows=Rows.CATALOG_ONLY)
+    assert (counted.docs_per_s, catalog_only.docs_per_s) == (10.0, None)
+    assert counted.server.limits is not None and catalog_only.server.limits is None
+    before, after = counted.tables["documents"], catalog_only.tables["documents"]
     assert before is not None and after is not None
-    assert (before.rows, before.rows_are_estimated) == (40, False)
-    assert (after.rows, after.rows_are_estimated) == (0, True)
-    assert (after.columns, after.indexes, after.rights) == (before.columns, before.indexes, before.rights)
+    # Never analyzed: `ESTIMATED` counts such a table, `CATALOG_ONLY` does not.
+    assert (before.rows, after.rows) == (40, 0)
+    assert after == replace(before, rows=0)
+
+
+def test_an_estimate_replaces_the_count_of_an_analyzed_table(dsn: str, connection: Connection) -> None:
+    fill(dsn, 1000)
+    execute(dsn, "ANALYZE documents", "DELETE FROM documents WHERE id <= 10")
+    rows = {}
+    for way in Rows:
+        table = read_database(connection, Tables(), rows=way).tables["documents"]
+        assert table is not None
+        rows[way] = table.rows
+    assert rows == {Rows.EXACT: 990, Rows.ESTIMATED: 1000, Rows.CATALOG_ONLY: 1000}
