@@ -40,6 +40,14 @@ def statement_names(file: str) -> tuple[str, ...]:
     return tuple(_sections(file))
 
 
+class _Doubled(sql.Composable):
+    """Name, or SQL of the operator, with every `%` doubled."""
+
+    def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
+        part: sql.Composable = self._obj
+        return part.as_bytes(context).replace(b"%", b"%%")
+
+
 def statement(
     file: str,
     name: str,
@@ -56,31 +64,11 @@ def statement(
     if drop_unknown_lines:
         lines = text.splitlines()
         text = "\n".join(line for line in lines if all(p in known for p in _PLACEHOLDER.findall(line)))
-    return fill_in(text, known)
-
-
-class _Doubled(sql.Composable):
-    """Part of a statement that is executed with parameters, with every `%` doubled.
-
-    psycopg reads a single `%` as the start of a placeholder, even within quotes.
-    """
-
-    def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
-        part: sql.Composable = self._obj
-        return part.as_bytes(context).replace(b"%", b"%%")
-
-
-def beside_parameters(part: sql.Composable) -> sql.Composable:
-    """Return a name or the operator's SQL, safe within a statement that is executed with parameters."""
-    return _Doubled(part)
-
-
-def fill_in(text: str, identifiers: Mapping[str, sql.Composable]) -> sql.Composed:
-    """Compose a statement from constant text and identifiers, which may contain a `%`."""
-    # Without parameters psycopg sends the text as it stands, and a doubled % would arrive doubled.
-    if "%(" in text or "%s" in text:
-        identifiers = {name: beside_parameters(part) for name, part in identifiers.items()}
-    return sql.SQL(text).format(**identifiers)
+    # psycopg reads a single % as the start of a placeholder, even within quotes, but only in a statement with
+    # parameters: without any, it sends the text as it stands, and a doubled % would arrive doubled.
+    if "%(" in text:
+        known = {name: _Doubled(part) for name, part in known.items()}
+    return sql.SQL(text).format(**known)
 
 
 def text_of(statement: Statement) -> str:
