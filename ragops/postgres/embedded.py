@@ -82,7 +82,7 @@ class EmbeddedServer:
             log = self.folder / "log"
             tail = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
             if isinstance(error, subprocess.CalledProcessError):
-                # Its message is the command line, which does not say why.
+                # Its message is the command line, which does not contain the reason.
                 reason = f"{Path(error.cmd[0]).name} ended with exit code {error.returncode}"
             else:
                 reason = first_line(error)
