@@ -71,6 +71,12 @@ class RagopsError(Exception):
         return {name: value for name, value in parts.items() if value is not None}
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its class if it has no message."""
+    # The server's messages go on with DETAIL, HINT and the statement, which do not fit into one line of output.
+    return next((line for line in str(error).splitlines() if line), type(error).__name__)
+
+
 class UsageError(RagopsError):
     """The command line is wrong; nothing was changed."""
 

@@ -28,14 +28,14 @@ def read_status(context: StepContext, facts: DatabaseFacts, *, exact: bool = Fal
     indexes = list_indexes(context, facts)
     counter = Counter(context.connection, budget_s=None if exact else BUDGET_S)
     progress = Progress(context.connection, context.playbook.tables, counter=counter)
-    queue, queue_is_estimated = progress.queue(files_queue)
+    queue = progress.queue(files_queue)
     parsed_files = progress.parsed_files(facts.tables.get("parsed_files"))
     return {
         "database": context.target.label,
-        "documents": progress.documents(documents),
-        "queue": queue,
-        "queue_estimated": queue_is_estimated,
-        "parsed_files": parsed_files,
+        "documents": progress.documents(documents).to_json(),
+        "queue": queue.to_json(),
+        "queue_estimated": queue.is_estimated,
+        "parsed_files": parsed_files.to_json(),
         "indexes": [index for index in indexes if index["state"] not in ABSENT],
         "absent_indexes": [index for index in indexes if index["state"] in ABSENT],
         "campaign": read_campaign(context),

@@ -29,7 +29,7 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.ledger import Ledger
-from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.queue import Claim, Queue, seed_statement
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.workers.state import Stop
 
@@ -128,8 +128,9 @@ def queue_of(connection: Connection, tables: Tables | None = None) -> Queue:
 
 def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), tables: Tables | None = None) -> None:
     """Items `1.txt` to `COUNT.txt`."""
+    statement = seed_statement(tables or Tables(), relation=None, gates=gates)
     with connection.transaction():
-        queue_of(connection, tables).seed([f"{n}.txt" for n in range(1, count + 1)], gates=gates)
+        queue_of(connection, tables).seed(statement, [f"{n}.txt" for n in range(1, count + 1)], gates=gates)
 
 
 def claim(

@@ -11,7 +11,7 @@ from ragops.campaign.plan import Plan
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.indexes.plan import JournalEntry
 from ragops.playbook.model import Playbook
-from ragops.postgres.catalog import read_database
+from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.ledger import Ledger, journaled_indexes
 from ragops.reporter import NullReporter, Reporter
@@ -50,7 +50,7 @@ class StepContext:
 
     def facts(self, *, exact: bool = False, scans: bool = True) -> DatabaseFacts:
         """The database as it is now; without `scans` read from the catalog alone."""
-        return read_database(self.connection, self.playbook.tables, exact=exact, scans=scans)
+        return read_database(self.connection, self.playbook.tables, rows=Rows.chosen(exact=exact, scans=scans))
 
     def tables(self) -> dict[str, TableFacts]:
         """The mapped tables that exist."""

@@ -14,7 +14,7 @@ QUEUE = "files_queue"
 
 def missing_select(table: TableFacts, role: str) -> Iterator[str]:
     """Every command reads its tables."""
-    if "SELECT" not in table.rights:
+    if "SELECT" not in table.privileges:
         yield _grant(table, "SELECT", role)
 
 
@@ -29,7 +29,7 @@ def missing_privileges(playbook: Playbook, facts: DatabaseFacts) -> Iterator[str
     needed = [
         (facts.tables.get(name), right) for step in playbook.steps for name, right in _needs(step, playbook, facts)
     ]
-    yield from dict.fromkeys(_problem(t, right, role) for t, right in needed if t and right not in t.rights)
+    yield from dict.fromkeys(_problem(t, right, role) for t, right in needed if t and right not in t.privileges)
 
 
 def _needs(step: Step, playbook: Playbook, facts: DatabaseFacts) -> Iterator[tuple[str, str]]:

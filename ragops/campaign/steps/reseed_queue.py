@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ragops.campaign.context import Effect, StepContext
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
-from ragops.postgres.queue import Queue
+from ragops.postgres.queue import Queue, seed_statement
 from ragops.postgres.row_source import check_source, source_relation
 from ragops.workers.sources import locations_of
 
@@ -41,11 +41,11 @@ def _are_rows(source: Source) -> bool:
 
 
 def _seed(context: StepContext, queue: Queue) -> int:
-    source, gates = context.playbook.source, context.playbook.gates()
+    source, gates, tables = context.playbook.source, context.playbook.gates(), context.playbook.tables
     if _are_rows(source):
         # Rows of the same database need no way through the client.
-        return queue.seed_rows(source_relation(source), gates=gates)
-    return queue.seed(_locations(context), gates=gates)
+        return queue.seed_rows(seed_statement(tables, relation=source_relation(source), gates=gates))
+    return queue.seed(seed_statement(tables, relation=None, gates=gates), _locations(context), gates=gates)
 
 
 def _append(context: StepContext, queue: Queue) -> int:

@@ -1,4 +1,4 @@
-"""The oldest holder: sessions, prepared transactions and slots that vacuum must respect."""
+"""What holds vacuum back: sessions, prepared transactions and replication slots."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from campaigns import execute
 from conftest import Server
 from psycopg import sql
 
-from ragops.postgres import vacuum_blockers as holders
+from ragops.postgres import vacuum_blockers
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.vacuum_blockers import Holder, oldest_blocker
+from ragops.postgres.vacuum_blockers import VacuumBlocker, oldest_blocker
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def spend_transactions(dsn: str, count: int) -> None:
     execute(dsn, f"DO 'BEGIN FOR i IN 1..{count} LOOP PERFORM txid_current(); COMMIT; END LOOP; END'")
 
 
-def test_no_holder_in_a_quiet_database(connection: Connection) -> None:
+def test_nothing_blocks_in_a_quiet_database(connection: Connection) -> None:
     assert oldest_blocker(connection, min_age_s=0) is None
 
 
@@ -39,25 +39,26 @@ def test_the_oldest_session_is_named_with_what_it_does(connection: Connection, d
     with repeatable_read(dsn, application="report") as older:
         spend_transactions(dsn, 5)
         with repeatable_read(dsn, application="newer"):
-            found = oldest_blocker(connection, min_age_s=0)
+            oldest = oldest_blocker(connection, min_age_s=0)
             assert oldest_blocker(connection, min_age_s=3600) is None
         pid = older.info.backend_pid
-    assert found is not None
-    assert (found.kind, found.name, found.pid) == ("session", "report", pid)
-    assert (found.user, found.state) == ("postgres", "idle in transaction")
-    assert found.transactions >= 5
-    assert found.query == "SELECT 1 FROM files_queue"
-    assert found.age_s is not None
-    assert str(found).startswith(f"pid {found.pid} (report), user postgres, idle in transaction, in a transaction")
-    assert found.remedy == f"SELECT pg_terminate_backend({found.pid})"
+    assert oldest is not None
+    assert (oldest.kind, oldest.name, oldest.pid) == ("session", "report", pid)
+    assert (oldest.user, oldest.state) == ("postgres", "idle in transaction")
+    assert oldest.transactions >= 5
+    assert oldest.query == "SELECT 1 FROM files_queue"
+    assert oldest.age_s is not None
+    start = f"pid {oldest.pid} (report), user postgres, idle in transaction, transaction open for "
+    assert str(oldest).startswith(start)
+    assert oldest.remedy == f"SELECT pg_terminate_backend({oldest.pid})"
 
 
 def test_a_session_that_only_wrote_counts_too(connection: Connection, dsn: str) -> None:
     with psycopg.connect(dsn, application_name="writer") as other:
         other.execute("INSERT INTO files_queue (file_path) VALUES ('x')")
-        found = oldest_blocker(connection, min_age_s=0)
+        oldest = oldest_blocker(connection, min_age_s=0)
         other.rollback()
-    assert found is not None and found.name == "writer"
+    assert oldest is not None and oldest.name == "writer"
 
 
 def test_other_databases_hold_nothing_back(connection: Connection, server: Server) -> None:
@@ -67,7 +68,7 @@ def test_other_databases_hold_nothing_back(connection: Connection, server: Serve
         assert oldest_blocker(connection, min_age_s=0) is None
 
 
-def test_a_role_that_may_not_look_says_less(dsn: str, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def test_an_unprivileged_role_sees_less(dsn: str, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
     role = sql.Identifier(f"blind_{dsn.split('dbname=')[1].split()[0]}")
     with connect(Target(dsn, "test")) as connection, repeatable_read(dsn, application="report"):
         spend_transactions(dsn, 5)
@@ -75,34 +76,34 @@ def test_a_role_that_may_not_look_says_less(dsn: str, monkeypatch: pytest.Monkey
         try:
             with connection.transaction():
                 connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
-                # Nothing says how old it is: a few transactions are no reason to name it.
+                # The age is unknown, and a few transactions are not enough to report it.
                 assert oldest_blocker(connection, min_age_s=0) is None
-                monkeypatch.setattr(holders, "MANY_TRANSACTIONS", 5)
-                found = oldest_blocker(connection, min_age_s=300)
+                monkeypatch.setattr(vacuum_blockers, "MANY_TRANSACTIONS", 5)
+                oldest = oldest_blocker(connection, min_age_s=300)
         finally:
             connection.execute(sql.SQL("DROP ROLE {}").format(role))
-    assert found is not None
-    assert (found.name, found.user, found.age_s, found.state, found.query) == (
+    assert oldest is not None
+    assert (oldest.name, oldest.user, oldest.age_s, oldest.state, oldest.query) == (
         "report",
         "postgres",
         None,
         None,
         None,
     )
-    assert str(found) == f"pid {found.pid} (report), user postgres, {found.transactions} transactions back"
+    assert str(oldest) == f"pid {oldest.pid} (report), user postgres, {oldest.transactions} transactions behind"
 
 
-def holder(**values: object) -> Holder:
-    plain = Holder("session", "x", None, None, None, 12_000, None, None)
-    return Holder(**{**asdict(plain), **values})
+def blocker(**values: object) -> VacuumBlocker:
+    plain = VacuumBlocker("session", "x", None, None, None, 12_000, None, None)
+    return VacuumBlocker(**{**asdict(plain), **values})
 
 
 def test_prepared_transactions_and_slots_have_their_own_remedy() -> None:
-    prepared = holder(kind="prepared transaction", name="it's", user="app", age_s=4000)
+    prepared = blocker(kind="prepared transaction", name="it's", user="app", age_s=4000)
     assert str(prepared) == (
-        "prepared transaction it's, user app, in a transaction for 4,000 s, 12,000 transactions back"
+        "prepared transaction it's, user app, transaction open for 4,000 s, 12,000 transactions behind"
     )
     assert prepared.remedy.startswith("ROLLBACK PREPARED 'it''s'")
-    slot = holder(kind="replication slot", name="standby", state="inactive")
-    assert str(slot) == "replication slot standby, inactive, 12,000 transactions back"
+    slot = blocker(kind="replication slot", name="standby", state="inactive")
+    assert str(slot) == "replication slot standby, inactive, 12,000 transactions behind"
     assert "pg_drop_replication_slot('standby')" in slot.remedy

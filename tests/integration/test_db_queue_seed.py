@@ -1,8 +1,8 @@
-"""Reseeding from files, manifests and rows: the same items and phases whichever way they come, block by block."""
+"""Fill the queue from files, manifests and rows: the same items and phases whichever way they come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +13,12 @@ from ragops.campaign.steps import reseed_queue
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
+from ragops.postgres.queue import seed_statement
 from ragops.postgres.queue_seed import BLOCK_ROWS, queue_blocks
 from ragops.postgres.row_source import source_relation
+from ragops.postgres.statements import text_of
 
 ITEMS = "SELECT id, file_path, status, attempts, phase FROM files_queue ORDER BY id"
 STEPS = (ReseedQueue(step="reseed_queue"), Embed(step="embed", until=2), Embed(step="embed", until=5))
@@ -26,6 +29,12 @@ def reseed(dsn: str, source: Source, *, append: bool = False) -> int:
     with open_context(dsn, make_playbook(source=source, steps=STEPS)) as context:
         seeded: int = reseed_queue.run(context, append=append)["seeded"]
         return seeded
+
+
+def seed_from(connection: Connection, locations: Iterable[str], gates: Sequence[int]) -> int:
+    statement = seed_statement(Tables(), relation=None, gates=gates)
+    with connection.transaction():
+        return queue_of(connection).seed(statement, locations, gates=gates)
 
 
 def make_posts(dsn: str, count: int) -> None:
@@ -41,22 +50,30 @@ def make_posts(dsn: str, count: int) -> None:
 def test_phases_are_the_same_whichever_way_the_items_come(
     connection: Connection, dsn: str, gates: tuple[int, ...]
 ) -> None:
-    with connection.transaction():
-        assert queue_of(connection).seed(map(str, range(1, 8)), gates=gates) == 7
+    assert seed_from(connection, map(str, range(1, 8)), gates) == 7
     expected = [(n, str(n), "pending", 0, 1 + sum(gate < n for gate in gates)) for n in range(1, 8)]
     assert rows(dsn, ITEMS) == expected
     execute(dsn, "TRUNCATE files_queue RESTART IDENTITY")
     make_posts(dsn, 7)
+    statement = seed_statement(Tables(), relation=source_relation(Source(query=QUERY)), gates=gates)
     with connection.transaction():
-        relation = source_relation(Source(query=QUERY))
-        assert queue_of(connection).seed_rows(relation, gates=gates) == 7
+        assert queue_of(connection).seed_rows(statement) == 7
     assert rows(dsn, ITEMS) == expected
+
+
+def test_the_printed_statement_can_be_run_as_it_stands(connection: Connection, dsn: str) -> None:
+    make_posts(dsn, 4)
+    printed = text_of(seed_statement(Tables(), relation=source_relation(Source(query=QUERY)), gates=(3, 2)))
+    assert "'{2,3}'" in printed and "%(" not in printed
+    assert "LIKE '%'" in printed
+    execute(dsn, printed)
+    assert [row[4] for row in rows(dsn, ITEMS)] == [1, 1, 2, 3]
+    assert text_of(seed_statement(Tables(), relation=None, gates=(2,))).startswith("COPY ")
 
 
 def test_gates_cut_blocks_where_they_lie(connection: Connection, dsn: str) -> None:
     count, gates = 2 * BLOCK_ROWS + 7, (1000, BLOCK_ROWS + 1, 2 * BLOCK_ROWS)
-    with connection.transaction():
-        assert queue_of(connection).seed((f"é{n}.txt" for n in range(count)), gates=gates) == count
+    assert seed_from(connection, (f"é{n}.txt" for n in range(count)), gates) == count
     bounds = [0, *gates, count]
     phases = rows(dsn, "SELECT phase, count(*), min(id), max(id) FROM files_queue GROUP BY 1 ORDER BY 1")
     assert phases == [(k, b - a, a + 1, b) for k, (a, b) in enumerate(pairwise(bounds), 1)]

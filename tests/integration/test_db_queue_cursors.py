@@ -1,4 +1,4 @@
-"""A long queue: claims behind a mark, failures at once, leases renewed late, locked rows passed over."""
+"""A long queue: claims behind a cursor, failures at once, leases renewed late, locked rows passed over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragops.playbook.tables import QueueTable, Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Cursor
 from ragops.postgres.setup import initialise, plan_setup
-from ragops.workers import maintenance as reaping
+from ragops.workers import maintenance
 from ragops.workers.maintenance import Reaper
 
 
@@ -26,17 +26,17 @@ def locations(claimed: Claim | None) -> list[str]:
     return [item.location for item in claimed.items] if claimed else []
 
 
-def test_a_claim_goes_on_behind_its_mark_and_through_the_phases(connection: Connection) -> None:
+def test_a_claim_continues_behind_its_cursor_and_through_the_phases(connection: Connection) -> None:
     seed(connection, 7, gates=(3,))
     first = claim(connection, 2)
-    assert first.cursor == (1, 2)
+    assert first.cursor == Cursor(1, 2)
     second = take(connection, 3, first.cursor)
     assert locations(second) == ["3.txt", "4.txt", "5.txt"]
-    assert second is not None and second.cursor == (2, 5)
+    assert second is not None and second.cursor == Cursor(2, 5)
     assert locations(take(connection, 9, second.cursor)) == ["6.txt", "7.txt"]
 
 
-def test_what_came_back_before_the_mark_is_for_a_claim_without(connection: Connection) -> None:
+def test_what_came_back_before_the_cursor_is_for_a_claim_without(connection: Connection) -> None:
     seed(connection, 6)
     first = claim(connection, 2)
     second = take(connection, 2, first.cursor)
@@ -48,7 +48,7 @@ def test_what_came_back_before_the_mark_is_for_a_claim_without(connection: Conne
     assert locations(take(connection, 9, None)) == ["1.txt", "2.txt"]
 
 
-def test_a_mark_respects_gate_and_bound(connection: Connection, dsn: str) -> None:
+def test_a_cursor_respects_gate_and_bound(connection: Connection, dsn: str) -> None:
     seed(connection, 6, gates=(4,))
     execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 1)")
     first = claim(connection, 1)
@@ -58,7 +58,7 @@ def test_a_mark_respects_gate_and_bound(connection: Connection, dsn: str) -> Non
     assert locations(take(connection, 9, bounded.cursor)) == ["3.txt", "4.txt"]
 
 
-def test_marks_follow_the_order_of_the_database(connection: Connection, target: Target) -> None:
+def test_cursors_follow_the_order_of_the_database(connection: Connection, target: Target) -> None:
     """Python orders some types otherwise, and these not at all."""
     ids = ["::1", "9.0.0.1", "10.0.0.1", "fe80::1", "10.0.0.0"]
     connection.execute("CREATE TABLE hosts (id inet PRIMARY KEY, file_path text, status text DEFAULT 'pending')")
@@ -78,8 +78,8 @@ def plan_of(connection: Connection, name: str, **values: object) -> str:
     return "\n".join(row[0] for row in connection.execute(query, values).fetchall())
 
 
-def test_the_scan_starts_at_the_mark(connection: Connection) -> None:
-    """Dead entries before the mark are not read: the plan's index condition holds it."""
+def test_the_scan_starts_at_the_cursor(connection: Connection) -> None:
+    """Dead entries before the cursor are not read: the plan's index condition holds it."""
     seed(connection, 3000)
     queue_of(connection).analyze()
     values = {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None, "last_id": None}
@@ -157,7 +157,7 @@ def test_a_reaper_looks_at_recent_leases_and_now_and_then_at_all(
     # The recent one only: the other cannot have come to be since the first look, except by a jump of the clock.
     assert reaper.reap(connection) == 1
     assert reaper.reap(connection) == 0
-    monkeypatch.setattr(reaping, "EVERYTHING_EVERY", timedelta(0))
+    monkeypatch.setattr(maintenance, "EVERYTHING_EVERY", timedelta(0))
     assert reaper.reap(connection) == 1
 
 
