@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from ragops.cli.command import RagopsCommand, RagopsGroup
-from ragops.errors import Interrupted
+from ragops.errors import Interrupted, RagopsError
 
 # Each command or group with its module in `ragops.cli`, in the order of the help.
 COMMANDS = {
@@ -38,6 +38,10 @@ COMMANDS = {
 }
 
 
+class OutputClosed(RagopsError):
+    """Nobody reads the output any more (`ragops status | head -1`), so there is no one to show an error to."""
+
+
 class LazyGroup(RagopsGroup):
     """The whole program. Its help is plain text: drawing it with Rich would take longer than everything else."""
 
@@ -57,12 +61,15 @@ class LazyGroup(RagopsGroup):
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Import and run the command that was typed. Raises Interrupted for Ctrl-C outside a session."""
+        """Import and run the command that was typed. Raises Interrupted for Ctrl-C, and OutputClosed."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             # typer would turn it into an exit code without a word (0.26 and later) or into Abort (before).
             raise Interrupted("stopped") from interrupt
+        except BrokenPipeError as error:
+            # typer would call sys.exit(1): no error would reach the log file.
+            raise OutputClosed("the reader of the output has gone") from error
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command's name with the first sentence of its help."""

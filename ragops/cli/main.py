@@ -12,7 +12,7 @@ import typer
 from ragops import __version__
 from ragops.cli.command import ClickException
 from ragops.cli.invocation import Invocation
-from ragops.cli.lazy import LazyGroup
+from ragops.cli.lazy import LazyGroup, OutputClosed
 from ragops.errors import Interrupted, RagopsError, UsageError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -77,6 +77,9 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
         code = int(app(arguments, standalone_mode=False, obj=invocation) or 0)
         _flush()
         return code
+    except (OutputClosed, BrokenPipeError) as error:
+        invocation.log_error(OutputClosed(str(error)))
+        return OutputClosed.exit_code
     except RagopsError as error:
         invocation.log_error(error)
         if invocation.is_debug:
@@ -89,9 +92,6 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
         invocation.log_error(Interrupted("stopped"))
         print("stopped", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError as error:
-        invocation.log_error(_as_ragops_error(error))
-        return 1
     except Exception as error:
         shown = _as_ragops_error(error)
         invocation.log_error(shown, cause=error)

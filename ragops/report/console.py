@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ragops.reporter import END_OF_PROGRESS, LIFECYCLE, NOTICE, PROGRESS, LogReporter, Reporter, install
@@ -81,7 +81,7 @@ class ConsoleHandler(logging.Handler):
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _show_progress(self, what: str, done: float, total: float | None, note: str) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if what != self._what:
             self._end_progress()
             self._what, self._started, self._line_at = what, now, now + LINE_EVERY_S

@@ -111,7 +111,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(console, "monotonic", lambda: now)
     shown = ConsoleReporter()
     for now in (100.0, 129.9):  # noqa: B007
         shown.progress("embed", 30, 3000)
