@@ -33,6 +33,7 @@ class Invocation:
         self.command = command
         self.is_debug = self.is_debug or bool(typed.get("debug"))
         self.as_json = self.as_json or bool(typed.get("as_json"))
+        # A command before its sub-command: `ragops --log-file a status --log-file b` writes b only.
         self._log_file = typed.get("log_file") or self._log_file
         self._log_format = typed.get("log_format") or self._log_format
 

@@ -74,10 +74,8 @@ class LazyGroup(RagopsGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command's name with the first sentence of its help."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self._first_line(name)) for name in COMMANDS])
-
-    def _first_line(self, name: str) -> str:
-        return _read_first_line(name) or " ".join(self.get_command(None, name).help.split("\n\n")[0].split())
+            lines = [_read_first_line(name) or _first_line(self.get_command(ctx, name).help) for name in COMMANDS]
+            formatter.write_dl(list(zip(COMMANDS, lines, strict=True)))
 
 
 def _read_first_line(name: str) -> str:
@@ -94,10 +92,15 @@ def _read_first_line(name: str) -> str:
         return ""
     _, is_function, function = source.partition(f"\ndef {name}(")
     if is_function:
-        text = function.partition('"""')[2].partition('"""')[0].partition("\n\n")[0]
+        text = function.partition('"""')[2].partition('"""')[0]
     else:
         text = source.partition("\napp = typer.Typer(")[2].partition('help="')[2].partition('"')[0]
-    return " ".join(text.split())
+    return _first_line(text)
+
+
+def _first_line(help_text: str) -> str:
+    """Return the first paragraph of a help text on one line."""
+    return " ".join(help_text.partition("\n\n")[0].split())
 
 
 def _build(name: str) -> Any:

@@ -74,10 +74,12 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str], invocation: Invocation) -> int:
     try:
+        # Not standalone: typer would print errors and exit by itself, without JSON and with codes of its own.
         code = int(app(arguments, standalone_mode=False, obj=invocation) or 0)
         _flush()
         return code
     except (OutputClosed, BrokenPipeError) as error:
+        # BrokenPipeError: from the flush above.
         invocation.log_error(OutputClosed(str(error)))
         return OutputClosed.exit_code
     except RagopsError as error:
@@ -119,7 +121,10 @@ def _print_json(error: RagopsError) -> None:
 
 
 def _show_click_error(error: Any, invocation: Invocation) -> int:
-    """Show a wrong command line in typer's own form, with the usage line of the command. Return the exit code."""
+    """Show a wrong command line in typer's own form, with the usage line of the command. Return the exit code.
+
+    Without a traceback even under --debug: the error lies in what was typed.
+    """
     from typer import rich_utils
 
     usage_error = UsageError(error.format_message(), hint=f"{invocation.command} --help")
@@ -132,6 +137,7 @@ def _show_click_error(error: Any, invocation: Invocation) -> int:
 
 def _as_ragops_error(error: Exception) -> RagopsError:
     """Return an error of the database or of a file in ragops' own form; anything else is a bug."""
+    # The server's further lines quote the statement and rows of it; --debug shows them.
     message = str(error).splitlines()[0] if str(error) else ""
     name = type(error).__name__
     # A command that has not imported psycopg cannot have failed in it, and must not import it to find that out.

@@ -30,6 +30,7 @@ PlaybookName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+# None below means "not given": the playbook, which is read later, has the value.
 WorkerCount = Annotated[
     int | None,
     typer.Option("--workers", "-w", min=1, help="Parallel embedders.", show_default="the playbook's"),
