@@ -29,7 +29,7 @@ BENCHMARK_OPTIONS = {
 }
 # Options in the documents that belong to other programs: pip, vecshift, py-spy, and the script that captures a
 # fingerprint.
-FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--gil"} | {
+FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--force-reinstall", "--gil"} | {
     f"--{name}" for name in ("pooling", "n-ctx", "n-batch", "document-prefix", "query-prefix")
 }
 # Typer carries its own copy of click, so that its commands have no public type.
