@@ -27,11 +27,12 @@ BENCHMARK_OPTIONS = {
     for program in (ROOT / "benchmarks").glob("*.py")
     for option in re.findall(r'add_argument\("(--[a-z-]+)"', program.read_text(encoding="utf-8"))
 }
-# Options in the documents that belong to other programs: pip, vecshift, py-spy, and the script that captures a
-# fingerprint.
-FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--gil"} | {
+# Options in the documents that belong to other programs: pip, vecshift, py-spy, ruff, and the script that captures
+# a fingerprint.
+FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--force-reinstall", "--gil", "--check"} | {
     f"--{name}" for name in ("pooling", "n-ctx", "n-batch", "document-prefix", "query-prefix")
 }
+# Options of the logger that the command line gets next.
 # Typer carries its own copy of click, so that its commands have no public type.
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
