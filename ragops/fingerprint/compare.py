@@ -71,7 +71,9 @@ class Comparison:
         }
 
 
-def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, limits: SpaceLimits, metric: str = "cosine") -> Comparison:
+def compare_fingerprints(
+    a: Fingerprint, b: Fingerprint, *, limits: SpaceLimits, metric: str = "cosine"
+) -> Comparison:
     """Compare `a`, the one in question, with the reference `b`. Raises UsageError for other canary texts."""
     if a.document["canary"]["sha256"] != b.document["canary"]["sha256"]:
         raise UsageError(
