@@ -1,11 +1,11 @@
-"""What builds of llama.cpp make of one model: effective features, documents a second, drift.
+"""Compare builds of llama.cpp with one model: effective features, documents per second, drift.
 
     python benchmarks/builds.py --model MODEL.gguf NAME=INTERPRETER ...
 
 Builds come from `ragops build install`; `ragops build show NAME` prints the interpreter. Drift is the
 largest cosine distance of a canary text to the first build's vector. Every build embeds the same
-chunks with one process and one thread for the same time; only the ratio to the first build says
-anything beyond this machine.
+chunks with one process and one thread for the same time; only the ratio to the first build means
+anything on other machines.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ragops.demo.corpus import write_stdlib_corpus
 from ragops.documents.sources import walk_folder
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.fingerprint.document import Fingerprint, capture
-from ragops.quality.spaces import Limits, measure_spaces, verdict_of
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
 ROUNDS = 3
-LIMITS = Limits()
+LIMITS = SpaceLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,18 @@ class Measured:
 
 
 def corpus_texts(folder: Path, documents: int) -> list[str]:
-    """The first 600 characters of docstrings of the standard library."""
+    """Return the first 600 characters of docstrings of the standard library."""
     write_stdlib_corpus(folder, documents=documents)
     return [(folder / name).read_text(encoding="utf-8")[:600] for name in walk_folder(folder, ["**/*.txt"])]
 
 
 def measure(name: str, python: str, model: Path, texts: list[str]) -> Measured:
+    """Capture a fingerprint and embed the texts under one interpreter."""
     with Embedder(EmbedderConfig(model=model, python=python, tokens_per_batch=1)) as embedder:
         fingerprint = capture(embedder, document_prefix="", query_prefix="")
     with Embedder(EmbedderConfig(model=model, python=python)) as embedder:
-        embedder.embed(texts[:20])
-        best = 0.0
+        embedder.embed(texts[:20])  # the first batch also faults the weights in
+        best = 0.0  # the fastest round: neighbours on the machine only ever slow one down
         for _ in range(ROUNDS):
             started = time.perf_counter()
             embedder.embed(texts)
@@ -83,7 +84,7 @@ def main() -> int:
             f"{one.docs_per_s / first.docs_per_s:.2f}",
             f"{drift.max or 0:.1e}",
             f"{drift.top10_overlap or 0:.1%}",
-            verdict_of(drift, LIMITS),
+            space_verdict(drift, LIMITS),
         ]
         out.write(f"| {' | '.join(cells)} |\n")
     return 0

@@ -60,19 +60,19 @@ def bare_worker(config: dict[str, Any], requests: Sequence[list[TokenIds]], take
         engine.embed_tokens(requests[number])
 
 
-def bare(requests: Sequence[list[TokenIds]], model: Path, shape: Sizing) -> float:
+def bare(requests: Sequence[list[TokenIds]], model: Path, sizing: Sizing) -> float:
     """Seconds of the bare loop over all requests."""
     context = multiprocessing.get_context("spawn")
-    taken, ready = context.Value("q", 0), context.Barrier(shape.workers + 1)
+    taken, ready = context.Value("q", 0), context.Barrier(sizing.workers + 1)
     config = {
         "model": str(model),
         "n_ctx": 512,
         "n_batch": 2048,
-        "n_threads": shape.threads,
-        "tokens_per_batch": shape.tokens_per_batch,
+        "n_threads": sizing.threads,
+        "tokens_per_batch": sizing.tokens_per_batch,
     }
     workers = [
-        context.Process(target=bare_worker, args=(config, requests, taken, ready)) for _ in range(shape.workers)
+        context.Process(target=bare_worker, args=(config, requests, taken, ready)) for _ in range(sizing.workers)
     ]
     for worker in workers:
         worker.start()
@@ -95,17 +95,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, server() as target:
         folder = corpus(Path(scratch, "corpus"), documents=given.documents, characters=CHARACTERS)
         book = playbook(source={"folder": folder}, model=model, workers={})
-        shape = plan_fleet(book, read_limits(), model_bytes=model.stat().st_size)
+        sizing = plan_fleet(book, read_limits(), model_bytes=model.stat().st_size)
         create_tables(target, book, dimensions=probe_model(book).dimensions)
         for _ in range(given.rounds):
             with recorded_requests() as requests:
                 seconds, count = timed_embed(target, book)
             assert count == given.documents, f"{count} of {given.documents} documents were stored"
             ours.append(seconds)
-            theirs.append(bare(requests, model, shape))
+            theirs.append(bare(requests, model, sizing))
     tokens = int(np.sum([len(ids) for request in requests for ids in request]))
     info(machine())
-    info(f"{given.documents} documents, {tokens:,} tokens in {len(requests)} requests; {shape}")
+    info(f"{given.documents} documents, {tokens:,} tokens in {len(requests)} requests; {sizing}")
     for name, times in (("bare loop", theirs), ("ragops embed", ours)):
         best = min(times)
         each = ", ".join(f"{s:.1f}" for s in times)

@@ -28,6 +28,7 @@ from ragops.embedder.config import TOKENS_PER_BATCH
 from ragops.facts import HostLimits
 from ragops.host import read_limits
 from ragops.paths import cache_folder
+from ragops.reporter import NullReporter
 
 DIMENSIONS = 64
 STUB = Path(__file__).with_name("stub_embedder.py")
@@ -35,23 +36,21 @@ GROWTH_MB, CHILD_MB = 20.0, 200.0
 WARM_UP = 0.05
 
 
-class Watched:
-    """A voice that reads this process's memory at every twentieth of the way."""
+class Watched(NullReporter):
+    """A reporter that reads this process's memory at every twentieth of the way."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._process = psutil.Process()
         self.samples: list[tuple[float, float]] = []
 
-    def info(self, message: str) -> None:
+    def info(self, message: str, **fields: object) -> None:
         info(f"  {message}")
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
         share = done / self._total
         if what == "embedding" and share >= WARM_UP * (len(self.samples) + 1):
             self.samples.append((share, self._process.memory_info().rss / 1e6))
-
-    def end_progress(self) -> None: ...
 
 
 def controller_growth(rows: int) -> float:

@@ -7,7 +7,7 @@ Starts an embedded PostgreSQL of its own in a temporary folder and removes it at
 the queue that `ragops db init` makes, with 10,000 and with 1,100,000 rows. Claims go to them in turns, so that
 whatever else runs on the machine meets both. Then a REPEATABLE READ transaction is held open on the long
 queue, so that nothing dead can be removed, some hundred thousand items are completed, and claims go in turns
-again. Each claim starts behind the mark of the one before. Exit code 1 when the p99 of the long queue is more
+again. Each claim starts behind the cursor of the one before. Exit code 1 when the p99 of the long queue is more
 than 1.5 times that of the short one.
 """
 
@@ -29,17 +29,18 @@ from psycopg.conninfo import make_conninfo
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.embedded import EmbeddedServer
-from ragops.postgres.queue import Cursor, Queue
+from ragops.postgres.queue import Cursor, Queue, seed_statement
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.workers.maintenance import Reaper
 
 TARGET_RATIO = 1.5
 SIZE = 100
+GATES = (1000,)
 WARM_UP = 20
 
 
 class Lane:
-    """One queue with its own connection: claims follow each other behind a mark, as an intake's do."""
+    """One queue with its own connection: each claim starts behind the last one, as a fetcher's do."""
 
     def __init__(self, connection: Connection, rows: int) -> None:
         self.connection = connection
@@ -48,15 +49,16 @@ class Lane:
         self.cursor: Cursor | None = None
 
     def fill(self) -> None:
-        """Refill from empty, as a reseeding does."""
+        """Empty and refill the queue, as a reseeding does."""
         self.connection.execute("TRUNCATE files_queue RESTART IDENTITY")
         with self.connection.transaction():
-            self.queue.seed((f"part/document-{n:08}.txt" for n in range(self.rows)), gates=(1000,))
+            locations = (f"part/document-{n:08}.txt" for n in range(self.rows))
+            self.queue.seed(seed_statement(Tables(), relation=None, gates=GATES), locations, gates=GATES)
         self.queue.analyze()
         self.cursor = None
 
     def round(self, size: int = SIZE) -> float:
-        """Claim and complete once, behind the mark; a queue that is used up is filled anew. Returns seconds."""
+        """Claim and complete once, behind the cursor; refill a queue that is used up. Return seconds."""
         started = time.perf_counter()
         claim = self.queue.claim(size=size, worker="benchmark", lease_s=60, after=self.cursor)
         if claim is None:
@@ -69,38 +71,40 @@ class Lane:
 
 @contextmanager
 def lanes(folder: Path, sizes: Sequence[int]) -> Iterator[tuple[list[Lane], Target]]:
-    """A lane for each size, each in a database of its own, and the target of the last."""
+    """Open one lane per size, each in its own database; yield them with the target of the last one."""
     server = EmbeddedServer(folder / "server")
-    found: list[Lane] = []
+    opened: list[Lane] = []
     try:
         target = server.start()
         for rows in sizes:
             with connect(target, with_vector=False) as admin:
                 admin.execute(f"CREATE DATABASE queue_{rows}".encode())
             own = Target(make_conninfo(target.conninfo, dbname=f"queue_{rows}"), f"queue_{rows}")
-            found.append(Lane(connect(own, with_vector=False), rows))
-            initialise(found[-1].connection, own, plan_setup(found[-1].connection, Tables(), dimensions=lambda: 8))
-        yield found, own
+            opened.append(Lane(connect(own, with_vector=False), rows))
+            initialise(
+                opened[-1].connection, own, plan_setup(opened[-1].connection, Tables(), dimensions=lambda: 8)
+            )
+        yield opened, own
     finally:
-        for lane in found:
+        for lane in opened:
             lane.connection.close()
         server.stop()
 
 
 def take_turns(pair: Sequence[Lane], claims: int) -> list[NDArray[np.float64]]:
-    """Milliseconds of each claim with its completion, of each lane."""
+    """Return the milliseconds of each claim with its completion, by lane."""
     taken: list[list[float]] = [[] for _ in pair]
     for number in range(WARM_UP + claims):
-        for lane, found in zip(pair, taken, strict=True):
+        for lane, times in zip(pair, taken, strict=True):
             seconds = lane.round()
             if number >= WARM_UP:
-                found.append(seconds * 1000)
-    return [np.array(found) for found in taken]
+                times.append(seconds * 1000)
+    return [np.array(times) for times in taken]
 
 
 @contextmanager
 def held_back(lane: Lane, target: Target, completions: int) -> Iterator[None]:
-    """A transaction that sees the queue as it is now, and so many items completed behind its back."""
+    """Hold a transaction open that sees the queue of now, while `completions` items are completed."""
     with connect(target, with_vector=False) as other, transaction(other):
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1 FROM files_queue LIMIT 1")
@@ -116,7 +120,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def row(name: str, short: NDArray[np.float64], long: NDArray[np.float64]) -> bool:
-    """Print one line; True when the p99 of the long queue meets the target."""
+    """Print one line; return whether the p99 of the long queue meets the target."""
     (short50, short99), (long50, long99) = np.percentile(short, [50, 99]), np.percentile(long, [50, 99])
     meets = bool(long99 <= TARGET_RATIO * short99)
     cells = [name, f"{short50:.2f} / {short99:.2f}", f"{long50:.2f} / {long99:.2f}"]
@@ -142,8 +146,8 @@ def compare(pair: Sequence[Lane], target: Target, given: argparse.Namespace) -> 
         front = milliseconds(long.round)
         reaper = Reaper(Tables())
         first, later = (milliseconds(lambda: reaper.reap(long.connection)) for _ in range(2))
-    sys.stdout.write(f"there, a process's first claim, which has no mark: {front:.0f} ms; ")
-    sys.stdout.write(f"looking for lost leases: {first:.0f} ms once a minute, else {later:.0f} ms\n")
+    sys.stdout.write(f"there, a process's first claim, which has no cursor: {front:.0f} ms; ")
+    sys.stdout.write(f"reaping expired leases: {first:.0f} ms once a minute, else {later:.0f} ms\n")
     return meets
 
 

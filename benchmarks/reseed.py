@@ -42,7 +42,7 @@ from ragops.postgres.setup import initialise, plan_setup
 
 TARGET_RATIO = 0.70
 GATES = (1_000, 100_000)
-FILES_A_FOLDER = 1_000
+FILES_PER_FOLDER = 1_000
 CHUNK_BYTES = 1 << 20
 COPY = "COPY files_queue (file_path, status, attempts, phase) FROM STDIN (FORMAT BINARY)"
 
@@ -74,18 +74,18 @@ class PeakMemory:
 
 @dataclass
 class Measured:
-    """One way's figures: seconds of the full size, growth in bytes by number of rows."""
+    """Figures of one way: seconds for the full size, growth in bytes by number of rows."""
 
     seconds: list[float] = field(default_factory=list)
     growth: dict[int, int] = field(default_factory=dict)
 
 
 def location(number: int) -> str:
-    return f"part{number // FILES_A_FOLDER:05}/document-{number:08}.txt"
+    return f"part{number // FILES_PER_FOLDER:05}/document-{number:08}.txt"
 
 
 def prepare(folder: Path, connection: Connection, rows: int, sources: list[str]) -> dict[str, Source]:
-    """The same locations as manifest, table and files."""
+    """Write the same locations as a manifest, a table and files."""
     manifest = folder / f"manifest-{rows}.txt"
     with manifest.open("w", encoding="utf-8") as file:
         file.writelines(f"{location(n)}\n" for n in range(rows))
@@ -106,9 +106,9 @@ def prepare(folder: Path, connection: Connection, rows: int, sources: list[str])
 
 
 def write_files(root: Path, rows: int) -> None:
-    for start in range(0, rows, FILES_A_FOLDER):
+    for start in range(0, rows, FILES_PER_FOLDER):
         (root / location(start)).parent.mkdir(parents=True)
-        for number in range(start, min(start + FILES_A_FOLDER, rows)):
+        for number in range(start, min(start + FILES_PER_FOLDER, rows)):
             (root / location(number)).touch()
 
 
@@ -148,7 +148,7 @@ def empty(connection: Connection) -> None:
 
 
 def check(connection: Connection, rows: int) -> None:
-    """Raises AssertionError unless the queue holds these rows with these phases."""
+    """Raise AssertionError unless the queue holds these rows with these phases."""
     expected = [(1, GATES[0]), (2, GATES[1] - GATES[0]), (3, rows - GATES[1])]
     found = connection.execute("SELECT phase, count(*) FROM files_queue GROUP BY 1 ORDER BY 1").fetchall()
     assert found == [(phase, count) for phase, count in expected if count > 0], found
@@ -194,7 +194,7 @@ def measure(folder: Path, target: Target, given: argparse.Namespace) -> dict[str
 
 
 def report(measured: dict[str, Measured], rows: int) -> bool:
-    """Print the table; True when every source meets the target."""
+    """Print the table; return whether every source meets the target."""
     out = sys.stdout
     out.write(f"| {rows:,} rows from | rows/s | ratio | memory, {rows // 10:,} rows | memory, all | verdict |\n")
     out.write("|---|---|---|---|---|---|\n")

@@ -53,7 +53,7 @@ FILL = (
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[Target]:
-    """An embedded server without any care for power losses; stopped at the end."""
+    """An embedded server without protection against power loss; stopped at the end."""
     server = EmbeddedServer(folder / "postgres")
     try:
         with connect(server.start(), with_vector=False) as admin:
@@ -73,8 +73,8 @@ def fill(connection: Connection, *, rows: int, dimensions: int) -> None:
     connection.execute("ANALYZE")
 
 
-def look(target: Target, folder: Path) -> tuple[float, dict[str, Any]]:
-    """Seconds of one `ragops status --json`, and what it says. Ends the program when it fails."""
+def run_status(target: Target, folder: Path) -> tuple[float, dict[str, Any]]:
+    """Return the seconds and the output of one `ragops status --json`. Raises SystemExit if it fails."""
     environment = {**os.environ, "RAGOPS_DSN": target.conninfo, "RAGOPS_DATA_DIR": str(folder)}
     started = time.perf_counter()
     command = [sys.executable, "-m", "ragops", "status", "--json"]
@@ -87,7 +87,7 @@ def look(target: Target, folder: Path) -> tuple[float, dict[str, Any]]:
 
 
 def describe(status: dict[str, Any]) -> Iterator[str]:
-    """A line for each section: its counts, and whether they were counted."""
+    """Yield one line per section: its counts, and whether they were counted."""
     sections = {name: status[name] for name in ("documents", "queue", "parsed_files")}
     for name, section in sections.items():
         is_estimated = section.get("estimated", status["queue_estimated"])
@@ -109,12 +109,12 @@ def main() -> int:
             started = time.perf_counter()
             fill(connection, rows=given.rows, dimensions=given.dimensions)
             out.write(f"{given.rows:,} rows made in {time.perf_counter() - started:.0f} s\n\n")
-        first, _ = look(target, Path(name))
-        timed = [look(target, Path(name)) for _ in range(given.runs)]
+        first, _ = run_status(target, Path(name))
+        timed = [run_status(target, Path(name)) for _ in range(given.runs)]
     seconds = [one for one, _ in timed]
     median = statistics.median(seconds)
     out.write("| section | how | what |\n|---|---|---|\n" + "\n".join(describe(timed[-1][1])) + "\n\n")
-    out.write(f"first look {first:.2f} s; then {min(seconds):.2f} to {max(seconds):.2f} s\n")
+    out.write(f"first run {first:.2f} s; then {min(seconds):.2f} to {max(seconds):.2f} s\n")
     is_met = median <= TARGET_S
     out.write(f"median {median:.2f} s, target {TARGET_S:.1f} s or less: {'met' if is_met else 'missed'}\n")
     return 0 if is_met else 3

@@ -47,7 +47,7 @@ def hello(config: dict[str, Any], dimensions: int) -> dict[str, Any]:
 
 
 def ids_of(texts: list[str]) -> NDArray[np.int32]:
-    """Four token ids a text, shape (n, 4)."""
+    """Return four token ids per text, shape (n, 4)."""
     raw = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     ids = np.empty((len(texts), 4), "<i4")
     ids[:, 0], ids[:, 3] = START, END
@@ -60,14 +60,14 @@ def main(dimensions: int) -> None:
     write(hello(read()[0], dimensions))
     while True:
         request, payload = read()
-        asked = request["request"]
-        if asked == "embed_tokens":
+        name = request["request"]
+        if name == "embed_tokens":
             ids = np.frombuffer(payload, "<i4").reshape(-1, 4)
             vectors = table[ids[:, 1] % TABLE] + table[ids[:, 2] % TABLE]
             write({"tokens": request["tokens"], "rows": len(ids), "dimensions": dimensions}, vectors.tobytes())
         else:
             texts = request["texts"]
-            write({"tokens": [4] * len(texts)}, ids_of(texts).tobytes() if asked == "tokenise" else b"")
+            write({"tokens": [4] * len(texts)}, ids_of(texts).tobytes() if name == "tokenise" else b"")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,30 @@
-"""The error tree: every error says what, where, actual against expected, and what to type next.
+"""The exceptions that end a command, and their exit codes.
 
-The exit code belongs to the class, so that a script can tell a wrong playbook (2) from a
-negative verdict (3), a stale plan (4) and a run that was stopped and can be resumed (130, 143).
+RagopsError                  1    a failure that the operator can act on
+├── UsageError               2    the command line is wrong; nothing was changed
+│   └── InvalidPlaybook      2    values that the playbook's model refuses
+│       ├── PlaybookError    2    ... in a file
+│       └── OverrideError    2    ... on the command line
+├── NegativeVerdict          3    a gate or a comparison failed
+├── PlanStale                4    the database changed between planning and acting
+├── Interrupted              130 (SIGINT), 143 (SIGTERM): stopped, can be resumed
+├── NothingToReset           0    the stored vectors are already correct
+├── PlanRefused              1    the database and the playbook do not fit; nothing was changed
+├── CampaignHeld             1    another controller runs the campaign
+├── FenceLost                1    a claim or a campaign passed to another owner
+├── DatabaseUnavailable      1    no connection, or it was lost
+│   (NoSharedMemory          1    ragops.postgres.index_builds: a parallel index build ran out of it)
+├── ReferenceFailed          1    a reference endpoint failed, or its response cannot be used
+├── EmbedderError            1    the embedder process could not do what was requested
+│   ├── EmbedderDied         1    it ended by a signal or a crash
+│   │   ├── EmbedderTimeout  1    it missed its deadline and was killed
+│   │   └── (LibraryDied     1    ragops.builds.library: loading llama.cpp killed the process)
+│   ├── ModelUnusable        1    the model file is missing, damaged, or not an embedding model
+│   └── (TextTooLong         1    ragops.embedder.errors: a text exceeds the model's context)
+└── (Unreadable              -    ragops.documents.errors: fails one document, never the command)
+
+Those in parentheses live beside the types that they carry. A script can thus tell a wrong playbook (2)
+from a negative verdict (3), a stale plan (4) and a run that was stopped and can be resumed (130, 143).
 """
 
 from __future__ import annotations
@@ -14,7 +37,7 @@ class RagopsError(Exception):
     """A failure that the operator can act on.
 
     `what` is one sentence; `where` names the object; `actual` and `expected` stand against each
-    other; `hint` is the next command to type or the next thing to look at.
+    other; `hint` is the next command to type or the next thing to check.
     """
 
     exit_code = 1
@@ -36,7 +59,8 @@ class RagopsError(Exception):
         self.hint = hint
 
     def as_dict(self) -> dict[str, object]:
-        """The error as one JSON-ready object; absent parts are left out."""
+        """Return the error as one JSON-ready object; absent parts are left out."""
+        # Scripts read these keys: the printed labels `found` and `needed` stay, whatever the fields are called.
         parts = {
             "what": self.what,
             "where": self.where,
@@ -45,6 +69,12 @@ class RagopsError(Exception):
             "hint": self.hint,
         }
         return {name: value for name, value in parts.items() if value is not None}
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; the name of its class if it has no message."""
+    # The server's messages go on with DETAIL, HINT and the statement, which do not fit into one line of output.
+    return next((line for line in str(error).splitlines() if line), type(error).__name__)
 
 
 class UsageError(RagopsError):
@@ -65,38 +95,56 @@ class Problem:
         place = f"line {self.line}: " if self.line is not None else ""
         return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
 
+    def to_json(self) -> dict[str, object]:
+        """Return what `--json` prints in the list `problems`."""
+        return {"path": self.path, "message": self.message, "line": self.line}
 
-class PlaybookError(UsageError):
-    """A playbook is wrong; `problems` holds every finding, not only the first."""
 
-    def __init__(self, file: str, problems: Sequence[Problem], *, hint: str | None = None) -> None:
-        count = len(problems)
-        super().__init__(
-            f"the playbook has {count} problem{'s' if count != 1 else ''}",
-            where=file,
-            actual="\n".join(str(problem) for problem in problems),
-            hint=hint or f"mend the file, then: ragops playbook check {file}",
-        )
+class InvalidPlaybook(UsageError):
+    """Values that the playbook's model refuses; `problems` holds every one, not only the first."""
+
+    def __init__(self, what: str, problems: Sequence[Problem], *, where: str | None = None, hint: str) -> None:
+        super().__init__(what, where=where, actual="\n".join(str(problem) for problem in problems), hint=hint)
         self.problems = tuple(problems)
 
     def as_dict(self) -> dict[str, object]:
-        """The error with its problems as a list of objects."""
-        listed = [{"path": p.path, "message": p.message, "line": p.line} for p in self.problems]
-        return {**super().as_dict(), "problems": listed}
+        """Return the error with its problems as a list of objects."""
+        return {**super().as_dict(), "problems": [problem.to_json() for problem in self.problems]}
+
+
+class PlaybookError(InvalidPlaybook):
+    """A playbook file is wrong."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        count = len(problems)
+        what = f"the playbook has {count} problem{'s' if count != 1 else ''}"
+        hint = f"fix the file, then run: ragops playbook check {file}"
+        super().__init__(what, problems, where=file, hint=hint)
+
+
+class OverrideError(InvalidPlaybook):
+    """A value of the command line does not fit the playbook; nothing was changed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(
+            "invalid value on the command line" if len(problems) == 1 else "invalid values on the command line",
+            problems,
+            hint="correct the option that sets this key; nothing was changed",
+        )
 
 
 class PlanRefused(RagopsError):
-    """The database as it is cannot take the playbook as it is; nothing was changed."""
+    """The database and the playbook do not fit together; nothing was changed."""
 
 
 class NegativeVerdict(RagopsError):
-    """A gate or a comparison came out negative."""
+    """A gate or a comparison failed."""
 
     exit_code = 3
 
 
 class NothingToReset(RagopsError):
-    """What is stored is right already: not wiping it is the success."""
+    """The stored vectors are already correct; skipping the reset counts as success."""
 
     exit_code = 0
 
@@ -108,18 +156,19 @@ class PlanStale(RagopsError):
 
 
 class CampaignHeld(RagopsError):
-    """Another controller holds the campaign."""
+    """Another controller runs the campaign."""
 
 
 class FenceLost(RagopsError):
-    """A claim or a campaign passed to another holder while this one was away; its work was dropped."""
+    """A claim or a campaign passed to another owner while this one was away; its work was discarded."""
 
 
 class Interrupted(RagopsError):
-    """Stopped by a signal; `--resume` goes on."""
+    """Stopped by a signal; `--resume` continues."""
 
     def __init__(self, what: str, *, signal_number: int = 2, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
+        # The convention of POSIX shells for a program that ended by a signal.
         self.exit_code = 128 + signal_number
 
 
@@ -127,17 +176,29 @@ class DatabaseUnavailable(RagopsError):
     """No connection, or the connection was lost."""
 
 
+class ReferenceFailed(RagopsError):
+    """A reference endpoint could not be reached, refused the request, or sent an unusable response.
+
+    `status` is the HTTP status; None if no response arrived.
+    """
+
+    status: int | None = None
+
+
 class EmbedderError(RagopsError):
-    """The embedder child could not do what was asked."""
+    """The embedder process could not do what was requested."""
 
 
 class EmbedderDied(EmbedderError):
-    """The embedder child ended by a signal or a crash; its texts are not to blame until bisected."""
+    """The embedder process ended by a signal or a crash.
+
+    Which of its texts is to blame is unknown until the request is bisected.
+    """
 
 
 class EmbedderTimeout(EmbedderDied):
-    """The embedder child did not answer before its deadline and was killed."""
+    """The embedder process missed its deadline and was killed."""
 
 
 class ModelUnusable(EmbedderError):
-    """The model file is missing, damaged, or no embedding model."""
+    """The model file is missing, damaged, or not an embedding model."""

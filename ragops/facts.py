@@ -1,7 +1,7 @@
-"""Frozen snapshots of what is: tables, indexes, server, build, model, host.
+"""Facts: frozen snapshots of the database, the build, the model and the host.
 
-Facts are gathered once (by `postgres.catalog` and `llama.embedder`) and passed on, so that
-planning is a pure function of playbook and facts. Sizes are bytes, counts are rows.
+They are gathered once (by `postgres.catalog`, `embedder.client` and `host`) and passed on, so that planning
+is a pure function of playbook and facts. Sizes are in bytes, counts in rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# With its schema where the search path does not reach it.
+# format_type() prefixes the schema when pgvector is installed outside the search path, as on Supabase
+# (`extensions.vector(768)`).
 VECTOR_TYPE = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
 
 
@@ -24,9 +25,9 @@ class BuildFacts:
     package_version: str
     """Version of llama-cpp-python."""
     system_info: str
-    """What `llama_print_system_info()` says, verbatim."""
+    """Output of `llama_print_system_info()`, verbatim."""
     features: Mapping[str, str]
-    """`system_info` taken apart, e.g. `{"AVX": "1", "AVX2": "1"}`; what is absent is off."""
+    """`system_info` parsed, e.g. `{"AVX": "1", "AVX2": "1"}`; a feature that is absent is off."""
     platform: str
 
 
@@ -39,7 +40,7 @@ class ModelFacts:
     architecture: str
     name: str
     description: str
-    """llama.cpp's own words, e.g. `bert 33M Q8_0`."""
+    """From `llama_model_desc`, e.g. `bert 33M Q8_0`."""
     dimensions: int
     n_ctx_train: int
     n_vocab: int
@@ -48,7 +49,7 @@ class ModelFacts:
     """Effective: none, mean, cls, last or rank."""
     is_decoder: bool
     max_tokens: int
-    """Longest text, in tokens with separators, that is embedded without being cut."""
+    """Length in tokens, separators included, up to which a text is embedded without being cut."""
     requested: Mapping[str, int | bool | str]
     effective: Mapping[str, int | bool | str]
     """Parameters after clamping: n_ctx, n_batch, n_ubatch, n_threads, n_seq_max, pooling, ..."""
@@ -70,19 +71,21 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What a process may use of its machine now."""
+    """Resources that this process may use: cores and memory."""
 
     cores: int
-    """Physical cores, less what CPU affinity and a container's quota take away; at least 1."""
+    """Physical cores within the CPU affinity and the container's quota; at least 1."""
     memory_bytes: int
-    """Memory that can be had without swapping, within a container's limit."""
+    """Memory available without swapping, within the container's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
+    """One column of a table."""
+
     name: str
     type: str
-    """As `format_type` spells it, e.g. `vector(384)`, `bigint`."""
+    """As `format_type` prints it, e.g. `vector(384)`, `bigint`."""
     is_nullable: bool
     has_default: bool
     is_identity: bool
@@ -91,119 +94,131 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKeyFacts:
-    """A foreign key of another table that points at this one."""
+    """A foreign key of another table that references this one."""
 
     name: str
     table: str
     """The referencing table, schema-qualified."""
     on_delete: str
+    """NO ACTION, RESTRICT, CASCADE, SET NULL or SET DEFAULT."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
+    """One vector index (HNSW or IVFFlat)."""
+
     name: str
     schema: str
     table: str
     """Schema-qualified."""
     method: str
+    """Access method: `hnsw` or `ivfflat`."""
     column: str
+    """Empty for an index on an expression."""
     definition: str
+    """As `pg_get_indexdef` prints it."""
     is_valid: bool
     bytes: int
 
 
-ALL_RIGHTS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "OWN", "CREATE"})
+# SQL's privileges, and three that are not grants: COPY (row-level security does not apply to the role, under which
+# COPY FROM fails), OWN (needed to drop or alter the table) and CREATE (on the table's schema, for an index).
+ALL_PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "OWN", "CREATE"})
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
+    """One mapped table."""
+
     schema: str
     name: str
     oid: int
     columns: Mapping[str, ColumnFacts]
-    primary_key: tuple[str, ...]
     rows: int
-    rows_are_estimated: bool
+    """Counted or estimated, as the caller of `read_table` chose."""
     bytes: int
     """Heap, TOAST and indexes (`pg_total_relation_size`)."""
     is_unlogged: bool
     referenced_by: tuple[ForeignKeyFacts, ...] = ()
     indexes: tuple[IndexFacts, ...] = ()
-    rights: frozenset[str] = ALL_RIGHTS
-    """What the role may do: SQL's words; COPY (no row-level security applies), OWN, CREATE (in the schema)."""
+    privileges: frozenset[str] = ALL_PRIVILEGES
+    """Privileges of the connected role, a subset of ALL_PRIVILEGES."""
 
     @property
     def qualified(self) -> str:
-        """`schema.name`, for people; SQL goes through `psycopg.sql.Identifier`."""
+        """Return `schema.name` unquoted, for messages; SQL uses `psycopg.sql.Identifier`."""
         return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerHost:
-    """The server's machine, where that is this one."""
+    """Resources of the server's machine, known only if ragops runs on the same one."""
 
     memory_bytes: int
-    """Memory that can be had without swapping, within the server's own control group."""
+    """Memory available without swapping, within the server's control group."""
     shared_bytes: int | None
-    """Free space for dynamic shared memory; None where nothing but memory bounds it."""
+    """Free space for dynamic shared memory; None if only memory limits it."""
     cores: int
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What the server lets an index build take, in bytes and processes."""
+    """Server settings that limit an index build, in bytes and processes."""
 
     maintenance_work_mem: int
     max_parallel_maintenance_workers: int
     max_parallel_workers: int
     max_worker_processes: int
     shared_buffers: int | None = None
-    """None: PostgreSQL's default, which says nothing of the machine."""
+    """None: PostgreSQL's default, which does not reflect the machine."""
     effective_cache_size: int | None = None
     """None: as for shared_buffers."""
     host: ServerHost | None = None
-    """None: another machine, or one that cannot be told from another."""
+    """None: the server runs on another machine, or it is unknown whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
+    """The server and the database, as the connected role sees them."""
+
     database: str
     database_oid: int
-    server_version: int
-    """As `server_version_num`, e.g. 180000."""
     pgvector_version: str | None
+    """None: the extension is not installed in this database."""
     is_read_only: bool
+    """The database is read-only or a standby in recovery."""
     max_connections: int
     connections_in_use: int
     settings: Mapping[str, str] = field(default_factory=dict)
+    """The role's `statement_timeout`, as SHOW prints it."""
     role: str = ""
     may_archive: bool = True
-    """The role may make tables in the schema `ragops`, or that schema."""
+    """The role may create tables in the schema `ragops`, or create that schema."""
     limits: ServerLimits | None = None
     """None: not read."""
     is_direct: bool = True
-    """No pooler stands between: settings of a session stay with it, and end with it."""
+    """No pooler is in between, so the settings of a session stay with it and end with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """Server and the playbook's tables, keyed by their logical name (`documents`, `files_queue`, ...)."""
+    """The server, and the playbook's tables by logical name (`documents`, `files_queue`, …)."""
 
     server: ServerFacts
     tables: Mapping[str, TableFacts | None]
     """None: the table does not exist."""
     docs_per_s: float | None = None
-    """Measured rate of earlier batches, where there were any."""
+    """Documents per second per worker in recent batches; None if no batch is recorded."""
     index_rows_per_s: float | None = None
-    """Measured rate of earlier index builds, where there were any."""
+    """Rows per second of the last index build; None if no build is recorded."""
 
 
 def vector_dimensions(table: TableFacts, column: str) -> int | None:
-    """The declared dimensions of a vector column; None when the column declares none."""
+    """Return the declared dimensions of a vector column; None if it declares no dimensions."""
     match = VECTOR_TYPE.fullmatch(table.columns[column].type)
     return int(match.group(1)) if match and match.group(1) else None
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """`0.8.2` → (0, 8, 2)."""
+    """Parse a version: `0.8.2` → (0, 8, 2)."""
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

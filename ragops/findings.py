@@ -7,22 +7,25 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
+_ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that verification noticed; an `error` makes the verdict negative."""
+    """One observation of a check; an `error` makes the verdict negative."""
 
+    # Stable across releases, for scripts: `flag-avx`, `illegal-avx2`, `pooling`.
     id: str
     severity: Severity
     message: str
+    # What to type or to check next; empty if there is nothing to do.
     hint: str = ""
 
     def to_json(self) -> dict[str, object]:
+        """Return the finding as `--json` prints it."""
         return asdict(self)
 
 
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings."""
-    order = {"error": 0, "warning": 1, "info": 2}
-    return sorted(findings, key=lambda finding: order[finding.severity])
+    """Return errors first, then warnings; findings of one severity keep their order."""
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))

@@ -1,4 +1,4 @@
-"""Where ragops keeps things on this machine, and what the environment says about it."""
+"""Paths to ragops' data and cache directories, with environment overrides."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ import platformdirs
 
 
 def data_folder() -> Path:
-    """The user's data folder: the embedded server, the demo's corpus. RAGOPS_DATA_DIR overrides it."""
+    """Return the user's data folder: the embedded server, the demo's corpus. RAGOPS_DATA_DIR overrides it."""
+    # Absolute: child processes may run in another folder.
     given = os.environ.get("RAGOPS_DATA_DIR")
     return Path(given).absolute() if given else platformdirs.user_data_path("ragops")
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: converted models, computed vectors. RAGOPS_CACHE_DIR overrides it."""
+    """Return the user's cache folder: converted models, computed vectors. RAGOPS_CACHE_DIR overrides it."""
     given = os.environ.get("RAGOPS_CACHE_DIR")
     return Path(given).absolute() if given else platformdirs.user_cache_path("ragops")
 
 
 def cache_file() -> Path:
-    """Vectors that were computed before."""
+    """Return the file of cached vectors."""
     return cache_folder() / "vectors.sqlite"
 
 
 def tuning_file() -> Path:
-    """What `ragops tune` chose on this machine."""
+    """Return the file of the settings that `ragops tune` chose on this machine."""
     return data_folder() / "tuning.json"
 
 
 def server_folder() -> Path:
-    """The embedded server's data."""
+    """Return the folder of the embedded server's data."""
     return data_folder() / "postgres"
 
 
 def demo_file() -> Path:
-    """What the demo leaves for later commands on the embedded server: the variables of its playbook."""
+    """Return the file of the demo's playbook variables, for later commands on the embedded server."""
     return data_folder() / "demo.json"
 
 
 def with_defaults(environment: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """The environment with defaults for variables that are unset or empty."""
+    """Return the environment with defaults for variables that are unset or empty."""
+    # Empty counts as unset, as in a playbook's `${NAME:-default}`.
     return {**environment, **{name: value for name, value in defaults.items() if not environment.get(name)}}

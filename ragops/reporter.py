@@ -1,4 +1,4 @@
-"""The reporter: how commands and steps tell people what they do.
+"""The reporter: how commands and steps report what they do.
 
 Everything goes through the logger `ragops`, so that a program which embeds ragops can route it. The
 console (`ragops.report.console`) and log files (`ragops.report.logs`) are handlers of that logger.
@@ -13,8 +13,40 @@ from typing import Protocol
 LOGGER = logging.getLogger("ragops")
 # A library writes nothing unless its user configures logging: https://docs.python.org/3/howto/logging.html
 LOGGER.addHandler(logging.NullHandler())
+
+NOTICE = "notice"
+# Events that only a progress display shows.
 PROGRESS, END_OF_PROGRESS = "progress", "progress_end"
-"""Events that only a progress display shows; every other event is a notice."""
+# Events around a command. The console leaves them out: the result and the error have their own screens.
+COMMAND_START, COMMAND_END, ERROR = "command_start", "command_end", "error"
+LIFECYCLE = frozenset({COMMAND_START, COMMAND_END, ERROR})
+
+_installed: list[logging.Handler] = []
+
+
+def install(handler: logging.Handler) -> None:
+    """Send ragops' records from INFO up to `handler`, in place of an earlier handler of the same class.
+
+    A process may run several commands; each brings its own console, and nothing may be printed twice.
+    """
+    for earlier in [one for one in _installed if type(one) is type(handler)]:
+        _remove(earlier)
+    _installed.append(handler)
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+
+
+def uninstall() -> None:
+    """Remove and close every handler that `install` added."""
+    for handler in list(_installed):
+        _remove(handler)
+    LOGGER.setLevel(logging.NOTSET)
+
+
+def _remove(handler: logging.Handler) -> None:
+    _installed.remove(handler)
+    LOGGER.removeHandler(handler)
+    handler.close()
 
 
 class Reporter(Protocol):
@@ -45,10 +77,10 @@ class LogReporter:
         self._reported: set[str] = set()
 
     def info(self, message: str, **fields: object) -> None:
-        self._log(logging.INFO, message, "notice", fields)
+        self.event(NOTICE, message, fields)
 
     def warning(self, message: str, **fields: object) -> None:
-        self._log(logging.WARNING, message, "notice", fields)
+        self.event(NOTICE, message, fields, level=logging.WARNING)
 
     def info_once(self, message: str, *, about: str | None = None) -> None:
         key = about or message
@@ -59,12 +91,13 @@ class LogReporter:
             self.info(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
-        self._log(logging.INFO, what, PROGRESS, {"what": what, "done": done, "total": total, "note": note})
+        self.event(PROGRESS, what, {"what": what, "done": done, "total": total, "note": note})
 
     def end_progress(self) -> None:
-        self._log(logging.INFO, "", END_OF_PROGRESS, {})
+        self.event(END_OF_PROGRESS, "", {})
 
-    def _log(self, level: int, message: str, event: str, fields: dict[str, object]) -> None:
+    def event(self, event: str, message: str, fields: dict[str, object], *, level: int = logging.INFO) -> None:
+        """Log one record of the given event."""
         # The message is no format string: it may hold a `%` of a file's name.
         self._logger.log(level, "%s", message, extra={"event": event, "fields": fields})
 

@@ -1,4 +1,4 @@
-"""Backoff as a value: what to wait next is computed, never slept here."""
+"""Compute the delays between attempts. The caller sleeps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential delays with full jitter, bounded in each delay and in their sum.
+    """Exponential delays with jitter, bounded in each delay and in their sum.
 
-    Source of the jitter: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+    Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015 ("equal jitter").
     """
 
     first_s: float = 0.2
@@ -20,11 +20,11 @@ class Backoff:
     total_s: float = 60.0
 
     def delays(self, *, jitter: Callable[[], float] = random.random) -> Iterator[float]:
-        """Delays in seconds until their sum would pass `total_s`; `jitter` returns 0 to 1."""
+        """Yield delays in seconds until their sum would exceed `total_s`; `jitter` returns 0 to 1."""
         spent = 0.0
         bound = min(self.first_s, self.longest_s)
         while True:
-            # Half of the delay is fixed: a jitter of zero must not turn the wait into a busy loop.
+            # Half of the delay is fixed: with full jitter, a draw near zero would make the wait a busy loop.
             delay = bound * (0.5 + 0.5 * jitter())
             if spent + delay > self.total_s:
                 return

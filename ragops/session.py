@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.playbook.model import Playbook
-from ragops.postgres.catalog import read_database
+from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Queue
 from ragops.reporter import NullReporter, Reporter
@@ -52,7 +52,7 @@ class Session:
 
     def facts(self, *, exact: bool = False, scans: bool = True) -> DatabaseFacts:
         """Read the database as it is now; without `scans` from the catalog alone."""
-        return read_database(self.connection, self.playbook.tables, exact=exact, scans=scans)
+        return read_database(self.connection, self.playbook.tables, rows=Rows.chosen(exact=exact, scans=scans))
 
     def tables(self) -> dict[str, TableFacts]:
         """Return the mapped tables that exist, by their logical names."""

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ragops.builds.features import parse_system_info
 from ragops.builds.library import Library, Probe
 from ragops.builds.records import VENV, BuildRecord, folder_of, interpreter_of, write_record
+from ragops.builds.standalone import parse_system_info
 
 INFO = "CPU : SSE3 = 1 | SSSE3 = 1 | AVX = 1 | F16C = 1 | BMI2 = 1 | REPACK = 1 | "
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from ragops.campaign.context import StepContext
+from ragops.campaign.steps.base import SingleCommand
 from ragops.facts import TableFacts
 from ragops.playbook import Playbook
 from ragops.playbook.model import Chunking, Model, Source, Validation, Workers
@@ -28,9 +28,9 @@ from ragops.playbook.steps import (
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.ledger import Ledger
-from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.queue import Claim, Queue, seed_statement
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
+from ragops.session import Session
 from ragops.workers.state import Stop
 
 DIMENSIONS = 32
@@ -73,13 +73,22 @@ def make_playbook(
 
 
 @dataclass
-class Heard:
-    """A voice that remembers what was said."""
+class Recorder:
+    """A reporter that keeps every notice."""
 
-    said: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    _keys: set[str] = field(default_factory=set)
 
-    def info(self, message: str) -> None:
-        self.said.append(message)
+    def info(self, message: str, **fields: object) -> None:
+        self.notices.append(message)
+
+    def warning(self, message: str, **fields: object) -> None:
+        self.notices.append(message)
+
+    def info_once(self, message: str, *, about: str | None = None) -> None:
+        if (about or message) not in self._keys:
+            self._keys.add(about or message)
+            self.info(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
 
@@ -87,19 +96,24 @@ class Heard:
 
 
 @contextmanager
-def open_context(
-    dsn: str, playbook: Playbook, *, ledger: Ledger | None = None, **more: Any
-) -> Iterator[StepContext]:
-    """A context over a connection of its own, which a `ledger` is bound to as well."""
+def open_session(
+    dsn: str, playbook: Playbook, *, embedder_command: tuple[str, ...] | None = None
+) -> Iterator[Session]:
+    """A session on a test database whose notices can be read with `reported`."""
     target = Target(dsn, "the test database")
     with connect(target) as connection:
-        held = ledger.on(connection) if ledger else None
-        yield StepContext(target, playbook, connection, reporter=Heard(), stop=Stop(), ledger=held, **more)
+        yield Session(target, playbook, connection, Recorder(), Stop(), embedder_command)
 
 
-def said(context: StepContext) -> str:
-    assert isinstance(context.reporter, Heard)
-    return "\n".join(context.reporter.said)
+def single(session: Session) -> SingleCommand:
+    """The session's steps, run by themselves."""
+    return SingleCommand(session)
+
+
+def reported(session: Session) -> str:
+    """Every notice of the session so far, one per line."""
+    assert isinstance(session.reporter, Recorder)
+    return "\n".join(session.reporter.notices)
 
 
 def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
@@ -128,8 +142,9 @@ def queue_of(connection: Connection, tables: Tables | None = None) -> Queue:
 
 def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), tables: Tables | None = None) -> None:
     """Items `1.txt` to `COUNT.txt`."""
+    statement = seed_statement(tables or Tables(), relation=None, gates=gates)
     with connection.transaction():
-        queue_of(connection, tables).seed([f"{n}.txt" for n in range(1, count + 1)], gates=gates)
+        queue_of(connection, tables).seed(statement, [f"{n}.txt" for n in range(1, count + 1)], gates=gates)
 
 
 def claim(

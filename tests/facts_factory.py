@@ -61,9 +61,7 @@ def table(logical: LogicalTable, *, schema: str = "public", **changes: Any) -> T
         name=logical,
         oid=OIDS[logical],
         columns={c.name: c for c in columns},
-        primary_key=(columns[0].name,),
         rows=0,
-        rows_are_estimated=False,
         bytes=0,
         is_unlogged=False,
         referenced_by=(CHUNKS_KEY,) if logical == "documents" else (),
@@ -106,7 +104,6 @@ def server(**changes: Any) -> ServerFacts:
     facts = ServerFacts(
         database="rag",
         database_oid=5,
-        server_version=180_000,
         pgvector_version="0.8.2",
         is_read_only=False,
         max_connections=100,

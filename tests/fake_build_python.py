@@ -1,4 +1,4 @@
-"""An interpreter that makes builds in no time: `venv`, `pip` and the probe, as told by FAKE_PIP and FAKE_PROBE."""
+"""An interpreter that fakes `venv`, `pip` and the probe; FAKE_PIP and FAKE_PROBE make them fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ elif arguments[:2] == ["-m", "pip"]:
     if how == "hang":
         compiler = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print("[1/84] compiling", flush=True)
-        pathlib.Path(os.environ["FAKE_MARK"]).write_text(str(compiler.pid))
+        pathlib.Path(os.environ["FAKE_PID_FILE"]).write_text(str(compiler.pid))
         time.sleep(600)
     for number in range(1, 5):
         print(f"  [{{number}}/4] Building CXX object part{{number}}.o")

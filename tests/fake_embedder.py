@@ -5,16 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from facts_factory import model as model_facts
 from numpy.typing import NDArray
 
-from ragops.embedder.client import Embedder, Embeddings, TokenIds
+from ragops.embedder.client import Embedder, EmbedderConfig, Embeddings, TokenIds
 from ragops.errors import EmbedderDied
 from ragops.postgres.queue import Claim, Item
 from ragops.workers.inflight import InFlight, UniqueText
-from ragops.workers.supervisor import Supervisor
+from ragops.workers.state import Stats, Stop
+from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
 
 DIMENSIONS = 4
 VECTORS: dict[str, tuple[float, ...]] = {
@@ -28,14 +30,15 @@ VECTORS: dict[str, tuple[float, ...]] = {
 
 @dataclass
 class Nursery:
-    """Starts fake children and remembers what each of them was asked."""
+    """Start fake children and record the requests of each."""
 
     is_deadly: Callable[[str], bool] = lambda text: "poison" in text
     dies_at_start: Callable[[int], bool] = lambda number: False
     children: list[FakeEmbedder] = field(default_factory=list)
     starts: int = 0
-    said: list[str] = field(default_factory=list)
-    aborted: bool = False
+    stop: Stop = field(default_factory=Stop)
+    stats: Stats = field(default_factory=Stats)
+    failures: ConsecutiveFailures = field(default_factory=ConsecutiveFailures)
 
     def start(self) -> Embedder:
         self.starts += 1
@@ -45,8 +48,8 @@ class Nursery:
         self.children.append(child)
         return child
 
-    def holder(self) -> Supervisor:
-        return Supervisor(self.start, is_aborted=lambda: self.aborted, info=self.said.append)
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.start, stop=self.stop, stats=self.stats, failures=self.failures)
 
     @property
     def requests(self) -> list[tuple[str, ...]]:
@@ -59,9 +62,10 @@ class Nursery:
 
 
 class FakeEmbedder(Embedder):
-    """The part of an embedder that its holder uses."""
+    """The part of an embedder that its supervisor uses."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: Nursery, *, vocab_only: bool = False) -> None:
+        self.config = EmbedderConfig(Path("fake.gguf"), vocab_only=vocab_only)
         self.model = model_facts(dimensions=DIMENSIONS)
         self.requests: list[tuple[str, ...]] = []
         self.is_closed = False
@@ -113,7 +117,7 @@ def document(id: int) -> InFlight:
     return InFlight(item, Claim(uuid.uuid4(), (item,)))
 
 
-def pieces(id: int, *texts: str) -> list[UniqueText]:
-    """The texts of one document, none of which is another's."""
+def unique_texts(id: int, *texts: str) -> list[UniqueText]:
+    """The texts of one document, which no other document has."""
     owner = document(id)
     return [UniqueText(text.encode(), ids_of(text), [(owner, number)]) for number, text in enumerate(texts)]

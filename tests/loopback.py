@@ -1,4 +1,4 @@
-"""A tiny HTTP server on the loopback interface that answers what a test tells it to."""
+"""A tiny HTTP server on the loopback interface with the replies that a test sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Reply:
     """One answer: a status, a body, headers. `cut` ends the connection after so many bytes of it."""
 
     status: int = 200
@@ -24,7 +24,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedRequest:
     method: str
     path: str
     headers: dict[str, str]
@@ -37,19 +37,19 @@ class Asked:
 
 @dataclass
 class Loopback:
-    """Gives its answers in turn, the last one again and again; remembers what was asked."""
+    """Gives its answers in turn, the last one again and again; records the requests."""
 
     url: str
-    answers: list[Said] = field(default_factory=lambda: [Said()])
-    asked: list[Asked] = field(default_factory=list)
+    answers: list[Reply] = field(default_factory=lambda: [Reply()])
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
-    def take(self) -> Said:
+    def take(self) -> Reply:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def said(content: object, status: int = 200, **headers: str) -> Said:
+def reply(content: object, status: int = 200, **headers: str) -> Reply:
     """A JSON answer."""
-    return Said(status, json.dumps(content).encode(), headers)
+    return Reply(status, json.dumps(content).encode(), headers)
 
 
 @contextmanager
@@ -60,7 +60,9 @@ def loopback() -> Iterator[Loopback]:
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            known[0].asked.append(Asked(self.command, self.path, dict(self.headers), self.rfile.read(length)))
+            known[0].requests.append(
+                ReceivedRequest(self.command, self.path, dict(self.headers), self.rfile.read(length))
+            )
             answer = known[0].take()
             if answer.wait is not None:
                 answer.wait.wait(30)

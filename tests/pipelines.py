@@ -1,4 +1,4 @@
-"""A pipeline played by a test: intake, worker and outlet in its own thread, waits in others."""
+"""A pipeline that a test drives: fetcher, worker and completer in its own thread, waits in others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 class Line:
-    """A pipeline with what its threads share; plays intake, worker and outlet from the test's thread."""
+    """A pipeline with what its threads share; plays fetcher, worker and completer in the test's thread."""
 
     def __init__(self, *, workers: int = 1, keeps_recent: bool = True) -> None:
         self.stop, self.stats = Stop(), Stats()
@@ -37,12 +37,10 @@ class Line:
         claimed = claim(len(documents))
         self.pipe.hold(claimed)
         taken = [InFlight(item, claimed) for item in claimed.items]
-        pieces = [
-            piece
-            for document, texts in zip(taken, documents, strict=True)
-            for piece in self.admit(document, *texts)
+        new = [
+            text for document, texts in zip(taken, documents, strict=True) for text in self.admit(document, *texts)
         ]
-        self.pipe.enqueue([piece] for piece in pieces)
+        self.pipe.enqueue([text] for text in new)
         return taken
 
     def admit(self, document: InFlight, *texts: str) -> list[UniqueText]:
@@ -58,13 +56,13 @@ class Line:
         return request
 
     def embed(self, request: Sequence[UniqueText], worker: str = "w") -> None:
-        self.pipe.deliver([(piece, vector_of(piece)) for piece in request], [], worker=worker)
+        self.pipe.deliver([(text, vector_of(text)) for text in request], [], worker=worker)
 
     def finished(self) -> list[InFlight]:
         return within(lambda: self.pipe.take_finished(limit=20_000, within_s=0))
 
-    def fresh(self) -> list[tuple[bytes, UnitVector]]:
-        return within(lambda: self.pipe.take_fresh(limit=1000, within_s=0))
+    def unsaved(self) -> list[tuple[bytes, UnitVector]]:
+        return within(lambda: self.pipe.take_unsaved(limit=1000, within_s=0))
 
     def is_idle(self) -> bool:
         """No request lies ready."""
@@ -77,11 +75,11 @@ def claim(size: int) -> Claim:
 
 
 def texts_of(request: Sequence[UniqueText]) -> list[str]:
-    return [text_of(piece.ids) for piece in request]
+    return [text_of(text.ids) for text in request]
 
 
-def vector_of(piece: UniqueText) -> UnitVector:
-    return unit(text_of(piece.ids))
+def vector_of(text: UniqueText) -> UnitVector:
+    return unit(text_of(text.ids))
 
 
 def unit(text: str) -> UnitVector:
@@ -103,7 +101,7 @@ def started(work: Callable[[], Result]) -> Future[Result]:
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 (raised where the result is asked for)
+        except BaseException as error:  # noqa: BLE001 (raised by `result()`)
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -2,7 +2,9 @@
 
 A word of the text makes it fail: POISON dies by abort, HANG sleeps, NAN, INF and ZERO return such a
 vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every text:
-`all` dies on each, `all-but-ok` on each except the health check's.
+`all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that embed:
+`dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all but
+the first child.
 """
 
 from __future__ import annotations
@@ -48,16 +50,16 @@ def ids_of(text: str) -> list[int]:
 
 def vector_of(ids: Sequence[int]) -> list[float]:
     """The sum of its words' vectors, which are made from their numbers."""
-    found = [0.0] * DIMENSIONS
+    vector = [0.0] * DIMENSIONS
     if NUMBERS["ZERO"] in ids:
-        return found
+        return vector
     for number in ids[1:-1]:
         digest = hashlib.sha256(str(number).encode()).digest()
-        found = [sum_ + byte - 127.5 for sum_, byte in zip(found, digest, strict=True)]
+        vector = [sum_ + byte - 127.5 for sum_, byte in zip(vector, digest, strict=True)]
     for word, value in BROKEN.items():
         if NUMBERS[word] in ids:
-            found[3] = value
-    return [*found, 1.0] if NUMBERS["WIDE"] in ids else found
+            vector[3] = value
+    return [*vector, 1.0] if NUMBERS["WIDE"] in ids else vector
 
 
 def _read() -> tuple[dict[str, Any], list[int]]:
@@ -122,17 +124,37 @@ def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
     return [ids[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
+def _start(arguments: Sequence[str]) -> None:
+    if "dead" in arguments:
+        os.abort()
+    for argument in arguments:
+        name, _, gate = argument.partition("=")
+        if not gate or (name == "gate-but-one" and _is_first(gate)):
+            continue
+        while not Path(gate).exists():
+            time.sleep(0.02)
+
+
+def _is_first(gate: str) -> bool:
+    try:
+        Path(f"{gate}.first").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> None:
-    _write(_hello(_read()[0]))
+    config = _read()[0]
+    if not config["vocab_only"]:
+        _start(arguments)
+    _write(_hello(config))
     while True:
         request, payload = _read()
-        asked = request["request"]
-        texts = (
-            _cut(payload, request["tokens"]) if asked == "embed_tokens" else list(map(ids_of, request["texts"]))
-        )
-        if asked in ("tokens", "tokenise"):
+        name = request["request"]
+        texts = _cut(payload, request["tokens"]) if name == "embed_tokens" else list(map(ids_of, request["texts"]))
+        if name in ("tokens", "tokenise"):
             ids = array("I", [number for text in texts for number in text]).tobytes()
-            _write({"tokens": [len(text) for text in texts]}, ids if asked == "tokenise" else b"")
+            _write({"tokens": [len(text) for text in texts]}, ids if name == "tokenise" else b"")
             continue
         is_health_check = texts == [ids_of(HEALTH_CHECK)]
         if "all" in arguments or ("all-but-ok" in arguments and not is_health_check):

@@ -1,24 +1,23 @@
-"""The aligned reinstall, isolated: a virtual environment, pip with CMAKE_ARGS, and the library asked."""
+"""Compile llama-cpp-python into a virtual environment of its own, and record what the library became."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
 from ragops.builds.cmake_flags import may_have_amx
 from ragops.builds.compiler import find_compiler, is_gcc
-from ragops.builds.library import LibraryDied, Probe, run_probe
+from ragops.builds.library import LibraryDied, run_probe
 from ragops.builds.log import hint_of, meaningful_lines, read_counter, short
 from ragops.builds.records import (
     LOG,
@@ -35,12 +34,16 @@ from ragops.builds.records import (
 from ragops.builds.verify import findings_of
 from ragops.errors import RagopsError, UsageError
 from ragops.facts import HostFacts
+from ragops.reporter import Reporter
 from ragops.subprocesses import child_environment, run_logged
 
 PACKAGE = "llama-cpp-python"
-# GCC (12 for one) takes most of the stores that prepare AMX's tile configuration for dead ones, and the build
-# then dies in its first multiplication of repacked weights. Arithmetic is not touched by these.
+# GCC 12 drops most of the stores that prepare AMX's tile configuration as dead, and the build then dies in
+# its first multiplication of repacked Q8_0 weights. Without these two passes it does not, and is twice as
+# fast there. They do not touch arithmetic, so the vectors stay the same.
 KEEP_STORES = "-fno-tree-dse -fno-dse"
+# --no-cache-dir: pip's cache holds wheels by version and not by CMAKE_ARGS. -v: CMake's output, with its
+# warning about unused variables and the counter of the compiled files, is printed no other way.
 _PIP = [
     "-m",
     "pip",
@@ -52,28 +55,27 @@ _PIP = [
     "off",
     "--no-cache-dir",
 ]
-
-
-class Reporter(Protocol):
-    """How an install speaks to people."""
-
-    def info(self, message: str) -> None: ...
-
-    def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
-
-    def end_progress(self) -> None: ...
+# What a stage could not do, and a hint for causes that its log does not show.
+_FAILURES = {
+    "venv": (
+        "could not create the virtual environment",
+        "on Debian and Ubuntu: apt install python3-venv; or pass another --python",
+    ),
+    "pip": (f"could not build {PACKAGE}", None),
+}
+Tick = Callable[[str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What is to be built."""
+    """One build to make; validated when it is created."""
 
     version: str
     cmake_args: tuple[str, ...] = ()
+    # Empty: named after version and arguments.
     name: str = ""
-    """Empty: named after version and arguments."""
+    # Interpreter that creates the virtual environment; empty: this one.
     python: str = ""
-    """Interpreter to make the virtual environment with; empty is this one."""
 
     def __post_init__(self) -> None:
         check_version(self.version)
@@ -83,9 +85,9 @@ class BuildRequest:
 
 
 def present_build(request: BuildRequest) -> BuildRecord | None:
-    """The build that is there already. Raises UsageError when its name holds another one."""
+    """Return the build that exists already. Raises UsageError if another one has its name."""
     record = read_record(folder_of(request.name))
-    # Default names tell builds apart by what the arguments set, in whatever order they stand.
+    # Default names depend on what the arguments set, not on their order.
     if record is None or default_name(record.version, record.cmake_args) == default_name(
         request.version, request.cmake_args
     ):
@@ -95,40 +97,44 @@ def present_build(request: BuildRequest) -> BuildRecord | None:
         where=str(record.folder),
         actual=f"{record.version} with {' '.join(record.cmake_args) or 'no arguments'}",
         expected=f"{request.version} with {' '.join(request.cmake_args) or 'no arguments'}",
-        hint=f"give it another --name, or: ragops build remove {request.name}",
+        hint=f"choose another --name, or: ragops build remove {request.name}",
     )
 
 
 def install(request: BuildRequest, *, reporter: Reporter, host: HostFacts) -> BuildRecord:
-    """Build and record; a folder of that name without a record is replaced.
+    """Compile and record a build; a folder of that name without a record is replaced.
 
-    Stopped half-way it leaves nothing; failed it leaves the log. Raises UsageError, RagopsError (no
-    compiler, no virtual environment, a failing compile, an install of that name that runs).
+    An interrupted install leaves nothing, a failed one leaves its log. Raises UsageError, RagopsError (no
+    compiler, no virtual environment, a failed compile, another install of that name is running).
     """
     compiler = find_compiler(os.environ)
     folder = folder_of(request.name)
-    with _alone(request.name):
-        if (there := present_build(request)) is not None:  # another install ended just now
-            return there
+    with _locked(request.name):
+        if (present := present_build(request)) is not None:  # another install ended just now
+            return present
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            return _install(request, folder, compiler=compiler, reporter=reporter, host=host)
+            started = time.monotonic()
+            _compile(request, folder, compiler=compiler, reporter=reporter)
+            seconds = round(time.monotonic() - started, 1)
+            record = _read_back(request, folder, host, compiler=compiler, seconds=seconds)
+            write_record(record)
+            return record
         except KeyboardInterrupt:
             shutil.rmtree(folder, ignore_errors=True)
-            reporter.info(f"the half build was removed: {folder}")
+            reporter.info(f"removed the incomplete build: {folder}")
             raise
         except BaseException:
+            # The log stays: the error names it.
             shutil.rmtree(folder / VENV, ignore_errors=True)
             raise
         finally:
             reporter.end_progress()
 
 
-def _install(
-    request: BuildRequest, folder: Path, *, compiler: str, reporter: Reporter, host: HostFacts
-) -> BuildRecord:
-    started = time.monotonic()
+def _compile(request: BuildRequest, folder: Path, *, compiler: str, reporter: Reporter) -> None:
+    """Create the virtual environment and let pip compile into it."""
     log = folder / LOG
     log.write_text(f"# CMAKE_ARGS='{' '.join(request.cmake_args)}' FORCE_CMAKE=1\n", encoding="utf-8")
     reporter.info(f"building {PACKAGE} {request.version} as {request.name}; this takes minutes, the log is {log}")
@@ -136,22 +142,24 @@ def _install(
     with tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as scratch:
         flags = KEEP_STORES if may_have_amx(request.cmake_args) and is_gcc(compiler) else ""
         environment = build_environment(os.environ, request.cmake_args, scratch=scratch, flags=flags)
-        tick = _ticker(reporter, f"building {request.name}", started)
-        _run("venv", _venv_command(request, folder), environment, log, tick)
-        python = interpreter_of(folder)
-        wanted = [f"--no-binary={PACKAGE}", f"{PACKAGE}=={request.version}"]
-        _run("pip", [str(python), *_PIP, *wanted], environment, log, tick)
+        tick = _ticker(reporter, f"building {request.name}")
+        venv = [request.python or sys.executable, "-m", "venv", "--clear", str(folder / VENV)]
+        _run("venv", venv, environment, log, tick)
+        pip = [str(interpreter_of(folder)), *_PIP, f"--no-binary={PACKAGE}", f"{PACKAGE}=={request.version}"]
+        _run("pip", pip, environment, log, tick)
     reporter.end_progress()
-    seconds = round(time.monotonic() - started, 1)
-    record = _record(request, folder, host, compiler=compiler, seconds=seconds)
-    write_record(record)
-    return record
 
 
-def _record(request: BuildRequest, folder: Path, host: HostFacts, *, compiler: str, seconds: float) -> BuildRecord:
-    """What the library says about itself, and what that means on this machine."""
-    probe, death = _ask(interpreter_of(folder))
-    log = _text(folder / LOG)
+def _read_back(
+    request: BuildRequest, folder: Path, host: HostFacts, *, compiler: str, seconds: float
+) -> BuildRecord:
+    """Return the record of a compiled build: what its library reports, and what that means on this machine."""
+    death = None
+    try:
+        probe = run_probe(interpreter_of(folder))
+    except LibraryDied as error:
+        # Recorded and not raised: the build may be meant for another machine, and the verdict shows it.
+        probe, death = error.probe, error.signal
     return BuildRecord(
         name=request.name,
         version=probe.package_version,
@@ -165,32 +173,29 @@ def _record(request: BuildRequest, folder: Path, host: HostFacts, *, compiler: s
         system_info=probe.system_info,
         features=probe.features,
         libraries=probe.libraries,
-        findings=findings_of(request.cmake_args, probe, host, log=log, death=death),
+        findings=findings_of(request.cmake_args, probe, host, log=_text(folder / LOG), death=death),
     )
 
 
 def build_environment(
     given: Mapping[str, str], cmake_args: tuple[str, ...], *, scratch: str, flags: str = ""
 ) -> dict[str, str]:
-    """What pip runs with: the arguments asked for and none from elsewhere, temporary files in one place.
+    """Return the environment for pip: the requested arguments only, temporary files in `scratch`.
 
-    `flags` go to the compiler beside those of CFLAGS and CXXFLAGS.
+    `flags` are added to CFLAGS and CXXFLAGS.
     """
     kept = child_environment(given, own_interpreter=False)
-    # ggml compiles for a generic CPU where this is set, whatever the arguments say.
+    # ggml reads it as a wish for a reproducible build: GGML_NATIVE and all instruction sets default to OFF.
     kept.pop("SOURCE_DATE_EPOCH", None)
-    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
+    changes = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
     if flags:
-        places |= {name: f"{kept.get(name, '')} {flags}".strip() for name in ("CFLAGS", "CXXFLAGS")}
-    return {**kept, **places, "CMAKE_ARGS": " ".join(cmake_args), "FORCE_CMAKE": "1", "PYTHONUTF8": "1"}
+        changes |= {name: f"{kept.get(name, '')} {flags}".strip() for name in ("CFLAGS", "CXXFLAGS")}
+    return {**kept, **changes, "CMAKE_ARGS": " ".join(cmake_args), "FORCE_CMAKE": "1", "PYTHONUTF8": "1"}
 
 
-def _venv_command(request: BuildRequest, folder: Path) -> list[str]:
-    return [request.python or sys.executable, "-m", "venv", "--clear", str(folder / VENV)]
-
-
-def _ticker(reporter: Reporter, what: str, started: float) -> Callable[[str | None], None]:
-    """Shows the build tool's counter once there is one, else the last line of the log; always the time."""
+def _ticker(reporter: Reporter, what: str) -> Tick:
+    """Return a callback that reports the elapsed time with the build tool's counter, or the last log line."""
+    started = time.monotonic()
     shown: tuple[float, float | None, str] = (0.0, None, "")
 
     def tick(line: str | None) -> None:
@@ -207,66 +212,54 @@ def _ticker(reporter: Reporter, what: str, started: float) -> Callable[[str | No
     return tick
 
 
-def _run(
-    stage: str, command: list[str], environment: Mapping[str, str], log: Path, tick: Callable[[str | None], None]
-) -> None:
+def _run(stage: str, command: list[str], environment: Mapping[str, str], log: Path, tick: Tick) -> None:
+    """Run one stage to its end. Raises RagopsError, with the cause from the log, if it fails."""
     status = run_logged(command, environment=environment, log=log, on_tick=tick)
     if status == 0:
         return
     text = _text(log)
-    whats = {"venv": "the virtual environment could not be made", "pip": f"{PACKAGE} could not be built"}
-    hints = {"venv": "on Debian and Ubuntu: apt install python3-venv; or name another --python"}
+    what, hint = _FAILURES[stage]
     raise RagopsError(
-        whats[stage],
+        what,
         where=str(log),
         actual="\n".join(meaningful_lines(text)) or f"exit status {status}",
         expected="a build that ends with exit status 0",
-        hint=hints.get(stage) or hint_of(text) or "the whole log is in the file named above",
+        hint=hint or hint_of(text) or "read the whole log in the file named above",
     )
-
-
-def _ask(python: Path) -> tuple[Probe, str | None]:
-    try:
-        return run_probe(python), None
-    except LibraryDied as error:
-        return error.probe, error.signal
 
 
 def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Hold the name against a second install. Raises RagopsError while one runs."""
-    builds_folder().mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold the name against a second install. Raises RagopsError while one is running."""
     lock = builds_folder() / f"{name}.lock"
-    for is_last in (False, True):
-        try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            break
-        except FileExistsError:
-            holder = _holder(lock)
-            if holder is not None or is_last:
-                raise RagopsError(
-                    "another install of this build is running",
-                    where=str(lock),
-                    actual=f"process {holder}",
-                    hint="wait for it, or end it",
-                ) from None
-            lock.unlink(missing_ok=True)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    owner = _read_pid(lock)
+    if owner is not None and not psutil.pid_exists(owner):  # left behind by an install that was killed
+        lock.unlink(missing_ok=True)
+    try:
+        # Mode x creates the file or fails: of two installs that start at once only one gets past this line.
+        with lock.open("x", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        raise RagopsError(
+            "another install of this build is running",
+            where=str(lock),
+            actual=f"process {owner or _read_pid(lock) or 'unknown'}",
+            hint="wait for it or stop it; if no install is running, delete this file",
+        ) from None
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
 
 
-def _holder(lock: Path) -> int | None:
-    """The process that holds a lock; None when it is gone."""
+def _read_pid(lock: Path) -> int | None:
+    """Return the process number in a lock file; None if there is none."""
     try:
-        pid = int(lock.read_text(encoding="ascii"))
+        return int(lock.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return pid if psutil.pid_exists(pid) else None

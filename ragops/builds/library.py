@@ -1,7 +1,8 @@
-"""The parent's side of `library_child.py`: what a library is, asked in a child that may die of it."""
+"""Read what a llama.cpp library is from a child process, which loading it may kill."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ragops.builds.features import parse_system_info
+from ragops.builds.standalone import parse_system_info
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.subprocesses import child_environment, signal_name
 
 PROBE_PROGRAM = Path(__file__).with_name("library_child.py")
+# Loading takes about a second; a network file system or a scanner of new files may take a minute.
 PROBE_DEADLINE_S = 120.0
 
 
@@ -28,7 +30,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What an interpreter's llama.cpp is; `system_info` and `features` are empty when it could not be loaded."""
+    """What an interpreter's llama.cpp is; `system_info` and `features` are empty if it could not be loaded."""
 
     interpreter: Path
     package_version: str
@@ -40,13 +42,13 @@ class Probe:
 
 
 class LibraryDied(EmbedderDied):
-    """Loading the library killed the probe; `probe` holds what was known before, `signal` the cause."""
+    """Loading the library killed the probe; `probe` holds what was read before, `signal` the cause."""
 
     def __init__(self, probe: Probe, *, cause: str, tail: str) -> None:
         super().__init__(
             f"loading the llama.cpp library killed the probe: {cause}",
             where=str(probe.interpreter),
-            actual=tail or f"llama-cpp-python {probe.package_version}; it said nothing",
+            actual=tail or f"llama-cpp-python {probe.package_version}; no output on stderr",
             expected="a library that loads on this machine",
             hint="the build uses instructions that this CPU lacks: rebuild it here with ragops build install"
             if cause == "SIGILL"
@@ -56,11 +58,11 @@ class LibraryDied(EmbedderDied):
         self.signal = cause
 
 
-def run_probe(interpreter: Path, *, timeout_s: float = PROBE_DEADLINE_S) -> Probe:
-    """Ask an interpreter's library for its version, files and effective features.
+def run_probe(interpreter: Path) -> Probe:
+    """Return version, files and effective features of an interpreter's library.
 
-    Raises LibraryDied when loading it kills the child, EmbedderError when there is none, it cannot be
-    loaded, or no answer comes.
+    Raises LibraryDied if loading it kills the child; EmbedderError if there is no library, it cannot be
+    loaded, or the child does not answer.
     """
     try:
         done = subprocess.run(
@@ -68,32 +70,25 @@ def run_probe(interpreter: Path, *, timeout_s: float = PROBE_DEADLINE_S) -> Prob
             env=child_environment(os.environ, own_interpreter=False),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout_s,
+            timeout=PROBE_DEADLINE_S,
         )
     except OSError as error:
         raise _no_answer(interpreter, actual=error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
-        raise _no_answer(interpreter, actual=f"nothing within {timeout_s:g} s") from error
-    return _read(interpreter, done)
-
-
-def _read(interpreter: Path, done: subprocess.CompletedProcess[bytes]) -> Probe:
-    answers = [answer for line in done.stdout.splitlines() if (answer := _decoded(line))]
-    merged: dict[str, Any] = {key: value for answer in answers for key, value in answer.items()}
+        raise _no_answer(interpreter, actual=f"no answer within {PROBE_DEADLINE_S:g} s") from error
+    answer: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        # A library may print lines of its own between those of the child.
+        with contextlib.suppress(ValueError):
+            values = json.loads(line)
+            answer |= values if isinstance(values, dict) else {}
     tail = done.stderr.decode("utf-8", "replace").strip()[-500:]
-    if "error" in merged:
-        raise _no_answer(interpreter, actual=str(merged["error"]))
-    if "found" not in merged:
-        raise _no_answer(interpreter, actual=tail or f"exit status {done.returncode} and no answer")
-    probe = _probe(interpreter, merged)
-    if "loaded" not in merged:
-        raise LibraryDied(probe, cause=signal_name(done.returncode) or f"exit status {done.returncode}", tail=tail)
-    return probe
-
-
-def _probe(interpreter: Path, answer: Mapping[str, Any]) -> Probe:
+    if "error" in answer:
+        raise _no_answer(interpreter, actual=str(answer["error"]))
+    if "found" not in answer:
+        raise _no_answer(interpreter, actual=tail or f"exit status {done.returncode} without an answer")
     info = str(answer.get("system_info", ""))
-    return Probe(
+    probe = Probe(
         interpreter=interpreter,
         package_version=str(answer["package_version"]),
         python_version=str(answer["python_version"]),
@@ -102,21 +97,16 @@ def _probe(interpreter: Path, answer: Mapping[str, Any]) -> Probe:
         system_info=info,
         features=parse_system_info(info),
     )
-
-
-def _decoded(line: bytes) -> dict[str, Any] | None:
-    try:
-        answer = json.loads(line)
-    except ValueError:  # a library that prints on its own
-        return None
-    return answer if isinstance(answer, dict) else None
+    if "loaded" not in answer:
+        raise LibraryDied(probe, cause=signal_name(done.returncode) or f"exit status {done.returncode}", tail=tail)
+    return probe
 
 
 def _no_answer(interpreter: Path, *, actual: str) -> EmbedderError:
     return EmbedderError(
-        "the interpreter has no llama.cpp library that can be asked",
+        "cannot read the interpreter's llama.cpp library",
         where=str(interpreter),
         actual=actual,
         expected="an interpreter with llama-cpp-python",
-        hint="ragops build install   makes one",
+        hint="ragops build install   compiles one",
     )

@@ -1,4 +1,4 @@
-"""Isolated builds of llama-cpp-python: one folder each, complete once `build.json` is in it."""
+"""Store isolated builds of llama-cpp-python: one folder per build, complete once `build.json` is in it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ragops.builds.cmake_flags import parse_flags
 from ragops.builds.library import Library
+from ragops.builds.standalone import RECORD
 from ragops.errors import RagopsError, UsageError
 from ragops.findings import Finding
 from ragops.paths import data_folder
 
-RECORD = "build.json"
 LOG = "install.log"
 VENV = "venv"
+# A folder's name on every system: no separators, no leading dash (an option of other programs) or dot
+# (hidden), no trailing dot (Windows drops it).
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!]*")
 
@@ -30,7 +32,7 @@ Verdict = Literal["as_asked", "differs", "unusable"]
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """A complete build: what was asked for, and what the loaded library says."""
+    """One complete build: what was requested, and what the loaded library reports."""
 
     name: str
     version: str
@@ -43,24 +45,23 @@ class BuildRecord:
     seconds: float
     system_info: str
     features: Mapping[str, str]
-    """Effective; empty when the library died while it was loaded."""
+    # Effective; empty if loading the library killed the probe.
     libraries: tuple[Library, ...]
     findings: tuple[Finding, ...] = field(default=())
 
     @property
     def interpreter(self) -> Path:
-        """The interpreter that loads this build."""
+        """Return the interpreter that loads this build."""
         return interpreter_of(self.folder)
 
     @property
     def verdict(self) -> Verdict:
-        """unusable (does not run on the machine that made it), differs from what was asked, or as_asked."""
-        if any(finding.severity == "error" for finding in self.findings):
-            return "unusable"
-        return "differs" if any(finding.severity == "warning" for finding in self.findings) else "as_asked"
+        """Return unusable (dies on the machine that compiled it), differs (from the request) or as_asked."""
+        severities = {finding.severity for finding in self.findings}
+        return "unusable" if "error" in severities else "differs" if "warning" in severities else "as_asked"
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, with what follows from the rest: interpreter and verdict."""
+    def to_json(self) -> dict[str, object]:
+        """Return what `build show --json` prints and `build.json` holds, interpreter and verdict included."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {
             **values,
@@ -69,36 +70,36 @@ class BuildRecord:
             "folder": str(self.folder),
             "features": dict(self.features),
             "libraries": [asdict(library) for library in self.libraries],
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
             "interpreter": str(self.interpreter),
             "verdict": self.verdict,
         }
 
 
 def builds_folder() -> Path:
-    """Where builds are kept; a folder each."""
+    """Return the folder that holds one folder per build."""
     return data_folder() / "builds"
 
 
 def folder_of(name: str) -> Path:
-    """A build's folder, whether it exists or not. Raises UsageError when `name` is none."""
+    """Return a build's folder, whether it exists or not. Raises UsageError for an invalid name."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            "not a name for a build",
+            "invalid name for a build",
             actual=repr(name),
-            expected="letters, digits, dot, dash and underscore; up to 64",
+            expected="up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit",
         )
     return builds_folder() / name
 
 
 def interpreter_of(folder: Path, *, platform: str = sys.platform) -> Path:
-    """The interpreter of a build's virtual environment: below `Scripts` on Windows, `bin` elsewhere."""
+    """Return the interpreter of a build's virtual environment: in `Scripts` on Windows, in `bin` elsewhere."""
     place = ("Scripts", "python.exe") if platform == "win32" else ("bin", "python")
     return folder.joinpath(VENV, *place)
 
 
 def default_name(version: str, cmake_args: Sequence[str]) -> str:
-    """`0.3.16-default`, or the version and a short hash of what the arguments set, in any order."""
+    """Return `0.3.16-default`, or the version and a short hash of what the arguments set, in any order."""
     if not cmake_args:
         return f"{version}-default"
     flags = parse_flags(cmake_args)
@@ -108,10 +109,10 @@ def default_name(version: str, cmake_args: Sequence[str]) -> str:
 
 
 def check_version(version: str) -> str:
-    """The version itself. Raises UsageError for what is no exact version."""
+    """Return the version. Raises UsageError unless it is an exact one."""
     if not _VERSION.fullmatch(version):
         raise UsageError(
-            "not an exact version",
+            "the version is not exact",
             where="--version",
             actual=repr(version),
             expected="e.g. 0.3.16, without == or ranges",
@@ -120,17 +121,17 @@ def check_version(version: str) -> str:
 
 
 def list_builds() -> list[BuildRecord]:
-    """The complete builds, by name."""
+    """Return the complete builds, sorted by name."""
     return [record for folder in _folders() if (record := read_record(folder)) is not None]
 
 
 def list_incomplete() -> list[str]:
-    """Names of folders without a record: broken off, failed, or being installed right now."""
+    """Return the names of folders without a record: interrupted, failed, or being installed right now."""
     return [folder.name for folder in _folders() if read_record(folder) is None]
 
 
 def find_build(name: str) -> BuildRecord:
-    """The build of that name. Raises UsageError, listing what there is, when it is not there or not whole."""
+    """Return the build of that name. Raises UsageError, listing the builds, if it is missing or incomplete."""
     folder = folder_of(name)
     record = read_record(folder)
     if record is None:
@@ -138,16 +139,16 @@ def find_build(name: str) -> BuildRecord:
         raise UsageError(state, where=str(folder), actual=_names(), hint=f"ragops build install --name {name} …")
     if not record.interpreter.exists():
         raise UsageError(
-            "the build's interpreter is gone",
+            "the build's interpreter is missing",
             where=str(record.interpreter),
-            expected="the Python that the build was made with",
+            expected="the Python that the build was compiled for",
             hint=f"ragops build remove {name}   then install it again",
         )
     return record
 
 
 def check_removable(name: str) -> Path:
-    """The folder of a build, whole or not. Raises UsageError when there is none."""
+    """Return the folder of a complete or incomplete build. Raises UsageError if there is none."""
     folder = folder_of(name)
     if not folder.is_dir():
         raise UsageError("there is no build of that name", where=str(folder), actual=_names())
@@ -155,34 +156,35 @@ def check_removable(name: str) -> Path:
 
 
 def remove_build(name: str) -> Path:
-    """Delete a build, whole or not, and return its folder.
+    """Delete a complete or incomplete build and return its folder.
 
-    Raises UsageError when there is none, RagopsError when a file of it is held open.
+    Raises UsageError if there is none, RagopsError if one of its files is in use.
     """
     folder = check_removable(name)
-    (folder / RECORD).unlink(missing_ok=True)  # first: half a build must not look whole
+    (folder / RECORD).unlink(missing_ok=True)  # first: half a build must not look complete
     try:
         shutil.rmtree(folder)
     except OSError as error:
         raise RagopsError(
-            "the build could not be removed whole",
+            "the build could not be removed completely",
             where=str(error.filename or folder),
             actual=error.strerror or str(error),
-            hint=f"end the processes that run under it, then: ragops build remove {name}",
+            hint=f"stop the processes that use it, then: ragops build remove {name}",
         ) from error
     return folder
 
 
 def write_record(record: BuildRecord) -> None:
-    """Make the build complete: its record appears at once and whole."""
-    text = json.dumps(record.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    """Write the record that makes a build complete; readers see all of it or nothing."""
+    text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     partial = record.folder / f"{RECORD}.partial"
+    # os.replace is atomic: a record that was cut off by a crash would pass for a complete build.
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(record.folder / RECORD)
 
 
 def read_record(folder: Path) -> BuildRecord | None:
-    """The folder's record; None when there is none, or none that this version of ragops understands."""
+    """Return the folder's record; None if it is missing or written by an incompatible version of ragops."""
     try:
         stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return BuildRecord(

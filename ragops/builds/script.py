@@ -1,14 +1,17 @@
-"""The steps of an aligned reinstall as a script, for a worker machine without ragops. Pure."""
+"""Write the steps of an aligned reinstall as a script, for a worker machine without ragops. Pure."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 from ragops.builds.cmake_flags import is_on, parse_flags, split_arguments
 from ragops.builds.features import FEATURE_OF
 from ragops.builds.records import check_version
+from ragops.builds.standalone import parse_system_info
 from ragops.errors import UsageError
 
+# Runs on the worker machine after `parse_system_info`, which comes from this package's own text.
 _CHECK = """\
 import ctypes, importlib.metadata, importlib.util, os, pathlib, sys
 folder = pathlib.Path(importlib.util.find_spec("llama_cpp").origin).parent / "lib"
@@ -19,14 +22,13 @@ if sys.platform == "win32":
 library = ctypes.CDLL(str(file), winmode=0) if sys.platform == "win32" else ctypes.CDLL(str(file))
 library.llama_print_system_info.restype = ctypes.c_char_p
 info = library.llama_print_system_info().decode()
-parts = [part.split("=") for part in info.split("|") if "=" in part]
-on = {name.split(":")[-1].strip() for name, value in parts if value.strip() != "0"}
+on = {name for name, value in parse_system_info(info).items() if value not in ("", "0")}
 print("llama-cpp-python", importlib.metadata.version("llama-cpp-python"))
 print("effective:", " ".join(sorted(on)))
 differs = [name for name, asked in EXPECTED.items() if (name in on) != asked]
 for name in differs:
     state = "on" if name in on else "off"
-    print("WARNING:", name, "is", state, "in the library, which is not what CMAKE_ARGS asked for")
+    print("WARNING:", name, "is", state, "in the library, which is not what CMAKE_ARGS requested")
 print("requested flags and effective features", "differ" if differs else "agree")
 """
 
@@ -43,19 +45,19 @@ if ! command -v "${{CXX:-c++}}" >/dev/null 2>&1; then
     exit 1
 fi
 
-# 1. A virtual environment of its own; an existing one is taken as it is.
+# 1. Create a virtual environment, or use the existing one.
 [ -e "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 
-# 2. What is installed goes: pip would call it satisfied.
+# 2. Uninstall: pip would call an installed version satisfied.
 "$VENV/bin/python" -m pip uninstall --yes llama-cpp-python
 
-# 3. Compile with these arguments, from source and past pip's cache of wheels.
+# 3. Compile with these arguments, from source and without pip's cache of wheels.
 unset SOURCE_DATE_EPOCH
 export CMAKE_ARGS={cmake_args}
 export FORCE_CMAKE=1
 "$VENV/bin/python" -m pip install --no-cache-dir --no-binary=llama-cpp-python {requirement}
 
-# 4. Ask the library what it became: requested flags are not effective flags.
+# 4. Read the effective features from the library: requested flags are not effective flags.
 "$VENV/bin/python" - <<'CHECK'
 {check}CHECK
 echo "interpreter: $VENV/bin/python"
@@ -84,20 +86,20 @@ if (-not $compiler) {{
     throw 'no C++ compiler: install Visual Studio Build Tools 2022 with "Desktop development with C++"'
 }}
 
-# 1. A virtual environment of its own; an existing one is taken as it is.
+# 1. Create a virtual environment, or use the existing one.
 $interpreter = Join-Path $Venv 'Scripts\\python.exe'
 if (-not (Test-Path $interpreter)) {{ Invoke-Step $Python @('-m', 'venv', $Venv) }}
 
-# 2. What is installed goes: pip would call it satisfied.
+# 2. Uninstall: pip would call an installed version satisfied.
 Invoke-Step $interpreter @('-m', 'pip', 'uninstall', '--yes', 'llama-cpp-python')
 
-# 3. Compile with these arguments, from source and past pip's cache of wheels.
+# 3. Compile with these arguments, from source and without pip's cache of wheels.
 Remove-Item Env:SOURCE_DATE_EPOCH -ErrorAction SilentlyContinue
 $env:CMAKE_ARGS = {cmake_args}
 $env:FORCE_CMAKE = '1'
 Invoke-Step $interpreter @('-m', 'pip', 'install', '--no-cache-dir', '--no-binary=llama-cpp-python', {requirement})
 
-# 4. Ask the library what it became: requested flags are not effective flags.
+# 4. Read the effective features from the library: requested flags are not effective flags.
 $check = @'
 {check}'@
 $file = Join-Path ([System.IO.Path]::GetTempPath()) "check-$([System.IO.Path]::GetRandomFileName()).py"
@@ -108,23 +110,22 @@ Write-Output "interpreter: $interpreter"
 
 
 def write_script(version: str, cmake_args: Sequence[str], *, shell: str) -> str:
-    """The script's text.
+    """Return the script's text.
 
     Raises UsageError for a shell other than bash and powershell, and for arguments or a version that
-    need quoting: without quotes both shells read them alike.
+    would need quoting: without it both shells read them alike.
     """
     templates = {"bash": _BASH, "powershell": _POWERSHELL}
     if shell not in templates:
-        raise UsageError("no script for this shell", where="--shell", actual=shell, expected="bash or powershell")
+        raise UsageError("unknown shell", where="--shell", actual=shell, expected="bash or powershell")
     arguments = split_arguments(cmake_args)
+    flags = parse_flags(arguments)
+    expected = {FEATURE_OF[flag]: is_on(value) for flag, value in flags.items() if flag in FEATURE_OF}
+    # The future import keeps annotations such as dict[str, str] from being evaluated on old interpreters.
+    head = f"from __future__ import annotations\nEXPECTED = {expected!r}\n"
     return templates[shell].format(
         version=check_version(version),
         cmake_args=f"'{' '.join(arguments)}'",
         requirement=f"'llama-cpp-python=={version}'",
-        check=f"EXPECTED = {_expected(arguments)!r}\n{_CHECK}",
+        check=f"{head}{inspect.getsource(parse_system_info)}{_CHECK}",
     )
-
-
-def _expected(cmake_args: Sequence[str]) -> dict[str, bool]:
-    flags = parse_flags(cmake_args)
-    return {FEATURE_OF[flag]: is_on(value) for flag, value in flags.items() if flag in FEATURE_OF}

@@ -1,13 +1,13 @@
-"""`ragops build install · list · show · remove · script`."""
+"""Define `ragops build install · list · show · remove · script`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragops.cli.options import AsJson, Yes
-from ragops.cli.session import confirm, emit, stoppable
+from ragops.cli.session import confirm, emit, print_json, stoppable
 
 if TYPE_CHECKING:
     from ragops.builds.install import BuildRequest
@@ -20,7 +20,7 @@ app = typer.Typer(
 
 Version = Annotated[
     str | None,
-    typer.Option("--version", metavar="V", help="Of llama-cpp-python.", show_default="the one beside ragops"),
+    typer.Option("--version", metavar="V", help="Version of llama-cpp-python.", show_default="the installed one"),
 ]
 CmakeArgs = Annotated[
     list[str] | None,
@@ -36,7 +36,8 @@ def install(
     version: Version = None,
     cmake_arg: CmakeArgs = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Its name.", show_default="version and hash of the arguments")
+        str | None,
+        typer.Option("--name", help="Its name.", show_default="version and hash of the arguments"),
     ] = None,
     python: Annotated[
         str | None,
@@ -44,9 +45,9 @@ def install(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile a build into a virtual environment of its own, and read from the library what it became.
+    """Compile a build into a separate virtual environment, and read its effective features from the library.
 
-    Exit 3: it was built, but this machine cannot run it. What is there already is not built again.
+    Exit 3: it was built, but this machine cannot run it. An existing build is not compiled again.
 
     Example: ragops build install --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --cmake-arg -DGGML_AVX=OFF
     """
@@ -54,10 +55,10 @@ def install(
     from ragops.builds.install import present_build
     from ragops.host import read_exact_host
     from ragops.report.builds import build_screen
-    from ragops.report.console import ConsoleReporter
+    from ragops.report.console import console_reporter
 
     request = _request(version, cmake_arg, name, python)
-    reporter = ConsoleReporter()
+    reporter = console_reporter()
     record = present_build(request)
     is_new = record is None
     if record is None:
@@ -65,9 +66,9 @@ def install(
             record = install_build(request, reporter=reporter, host=read_exact_host())
     else:
         reporter.info(
-            f"{record.name} is there already; ragops build remove {record.name}   makes room for a new one"
+            f"{record.name} exists already; to build it again, first run: ragops build remove {record.name}"
         )
-    emit({**record.as_dict(), "is_new": is_new}, as_json=as_json, screen=build_screen)
+    emit({**record.to_json(), "is_new": is_new}, as_json=as_json, screen=build_screen)
     if record.verdict == "unusable":
         raise typer.Exit(3)
 
@@ -75,23 +76,22 @@ def install(
 def _request(
     version: str | None, cmake_args: list[str] | None, name: str | None, python: str | None
 ) -> BuildRequest:
+    """Return the validated request; without a version that of the llama-cpp-python beside ragops."""
+    # Not llama_cpp.__version__: importing the package loads the library, which may die on this machine.
+    from importlib.metadata import version as installed_version
+
     from ragops.builds.cmake_flags import split_arguments
     from ragops.builds.install import BuildRequest
 
     arguments = split_arguments(cmake_args or ())
-    return BuildRequest(version or _own_version(), arguments, name=name or "", python=python or "")
-
-
-def _own_version() -> str:
-    """The version beside ragops, without importing it."""
-    from importlib.metadata import version
-
-    return version("llama-cpp-python")
+    return BuildRequest(
+        version or installed_version("llama-cpp-python"), arguments, name=name or "", python=python or ""
+    )
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the builds with their version, arguments and effective features.
+    """List the builds with version, arguments and effective features.
 
     Example: ragops build list
     """
@@ -100,7 +100,7 @@ def list_(as_json: AsJson = False) -> None:
 
     result = {
         "folder": str(builds_folder()),
-        "builds": [record.as_dict() for record in list_builds()],
+        "builds": [record.to_json() for record in list_builds()],
         "incomplete": list_incomplete(),
     }
     emit(result, as_json=as_json, screen=builds_screen)
@@ -112,22 +112,20 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
     Example: ragops build show 0.3.16-default
     """
-    from dataclasses import asdict
-
     from ragops.builds.cpu_support import predict_illegal
     from ragops.builds.records import find_build
     from ragops.host import read_exact_host
     from ragops.report.builds import build_screen
 
     record = find_build(name)
-    here = [asdict(finding) for finding in predict_illegal(record.features, read_exact_host())]
-    result: dict[str, Any] = {**record.as_dict(), "illegal_here": here}
-    emit(result, as_json=as_json, screen=build_screen)
+    # The record's own findings are about the machine that compiled it.
+    here = [finding.to_json() for finding in predict_illegal(record.features, read_exact_host())]
+    emit({**record.to_json(), "illegal_here": here}, as_json=as_json, screen=build_screen)
 
 
 @app.command()
 def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete a build, or what is left of one.
+    """Delete a build, complete or not.
 
     Example: ragops build remove 0.3.16-default --yes
     """
@@ -143,10 +141,10 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
 def script(
     version: Version = None,
     cmake_arg: CmakeArgs = None,
-    shell: Annotated[str, typer.Option("--shell", metavar="bash|powershell", help="For which shell.")] = "bash",
+    shell: Annotated[str, typer.Option("--shell", metavar="bash|powershell", help="The script's shell.")] = "bash",
     as_json: AsJson = False,
 ) -> None:
-    """Print the same steps as a script for a worker machine that has no ragops.
+    """Print the same steps as a script, for a worker machine without ragops.
 
     Example: ragops build script --version 0.3.16 --cmake-arg -DGGML_NATIVE=OFF --shell powershell
     """
@@ -155,6 +153,6 @@ def script(
     request = _request(version, cmake_arg, None, None)
     text = write_script(request.version, request.cmake_args, shell=shell)
     if as_json:
-        emit({"shell": shell, "script": text}, as_json=True, screen=None)
+        print_json({"shell": shell, "script": text})
     else:
         typer.echo(text, nl=False)

@@ -1,4 +1,4 @@
-"""`ragops cache status · clear`: the vectors that this machine keeps."""
+"""`ragops cache status · clear`: the vectors cached on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show how many vectors are kept, and where.
+    """Show how many vectors are cached, and where.
 
     Example: ragops cache status
     """
@@ -29,13 +29,13 @@ def status(as_json: AsJson = False) -> None:
     emit(
         result,
         as_json=as_json,
-        screen=lambda r: f"{number(r['vectors'])} vectors, {size(r['bytes'])}, in {r['file']}",
+        screen=lambda _: f"{number(facts.vectors)} vectors, {size(facts.bytes)}, in {facts.file}",
     )
 
 
 @app.command()
 def clear(yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete all kept vectors; the next campaign embeds every text.
+    """Delete all cached vectors; the next campaign embeds every text.
 
     Example: ragops cache clear --yes
     """
@@ -44,18 +44,19 @@ def clear(yes: Yes = False, as_json: AsJson = False) -> None:
     from ragops.report.units import number, size
     from ragops.workers.cache import VectorCache
 
-    kept = VectorCache(cache_file(), limit_bytes=0)
-    facts = kept.facts()
-    if facts.bytes:
+    cache = VectorCache(cache_file(), limit_bytes=0)
+    facts = cache.facts()
+    if facts.bytes:  # with nothing to lose there is nothing to confirm
         confirm(f"This deletes {number(facts.vectors)} vectors in {facts.file}.", answer="clear", yes=yes)
     try:
-        kept.clear()
+        cache.clear()
     except OSError as error:
         raise RagopsError(
             "the cache cannot be deleted",
             where=str(facts.file),
             actual=error.strerror or str(error),
-            hint="end the commands that embed on this machine, then: ragops cache clear",
+            # Windows refuses to delete a file that another process has open.
+            hint="stop the commands that embed on this machine, then: ragops cache clear",
         ) from error
     result = {"vectors": facts.vectors, "bytes": facts.bytes}
     emit(

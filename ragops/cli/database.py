@@ -1,13 +1,18 @@
-"""`ragops db start · stop · url · init`."""
+"""Commands `ragops db start · stop · url · init`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
 from ragops.cli.session import emit, load, overrides, start_embedded
+
+if TYPE_CHECKING:
+    from ragops.playbook.model import Playbook
+    from ragops.postgres.setup import Addition
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,13 +54,14 @@ def url(as_json: AsJson = False) -> None:
 
     Example: psql "$(ragops db url)"
     """
-    emit({"url": start_embedded().conninfo}, as_json=as_json, screen=lambda r: _plain(r["url"]))
-
-
-def _plain(text: str) -> Any:
     from rich.text import Text
 
-    return Text(text, no_wrap=True, overflow="ignore")
+    # Rich would break a long URL into lines, which no program can read.
+    emit(
+        {"url": start_embedded().conninfo},
+        as_json=as_json,
+        screen=lambda r: Text(r["url"], no_wrap=True, overflow="ignore"),
+    )
 
 
 @app.command()
@@ -71,7 +77,7 @@ def init(
 ) -> None:
     """Create what is missing: pgvector, the five tables, a queue's columns, indexes and settings, ragops' schema.
 
-    Existing tables, columns and settings stay as they are.
+    Existing tables, columns and settings stay unchanged.
 
     Example: ragops db init --dsn postgresql://rag@localhost/rag --dimensions 768
     """
@@ -92,24 +98,22 @@ def init(
         "advice": [{"what": a.what, "sql": a.sql} for a in additions if a.is_advice],
         "dry_run": dry_run,
     }
-    emit(result, as_json=as_json, screen=_created)
+    emit(result, as_json=as_json, screen=lambda _: _screen(additions, dry_run=dry_run))
 
 
-def _model_dimensions(playbook: Any) -> int:
-    from ragops.campaign.steps.verify_build import probe_model
+def _model_dimensions(playbook: Playbook) -> int:
+    """Return the dimensions that the playbook declares, else those of the model, which is loaded for it."""
+    from ragops.embedder.config import probe_model
 
     return int(playbook.model.dimensions or probe_model(playbook).dimensions)
 
 
-def _created(result: dict[str, Any]) -> str:
-    created, advice = result["created"], result["advice"]
-    lines = [_statements(created)] if result["dry_run"] and created else [f"created {e['what']}" for e in created]
+def _screen(additions: Sequence[Addition], *, dry_run: bool) -> str:
+    """Return what was created, or with `dry_run` its SQL; then the SQL of what another role should create."""
+    created = [addition for addition in additions if not addition.is_advice]
+    advice = [f"{addition.sql};" for addition in additions if addition.is_advice]
+    parts = [f"{addition.sql};" if dry_run else f"created {addition.what}" for addition in created]
     if advice:
-        lines.append(
-            f"-- not done: the queue works without, and faster once its owner runs\n{_statements(advice)}"
-        )
-    return ("\n\n" if result["dry_run"] else "\n").join(lines) or "nothing is missing"
-
-
-def _statements(additions: list[dict[str, Any]]) -> str:
-    return "\n\n".join(entry["sql"] + ";" for entry in additions)
+        heading = "-- not created: another role owns the queue. It works without, but is faster if its owner runs"
+        parts.append("\n".join([heading, "\n\n".join(advice)]))
+    return ("\n\n" if dry_run else "\n").join(parts) or "nothing is missing"

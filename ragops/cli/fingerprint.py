@@ -1,14 +1,14 @@
-"""`ragops fingerprint capture · compare · script`."""
+"""Define `ragops fingerprint capture · compare · script`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, ModelFile, PlaybookName
-from ragops.cli.session import emit, emit_json, load, overrides
+from ragops.cli.session import emit, emit_json, load, overrides, print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +22,7 @@ def capture(
     python: Annotated[
         Path | None,
         typer.Option(
-            "--python", metavar="INTERPRETER", help="Interpreter with llama_cpp; ragops need not be there."
+            "--python", metavar="INTERPRETER", help="Interpreter with llama_cpp; it need not have ragops."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write.")] = None,
@@ -37,18 +37,19 @@ def capture(
     Example: ragops fingerprint capture --model model.gguf -o worker.json
     """
     from ragops.fingerprint.against import capture_own
-    from ragops.report.console import ConsoleReporter
+    from ragops.report.console import console_reporter
     from ragops.report.fingerprint import capture_screen
 
-    loaded, _ = load(playbook, None, reporter=ConsoleReporter())
+    loaded, _ = load(playbook, None, reporter=console_reporter())
     changes = overrides(model=model)
     if python is not None:
         changes["workers"]["python"] = python
     fingerprint = capture_own(loaded.with_changes(**changes))
     if output is None:
-        emit(fingerprint.document, as_json=True, screen=None)
+        print_json(fingerprint.document)
         return
     fingerprint.save(output)
+    # Two megabytes of base64 are of no use in a terminal or a pipe: the file has them.
     result = {"file": str(output), **{k: v for k, v in fingerprint.document.items() if k != "vectors"}}
     emit(result, as_json=as_json, screen=capture_screen)
 
@@ -58,7 +59,7 @@ def compare(
     a: Annotated[Path, typer.Argument(help="Fingerprint in question, e.g. the workers'.")],
     b: Annotated[Path, typer.Argument(help="Fingerprint of the reference, e.g. the backend's.")],
     metric: Annotated[
-        str, typer.Option("--metric", help="cosine, l2 or ip: lengths matter for the last two only.")
+        str, typer.Option("--metric", help="cosine, l2 or ip; lengths matter for the last two only.")
     ] = "cosine",
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     as_json: AsJson = False,
@@ -75,14 +76,12 @@ def compare(
 
     check_names([metric], ["cosine", "l2", "ip"], what="metric")
     loaded, _ = load(playbook, None)
-    comparison = compare_fingerprints(
-        Fingerprint.load(a), Fingerprint.load(b), limits=limits_of(loaded), metric=metric
-    )
-    first = Fingerprint.load(a).document
-    result: dict[str, Any] = {
+    mine = Fingerprint.load(a)
+    comparison = compare_fingerprints(mine, Fingerprint.load(b), limits=limits_of(loaded), metric=metric)
+    result = {
         **comparison.to_json(),
         "limits": {"max_drift": loaded.build.max_drift, "min_overlap": loaded.build.min_overlap},
-        "effective": {"build": first["build"], "model": first["model"]},
+        "effective": {"build": mine.document["build"], "model": mine.document["model"]},
         "requested": loaded.build.model_dump(mode="json"),
     }
     emit_json(result, as_json=as_json, screen=lambda: comparison_screen(comparison))

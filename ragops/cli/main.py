@@ -1,24 +1,22 @@
-"""The app: options of the whole program, and what becomes of an error."""
+"""The app: its entry point, and exit codes and messages for errors."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import suppress
-from itertools import pairwise
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ragops import __version__
-from ragops.cli.lazy import LazyGroup
-from ragops.errors import RagopsError, UsageError
+from ragops.cli.command import ClickException
+from ragops.cli.invocation import Invocation
+from ragops.cli.lazy import LazyGroup, OutputClosed
+from ragops.errors import Interrupted, RagopsError, UsageError
 
-# Options with a value that must not be empty: files, folders, places, names.
-_WITH_VALUE = (
-    *("--dsn", "--playbook", "-p", "--against", "--model", "--python", "--requirements", "--output", "-o"),
-    *("--folder", "--table", "--query", "--manifest", "--token-env", "--host", "--name", "--version"),
-)
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 app = typer.Typer(
     name="ragops",
@@ -43,13 +41,12 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Options of the whole program come before the command."""
 
 
 def main() -> NoReturn:
-    """Entry point of the program: runs the app and turns errors into exit codes."""
+    """Run the program: run the app and end with its exit code."""
     code = run(sys.argv[1:])
     try:
         _flush()
@@ -66,38 +63,44 @@ def _flush() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the app and return the exit code. `--debug` lets the traceback of a failure through."""
-    is_debug = "--debug" in arguments
+    invocation = Invocation()
+    code = 1  # Python's own, when a traceback ends the program.
     try:
-        _refuse_empty_values(arguments)
-        code = int(app(arguments, standalone_mode=False) or 0)
+        code = _run(arguments, invocation)
+        return code
+    finally:
+        invocation.end(code)
+
+
+def _run(arguments: list[str], invocation: Invocation) -> int:
+    try:
+        # Not standalone: typer would print errors and exit by itself, without JSON and with codes of its own.
+        code = int(app(arguments, standalone_mode=False, obj=invocation) or 0)
         _flush()
         return code
+    except (OutputClosed, BrokenPipeError) as error:
+        # BrokenPipeError: from the flush above.
+        invocation.log_error(OutputClosed(str(error)))
+        return OutputClosed.exit_code
     except RagopsError as error:
-        if is_debug:
+        invocation.log_error(error)
+        if invocation.is_debug:
             raise
-        _show(error, as_json="--json" in arguments)
+        _show(error, as_json=invocation.as_json)
         return error.exit_code
+    except ClickException as error:
+        return _show_click_error(error, invocation)
     except (KeyboardInterrupt, typer.Abort):
+        invocation.log_error(Interrupted("stopped"))
         print("stopped", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError:
-        return 1
     except Exception as error:
-        if is_debug:
+        shown = _as_ragops_error(error)
+        invocation.log_error(shown, cause=error)
+        if invocation.is_debug:
             raise
-        return _show_unexpected(error, as_json="--json" in arguments)
-
-
-def _refuse_empty_values(arguments: list[str]) -> None:
-    """`--dsn "$PROD"` with an unset variable must not mean the default: another database, no reference at all."""
-    for option, value in pairwise([*arguments, "end"]):
-        name, equals, given = option.partition("=")
-        if name in _WITH_VALUE and not (given if equals else value):
-            raise UsageError(
-                f"{name} has an empty value",
-                expected=f"a value; without {name} the default is taken",
-                hint="is the variable set that the value comes from?",
-            )
+        _show(shown, as_json=invocation.as_json)
+        return shown.exit_code
 
 
 def _show(error: RagopsError, *, as_json: bool) -> None:
@@ -117,48 +120,51 @@ def _print_json(error: RagopsError) -> None:
         print(json.dumps({"status": "error", "error": error.as_dict()}, default=str), flush=True)  # noqa: T201
 
 
-def _show_unexpected(error: Exception, *, as_json: bool) -> int:
-    """Errors of the command line keep their own form; anything else is named in one line."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        help_text = getattr(error, "message", "")
-        if help_text:  # A group has drawn its help already.
-            print(help_text)  # noqa: T201
-        return 2
-    if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
-        from typer import rich_utils
+def _show_click_error(error: Any, invocation: Invocation) -> int:
+    """Show a wrong command line in typer's own form, with the usage line of the command. Return the exit code.
 
-        if as_json:
-            what = getattr(error, "format_message", lambda: str(error))()
-            _print_json(UsageError(what, hint="the same command with --help"))
-        rich_utils.rich_format_error(error)  # type: ignore[arg-type]
-        return int(getattr(error, "exit_code", 2))
-    first = str(error).splitlines()[0] if str(error) else ""
-    kind = type(error)
-    if kind.__name__ == "InsufficientPrivilege":
-        wrapped = RagopsError(
-            "this role may not do that in this database",
-            actual=first,
-            expected="the tables' owner, or its rights: GRANT … TO …; for the schema ragops USAGE and its tables",
-            hint="the same command with the DSN of a role that may",
+    Without a traceback even under --debug: the error lies in what was typed.
+    """
+    from typer import rich_utils
+
+    usage_error = UsageError(error.format_message(), hint=f"{invocation.command} --help")
+    invocation.log_error(usage_error)
+    if invocation.as_json:
+        _print_json(usage_error)
+    rich_utils.rich_format_error(error)
+    return int(error.exit_code)
+
+
+def _as_ragops_error(error: Exception) -> RagopsError:
+    """Return an error of the database or of a file in ragops' own form; anything else is a bug."""
+    # The server's further lines quote the statement and rows of it; --debug shows them.
+    message = str(error).splitlines()[0] if str(error) else ""
+    name = type(error).__name__
+    # A command that has not imported psycopg cannot have failed in it, and must not import it to find that out.
+    psycopg = sys.modules.get("psycopg")
+    if psycopg is not None and isinstance(error, psycopg.Error):
+        if error.sqlstate == _INSUFFICIENT_PRIVILEGE:
+            return RagopsError(
+                "permission denied: the database role lacks a privilege",
+                actual=message,
+                expected="the owner of the tables, or a role with the same privileges (GRANT … ON … TO …);"
+                " on the schema ragops: USAGE, and the privileges on its tables",
+                hint="GRANT what is missing, or run the command with the DSN of a role that has it",
+            )
+        return RagopsError(
+            "the database rejected a statement",
+            actual=f"{name}: {message}",
+            hint="run the command again with --debug: the traceback shows which statement",
         )
-    elif kind.__module__.startswith("psycopg"):
-        wrapped = RagopsError(
-            "the database refused a statement",
-            actual=f"{kind.__name__}: {first}",
-            hint="the same command with --debug before it shows where: ragops --debug …",
-        )
-    elif isinstance(error, OSError):
-        wrapped = RagopsError(
-            "a file cannot be used",
+    if isinstance(error, OSError):
+        return RagopsError(
+            "cannot read or write a file",
             where=str(error.filename) if error.filename else None,
-            actual=error.strerror or first or kind.__name__,
+            actual=error.strerror or message or name,
             hint="check that the folder exists, that you may write there, and that the disk has room",
         )
-    else:
-        wrapped = RagopsError(
-            "ragops failed in a way that it should not",
-            actual=f"{kind.__name__}: {first}",
-            hint="ragops --debug …   shows the traceback for a bug report",
-        )
-    _show(wrapped, as_json=as_json)
-    return 1
+    return RagopsError(
+        "internal error (this is a bug in ragops)",
+        actual=f"{name}: {message}",
+        hint="run the command again with --debug, and report the bug with the traceback",
+    )

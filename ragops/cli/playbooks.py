@@ -22,7 +22,7 @@ def check(
     file: Annotated[str, typer.Argument(help="Playbook file, or the name of a shipped one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Report every problem of a playbook at once, each with its place. Exit 2 when there is one.
+    """Report every problem of a playbook at once, each with its place. Exit 2 if there is one.
 
     Example: ragops playbook check realign.yaml
     """
@@ -33,7 +33,7 @@ def check(
     emit(
         {"file": file, "name": playbook.name, "steps": steps, "gates": list(playbook.gates())},
         as_json=as_json,
-        screen=lambda r: f"{file}: playbook {r['name']} is valid: {' → '.join(r['steps'])}",
+        screen=lambda _: f"{file}: playbook {playbook.name} is valid: {' → '.join(steps)}",
     )
 
 
@@ -46,7 +46,7 @@ def list_playbooks(as_json: AsJson = False) -> None:
     from ragops.playbook.loading import shipped_playbooks
 
     names = sorted(path.name for path in shipped_playbooks().glob("*.yaml"))
-    emit({"playbooks": names}, as_json=as_json, screen=lambda r: "\n".join(r["playbooks"]))
+    emit({"playbooks": names}, as_json=as_json, screen=lambda _: "\n".join(names))
 
 
 @app.command()

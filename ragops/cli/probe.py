@@ -1,4 +1,4 @@
-"""`ragops probe serve`."""
+"""Command `ragops probe serve`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import overrides, session, stoppable
+from ragops.cli.session import overrides, read_session, stoppable
 from ragops.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The procedure's debug endpoint, provided by ragops.",
+    help="The runbook's debug endpoint, provided by ragops.",
     epilog="Example: ragops probe serve --port 8791",
 )
 
 
 @app.callback()
 def _probe() -> None:
-    """The procedure's debug endpoint, provided by ragops."""
+    """The runbook's debug endpoint, provided by ragops."""
 
 
 @app.command()
@@ -32,7 +32,7 @@ def serve(
         typer.Option(
             "--token-env",
             metavar="NAME",
-            help="Environment variable that holds the bearer token to ask for.",
+            help="Environment variable that holds the required bearer token.",
             show_default=False,
         ),
     ] = None,
@@ -40,36 +40,29 @@ def serve(
     dsn: Dsn = None,
     model: ModelFile = None,
 ) -> None:
-    """Answer how far a query lies from the stored vectors, read only, until Ctrl-C.
+    """Serve the distances of queries to the stored vectors, read only, until Ctrl-C.
 
     GET /api/v3/debug/compare-rag-embedding?query=TEXT
 
     Example: ragops probe serve --port 8791 --model model.gguf
     """
     from ragops.probe import server as probe
-    from ragops.report.console import ConsoleReporter
+    from ragops.report.console import console_reporter
 
     probe.check_extra()
-    token = _token(token_env)
-    probe.check_exposure(host, token=token)
-    changes = overrides(model=model)
-    with session(playbook, dsn, changes=changes, needs_ledger=False, reads=["documents"]) as context:
-        target, adapted = context.target, context.playbook
-    reporter = ConsoleReporter()
-    with stoppable(reporter):
-        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, info=reporter.info)
-
-
-def _token(variable: str | None) -> str | None:
-    """The token of an environment variable. Raises UsageError when that is unset or empty."""
-    if variable is None:
-        return None
-    token = os.environ.get(variable, "").strip()
-    if not token:
+    token = os.environ.get(token_env, "").strip() if token_env is not None else None
+    if token == "":
+        # Without this an unset variable would serve the endpoint without a token.
         raise UsageError(
-            "the token's environment variable is empty",
+            "the environment variable with the token is empty",
             where="--token-env",
-            actual=f"{variable} is not set, or empty",
+            actual=f"{token_env} is not set, or empty",
             expected="the name of a variable that holds the token",
         )
-    return token
+    probe.check_exposure(host, token=token)
+    changes = overrides(model=model)
+    with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
+        target, adapted = session.target, session.playbook
+    reporter = console_reporter()
+    with stoppable(reporter):
+        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, info=reporter.info)

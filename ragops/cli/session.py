@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from ragops.errors import Interrupted, UsageError
 from ragops.paths import demo_file, server_folder, with_defaults
@@ -65,13 +65,14 @@ def demo_defaults() -> Mapping[str, str]:
         return {}
 
 
+@runtime_checkable
 class Result(Protocol):
     """What a command did, as `--json` prints it."""
 
     def to_json(self) -> dict[str, object]: ...
 
 
-Shown = TypeVar("Shown", bound=Result)
+Shown = TypeVar("Shown", bound=Result | Mapping[str, object])
 
 
 @contextmanager
@@ -234,7 +235,7 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
 def emit(result: Shown, *, as_json: bool, screen: Callable[[Shown], RenderableType]) -> None:
     """Print one JSON object, or the screen that `screen(result)` makes."""
     if as_json:
-        print_json(result.to_json())
+        print_json(result.to_json() if isinstance(result, Result) else result)
         return
     from ragops.report.terminal import show
 

@@ -69,7 +69,7 @@ def _narrowed(step: EmptyTables, names: list[str] | None, no_archive: bool) -> E
 
     entries = step.tables
     if names:
-        known = {entry.table: entry for entry in entries}
+        known: dict[str, EmptyTable] = {entry.table: entry for entry in entries}
         entries = tuple(known.get(name) or EmptyTable.model_validate({"table": name}) for name in names)
     if not entries:
         raise UsageError("no table to empty", hint="name tables, or add an empty_tables step to the playbook")

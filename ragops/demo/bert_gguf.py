@@ -1,6 +1,7 @@
-"""A BERT checkpoint (safetensors and WordPiece vocabulary) as a GGUF file for llama.cpp.
+"""Write a BERT checkpoint (safetensors and WordPiece vocabulary) as a GGUF file for llama.cpp.
 
-Needs the package `gguf`, which the extra `embedded` brings; it is imported when used.
+Requires the package `gguf` from the extra `embedded`, imported when it is used.
+Source of the keys and names: llama.cpp's `convert_hf_to_gguf.py` (BertModel) and the GGUF specification.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# enum llama_pooling_type in llama.h
 POOLING_TYPES = {"none": 0, "mean": 1, "cls": 2, "last": 3}
+# SentencePiece's mark, with which llama.cpp's WordPiece tokenizer marks the start of a word too.
 WORD_START = "\u2581"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_TOKEN_NORMAL, _TOKEN_CONTROL = 1, 3
-_FILE_TYPES = {"F32": 0, "Q8_0": 7}
+_TOKEN_NORMAL, _TOKEN_CONTROL = 1, 3  # enum llama_token_type
+_FILE_TYPES = {"F32": 0, "Q8_0": 7}  # enum llama_ftype
 _SAFETENSORS_TYPES = {"F32": "<f4", "F16": "<f2"}
 _OUTER_NAMES = {
     "embeddings.word_embeddings": "token_embd",
@@ -38,13 +41,13 @@ _LAYER_NAMES = {
     "output.LayerNorm": "layer_output_norm",
 }
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
-# Looked up row by row and added, not multiplied: too small to be worth the loss.
+# These are added to the embeddings, not multiplied, and are small: quantising them would only lose precision.
 _KEPT_WHOLE = frozenset({"position_embd.weight", "token_types.weight"})
 
 
 @dataclass(frozen=True, slots=True)
 class BertShape:
-    """What a BERT needs to be described; lengths in tokens, sizes in floats."""
+    """Hyperparameters of a BERT; lengths in tokens, sizes in floats."""
 
     name: str
     layers: int
@@ -58,7 +61,7 @@ class BertShape:
 
 
 def shape_from_config(name: str, config: Mapping[str, Any], *, licence: str | None = None) -> BertShape:
-    """The shape out of a checkpoint's config.json."""
+    """Return the hyperparameters in a checkpoint's config.json. Raises KeyError for a missing one."""
     return BertShape(
         name=name,
         layers=int(config["num_hidden_layers"]),
@@ -73,13 +76,14 @@ def shape_from_config(name: str, config: Mapping[str, Any], *, licence: str | No
 
 
 def read_safetensors(data: bytes) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Name and values of each float tensor; integer tensors (position ids) are left out.
+    """Yield name and values of each float tensor; skip integer tensors (position ids).
 
-    Raises ValueError when the bytes are no safetensors file.
+    Raises ValueError if the bytes are not a safetensors file.
     """
+    # The format: 8 bytes with the header's length, the header as JSON, the tensors' bytes.
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 + length or not data[8 : 8 + length].lstrip().startswith(b"{"):
-        raise ValueError("no safetensors header")
+        raise ValueError("not a safetensors file: no header")
     header: dict[str, Any] = json.loads(data[8 : 8 + length])
     for name, entry in header.items():
         dtype = _SAFETENSORS_TYPES.get(entry.get("dtype", ""))
@@ -91,7 +95,7 @@ def read_safetensors(data: bytes) -> Iterator[tuple[str, NDArray[np.float32]]]:
 
 
 def gguf_name(name: str) -> str | None:
-    """The name that llama.cpp uses; None for tensors that an embedding does not need (pooler)."""
+    """Return llama.cpp's name of a tensor; None for one that embeddings do not need (the pooler)."""
     stem, _, part = name.removeprefix("bert.").rpartition(".")
     if stem in _OUTER_NAMES:
         return f"{_OUTER_NAMES[stem]}.{part}"
@@ -112,16 +116,30 @@ def write_bert_gguf(
 ) -> None:
     """Write the model; `tensors` by their GGUF names, `vocabulary` as in vocab.txt.
 
-    With `quantise`, matrices are Q8_0; norms, biases, positions and token types stay F32.
+    With `quantise`, matrices are Q8_0; norms, biases, positions and token types stay F32. Only tests
+    write models without it.
     Raises ImportError without the package `gguf`, KeyError for an unknown pooling.
     """
     import gguf
 
     writer = gguf.GGUFWriter(path, "bert")
-    _describe(writer, shape, POOLING_TYPES[pooling])
+    writer.add_name(shape.name)
+    if shape.licence:
+        writer.add_license(shape.licence)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(shape.n_ctx)
+    writer.add_embedding_length(shape.dimensions)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_layer_norm_eps(shape.norm_epsilon)
+    writer.add_causal_attention(False)
+    writer.add_uint32("bert.pooling_type", POOLING_TYPES[pooling])
+    writer.add_token_type_count(shape.token_types)
+    writer.add_quantization_version(2)
     writer.add_file_type(_FILE_TYPES["Q8_0" if quantise else "F32"])
     _add_vocabulary(writer, vocabulary)
     for name, values in tensors.items():
+        # A block of Q8_0 has 32 values of one row.
         is_matrix = values.ndim == 2 and name not in _KEPT_WHOLE and values.shape[-1] % 32 == 0
         if quantise and is_matrix:
             kind = gguf.GGMLQuantizationType.Q8_0
@@ -134,27 +152,17 @@ def write_bert_gguf(
     writer.close()
 
 
-def _describe(writer: Any, shape: BertShape, pooling_type: int) -> None:
-    writer.add_name(shape.name)
-    if shape.licence:
-        writer.add_license(shape.licence)
-    writer.add_block_count(shape.layers)
-    writer.add_context_length(shape.n_ctx)
-    writer.add_embedding_length(shape.dimensions)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_layer_norm_eps(shape.norm_epsilon)
-    writer.add_causal_attention(False)
-    writer.add_uint32("bert.pooling_type", pooling_type)
-    writer.add_token_type_count(shape.token_types)
-    writer.add_quantization_version(2)
-
-
 def _add_vocabulary(writer: Any, vocabulary: Sequence[str]) -> None:
+    """Add the tokens, in llama.cpp's spelling, and the ids of the special ones."""
+    tokens = []
+    for token in vocabulary:
+        # The reverse of vocab.txt: there continuations carry a mark (`##ing`), here word starts do.
+        is_unmarked = token in SPECIAL_TOKENS or token.startswith("##")
+        tokens.append(token.removeprefix("##") if is_unmarked else WORD_START + token)
     ids = {token: index for index, token in enumerate(vocabulary)}
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("jina-v2-en")  # the name upstream gives BERT's lower-casing splitter
-    writer.add_token_list([_gguf_token(token) for token in vocabulary])
+    writer.add_token_list(tokens)
     writer.add_token_types([_TOKEN_CONTROL if token in SPECIAL_TOKENS else _TOKEN_NORMAL for token in vocabulary])
     writer.add_unk_token_id(ids["[UNK]"])
     writer.add_bos_token_id(ids["[CLS]"])
@@ -162,10 +170,3 @@ def _add_vocabulary(writer: Any, vocabulary: Sequence[str]) -> None:
     writer.add_pad_token_id(ids["[PAD]"])
     writer.add_mask_token_id(ids["[MASK]"])
     writer.add_uint32("tokenizer.ggml.cls_token_id", ids["[CLS]"])
-
-
-def _gguf_token(token: str) -> str:
-    """Word starts carry a mark and continuations none: the reverse of vocab.txt."""
-    if token in SPECIAL_TOKENS:
-        return token
-    return token.removeprefix("##") if token.startswith("##") else WORD_START + token

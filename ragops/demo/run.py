@@ -9,48 +9,112 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ragops.actions import DropIndex
 from ragops.campaign import run as campaign
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import embed, empty_tables, rebuild_indexes, reseed_queue, validate, verify_build
+from ragops.campaign.run import CampaignResult
+from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.rebuild_indexes import rebuild
+from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
 from ragops.demo.model import minilm_gguf
 from ragops.documents.sources import walk_folder
-from ragops.embedder.client import Embedder
-from ragops.embedder.config import embedder_config, side_threads
+from ragops.embedder.config import probe_model
 from ragops.errors import RagopsError
-from ragops.facts import vector_dimensions
-from ragops.indexes.plan import droppable_indexes
 from ragops.paths import cache_folder, data_folder, demo_file, with_defaults
 from ragops.playbook import Playbook, load_playbook
-from ragops.playbook.steps import EmptyTables, RebuildIndexes
+from ragops.playbook.steps import RebuildIndexes, ReseedQueue
+from ragops.postgres.archive import drop_archives
 from ragops.postgres.connection import Target, connect
-from ragops.postgres.ddl import drop_archives, sql_of
-from ragops.postgres.reader import Reader
+from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.setup import drop_tables, ensure_pgvector, initialise, plan_setup
 from ragops.quality.validation import self_retrieval
 from ragops.quality.vectors import normalize
 from ragops.reporter import Reporter
+from ragops.session import Session
 from ragops.workers.state import Stop
 
 QUERIES = 25
-WORDS_A_QUERY = 8
+WORDS_PER_QUERY = 8
 APPLICATION_THRESHOLD = 0.5
 PLAYBOOK = "realign.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Query:
     """A query with the location of the document that it was taken from."""
 
     text: str
     location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What an application gets for the queries."""
+
+    queries: int
+    rows_under: Mapping[str, float]
+    """Rows per query, by threshold."""
+    queries_with_a_row_under: Mapping[str, int]
+    at_1: float
+    """Share of the queries whose own document is the nearest; `at_10`: among the ten nearest."""
+    at_10: float
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "queries": self.queries,
+            "rows_under": dict(self.rows_under),
+            "queries_with_a_row_under": dict(self.queries_with_a_row_under),
+            "self_retrieval": {"at_1": self.at_1, "at_10": self.at_10},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """The campaign's result, and retrieval before and after it."""
+
+    result: CampaignResult
+    before: Retrieval
+    before_verdict: str
+    after: Retrieval
+    documents: int
+    corpus: Path
+    model: Path
+    seconds: float
+
+    @property
+    def docs_per_s(self) -> float | None:
+        """Documents per second over the campaign's embed steps."""
+        effects = [step.effect or {} for step in self.result.steps if step.verb == "embed"]
+        seconds = sum(_figure(effect.get("seconds")) for effect in effects)
+        return sum(_figure(effect.get("completed")) for effect in effects) / seconds if seconds else None
+
+    @property
+    def gate(self) -> int:
+        """Documents at the first validation."""
+        step = next((step for step in self.result.steps if step.verb == "validate"), None)
+        return step.recorded_number("documents") if step else 0
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            **self.result.to_json(),
+            "before": self.before.to_json(),
+            "before_verdict": self.before_verdict,
+            "after": self.after.to_json(),
+            "documents": self.documents,
+            "docs_per_s": self.docs_per_s,
+            "corpus": str(self.corpus),
+            "model": str(self.model),
+            "seconds": self.seconds,
+        }
+
+
+def _figure(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def run_demo(
@@ -61,7 +125,7 @@ def run_demo(
     documents: int,
     model: Path | None = None,
     workers: int | None = None,
-) -> dict[str, Any]:
+) -> DemoResult:
     """Stage the incident, show it, run the campaign, show the difference.
 
     Raises RagopsError when the embedded database holds documents that are not the demo's.
@@ -76,28 +140,27 @@ def run_demo(
     loaded = load_playbook(PLAYBOOK, environment=with_defaults(variables, os.environ))
     # What the demo shows of speed is that of embedding, not of a cache that an earlier demo has filled.
     playbook = loaded.with_changes(workers={"cache_mib": 0})
-    with _open(target, playbook, reporter=reporter, stop=stop) as context:
-        _prepare_database(context, corpus)
+    with _open(target, playbook, reporter=reporter, stop=stop) as session:
+        _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
-        _stage(context, written)
-        before = _look(context, probes)
-        found_out = validate.run(context, seed=0.0)
-        _tell(reporter, before, found_out)
-        plan = campaign.plan_campaign(context, model=verify_build.probe_model(playbook), items=written)
-        result = campaign.start(context, plan)
-        after = _look(context, probes)
-    return {
-        **result,
-        "before": before,
-        "before_verdict": found_out["verdict"],
-        "after": after,
-        "documents": written,
-        "docs_per_s": _docs_per_s(result),
-        "corpus": str(corpus),
-        "model": str(model_file),
-        "seconds": round(time.monotonic() - started, 1),
-    }
+        _stage(session, written)
+        before = _measure(session, probes)
+        diagnosis = validate(SingleCommand(session), seed=0.0)
+        _report(reporter, before, diagnosis)
+        plan = campaign.plan_campaign(session, model=probe_model(playbook), items=written)
+        result = campaign.start(session, plan)
+        after = _measure(session, probes)
+    return DemoResult(
+        result=result,
+        before=before,
+        before_verdict=diagnosis.verdict,
+        after=after,
+        documents=written,
+        corpus=corpus,
+        model=model_file,
+        seconds=round(time.monotonic() - started, 1),
+    )
 
 
 def _variables(documents: int, *, corpus: Path, model: Path, workers: int | None) -> dict[str, str]:
@@ -115,112 +178,90 @@ def _variables(documents: int, *, corpus: Path, model: Path, workers: int | None
 
 
 @contextmanager
-def _open(target: Target, playbook: Playbook, *, reporter: Reporter, stop: Stop) -> Iterator[StepContext]:
+def _open(target: Target, playbook: Playbook, *, reporter: Reporter, stop: Stop) -> Iterator[Session]:
     with connect(target, with_vector=False) as connection:
         ensure_pgvector(connection, target)
     with connect(target) as connection:
-        yield StepContext(target, playbook, connection, reporter=reporter, stop=stop)
+        yield Session(target, playbook, connection, reporter, stop)
 
 
-def _prepare_database(context: StepContext, corpus: Path) -> None:
-    """Five empty tables of the model's dimensions, and no unfinished campaign."""
-    tables = context.playbook.tables
-    _refuse_foreign_data(context, corpus)
-    dimensions = verify_build.probe_model(context.playbook).dimensions
-    documents = context.facts().tables["documents"]
-    if documents is not None and vector_dimensions(documents, "embedding") != dimensions:
-        drop_tables(context.connection, tables)
-    initialise(
-        context.connection,
-        context.target,
-        plan_setup(context.connection, tables, dimensions=lambda: dimensions),
-    )
-    campaign.give_up_unfinished(context)
-    for index in droppable_indexes(context.facts()):
-        context.connection.execute(sql_of(DropIndex(index)))
-    empty_tables.run(context, EmptyTables(step="empty_tables", archive=False))
+def _prepare_database(session: Session, corpus: Path) -> None:
+    """Make five empty tables of the model's dimensions, without indexes, and end an unfinished campaign."""
+    tables, connection = session.playbook.tables, session.connection
+    _refuse_foreign_data(session, corpus)
+    dimensions = probe_model(session.playbook).dimensions
+    drop_tables(connection, tables)
+    initialise(connection, session.target, plan_setup(connection, tables, dimensions=lambda: dimensions))
+    campaign.give_up_unfinished(session)
     # Archives of earlier demos hold nothing that the corpus does not.
-    drop_archives(context.connection)
+    drop_archives(connection)
 
 
-def _refuse_foreign_data(context: StepContext, corpus: Path) -> None:
-    documents = context.facts(exact=True).tables["documents"]
+def _refuse_foreign_data(session: Session, corpus: Path) -> None:
+    """Raise RagopsError when the embedded database holds documents that no demo made."""
+    documents = session.facts(exact=True).tables["documents"]
     if documents is None or documents.rows == 0:
         return
-    row = campaign.latest_row(context)
-    source = row.playbook.get("source", {}).get("folder") if row else None
+    row = find_latest_campaign(session.connection)
+    source = row.source_folder if row else None
     if not demo_file().is_file() or source not in (None, str(corpus)):
         raise RagopsError(
-            "the embedded database holds documents that the demo did not make; nothing was changed",
-            where=context.target.label,
+            "the embedded database holds documents that the demo did not create; nothing was changed",
+            where=session.target.label,
             actual=f"{documents.rows:,} documents" + (f" from {source}" if source else ""),
             hint="RAGOPS_DATA_DIR=NEW_FOLDER ragops demo",
         )
 
 
-def _stage(context: StepContext, documents: int) -> None:
+def _stage(session: Session, documents: int) -> None:
     """Fill the tables with vectors of another space: the same model, CLS instead of mean pooling."""
-    context.reporter.info(
+    session.reporter.info(
         f"staging the incident: {documents:,} documents with vectors of another space (CLS pooling)"
     )
-    stored = context.playbook
-    context.playbook = stored.with_changes(model={"pooling": "cls"})
-    reseed_queue.run(context)
-    embed.run(context)
-    rebuild_indexes.run(context, RebuildIndexes(step="rebuild_indexes"))
-    context.playbook = stored
+    staged = SingleCommand(session.with_playbook(session.playbook.with_changes(model={"pooling": "cls"})))
+    reseed_queue.ReseedQueueStep(ReseedQueue(step="reseed_queue")).run(staged)
+    embed.drain(staged)
+    rebuild(staged, RebuildIndexes(step="rebuild_indexes"))
 
 
-def _probes(corpus: Path, documents: int) -> list[Probe]:
+def _probes(corpus: Path, documents: int) -> list[Query]:
     """Queries spread over the corpus: the first words of a docstring, without the name above it."""
     step = max(1, documents // QUERIES)
     chosen = [location for place, location in enumerate(walk_folder(corpus, ["**/*.txt"])) if place % step == 0]
     probes = []
     for location in chosen[:QUERIES]:
         text = (corpus / location).read_text(encoding="utf-8").split("\n", 2)[-1]
-        probes.append(Probe(" ".join(text.split()[:WORDS_A_QUERY]), location))
+        probes.append(Query(" ".join(text.split()[:WORDS_PER_QUERY]), location))
     return probes
 
 
-def _look(context: StepContext, probes: Sequence[Probe]) -> dict[str, Any]:
-    """What an application sees: rows under each threshold for the queries, self-retrieval."""
-    reader = Reader(context.connection, context.playbook.tables)
-    thresholds = context.playbook.validation.thresholds
-    prefix = context.playbook.model.query_prefix
-    with Embedder(embedder_config(context.playbook, threads=side_threads())) as embedder:
+def _measure(session: Session, probes: Sequence[Query]) -> Retrieval:
+    """Measure what an application gets: rows under each threshold for the queries, self-retrieval."""
+    reader, thresholds = session.reader, session.playbook.validation.thresholds
+    prefix = session.playbook.model.query_prefix
+    with session.open_embedder() as embedder:
         vectors = normalize(embedder.embed([prefix + probe.text for probe in probes]).vectors)
     stats = [reader.distance_stats(vector, thresholds=thresholds) for vector in vectors]
     ranks = [
         reader.rank_of_location(vector, probe.location) for probe, vector in zip(probes, vectors, strict=True)
     ]
-    found = self_retrieval(ranks, (1, 10))
-    return {
-        "queries": len(probes),
-        "rows_under": {
-            f"{threshold:g}": sum(stat.under[place] for stat in stats) / len(stats)
-            for place, threshold in enumerate(thresholds)
-        },
-        "queries_with_a_row_under": {
-            f"{threshold:g}": sum(1 for stat in stats if stat.under[place])
-            for place, threshold in enumerate(thresholds)
-        },
-        "self_retrieval": {"at_1": found[1], "at_10": found[10]},
-    }
-
-
-def _tell(reporter: Reporter, before: dict[str, Any], found_out: dict[str, Any]) -> None:
-    seen = before["rows_under"][f"{APPLICATION_THRESHOLD:g}"]
-    near = before["queries_with_a_row_under"]["0.7"]
-    reporter.info(
-        f"an application with a distance threshold of {APPLICATION_THRESHOLD:g} finds {seen:.1f} rows a query; "
-        f"the procedure's criterion (a row under 0.7) is met by {near} of {before['queries']} queries"
+    names = [f"{threshold:g}" for threshold in thresholds]
+    retrieved = self_retrieval(ranks, (1, 10))
+    return Retrieval(
+        queries=len(probes),
+        rows_under={name: sum(s.under[i] for s in stats) / len(stats) for i, name in enumerate(names)},
+        queries_with_a_row_under={name: sum(1 for s in stats if s.under[i]) for i, name in enumerate(names)},
+        at_1=retrieved[1],
+        at_10=retrieved[10],
     )
-    decisive = found_out["checks"][0]
-    reporter.info(f"ragops validate: {found_out['verdict'].upper()}, {decisive['id']}: {decisive['measured']}")
 
 
-def _docs_per_s(result: dict[str, Any]) -> float | None:
-    """Documents a second over the campaign's embed steps."""
-    effects = [step["effect"] or {} for step in result["steps"] if step["name"] == "embed"]
-    seconds = sum(effect.get("seconds", 0) for effect in effects)
-    return sum(effect.get("completed", 0) for effect in effects) / seconds if seconds else None
+def _report(reporter: Reporter, before: Retrieval, diagnosis: ValidationResult) -> None:
+    rows = before.rows_under[f"{APPLICATION_THRESHOLD:g}"]
+    near = before.queries_with_a_row_under["0.7"]
+    reporter.info(
+        f"an application with a distance threshold of {APPLICATION_THRESHOLD:g} finds {rows:.1f} rows per query; "
+        f"the runbook's criterion (a row under 0.7) is met by {near} of {before.queries} queries"
+    )
+    decisive = diagnosis.checks[0]
+    reporter.info(f"ragops validate: {diagnosis.verdict.upper()}, {decisive.id}: {decisive.measured}")

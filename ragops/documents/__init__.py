@@ -1,1 +1,1 @@
-"""Where texts come from: files and rows, their extraction, and their cutting into chunks."""
+"""Documents: find files, extract their text, and split it into chunks."""

@@ -1,4 +1,4 @@
-"""Cutting a text into chunks that fit the model's context, losing no character of it."""
+"""Split a text into chunks that fit the model's context, without losing a character."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from ragops.documents.errors import Unreadable
 from ragops.errors import UsageError
 
+# Texts to token counts, including the model's special tokens, with nothing truncated.
 CountTokens = Callable[[list[str]], list[int]]
-"""Texts to token counts, the model's special tokens included, nothing cut."""
 
-# No tokenizer in use averages 64 characters a token over a context. Where a text of such tokens
-# existed, a larger piece would be cut although it fitted: a smaller chunk, never one too large.
+# No tokenizer in use averages 64 characters per token over a whole context. If a text of such tokens
+# existed, it would be split although it fits: that gives a smaller chunk, never one that is too large.
 _MOST_CHARACTERS_PER_TOKEN = 64
+# Each count is a round trip to the embedder process, so that texts are counted in batches.
 _BATCH = 64
+# The splitter's binary search measures prefixes of the same text again and again. Forgetting them all at
+# 8 Mi characters bounds the memory for a document of many megabytes.
 _MEMO_CHARACTERS = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text, without the prefix; `tokens` counts it with prefix and special tokens."""
+    """One part of a text, without the prefix; `tokens` counts it with prefix and special tokens."""
 
     index: int
     text: str
@@ -30,12 +33,12 @@ class Chunk:
 
 
 class Chunker:
-    """Cuts texts at their largest semantic units (paragraphs, sentences, words) that fit.
+    """Splits texts at their largest semantic units (paragraphs, sentences, words) that fit.
 
-    `max_tokens` and `overlap_tokens` are tokens of the model. `count_tokens` is asked once here,
-    once for a text that fits whole, and about five times a chunk otherwise; what it raises passes
-    through. Source of the splitting: B. Brandt, text-splitter (the package semantic-text-splitter).
-    Raises UsageError where overlap or prefix leave no room for text.
+    `max_tokens` and `overlap_tokens` are tokens of the model. `count_tokens` is called once here, once for a
+    text that fits whole, and about five times per chunk otherwise; its exceptions pass through.
+    Source of the splitting: B. Brandt, text-splitter (the package semantic-text-splitter).
+    Raises UsageError if overlap or prefix leave no room for text.
     """
 
     def __init__(
@@ -49,25 +52,33 @@ class Chunker:
     ) -> None:
         if not 0 <= overlap_tokens < max_tokens:
             raise UsageError(
-                "the overlap of the chunks leaves no room for new text",
-                where="chunking",
-                actual=f"overlap of {overlap_tokens} tokens in chunks of {max_tokens}",
-                expected="an overlap from 0 to below the chunk's size",
-                hint="lower the overlap in the playbook",
+                "the overlap leaves no room for new text in a chunk",
+                where="chunking.overlap_tokens",
+                actual=f"{overlap_tokens} tokens of overlap in chunks of {max_tokens}",
+                expected=f"0 to {max_tokens - 1} tokens",
+                hint="lower chunking.overlap_tokens in the playbook",
+            )
+        base = count_tokens([prefix])[0]
+        if base + overlap_tokens >= max_tokens:
+            raise UsageError(
+                "the prefix leaves no room for text in a chunk",
+                where="model.document_prefix",
+                actual=f"{base} tokens of prefix and special tokens, {overlap_tokens} of overlap",
+                expected=f"fewer than {max_tokens} together",
+                hint="shorten the prefix, lower the overlap, or allow larger chunks",
             )
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens
         self._prefix = prefix
-        base = self._room_taken(overlap_tokens)
         self._splitter = MarkdownSplitter if markdown else TextSplitter
-        # The splitter measures an overlap like a chunk: with prefix and special tokens.
+        # The splitter measures an overlap like a chunk, that is with prefix and special tokens.
         self._overlap = overlap_tokens + base if overlap_tokens else 0
 
     def chunk(self, text: str) -> list[Chunk]:
-        """Chunks in the text's order, each of at most `max_tokens`; none for a blank text.
+        """Return the chunks in the text's order, each of at most `max_tokens`; [] for a blank text.
 
-        Without overlap every character that is not whitespace stands in exactly one chunk.
-        Raises Unreadable where a single character takes more tokens than there is room for.
+        Without overlap, every character that is not whitespace is in exactly one chunk.
+        Raises Unreadable if a single character takes more tokens than there is room for.
         """
         text = text.strip()
         if not text:
@@ -77,54 +88,43 @@ class Chunker:
         if whole <= self._max_tokens:
             return [Chunk(index=0, text=text, tokens=whole)]
         splitter = self._splitter.from_callback(measure, self._max_tokens, self._overlap)
-        # The splitter's whitespace (Unicode's) lacks U+001C to U+001F, which Python's has: a chunk of
-        # these alone would be a vector of nothing.
-        pieces = [piece for piece in splitter.chunks(text) if piece.strip()]
-        fitted = self._fitted(pieces, measure)
-        return [Chunk(index=i, text=piece, tokens=tokens) for i, (piece, tokens) in enumerate(fitted)]
+        # The splitter's whitespace (Unicode's White_Space) lacks U+001C to U+001F, which `str.strip` removes.
+        # A chunk of these alone would be stored with the vector of an empty text.
+        parts = [part for part in splitter.chunks(text) if part.strip()]
+        fitted = self._fit(parts, measure)
+        return [Chunk(index=i, text=part, tokens=tokens) for i, (part, tokens) in enumerate(fitted)]
 
     def may_fit(self, text: str) -> bool:
-        """False for a text that is certainly too long for one chunk; nothing is asked for it."""
+        """Return False for a text that is certainly too long for one chunk, without counting its tokens."""
         return len(text) <= _MOST_CHARACTERS_PER_TOKEN * self._max_tokens
 
-    def _room_taken(self, overlap_tokens: int) -> int:
-        base = self._count_tokens([self._prefix])[0]
-        if base + overlap_tokens < self._max_tokens:
-            return base
-        raise UsageError(
-            "the prefix leaves no room for text",
-            where="chunking",
-            actual=f"{base} tokens of prefix and special tokens, {overlap_tokens} of overlap",
-            expected=f"fewer than {self._max_tokens} together",
-            hint="shorten the prefix, lower the overlap, or allow larger chunks",
-        )
-
-    def _fitted(self, pieces: list[str], measure: _Measure) -> list[tuple[str, int]]:
-        """Checks what the splitter made: a tokenizer's counts need not grow with the text, and
-        then its binary search can return a piece that is too large. Such a piece is halved."""
+    def _fit(self, parts: list[str], measure: _Measure) -> list[tuple[str, int]]:
+        """Return the parts with their token counts, halving those that are too large until they fit."""
+        # The splitter's binary search assumes that a longer text has more tokens. BPE and Unigram do not
+        # guarantee it (one more character may complete a merge), so that a part may come out too large.
         while True:
-            counts = measure.many(pieces)
+            counts = measure.many(parts)
             if all(count <= self._max_tokens for count in counts):
-                return list(zip(pieces, counts, strict=True))
-            fitting: list[str] = []
-            for piece, count in zip(pieces, counts, strict=True):
-                fitting.extend([piece] if count <= self._max_tokens else self._halves(piece, count))
-            pieces = fitting
-
-    def _halves(self, piece: str, count: int) -> list[str]:
-        if len(piece) == 1:
-            raise Unreadable(
-                f"the character U+{ord(piece):04X} takes {count} tokens with its prefix, "
-                f"and a chunk has room for {self._max_tokens}"
-            )
-        middle = len(piece) // 2
-        space = piece.rfind(" ", middle // 2, middle)
-        cut = space if space > 0 else middle
-        return [half for half in (piece[:cut].strip(), piece[cut:].strip()) if half]
+                return list(zip(parts, counts, strict=True))
+            smaller: list[str] = []
+            for part, count in zip(parts, counts, strict=True):
+                if count <= self._max_tokens:
+                    smaller.append(part)
+                    continue
+                if len(part) == 1:
+                    raise Unreadable(
+                        f"the character U+{ord(part):04X} takes {count} tokens including the prefix, "
+                        f"but a chunk has room for {self._max_tokens}"
+                    )
+                middle = len(part) // 2
+                space = part.rfind(" ", middle // 2, middle)
+                cut = space if space > 0 else middle
+                smaller += [half for half in (part[:cut].strip(), part[cut:].strip()) if half]
+            parts = smaller
 
 
 class _Measure:
-    """Tokens of a piece with its prefix; remembers, as each question is a round trip to a child."""
+    """Counts the tokens of texts with their prefix; remembers each, because counting is a round trip."""
 
     def __init__(self, count_tokens: CountTokens, prefix: str, max_tokens: int) -> None:
         self._count_tokens = count_tokens
@@ -132,31 +132,28 @@ class _Measure:
         self._too_many = max_tokens + 1
         self._longest = _MOST_CHARACTERS_PER_TOKEN * max_tokens
         self._known: dict[str, int] = {}
-        self._held = 0
+        self._known_characters = 0
 
-    def __call__(self, piece: str) -> int:
-        if len(piece) > self._longest:
+    def __call__(self, text: str) -> int:
+        if len(text) > self._longest:
             return self._too_many
-        return self.many([piece])[0]
+        return self.many([text])[0]
 
-    def many(self, pieces: list[str]) -> list[int]:
-        """Counts of the pieces in their order; what is not known yet is asked in batches."""
+    def many(self, texts: list[str]) -> list[int]:
+        """Return the counts of the texts in their order; unknown ones are counted in batches."""
         counts: list[int] = []
-        for start in range(0, len(pieces), _BATCH):
-            batch = pieces[start : start + _BATCH]
-            found = {piece: self._known[piece] for piece in batch if piece in self._known}
-            found.update(self._ask([piece for piece in dict.fromkeys(batch) if piece not in found]))
-            counts.extend(found[piece] for piece in batch)
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            by_text = {text: self._known[text] for text in batch if text in self._known}
+            unknown = [text for text in dict.fromkeys(batch) if text not in by_text]
+            if unknown:
+                counted = self._count_tokens([self._prefix + text for text in unknown])
+                fresh = dict(zip(unknown, counted, strict=True))
+                by_text |= fresh
+                self._known_characters += sum(map(len, unknown))
+                if self._known_characters > _MEMO_CHARACTERS:
+                    self._known.clear()
+                    self._known_characters = 0
+                self._known |= fresh
+            counts.extend(by_text[text] for text in batch)
         return counts
-
-    def _ask(self, pieces: list[str]) -> dict[str, int]:
-        if not pieces:
-            return {}
-        counts = self._count_tokens([self._prefix + piece for piece in pieces])
-        asked = dict(zip(pieces, counts, strict=True))
-        self._held += sum(map(len, pieces))
-        if self._held > _MEMO_CHARACTERS:  # a document of many megabytes must not be held several times
-            self._known.clear()
-            self._held = 0
-        self._known.update(asked)
-        return asked

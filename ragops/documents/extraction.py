@@ -1,4 +1,4 @@
-"""A document's text: read as it is, or through a parser; never guessed, never partly."""
+"""Extract a document's text: read directly or through a parser, never guessed, never only in part."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from ragops.documents.errors import Unreadable
 from ragops.documents.parser import ParserLimits, parse_document
 
+# A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
 
 _MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd"})
@@ -23,17 +24,18 @@ _TEXT_SUFFIXES = """
     .cfg .conf .properties .env .tex .bib .py .pyi .sql .sh .bash .ps1 .bat .c .h .cc .cpp .hpp .cs
     .go .rs .java .kt .swift .js .mjs .ts .tsx .jsx .rb .pl .php .lua .r .css .scss .diff .patch
 """
-_TEXT = frozenset(_TEXT_SUFFIXES.split()) | {""}
+_TEXT = frozenset(_TEXT_SUFFIXES.split()) | {""}  # "" for README, LICENSE, Makefile
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# HTML's `<meta charset=...>` and XML's `encoding="..."` must stand in the first 1,024 bytes.
+# HTML's `<meta charset=...>` must be within the first 1,024 bytes (WHATWG HTML, "Specifying the document's
+# character encoding"); XML's `encoding="..."` is in its first line.
 _DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A document's text with `\\n` as its only line end, and what identifies its source."""
+    """A document's text with `\\n` as the only line end, and what identifies its source."""
 
     text: str
     content_hash: str
@@ -44,46 +46,43 @@ class Extracted:
 
 
 def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None) -> Extracted:
-    """The text of a regular file of at most `max_bytes`.
+    """Return the text of a regular file of at most `max_bytes`.
 
-    Text formats are read as UTF-8, or as UTF-16 where a byte order mark says so; HTML and XML also
-    in the encoding that they declare; every other format goes through a parser in a child process.
+    Text formats are read as UTF-8, or as UTF-16 if a byte order mark says so; HTML and XML also in the
+    encoding that they declare; every other format goes through a parser in a child process.
     Raises Unreadable with the reason: missing, too large, empty, NUL, not UTF-8, unsupported format,
-    parser failed. Raises RagopsError where the parser is not installed.
+    parser failed. Raises RagopsError if the parser is not installed.
     """
+    suffix = path.suffix.lower()
     try:
-        return _extracted(path, max_bytes, limits or ParserLimits())
+        data = _read(path, max_bytes)
+        if not data:
+            raise Unreadable("empty document: 0 bytes")
+        if suffix in _MARKDOWN:
+            return _result(_checked(_decoded(data)), data, "text/markdown")
+        if suffix in _TEXT:
+            return _result(_checked(_decoded(data)), data, "text/plain")
+        readable = _markup_as_utf8(data) if suffix in _MARKUP else data
+        text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits())
+        return _result(_checked(text), data, media_type)
     except Unreadable as failure:
         raise Unreadable(failure.reason, where=str(path)) from failure
 
 
 def extract_text(text: str) -> Extracted:
-    """The same checks for a text that comes from a row of a table.
+    """Return the text of a row of a table after the same checks as for a file.
 
-    Raises Unreadable for a text that is empty or only whitespace, or holds NUL or a lone surrogate.
+    Raises Unreadable for a text that is empty or only whitespace, or contains NUL or a lone surrogate.
     """
     checked = _checked(text)
-    # Hashed as it was found: the hash must not depend on how line ends are normalised.
+    # The stored text is hashed, not the checked one: the hash must not depend on how line ends are normalised.
     return _result(checked, text.encode("utf-8"), "text/plain")
 
 
-def _extracted(path: Path, max_bytes: int, limits: ParserLimits) -> Extracted:
-    data = _read(path, max_bytes)
-    if not data:
-        raise Unreadable("empty document: 0 bytes")
-    suffix = path.suffix.lower()
-    if suffix in _MARKDOWN:
-        return _result(_checked(_decoded(data)), data, "text/markdown")
-    if suffix in _TEXT:
-        return _result(_checked(_decoded(data)), data, "text/plain")
-    parsed = _markup(data) if suffix in _MARKUP else data
-    text, media_type = parse_document(parsed, suffix, limits=limits)
-    return _result(_checked(text), data, media_type)
-
-
 def _read(path: Path, max_bytes: int) -> bytes:
-    # The checks of `open_regular` may be outdated by now: a link is not followed and a FIFO does
-    # not block, whatever has taken the file's place.
+    """Return the bytes of a regular file. Raises Unreadable."""
+    # Another file may have replaced the one that `open_regular` has checked (time of check, time of use):
+    # O_NOFOLLOW refuses a link, and O_NONBLOCK returns from a FIFO that nobody writes to.
     flags = os.O_RDONLY
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):
         flags |= getattr(os, name, 0)
@@ -98,7 +97,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
     except PermissionError:
         raise Unreadable("permission denied") from None
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno == errno.ELOOP:  # what O_NOFOLLOW gives for a link
             raise Unreadable("symbolic link, not a regular file") from None
         if error.errno in (errno.EISDIR, errno.ENXIO):
             raise Unreadable("not a regular file") from None
@@ -109,48 +108,49 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 def _decoded(data: bytes) -> str:
-    cursor, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
+    """Return text in the encoding of its byte order mark, else UTF-8. Raises Unreadable with the offset."""
+    bom, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
     try:
-        return data[len(cursor) :].decode(encoding)
+        return data[len(bom) :].decode(encoding)
     except UnicodeDecodeError as error:
-        offset = len(cursor) + error.start
+        offset = len(bom) + error.start
         name = encoding.upper()[:6].rstrip("-")
         raise Unreadable(f"not {name} text (byte 0x{data[offset]:02x} at offset {offset})") from None
 
 
-def _markup(data: bytes) -> bytes:
-    """HTML or XML as UTF-8: the parser would replace what it cannot decode, and say nothing."""
+def _markup_as_utf8(data: bytes) -> bytes:
+    """Return HTML or XML as UTF-8. Raises Unreadable for bytes that are not in the declared encoding."""
+    # Left to the parser, bytes that it cannot decode would become U+FFFD without an error.
     try:
         text = _decoded(data)
     except Unreadable:
         declared = _DECLARED.search(data[:1024])
         if declared is None:
             raise
-        text = _as_declared(data, declared[1].decode("ascii"))
+        encoding = declared[1].decode("ascii")
+        try:
+            text = data.decode(encoding)
+        except LookupError:
+            raise Unreadable(f"unknown encoding declared: {encoding}") from None
+        except UnicodeError:
+            raise Unreadable(f"not {encoding} text, although the document declares it") from None
     _refuse_nul(text)
-    # The declaration is void from here on; a byte order mark outweighs it.
+    # The declaration is wrong from here on; a byte order mark takes precedence over it.
     return codecs.BOM_UTF8 + text.encode("utf-8")
 
 
-def _as_declared(data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding)
-    except LookupError:
-        raise Unreadable(f"unknown encoding declared: {encoding}") from None
-    except UnicodeError:
-        raise Unreadable(f"not {encoding} text, although the document declares it") from None
-
-
 def _checked(text: str) -> str:
+    """Return the text with `\\n` as its only line end. Raises Unreadable for text that cannot be stored."""
     _refuse_nul(text)
-    if (found := _SURROGATE.search(text)) is not None:
-        raise Unreadable(f"lone surrogate U+{ord(found[0]):04X} at offset {found.start()}")
+    if (surrogate := _SURROGATE.search(text)) is not None:
+        raise Unreadable(f"lone surrogate U+{ord(surrogate[0]):04X} at offset {surrogate.start()}")
     if not text.strip():
         raise Unreadable("empty document: no text in it" if not text else "empty document: only whitespace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _refuse_nul(text: str) -> None:
+    # PostgreSQL's text cannot hold NUL. In a text file it mostly means UTF-16 without a byte order mark.
     if (offset := text.find("\0")) >= 0:
         raise Unreadable(f"NUL character at offset {offset}")
 

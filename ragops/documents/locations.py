@@ -1,4 +1,4 @@
-"""What may stand as the location of a document: a POSIX-style path relative to the corpus folder."""
+"""Check and normalise the location of a document: a POSIX-style path relative to the corpus folder."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ RESERVED_NAMES = frozenset(
 )
 
 _SEPARATORS = re.compile(r"[\\/]")
-# A line in which nothing could have a second meaning or, but for the `./` of `find`, a second spelling on a
-# POSIX system.
+# A line without anything that has a second meaning or, except for the `./` that `find` prints, a second
+# spelling on a POSIX system: one match of 1.0 µs replaces `refusal` and `normalised`, 6.6 µs.
 _PLAIN_LINE = re.compile(rb"(?:\./)*((?![#./\\:])[!-~][^/\\:\0\r\n]*(?:/[^./\\:\0\r\n][^/\\:\0\r\n]*)*)\r?\n?")
 _LONGEST_PLAIN_BYTES = 4096
-# The same for many lines at once: characters that none of them may hold, and pairs that none may hold either.
+# The same for many lines at once: the only bytes that they may contain, and pairs of bytes that they must not.
 _PLAIN_BYTES = bytes(set(range(0x20, 0x7F)) - set(b"\\:")) + b"\n"
 _SPECIAL_PAIRS = (b"//", b"/.", b"/\n", b"\n/", b"\n.", b"\n#", b"\n ", b"\n\n")
 
 
 def is_reserved(name: str) -> bool:
-    """Whether Windows would open a device instead of a file of this name."""
+    """Return whether Windows would open a device instead of a file of this name."""
     return name.split(".")[0].rstrip(" ").lower() in RESERVED_NAMES
 
 
 def plain_line(raw: bytes) -> str | None:
-    """The location of a manifest's line that is certainly sound and in its one spelling; None says nothing.
+    """Return the location in a manifest's line if it is certainly valid and normalised; None: unknown.
 
-    It spares a manifest of a million lines most of its time.
+    A fast path for manifests of a million lines.
     """
     if os.name == "nt" or len(raw) > _LONGEST_PLAIN_BYTES or not raw.isascii():
         return None
-    found = _PLAIN_LINE.fullmatch(raw)
-    return found[1].decode() if found else None
+    match = _PLAIN_LINE.fullmatch(raw)
+    return match[1].decode() if match else None
 
 
 def plain_lines(block: bytes) -> list[str] | None:
-    """The locations of a block of whole lines, each as `plain_line` gives it; None says nothing."""
+    """Return the locations in a block of whole lines, each as `plain_line` gives it; None: unknown."""
     if os.name == "nt" or block.translate(None, _PLAIN_BYTES):
         return None
     body = block.removesuffix(b"\n")
@@ -52,24 +52,23 @@ def plain_lines(block: bytes) -> list[str] | None:
 
 
 def refusal(location: str) -> str | None:
-    """Why a location may not be opened below a corpus folder; None where its spelling is sound.
+    """Return why a location must not be opened below a corpus folder; None if its spelling is valid.
 
-    Looks at the text only. Both separators are looked at on every system: a manifest written on
-    Windows and read on Linux must not mean something else there.
+    Checks the text only, not the file.
     """
     if not location.strip():
         return "empty path"
     if "\0" in location:
         return "NUL character in the path"
+    # Both separators count on every system: a manifest that was written on Windows must not mean another
+    # file when it is read on Linux.
     if location.startswith("/") or PureWindowsPath(location).is_absolute():
         return "absolute path"
     if ".." in _SEPARATORS.split(location):
         return "'..' in the path"
-    return _windows_refusal(location) if os.name == "nt" else None
-
-
-def _windows_refusal(location: str) -> str | None:
-    """What only Windows reads a second meaning into: drives, streams, roots and devices."""
+    if os.name != "nt":
+        return None
+    # Only Windows gives these a second meaning; elsewhere they are ordinary characters of a name.
     if location.startswith("\\"):
         return "absolute path"
     if ":" in location:
@@ -80,6 +79,6 @@ def _windows_refusal(location: str) -> str | None:
 
 
 def normalised(location: str) -> str:
-    """One spelling for one file: `./a//b` becomes `a/b`; on Windows `a\\b` becomes `a/b`."""
+    """Return the one spelling of a location: `./a//b` becomes `a/b`; on Windows `a\\b` becomes `a/b`."""
     path = PureWindowsPath(location) if os.name == "nt" else PurePosixPath(location)
     return path.as_posix()

@@ -1,8 +1,8 @@
-"""The child that parses one foreign document: `python -P parse_child.py FILE MEMORY_BYTES SECONDS`.
+"""The child process that parses one foreign document: `python -P parse_child.py FILE MEMORY_BYTES SECONDS`.
 
-It runs as a file of its own and imports nothing of ragops: what a hostile document does to the
-parser's memory, it does to this process alone. Prints one JSON object: `text` and `media_type`,
-or `error` and `kind` (unsupported, failed, missing).
+Runs as a script and imports nothing from ragops: whatever a hostile document does to the parser's
+memory happens in this process only. Prints one JSON object: `text` and `media_type`, or `error` and
+`kind` (unsupported, failed, missing).
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ import os
 import sys
 from contextlib import suppress
 
-# More text than this is no document that anyone retrieves; the pipe's reader must hold it as well.
+# The parent holds this text as well. Nobody retrieves a document of 64 million characters; a file that
+# expands to it is a decompression bomb.
 MOST_CHARACTERS = 64 * 1024 * 1024
 
 
 def limit_memory(most_bytes: int) -> None:
-    """Caps the data segment where the system can (Linux); elsewhere the time limit alone holds.
-
-    RLIMIT_DATA and not RLIMIT_AS: threads reserve address space that they never touch.
-    """
+    """Limit the data segment where the system supports it (Linux); elsewhere only the time limit applies."""
     if sys.platform == "win32":
         return
     import resource
 
+    # RLIMIT_DATA and not RLIMIT_AS: the parser's threads reserve address space that they never touch.
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+    # A container may forbid it. The document is then parsed with the time limit alone.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    # A core file of 2 GiB per hostile document would fill the disk.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def parse(file: str, seconds: int) -> dict[str, str]:
-    """Text and media type of a document, or the error and its kind."""
+    """Return text and media type of a document, or the error and its kind."""
     try:
         import kreuzberg
     except ImportError as error:
         return {"kind": "missing", "error": str(error)}
     config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg]  # the package's stub lacks disable_ocr
-        disable_ocr=True,  # it would fetch language data from the network
-        use_cache=False,  # a rebuild must see the file, and leave no copy of it in a home folder
-        enable_quality_processing=False,  # it rewrites text; what is embedded is what was written
+        disable_ocr=True,  # OCR downloads language data
+        use_cache=False,  # a rebuild must read the file again, and must not leave a copy in a home folder
+        enable_quality_processing=False,  # rewrites the text; embed what was written
         extraction_timeout_secs=seconds,
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
     )
@@ -61,15 +62,17 @@ def parse(file: str, seconds: int) -> dict[str, str]:
 
 
 def main() -> None:
+    """Parse the document named on the command line and print the result."""
     file, memory_bytes, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    # Native libraries may print; the answer keeps its pipe to itself.
-    answer = os.fdopen(os.dup(1), "w", encoding="ascii")
+    # Native libraries may print to file descriptor 1; point it to stderr and keep the pipe for the result.
+    output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    # Ends the process from a thread of the C runtime, should the parent be gone and the parser hang.
+    # If the parent is gone and the parser hangs in native code, only a thread of the C runtime can end this
+    # process. 30 s later than the parser's own limit, so that this never happens instead of its error.
     faulthandler.dump_traceback_later(seconds + 30, exit=True)
     limit_memory(memory_bytes)
-    with answer:
-        json.dump(parse(file, seconds), answer)
+    with output:
+        json.dump(parse(file, seconds), output)
 
 
 if __name__ == "__main__":

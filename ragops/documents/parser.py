@@ -1,14 +1,13 @@
-"""Foreign formats (HTML, PDF, DOCX, ...) through kreuzberg, in a child with limits.
+"""Parse foreign formats (HTML, PDF, DOCX, ...) with kreuzberg, in a child process with limits.
 
-A child for each document: a parser that exhausts memory or never returns then fails that one
-document, where inside this process it would end the campaign. Starting one takes about 0.15 s.
+One child per document: a parser that exhausts memory or never returns then fails that document only;
+inside this process it would end the campaign. Starting a child takes about 0.15 s.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,38 +16,56 @@ from tempfile import TemporaryDirectory
 
 from ragops.documents.errors import Unreadable
 from ragops.errors import RagopsError
+from ragops.subprocesses import signal_name
 
 _CHILD = Path(__file__).with_name("parse_child.py")
+# The suffix becomes part of a file name; whatever is not plain cannot name a format either.
 _SUFFIX = re.compile(r"\.[A-Za-z0-9_+-]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
 class ParserLimits:
-    """What one document may cost; memory is enforced on Linux, time everywhere."""
+    """Limits for one document; memory is enforced on Linux, time everywhere."""
 
     memory_bytes: int = 2 * 1024**3
     seconds: int = 120
 
 
 def parse_document(data: bytes, suffix: str, *, limits: ParserLimits) -> tuple[str, str]:
-    """Text and media type of a document's bytes; `suffix` (`.pdf`) names the format.
+    """Return text and media type of a document's bytes; `suffix` (`.pdf`) names the format.
 
-    Raises Unreadable for an unsupported format, a failing parser, and a limit that was reached;
-    RagopsError where no parser is installed.
+    Raises Unreadable for an unsupported format, a failing parser or an exceeded limit; RagopsError if no
+    parser is installed.
     """
     if not _SUFFIX.fullmatch(suffix):
         raise Unreadable(f"unsupported format: {suffix}")
-    # The bytes that were hashed are the bytes that are parsed, whatever happens to the file meanwhile.
+    # The parser reads a copy: the bytes that are parsed must be those that were hashed, even if the file
+    # changes in between.
     with TemporaryDirectory(prefix="ragops-", ignore_cleanup_errors=True) as folder:
         file = Path(folder) / f"document{suffix.lower()}"
         file.write_bytes(data)
-        answer = _answer(_run(file, limits), suffix)
-    if answer["media_type"] == "application/octet-stream":
+        result = _run_child(file, limits)
+    kind = result.get("kind")
+    if kind == "missing":
+        raise RagopsError(
+            "the document parser cannot be loaded",
+            where=sys.executable,
+            actual=result["error"],
+            expected="the package kreuzberg",
+            hint="pip install kreuzberg",
+        )
+    if kind == "unsupported":
+        raise Unreadable(f"unsupported format: {suffix} ({result['error']})")
+    if kind is not None:
+        raise Unreadable(f"parser failed: {result['error']}")
+    # kreuzberg reports this type, not an error, for content that it does not recognise.
+    if result["media_type"] == "application/octet-stream":
         raise Unreadable(f"unsupported format: {suffix}")
-    return answer["text"], answer["media_type"]
+    return result["text"], result["media_type"]
 
 
-def _run(file: Path, limits: ParserLimits) -> str:
+def _run_child(file: Path, limits: ParserLimits) -> dict[str, str]:
+    """Return the child's JSON object. Raises Unreadable if it crashed or exceeded a limit."""
     command = [sys.executable, "-P", str(_CHILD), str(file), str(limits.memory_bytes), str(limits.seconds)]
     try:
         done = subprocess.run(
@@ -57,8 +74,9 @@ def _run(file: Path, limits: ParserLimits) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="ascii",
-            timeout=limits.seconds + 5,
-            # Ctrl-C is for the controller: a child that it ended would look like a bad document.
+            timeout=limits.seconds + 5,  # the child's own limit comes first; its error is more precise
+            # Ctrl-C goes to the whole foreground process group. A child that it ended would look like a bad
+            # document, so the child gets its own session.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             check=False,
@@ -66,34 +84,9 @@ def _run(file: Path, limits: ParserLimits) -> str:
     except subprocess.TimeoutExpired:
         raise Unreadable(f"parser failed: no result within {limits.seconds} s") from None
     if done.returncode != 0:
-        raise Unreadable(f"parser failed: {_ending(done.returncode, limits)}")
-    return done.stdout
-
-
-def _ending(returncode: int, limits: ParserLimits) -> str:
-    limit = f"{limits.memory_bytes // 1024**2} MiB of memory allowed"
-    if returncode > 0:
-        return f"ended with code {returncode} ({limit})"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    return f"ended by {name} ({limit})"
-
-
-def _answer(printed: str, suffix: str) -> dict[str, str]:
-    answer: dict[str, str] = json.loads(printed)
-    kind = answer.get("kind")
-    if kind is None:
-        return answer
-    if kind == "missing":
-        raise RagopsError(
-            "the document parser cannot be loaded",
-            where=sys.executable,
-            actual=answer["error"],
-            expected="the package kreuzberg",
-            hint="pip install kreuzberg",
-        )
-    if kind == "unsupported":
-        raise Unreadable(f"unsupported format: {suffix} ({answer['error']})")
-    raise Unreadable(f"parser failed: {answer['error']}")
+        signal = signal_name(done.returncode)
+        ending = f"ended by {signal}" if signal else f"ended with code {done.returncode}"
+        allowed = f"{limits.memory_bytes // 1024**2} MiB of memory allowed"
+        raise Unreadable(f"parser failed: {ending} ({allowed})")
+    result: dict[str, str] = json.loads(done.stdout)
+    return result

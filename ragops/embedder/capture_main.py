@@ -1,7 +1,7 @@
 """The end of the single file that captures a fingerprint where ragops is not installed.
 
-`ragops fingerprint script` puts `child_engine.py`, `child_capture.py`, `child.py` and the canary texts
-before it. It is also what makes that file a program: `python capture.py MODEL.gguf -o FILE`.
+`ragops fingerprint script` puts `standalone.py`, `child_engine.py`, `child_capture.py`, `child.py` and the
+canary texts before it. It is also what makes that file a program: `python capture.py MODEL.gguf -o FILE`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ EMBEDDED: dict[str, Any] = globals().get("EMBEDDED", {})
 
 
 def run(arguments: list[str]) -> int:
+    """Capture and write the fingerprint; return the exit status."""
+    engine, child = EMBEDDED["child_engine"], EMBEDDED["child"]
     parser = argparse.ArgumentParser(description="Capture the fingerprint of this interpreter's llama.cpp.")
     parser.add_argument("model", help="GGUF embedding model")
     parser.add_argument("-o", "--output", help="file to write; standard output without it")
-    parser.add_argument("--pooling", default="auto", choices=("auto", "mean", "cls", "last"))
+    parser.add_argument("--pooling", default="auto", choices=("auto", *engine.USABLE_POOLINGS))
     parser.add_argument("--n-ctx", type=int, default=512)
     parser.add_argument("--n-batch", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--document-prefix", default="")
     parser.add_argument("--query-prefix", default="")
     given = parser.parse_args(arguments)
-    engine, child, capturing = (EMBEDDED[name] for name in ("child_engine", "child", "child_capture"))
     config = {
         "model": given.model,
         "pooling": given.pooling,
@@ -36,11 +37,9 @@ def run(arguments: list[str]) -> int:
     }
     try:
         lib = child.import_library()
-        held = engine.Engine(lib, config)
-        document = capturing.capture(
+        document = child.capture(
             lib,
-            held,
-            child.build_facts(lib),
+            engine.Engine(lib, config),
             canary=EMBEDDED["canary"],
             prefix=given.document_prefix,
             query_prefix=given.query_prefix,

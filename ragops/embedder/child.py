@@ -1,15 +1,15 @@
 """The embedder child: a program that holds llama.cpp and one model and answers over a pipe.
 
-Standalone on purpose: it uses the standard library, numpy, llama_cpp and its sibling
-files `child_engine.py` and `child_capture.py` only, so that it runs under any interpreter (3.9 and later) that has
-llama-cpp-python 0.3.16 or newer, also one that has no ragops. It is started as
-`INTERPRETER child.py` and speaks frames on stdin and stdout: a big-endian length of 4 bytes, a
-JSON header, and `payload` raw bytes where the header says so.
+Standalone on purpose: it uses the standard library, numpy, llama_cpp, its sibling files
+`child_engine.py` and `child_capture.py`, and `standalone.py` of the builds. So it runs under every
+interpreter (3.9 and later) that has llama-cpp-python 0.3.16 or newer, also without ragops. It is started
+as `INTERPRETER child.py` and exchanges frames on stdin and stdout: a big-endian length of 4 bytes, a
+JSON header, and `payload` raw bytes if the header has that key.
 
 First frame in: the configuration. Answer: `hello` or `error`. Then requests until stdin ends:
 `tokens` (texts -> number of tokens of each), `tokenise` (texts -> those numbers and the ids, int32
 little-endian, one text after the other), `embed` (texts -> float32 little-endian, n x d, as pooled),
-`embed_tokens` (numbers and ids as `tokenise` answers them -> the same) and `capture` (canary texts ->
+`embed_tokens` (numbers and ids as `tokenise` returns them -> the same) and `capture` (canary texts ->
 fingerprint).
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -27,23 +27,32 @@ from array import array
 from pathlib import Path
 from typing import Any, BinaryIO
 
+# Of llama.cpp's API in 0.3.16, the oldest supported release; older ones lack some of these.
 NEEDED = ("llama_init_from_model", "llama_model_n_embd", "llama_get_memory", "llama_memory_clear")
 
 
-def load_siblings() -> Any:
-    """The sibling modules, after which this folder leaves the path: its names must shadow nothing."""
-    here = str(Path(__file__).resolve().parent)
-    sys.path.insert(0, here)
-    siblings = [importlib.import_module(name) for name in ("child_engine", "child_capture")]
-    sys.path[:] = [entry for entry in sys.path if str(Path(entry or ".").resolve()) != here]
-    return siblings
+def load_file(path: Path) -> Any:
+    """Load a Python file as a module of its bare name."""
+    if path.stem in sys.modules:  # put there by the single file of `ragops fingerprint script`
+        return sys.modules[path.stem]
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-engine, capturing = load_siblings()
+HERE = Path(__file__).resolve().parent
+# Python puts a program's folder first in the search path, where `config.py` and `errors.py` would shadow
+# modules of the same name that llama_cpp imports.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
+engine = load_file(HERE / "child_engine.py")
+capturing = load_file(HERE / "child_capture.py")
+standalone = load_file(HERE.parent / "builds" / "standalone.py")
 
 
 def read_frame(source: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """The next header and its payload, or None at the end of the stream."""
+    """Return the next header and its payload, or None at the end of the stream."""
     size = source.read(4)
     if len(size) < 4:
         return None
@@ -56,6 +65,7 @@ def read_frame(source: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def write_frame(sink: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+    """Write a header and its payload at once, and flush."""
     if payload:
         header = {**header, "payload": len(payload)}
     body = json.dumps(header).encode("ascii")
@@ -64,11 +74,11 @@ def write_frame(sink: BinaryIO, header: dict[str, Any], payload: bytes = b"") ->
 
 
 def private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """stdin and a private copy of stdout; descriptor 1 becomes stderr, so no print breaks a frame."""
+    """Return stdin and a private copy of stdout; descriptor 1 becomes stderr, so no print breaks a frame."""
     if sys.platform == "win32":
         import msvcrt
 
-        for descriptor in (0, 1):
+        for descriptor in (0, 1):  # text mode would turn every byte 10 into 13 10
             msvcrt.setmode(descriptor, os.O_BINARY)
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -76,6 +86,7 @@ def private_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def import_library() -> Any:
+    """Import llama_cpp. Raises Refusal if it is missing, broken or too old."""
     try:
         import llama_cpp
         import numpy  # noqa: F401
@@ -91,46 +102,58 @@ def import_library() -> Any:
 
 
 def build_facts(lib: Any) -> dict[str, Any]:
-    info = lib.llama_print_system_info().decode("utf-8", "replace")
-    features = {}
-    for part in info.split("|"):
-        name, equals, value = part.partition("=")
-        backend, colon, bare = name.rpartition(":")
-        if equals:
-            prefix = f"{backend.strip()}." if colon and backend.strip() != "CPU" else ""
-            features[prefix + bare.strip()] = value.strip()
+    """Return what the loaded build is; the parent reads the features out of `system_info`."""
     return {
         "python": sys.executable,
         "python_version": platform.python_version(),
         "package_version": str(getattr(lib, "__version__", "unknown")),
-        "system_info": info,
-        "features": features,
+        "system_info": lib.llama_print_system_info().decode("utf-8", "replace"),
         "platform": " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver()))),
     }
 
 
-def answer(lib: Any, held: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
-    asked = request.get("request")
-    if asked == "tokens":
-        return {"tokens": [len(held.tokenise(text)) for text in request["texts"]]}, b""
-    if asked == "tokenise":
-        found = [held.tokenise(text) for text in request["texts"]]
-        return {"tokens": [len(one) for one in found]}, b"".join(array("i", one).tobytes() for one in found)
-    if asked == "embed_tokens":
-        vectors = held.embed_tokens(texts_of(ids, request["tokens"]))
+def captured_build(lib: Any) -> dict[str, Any]:
+    """Return the section `build` of a fingerprint."""
+    facts = build_facts(lib)
+    package = getattr(lib, "__file__", None)
+    return {
+        **facts,
+        "features": standalone.parse_system_info(facts["system_info"]),
+        **capturing.ggml_facts(lib),
+        "libraries": standalone.library_files(Path(package).parent) if package else [],
+        "cmake_args": standalone.recorded_cmake_args(Path(sys.prefix)),
+    }
+
+
+def capture(lib: Any, session: Any, **request: Any) -> dict[str, Any]:
+    """Return the fingerprint of the loaded build and model as one JSON document."""
+    sha256 = standalone.sha256_of(Path(session.config["model"]))
+    return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+
+
+def answer(lib: Any, session: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the header and payload that answer a request. Raises Refusal."""
+    kind = request.get("request")
+    if kind == "tokens":
+        return {"tokens": [len(session.tokenise(text)) for text in request["texts"]]}, b""
+    if kind == "tokenise":
+        tokens = [session.tokenise(text) for text in request["texts"]]
+        return {"tokens": [len(ids) for ids in tokens]}, b"".join(array("i", ids).tobytes() for ids in tokens)
+    if kind == "embed_tokens":
         counts = request["tokens"]
-        return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
-    if asked == "embed":
-        counts, vectors = held.embed(request["texts"])
-        return {"tokens": counts, "rows": len(counts), "dimensions": held.dimensions}, vectors
-    if asked == "capture":
-        asked_for = {key: request[key] for key in ("canary", "prefix", "query_prefix")}
-        return {"fingerprint": capturing.capture(lib, held, build_facts(lib), **asked_for)}, b""
-    raise engine.Refusal("request", f"unknown request {asked!r}")
+        vectors = session.embed_tokens(texts_of(ids, counts))
+        return {"tokens": counts}, vectors
+    if kind == "embed":
+        counts, vectors = session.embed(request["texts"])
+        return {"tokens": counts}, vectors
+    if kind == "capture":
+        arguments = {key: request[key] for key in ("canary", "prefix", "query_prefix")}
+        return {"fingerprint": capture(lib, session, **arguments)}, b""
+    raise engine.Refusal("request", f"unknown request {kind!r}")
 
 
 def texts_of(ids: bytes, counts: list[int]) -> list[Any]:
-    """The ids of each text, out of all ids in a row."""
+    """Return the ids of each text, out of all ids in a row."""
     import numpy as np
 
     whole, at, texts = np.frombuffer(ids, "<i4"), 0, []
@@ -141,33 +164,35 @@ def texts_of(ids: bytes, counts: list[int]) -> list[Any]:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> int:
+    """Load the model of the first frame and answer requests until `source` ends; return the exit status."""
     first = read_frame(source)
     if first is None:
         return 0
     config = first[0]
     try:
         lib = import_library()
-        held = engine.Engine(lib, config)
+        session = engine.Engine(lib, config)
     except engine.Refusal as refusal:
         write_frame(sink, refusal.frame)
         return 1
-    write_frame(sink, {"hello": 1, "build": build_facts(lib), "model": held.facts()})
+    write_frame(sink, {"hello": 1, "build": build_facts(lib), "model": session.facts()})
     while True:
         request = read_frame(source)
         if request is None:
             return 0
         try:
-            header, payload = answer(lib, held, *request)
+            header, payload = answer(lib, session, *request)
         except engine.Refusal as refusal:
             header, payload = refusal.frame, b""
         write_frame(sink, header, payload)
 
 
 def main() -> None:
-    faulthandler.enable()  # a crash in native code names the Python line that called it
+    """Serve on stdin and stdout, and exit."""
+    faulthandler.enable()  # a crash in native code prints the Python line that called it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     code = 0
-    with contextlib.suppress(BrokenPipeError):  # the parent is gone: nobody to tell
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone: there is no one to report to
         code = serve(*private_pipes())
     os._exit(code)  # skips native destructors, some of which log into a dying interpreter
 

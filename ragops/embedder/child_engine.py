@@ -1,7 +1,7 @@
 """The child's engine: one model and one context of llama.cpp, through its low-level functions.
 
-Part of the program `child.py`, which hands the library in, so that nothing here imports llama_cpp;
-like the program it stands on the standard library and numpy alone and keeps to Python 3.9.
+Part of the program `child.py`, which passes the library in, so that nothing here imports llama_cpp; like
+the program it uses the standard library and numpy only and keeps to Python 3.9.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+# enum llama_pooling_type: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 POOLINGS = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
+# Those that give one vector per text: `none` gives one per token, `rank` a score.
 USABLE_POOLINGS = {"mean": 1, "cls": 2, "last": 3}
+# LLAMA_MAX_SEQ of the oldest supported versions (src/llama-cparams.h; 256 in later ones).
 SEQUENCES_PER_BATCH = 64
+# enum ggml_log_level; the second marks the continuation of the message before.
 LEVEL_ERROR, LEVEL_CONTINUES = 4, 5
 
 
 class Refusal(Exception):
-    """A request or a start that cannot be served; goes to the parent as an `error` frame."""
+    """A request or a start that cannot be served; `frame` is the `error` frame for the parent."""
 
     def __init__(self, kind: str, message: str, **extra: Any) -> None:
         super().__init__(message)
@@ -28,106 +32,96 @@ class Refusal(Exception):
 
 
 class Log:
-    """llama.cpp's log: everything to stderr when verbose, else errors only; keeps the last errors."""
+    """llama.cpp's log: everything to stderr if verbose, else errors only; keeps the last errors."""
 
     def __init__(self, lib: Any, *, verbose: bool) -> None:
         self.errors: deque[str] = deque(maxlen=3)
         self._verbose = verbose
         self._level = 0
-        self._callback = lib.llama_log_callback(self._take)  # kept: ctypes does not hold it
+        self._callback = lib.llama_log_callback(self._write)  # kept: ctypes holds no reference to it
         lib.llama_log_set(self._callback, ctypes.c_void_p(0))
 
-    def _take(self, level: int, text: bytes, _data: object) -> None:
+    def _write(self, level: int, text: bytes, _data: object) -> None:
         self._level = self._level if level == LEVEL_CONTINUES else level
         if self._level == LEVEL_ERROR:
             self.errors.append(text.decode("utf-8", "replace").strip())
         if self._verbose or self._level == LEVEL_ERROR:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a closed stderr must not end the request
                 os.write(2, text)
 
 
 class Engine:
-    """One model and, unless `vocab_only`, one context; tokenises and embeds."""
+    """One model and, unless `vocab_only`, one context; tokenises and embeds. Raises Refusal on start."""
 
     def __init__(self, lib: Any, config: dict[str, Any]) -> None:
         self.lib = lib
         self.config = config
         self.log = Log(lib, verbose=bool(config.get("verbose")))
         lib.llama_backend_init()
-        self.extra_buffers = self._choose_extra_buffers()
+        # GCC 12 drops stores that prepare AMX's tile configuration, and the first multiplication of repacked
+        # weights then ends in a segmentation fault; without repacking llama.cpp does not use AMX.
+        repack = config.get("use_extra_bufts")
+        has_amx = b"AMX" in lib.llama_print_system_info()
+        self.extra_buffers = not has_amx if repack is None else bool(repack)
         self.model = self._load()
         self.vocab = lib.llama_model_get_vocab(self.model)
         self.architecture = self.meta("general.architecture") or "unknown"
-        self.is_decoder = self._declares_decoder()
-        self.pooling = self._choose_pooling()
-        self._size()
+        causal = self.meta(f"{self.architecture}.attention.causal")
+        self.is_decoder = causal != "false" and "bert" not in self.architecture
+        pooling = str(config.get("pooling", "auto"))
+        declared = self.meta(f"{self.architecture}.pooling_type")
+        if pooling == "auto" and declared is not None:
+            pooling = POOLINGS.get(int(declared), declared)
+        elif pooling == "auto":
+            pooling = "last" if self.is_decoder else "mean"
+        if pooling not in USABLE_POOLINGS and not config.get("vocab_only"):
+            raise Refusal("pooling", f"pooling {pooling!r} gives no vector for a text", pooling=pooling)
+        self.pooling = pooling
+        self._set_sizes()
         self.context: Any = None
         self.memory: Any = None
         if not config.get("vocab_only"):
             self._open_context()
 
-    def _choose_extra_buffers(self) -> bool:
-        """Whether weights are repacked for the CPU; unless asked for, not in builds with AMX.
-
-        Some compilers (GCC 12 among them) drop the stores that prepare AMX's tile configuration, and
-        the first multiplication of quantised weights then ends in a segmentation fault.
-        """
-        asked = self.config.get("use_extra_bufts")
-        has_amx = b"AMX" in self.lib.llama_print_system_info()
-        return not has_amx if asked is None else bool(asked)
-
     def _load(self) -> Any:
         params = self.lib.llama_model_default_params()
         fields = {name for name, *_ in params._fields_}
-        use_mmap = bool(self.config.get("use_mmap", True))
-        params.n_gpu_layers = int(self.config.get("n_gpu_layers", 0))
+        # Later versions default to offloading every layer they can.
+        params.n_gpu_layers = 0
         params.vocab_only = bool(self.config.get("vocab_only"))
         if "use_extra_bufts" in fields:
             params.use_extra_bufts = self.extra_buffers
+        # Mapped, so that the workers of a host share one copy of the weights.
         if "use_mmap" in fields:
-            params.use_mmap = use_mmap
+            params.use_mmap = True
         elif "load_mode" in fields:  # replaces use_mmap in later versions: 0 reads, 1 maps
-            params.load_mode = int(use_mmap)
+            params.load_mode = 1
         model = self.lib.llama_model_load_from_file(os.fsencode(self.config["model"]), params)
         if not model:
             raise Refusal("model", " / ".join(self.log.errors) or "llama.cpp gave no reason")
         return model
 
     def meta(self, key: str) -> str | None:
-        """A scalar of the GGUF's metadata as text; None where it is absent."""
+        """Return a scalar of the GGUF's metadata as text; None if it is absent."""
         buffer = ctypes.create_string_buffer(4096)
-        found = self.lib.llama_model_meta_val_str
-        # Declared as c_char_p by every version, which takes an array of bytes to write into.
-        length = found(self.model, key.encode(), buffer, len(buffer))
+        # Declared as c_char_p by every version, which accepts an array of bytes to write into.
+        length = self.lib.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else None
 
-    def _declares_decoder(self) -> bool:
-        causal = self.meta(f"{self.architecture}.attention.causal")
-        return causal != "false" and "bert" not in self.architecture
-
-    def _choose_pooling(self) -> str:
-        wanted = str(self.config.get("pooling", "auto"))
-        declared = self.meta(f"{self.architecture}.pooling_type")
-        if wanted == "auto" and declared is not None:
-            wanted = POOLINGS.get(int(declared), declared)
-        elif wanted == "auto":
-            wanted = "last" if self.is_decoder else "mean"
-        if wanted not in USABLE_POOLINGS and not self.config.get("vocab_only"):
-            raise Refusal("pooling", f"pooling {wanted!r} gives no vector for a text", pooling=wanted)
-        return wanted
-
-    def _size(self) -> None:
+    def _set_sizes(self) -> None:
+        """Set dimensions and context as loaded, and the sizes that follow from the configuration."""
         lib, config = self.lib, self.config
         if config.get("vocab_only"):  # the hyperparameters are not loaded then
             trained = int(self.meta(f"{self.architecture}.context_length") or 0)
             self.dimensions = int(self.meta(f"{self.architecture}.embedding_length") or 0)
         else:
             trained = lib.llama_model_n_ctx_train(self.model)
+            # Models with an output projection have other dimensions than inside; 0.3.16 lacks the function.
             output = getattr(lib, "llama_model_n_embd_out", lib.llama_model_n_embd)
             self.dimensions = output(self.model) or lib.llama_model_n_embd(self.model)
-        asked = int(config.get("n_ctx", 0))
+        n_ctx = int(config.get("n_ctx", 0))
         self.n_ctx_train = trained
-        self.n_ctx = asked if 0 < asked <= trained else trained
+        self.n_ctx = n_ctx if 0 < n_ctx <= trained else trained
         n_batch = int(config.get("n_batch", 0)) or self.n_ctx
         self.max_tokens = min(self.n_ctx, n_batch)
         self.tokens_per_batch = min(max(1, int(config.get("tokens_per_batch", 256))), n_batch)
@@ -137,6 +131,7 @@ class Engine:
         if lib.llama_model_has_encoder(self.model) and lib.llama_model_has_decoder(self.model):
             raise Refusal("model", "encoder-decoder models have no embedding of a text")
         params = lib.llama_context_default_params()
+        # An encoder processes its batch at once, so all three sizes are the largest batch.
         capacity = max(self.max_tokens, self.tokens_per_batch)
         params.n_ctx = params.n_batch = params.n_ubatch = capacity
         # Without a unified cache every sequence would get only its share of n_ctx.
@@ -151,7 +146,7 @@ class Engine:
         params.offload_kqv = not config.get("low_vram", False)
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
-            raise Refusal("model", " / ".join(self.log.errors) or "llama.cpp could not make a context")
+            raise Refusal("model", " / ".join(self.log.errors) or "llama.cpp could not create a context")
         self.memory = lib.llama_get_memory(self.context)
         self.is_decoder = bool(self.memory) and not lib.llama_model_has_encoder(self.model)
         self.pooling = POOLINGS.get(lib.llama_pooling_type(self.context), "unspecified")
@@ -160,11 +155,11 @@ class Engine:
         self.columns = self._columns(capacity)
 
     def _columns(self, capacity: int) -> dict[str, Any]:
-        """The batch's columns as arrays of `capacity` tokens, filled a text at a time instead of a token."""
+        """Return the batch's columns as arrays of `capacity` tokens: a text is one assignment, not a loop."""
         import numpy as np
 
         batch, view = self.batch, np.ctypeslib.as_array
-        # llama.cpp keeps each token's sequences behind a pointer of its own: here into one array.
+        # llama.cpp stores each token's sequences behind a pointer: here all point into one array.
         sequence = np.zeros(capacity, np.int32)
         for at in range(capacity):
             batch.n_seq_id[at] = 1
@@ -178,12 +173,28 @@ class Engine:
         }
 
     def facts(self) -> dict[str, Any]:
-        """ModelFacts, without the hash."""
+        """Return the model's facts: everything in ModelFacts but the hash."""
+        config = self.config
         description = ctypes.create_string_buffer(256)
         self.lib.llama_model_desc(self.model, description, len(description))
+        requested = {name: value for name, value in config.items() if name not in ("model", "verbose")}
+        effective = {
+            "pooling": self.pooling,
+            "n_ctx": self.n_ctx,
+            "tokens_per_batch": self.tokens_per_batch,
+            "f16_kv": bool(config.get("f16_kv", True)),
+            "low_vram": bool(config.get("low_vram", False)),
+            "use_mmap": True,
+            "use_extra_bufts": self.extra_buffers,
+            "n_gpu_layers": 0,
+            "vocab_only": bool(config.get("vocab_only")),
+        }
+        if self.context:
+            for name in ("n_batch", "n_ubatch", "n_seq_max", "n_threads"):
+                effective[name] = int(getattr(self.lib, f"llama_{name}")(self.context))
         return {
-            "path": self.config["model"],
-            "file_bytes": Path(self.config["model"]).stat().st_size,
+            "path": config["model"],
+            "file_bytes": Path(config["model"]).stat().st_size,
             "architecture": self.architecture,
             "name": self.meta("general.name") or "",
             "description": description.value.decode("utf-8", "replace"),
@@ -194,36 +205,15 @@ class Engine:
             "pooling": self.pooling,
             "is_decoder": self.is_decoder,
             "max_tokens": self.max_tokens,
-            "requested": self._requested(),
-            "effective": self._effective(),
+            "requested": {name: "auto" if value is None else value for name, value in requested.items()},
+            "effective": effective,
         }
-
-    def _requested(self) -> dict[str, Any]:
-        shown = {k: v for k, v in self.config.items() if k not in ("model", "verbose")}
-        return {k: "auto" if v is None else v for k, v in shown.items()}
-
-    def _effective(self) -> dict[str, Any]:
-        config = self.config
-        values = {
-            "pooling": self.pooling,
-            "n_ctx": self.n_ctx,
-            "tokens_per_batch": self.tokens_per_batch,
-            "f16_kv": bool(config.get("f16_kv", True)),
-            "low_vram": bool(config.get("low_vram", False)),
-            "use_mmap": bool(config.get("use_mmap", True)),
-            "use_extra_bufts": self.extra_buffers,
-            "n_gpu_layers": int(config.get("n_gpu_layers", 0)),
-            "vocab_only": bool(config.get("vocab_only")),
-        }
-        if self.context:
-            for name in ("n_batch", "n_ubatch", "n_seq_max", "n_threads"):
-                values[name] = int(getattr(self.lib, f"llama_{name}")(self.context))
-        return values
 
     def tokenise(self, text: str) -> Any:
-        """The text's tokens with separators; markup of special tokens in it is plain text."""
+        """Return the text's tokens with separators; markup of special tokens in it is plain text."""
         raw = text.encode("utf-8", "replace")  # a lone surrogate must not reach C++
         room = len(raw) + 8
+        # A second try, because a text may have more tokens than bytes; the call then returns -count.
         for _ in range(2):
             tokens = (ctypes.c_int32 * room)()
             count = self.lib.llama_tokenize(self.vocab, raw, len(raw), tokens, room, True, False)
@@ -233,18 +223,26 @@ class Engine:
         raise Refusal("tokens", "llama.cpp could not tokenise a text")
 
     def embed(self, texts: list[str]) -> tuple[list[int], bytes]:
-        """Token counts, and the raw pooled vectors (n x d, float32) in the order of the texts."""
+        """Return token counts, and the raw pooled vectors (n x d, float32) in the order of the texts."""
         tokens = [self.tokenise(text) for text in texts]
         return [len(ids) for ids in tokens], self.embed_tokens(tokens)
 
     def embed_tokens(self, tokens: list[Any]) -> bytes:
-        """The raw pooled vectors (n x d, float32) of texts that are token ids already, separators included."""
+        """Return the raw pooled vectors (n x d, float32) of texts as token ids, separators included.
+
+        Nothing is ever cut: raises Refusal for a text that is too long or empty, and for a failed batch.
+        """
         import numpy as np
 
         if not self.context:
             raise Refusal("vocab_only", "this embedder was started to count tokens only")
         counts = [len(ids) for ids in tokens]
-        self._check(counts)
+        for index, count in enumerate(counts):
+            if count > self.max_tokens:
+                message = f"text {index} has {count} tokens, {self.max_tokens} are allowed"
+                raise Refusal("too_long", message, index=index, tokens=count, allowed=self.max_tokens)
+            if count == 0:
+                raise Refusal("empty", f"text {index} has no tokens", index=index)
         vectors = np.empty((len(tokens), self.dimensions), dtype="<f4")
         for group in self._groups(counts):
             self._run([tokens[index] for index in group])
@@ -255,17 +253,11 @@ class Engine:
                 vectors[index] = np.ctypeslib.as_array(pooled, shape=(self.dimensions,))
         return vectors.tobytes()
 
-    def _check(self, counts: list[int]) -> None:
-        """Nothing is ever cut: a text that does not fit is refused."""
-        for index, found in enumerate(counts):
-            if found > self.max_tokens:
-                message = f"text {index} has {found} tokens, {self.max_tokens} are allowed"
-                raise Refusal("too_long", message, index=index, found=found, allowed=self.max_tokens)
-            if found == 0:
-                raise Refusal("empty", f"text {index} has no tokens", index=index)
-
     def _groups(self, counts: list[int]) -> list[list[int]]:
-        """Indexes of texts of like length, batch by batch."""
+        """Return the indexes of texts, grouped into batches.
+
+        Every token of a batch attends to every other, so short and long texts do not share one.
+        """
         groups: list[list[int]] = []
         room = 0
         for index in sorted(range(len(counts)), key=counts.__getitem__):
@@ -277,6 +269,7 @@ class Engine:
         return groups
 
     def _run(self, sequences: list[Any]) -> None:
+        """Compute one batch. Raises Refusal if llama.cpp returns an error."""
         batch, at = self.batch, 0
         for sequence, ids in enumerate(sequences):
             until = at + len(ids)
@@ -286,7 +279,7 @@ class Engine:
             at = until
         batch.n_tokens = at
         self.log.errors.clear()
-        if self.memory:
+        if self.memory:  # a decoder would attend to the batch before
             self.lib.llama_memory_clear(self.memory, True)
         process = self.lib.llama_decode if self.is_decoder else self.lib.llama_encode
         status = process(self.context, batch)

@@ -1,8 +1,7 @@
-"""The controller's side of one embedder child: texts in, vectors out, deadlines and deaths named."""
+"""Run one embedder child from the controller: texts in, vectors out, with deadlines and named deaths."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
@@ -11,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ragops.embedder import errors as failures
+# `sha256_of` is imported from here, too, by those who name a model file.
+from ragops.builds.standalone import parse_system_info
+from ragops.builds.standalone import sha256_of as sha256_of
+from ragops.embedder.errors import ChildRefusal, check_model_file, death_error, refusal_error
 from ragops.embedder.process import ChildProcess
 from ragops.embedder.protocol import BrokenFrame, Frame, encode_frame, read_frame
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
@@ -24,43 +26,42 @@ from ragops.facts import BuildFacts, ModelFacts
 from ragops.subprocesses import child_environment, signal_name
 
 CHILD_PROGRAM = Path(__file__).with_name("child.py")
-T = TypeVar("T")
+# A text as the model's token ids, shape (tokens,).
 TokenIds = NDArray[np.int32]
-"""A text as the model's token ids, shape (tokens,)."""
+# Of EmbedderConfig; all other fields are sent to the child.
 _PARENT_ONLY = frozenset({"python", "deadline_s", "start_deadline_s"})
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedderConfig:
-    """What a child is started with. Sizes are tokens, deadlines seconds."""
+    """Configuration of a child. Sizes are tokens, deadlines seconds."""
 
     model: Path
+    # Interpreter of the build; None: this one.
     python: str | None = None
-    """Interpreter of the build; None is this one."""
+    # auto (the GGUF's pooling_type, else mean for encoders and last for decoders), mean, cls or last.
     pooling: str = "auto"
-    """auto (what the GGUF says, else mean for encoders and last for decoders), mean, cls or last."""
+    # 0, or more than the model was trained for: what it was trained for.
     n_ctx: int = 512
-    """0, or more than the model was trained for: what it was trained for."""
     n_batch: int = 2048
     n_ubatch: int = 2048
     n_threads: int = 1
+    # Several texts share a batch up to this many tokens; a longer text goes alone.
     tokens_per_batch: int = 256
-    """Several texts share a batch up to this many tokens; a longer text goes alone."""
     f16_kv: bool = True
     low_vram: bool = False
     verbose: bool = False
+    # Load the vocabulary only: count tokens, never embed.
     vocab_only: bool = False
-    """Load the vocabulary only: count tokens, never embed."""
-    use_mmap: bool = True
+    # Repack weights for the CPU; None: yes, except in builds with AMX, some of which crash on it.
     use_extra_bufts: bool | None = None
-    """Repack weights for the CPU; None: yes, except in builds with AMX, some of which crash on it."""
-    n_gpu_layers: int = 0
+    # For one request.
     deadline_s: float = 300.0
-    """For one request."""
+    # For loading the library and the model; gigabytes from a cold disk take a while.
     start_deadline_s: float = 120.0
 
     def for_child(self) -> dict[str, Any]:
-        """The configuration frame's header."""
+        """Return the header of the configuration frame."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARENT_ONLY}
         return {**values, "model": str(self.model)}
 
@@ -69,21 +70,21 @@ class EmbedderConfig:
 class Embeddings:
     """Vectors as pooled, not normalised, in the order of the texts."""
 
+    # Shape (n, dimensions).
     vectors: NDArray[np.float32]
-    """Shape (n, dimensions)."""
+    # Length of each text in tokens, separators included.
     tokens: tuple[int, ...]
-    """Length of each text in tokens, separators included."""
 
 
 class Embedder:
     """A running embedder child. One request at a time; `kill` and `close` work from any thread.
 
-    Raises on start: ModelUnusable (missing, no GGUF, damaged, no pooling), EmbedderError (no
+    Raises on start: ModelUnusable (missing, not GGUF, damaged, no pooling), EmbedderError (no
     interpreter, no llama-cpp-python), EmbedderDied, EmbedderTimeout.
     """
 
     def __init__(self, config: EmbedderConfig, *, command: Sequence[str] | None = None) -> None:
-        failures.check_model_file(config.model)
+        check_model_file(config.model)
         self.config = config
         self._interpreter = config.python or sys.executable
         self._lock = threading.Lock()
@@ -94,8 +95,13 @@ class Embedder:
         self._child = ChildProcess(self._command, child_environment(os.environ, own_interpreter=own))
         try:
             hello = self._exchange(config.for_child(), doing="while it started", limit=config.start_deadline_s)
-            self.build: BuildFacts = self._facts(BuildFacts, hello.header.get("build"))
-            self.model: ModelFacts = self._facts(ModelFacts, hello.header.get("model"))
+            try:
+                build = hello.header["build"]
+                features = parse_system_info(str(build["system_info"]))
+                self.build = BuildFacts(**{**build, "features": features})
+                self.model = ModelFacts(**hello.header["model"])
+            except (KeyError, TypeError) as error:
+                raise self._invalid(f"facts of build and model: {type(error).__name__}: {error}") from error
         except BaseException:
             self.close(timeout_s=0.0)
             raise
@@ -106,16 +112,11 @@ class Embedder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child still runs."""
+        """Return whether the child still runs."""
         return self._child.returncode is None
 
-    @property
-    def log_tail(self) -> str:
-        """The last characters of the child's stderr."""
-        return self._child.stderr_tail()
-
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, separators included, exactly as `embed` would use them.
+        """Return the number of tokens of each text, separators included, exactly as `embed` would use them.
 
         Raises EmbedderDied, EmbedderTimeout, EmbedderError.
         """
@@ -123,24 +124,24 @@ class Embedder:
         return self._counts(reply, len(texts))
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """The raw pooled vectors of the texts.
+        """Return the raw pooled vectors of the texts.
 
         Raises TextTooLong (nothing is ever cut), EmbedderDied, EmbedderTimeout, EmbedderError.
         """
         return self._embeddings(self._request("embed", texts), len(texts))
 
     def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
-        """The token ids of each text, separators included, for `embed_tokens`; raises as `count_tokens` does."""
+        """Return the token ids of each text, separators included; raises as `count_tokens` does."""
         reply = self._request("tokenise", texts)
         counts = self._counts(reply, len(texts))
         if len(reply.payload) != 4 * sum(counts):
-            raise self._out_of_protocol(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
+            raise self._invalid(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
         ids = np.frombuffer(reply.payload, dtype="<i4")
         ends = np.cumsum(counts).tolist()
         return [ids[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
-        """The raw pooled vectors of texts that `tokenise` has cut into ids; raises as `embed` does."""
+        """Return the raw pooled vectors of texts that `tokenise` has turned into ids; raises as `embed` does."""
         header = {"request": "embed_tokens", "tokens": [len(ids) for ids in tokens]}
         payload = np.concatenate(tokens).astype("<i4").tobytes() if tokens else b""
         doing = f"during a request of {len(tokens)} texts"
@@ -151,26 +152,26 @@ class Embedder:
         tokens = self._counts(reply, rows)
         width = self.model.dimensions
         if len(reply.payload) != rows * width * 4:
-            raise self._out_of_protocol(f"{len(reply.payload)} bytes for {rows} vectors of {width}")
+            raise self._invalid(f"{len(reply.payload)} bytes for {rows} vectors of {width}")
         vectors = np.frombuffer(reply.payload, dtype="<f4").reshape(rows, width)
         return Embeddings(vectors.astype(np.float32), tuple(tokens))
 
-    def capture(self, canary: Mapping[str, Any], *, prefix: str, query_prefix: str) -> dict[str, Any]:
-        """The fingerprint's document, canary vectors included; raises as `embed` does."""
+    def capture(self, canary: Mapping[str, object], *, prefix: str, query_prefix: str) -> dict[str, Any]:
+        """Return the document of a fingerprint, canary vectors included; raises as `embed` does."""
         header = {"request": "capture", "canary": canary, "prefix": prefix, "query_prefix": query_prefix}
         reply = self._exchange(header, doing="while it captured", limit=self.config.deadline_s)
         document = reply.header.get("fingerprint")
         if not isinstance(document, dict):
-            raise self._out_of_protocol("no fingerprint")
+            raise self._invalid("no fingerprint")
         return document
 
     def kill(self) -> None:
-        """End the child at once; a request under way in another thread raises EmbedderDied."""
+        """Kill the child at once; a request in flight in another thread raises EmbedderDied."""
         self._is_ours = True
         self._child.kill()
 
     def close(self, *, timeout_s: float = 5.0) -> None:
-        """Let the child end and release it; a request under way in another thread is cut off."""
+        """Let the child end and release it; a request in flight in another thread is cut off."""
         if not self._lock.acquire(blocking=False):
             self.kill()
             self._lock.acquire()
@@ -207,22 +208,23 @@ class Embedder:
                     reply = None
                 except BrokenFrame as error:
                     self.kill()
-                    raise self._out_of_protocol(str(error)) from error
-                except BaseException:  # an answer left unread would be taken for the next one
+                    raise self._invalid(str(error)) from error
+                except BaseException:  # a response left unread would be taken for the next one
                     self.kill()
                     raise
             if reply is None:
                 raise self._death(doing, limit=limit, is_late=expired.is_set())
         if "error" in reply.header:
-            found = reply.header["error"]
-            if not isinstance(found, Mapping):
-                raise self._out_of_protocol(f"an error that is {found!r:.80}")
-            raise failures.refusal(found, model=str(self.config.model), interpreter=self._interpreter)
+            try:
+                refusal = ChildRefusal.parse(reply.header["error"])
+            except (TypeError, ValueError) as error:
+                raise self._invalid(f"an error that is {reply.header['error']!r:.80}") from error
+            raise refusal_error(refusal, model=str(self.config.model), interpreter=self._interpreter)
         return reply
 
     @contextmanager
     def _deadline(self, limit_s: float) -> Iterator[threading.Event]:
-        """Kill the child after `limit_s`; a timer, because pipes cannot be waited for on Windows."""
+        """Kill the child after `limit_s`; a timer, because a read of a pipe takes no timeout on Windows."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -246,40 +248,26 @@ class Embedder:
         tail = self._child.stderr_tail()
         if is_late:
             return EmbedderTimeout(
-                "the embedder child did not answer in time and was killed",
+                "the embedder process did not respond in time and was killed",
                 where=self._where,
-                actual=f"no answer {doing}" + (f"; its last words: {tail}" if tail else ""),
-                expected=f"an answer within {limit:g} s",
-                hint="raise the deadline, send fewer texts a request, or run fewer threads than cores",
+                actual=f"no response {doing}" + (f"; last output on stderr: {tail}" if tail else ""),
+                expected=f"a response within {limit:g} s",
+                hint="run no more threads than cores; for slow requests raise workers.request_deadline_s",
             )
         if self._is_ours:
-            return EmbedderDied("the embedder child was stopped", where=self._where, actual=f"stopped {doing}")
-        return failures.death(signal_name(returncode), returncode, during=doing, tail=tail, where=self._where)
+            return EmbedderDied("the embedder process was stopped", where=self._where, actual=f"stopped {doing}")
+        return death_error(signal_name(returncode), returncode, during=doing, tail=tail, where=self._where)
 
-    def _out_of_protocol(self, found: str) -> EmbedderError:
+    def _invalid(self, actual: str) -> EmbedderError:
         return EmbedderError(
-            "the embedder child's answer is not understood",
+            "invalid response from the embedder process",
             where=self._where,
-            actual=found,
+            actual=actual,
             expected="the protocol of this version of ragops",
         )
 
     def _counts(self, reply: Frame, expected: int) -> list[int]:
         tokens = reply.header.get("tokens")
         if not isinstance(tokens, list) or len(tokens) != expected:
-            raise self._out_of_protocol(f"token counts {tokens!r:.80} for {expected} texts")
+            raise self._invalid(f"token counts {tokens!r:.80} for {expected} texts")
         return [int(count) for count in tokens]
-
-    def _facts(self, kind: type[T], values: object) -> T:
-        if not isinstance(values, Mapping):
-            raise self._out_of_protocol(f"no {kind.__name__} in the child's first answer")
-        try:
-            return kind(**values)
-        except TypeError as error:
-            raise self._out_of_protocol(f"{kind.__name__}: {error}") from error
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What workers are started with: the child's configuration, its interpreter, the pinned model file."""
+"""Configure the workers' children from the playbook: parameters, interpreter, the pinned model file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ragops.facts import ModelFacts
 from ragops.host import read_limits
 from ragops.playbook.model import Playbook
 
+# A sample is small: more threads would take cores from a fleet that may run beside it.
 MOST_SIDE_THREADS = 4
+# Larger batches stop paying off around here, because attention cost grows with every token in the batch.
 TOKENS_PER_BATCH = 256
-"""Packing pays up to about this; every token of a batch attends to every other."""
 
 
 def embedder_config(
@@ -23,9 +24,8 @@ def embedder_config(
     threads: int,
     tokens_per_batch: int | None = None,
     repack: bool | None = None,
-    pooling: str | None = None,
 ) -> EmbedderConfig:
-    """The child's configuration. Raises UsageError when the playbook names no model."""
+    """Return the child's configuration. Raises UsageError if the playbook names no model."""
     asked = playbook.workers.tokens_per_batch
     model, parameters = playbook.model, playbook.model.parameters
     if model.file is None:
@@ -33,17 +33,17 @@ def embedder_config(
             "no model is named",
             where="model.file",
             expected="the path of a GGUF embedding model",
-            hint="RAGOPS_MODEL=FILE.gguf ragops …   or set model.file in your playbook; `ragops demo` makes one",
+            hint="RAGOPS_MODEL=FILE.gguf ragops …   or set model.file in your playbook; `ragops demo` creates one",
         )
     return EmbedderConfig(
         model=Path(model.file),
         python=worker_python(playbook),
-        pooling=pooling or model.pooling,
+        pooling=model.pooling,
         n_ctx=parameters.n_ctx,
         n_batch=parameters.n_batch,
         n_ubatch=parameters.n_ubatch,
         n_threads=threads,
-        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if asked == "planned" else asked),
+        tokens_per_batch=tokens_per_batch or (TOKENS_PER_BATCH if asked == "auto" else asked),
         f16_kv=parameters.f16_kv,
         low_vram=parameters.low_vram,
         verbose=parameters.verbose,
@@ -53,7 +53,7 @@ def embedder_config(
 
 
 def worker_python(playbook: Playbook) -> str | None:
-    """The workers' interpreter: `workers.python`, else that of the build `build.use`; None is this one.
+    """Return the workers' interpreter: `workers.python`, else that of the build `build.use`; None is this one.
 
     Raises UsageError for a build that does not exist.
     """
@@ -63,40 +63,40 @@ def worker_python(playbook: Playbook) -> str | None:
 
 
 def checked_sha256(playbook: Playbook) -> str:
-    """The model file's SHA-256. Raises ModelUnusable when it is missing or not the pinned one."""
+    """Return the model file's SHA-256. Raises ModelUnusable if it is missing or not the pinned one."""
     config = embedder_config(playbook, threads=1)
     if not config.model.is_file():
         raise ModelUnusable(
             "the model file does not exist",
             where=str(config.model),
             expected="a GGUF embedding model",
-            hint="set RAGOPS_MODEL or model.file; relative paths start at the current folder",
+            hint="set RAGOPS_MODEL or model.file; relative paths start in the current folder",
         )
-    found = sha256_of(config.model)
+    actual = sha256_of(config.model)
     pinned = playbook.model.sha256
-    if pinned and pinned.lower() != found:
+    if pinned and pinned.lower() != actual:
         raise ModelUnusable(
             "the model file is not the pinned one",
             where=str(config.model),
-            actual=f"SHA-256 {found}",
+            actual=f"SHA-256 {actual}",
             expected=f"SHA-256 {pinned.lower()} (model.sha256)",
-            hint="fetch the right file, or correct the pin",
+            hint="download the right file, or correct model.sha256",
         )
-    return found
+    return actual
 
 
 def side_threads() -> int:
-    """Threads of a child that embeds a sample, perhaps beside a fleet: half of the cores, at most four.
+    """Return the threads of a child that embeds a sample, perhaps beside a fleet: half of the cores, at most 4.
 
-    llama.cpp's threads wait for each other at barriers; one that waits for a busy core holds up all.
+    llama.cpp's threads wait for each other at barriers: one that waits for a busy core delays all of them.
     """
     return max(1, min(read_limits().cores // 2, MOST_SIDE_THREADS))
 
 
 def probe_model(playbook: Playbook) -> ModelFacts:
-    """Read the facts of the playbook's model from its vocabulary alone, which takes no time.
+    """Read the facts of the playbook's model from its vocabulary alone, without loading gigabytes of weights.
 
-    Raises UsageError without a model, ModelUnusable or EmbedderError when it cannot be loaded.
+    Raises UsageError without a model, ModelUnusable or EmbedderError if it cannot be loaded.
     """
     config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
     with Embedder(config) as embedder:

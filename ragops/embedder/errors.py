@@ -1,26 +1,32 @@
-"""What an embedder child says or how it ends, as errors of the tree."""
+"""Errors of the embedder child, from its `error` frames and from how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ragops.errors import EmbedderDied, EmbedderError, ModelUnusable
 
 _SIGNAL_HINTS = {
     "SIGILL": "the build of llama.cpp uses instructions that this CPU lacks; "
     "install a build made for this machine, or choose another interpreter",
-    "SIGKILL": "another process ended it, often the system because memory ran out; "
+    "SIGKILL": "another process killed it, often the kernel because memory ran out; "
     "run fewer workers or a smaller model",
     "SIGSEGV": "the model file or the build of llama.cpp may be damaged; compare the file's SHA-256",
-    "SIGABRT": "llama.cpp gave up on an internal check; the last lines of its log say which",
+    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it",
 }
+_LIBRARY_ERRORS = {
+    "no_llama_cpp": "the interpreter has no llama-cpp-python",
+    "broken_llama_cpp": "cannot load the interpreter's llama-cpp-python",
+    "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
+}
+# https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 GGUF_MAGIC = b"GGUF"
 
 
 class TextTooLong(EmbedderError):
-    """A text has more tokens than the model takes; nothing was cut and nothing embedded.
+    """A text has more tokens than the model accepts; nothing was cut and nothing embedded.
 
     `index` is its place in the request, `tokens` its length with separators, `allowed` the limit.
     """
@@ -38,8 +44,29 @@ class TextTooLong(EmbedderError):
         self.allowed = allowed
 
 
+@dataclass(frozen=True, slots=True)
+class ChildRefusal:
+    """One `error` frame of the child; the numbers belong to kind `too_long`."""
+
+    kind: str = "unknown"
+    message: str = "no reason given"
+    pooling: str = "unknown"
+    index: int = 0
+    tokens: int = 0
+    allowed: int = 0
+
+    @classmethod
+    def parse(cls, values: object) -> ChildRefusal:
+        """Return the frame's object as a refusal. Raises TypeError and ValueError for other values."""
+        if not isinstance(values, Mapping):
+            raise TypeError("not an object")
+        texts = {name: str(values[name]) for name in ("kind", "message", "pooling") if name in values}
+        numbers = {name: int(str(values[name])) for name in ("index", "tokens", "allowed") if name in values}
+        return cls(**texts, **numbers)  # type: ignore[arg-type]
+
+
 def check_model_file(path: Path) -> None:
-    """Raise ModelUnusable when the file is missing, unreadable or no GGUF; reads 4 bytes."""
+    """Raise ModelUnusable if the file is missing, unreadable or not a GGUF file; reads 4 bytes."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -49,7 +76,7 @@ def check_model_file(path: Path) -> None:
         ) from None
     except OSError as error:
         raise ModelUnusable(
-            "the model file cannot be read", where=str(path), actual=error.strerror or str(error)
+            "cannot read the model file", where=str(path), actual=error.strerror or str(error)
         ) from error
     if magic != GGUF_MAGIC:
         raise ModelUnusable(
@@ -57,75 +84,62 @@ def check_model_file(path: Path) -> None:
             where=str(path),
             actual=f"a file that starts with {magic!r}" if magic else "an empty file",
             expected=f"a file that starts with {GGUF_MAGIC!r}",
-            hint="a download that broke off or a web page saved in its place looks like this",
+            hint="an interrupted download, or a web page saved in its place, looks like this",
         )
 
 
-def death(name: str | None, returncode: int, *, during: str, tail: str, where: str) -> EmbedderDied:
-    """The error for a child that ended by itself; `name` is its signal, where there was one."""
+def death_error(signal: str | None, returncode: int, *, during: str, tail: str, where: str) -> EmbedderDied:
+    """Return the error for a child that ended by itself, by a signal or with an exit status."""
     what = (
-        f"the embedder child was killed by {name}"
-        if name
-        else f"the embedder child ended with exit status {returncode}"
+        f"the embedder process was killed by {signal}"
+        if signal
+        else f"the embedder process ended with exit status {returncode}"
     )
     return EmbedderDied(
         what,
         where=where,
-        actual=f"{during}; its last words: {tail}" if tail else f"{during}; it said nothing",
-        expected="an answer",
-        hint=_SIGNAL_HINTS.get(name or ""),
+        actual=f"{during}; last output on stderr: {tail}" if tail else f"{during}; no output on stderr",
+        expected="a response",
+        hint=_SIGNAL_HINTS.get(signal or ""),
     )
 
 
-def refusal(error: Mapping[str, Any], *, model: str, interpreter: str) -> EmbedderError:
-    """The error for an `error` frame of the child."""
-    kind = str(error.get("kind", "unknown"))
-    message = str(error.get("message", "no reason given"))
-    if kind == "too_long":
-        return TextTooLong(
-            index=int(error["index"]), tokens=int(error["found"]), allowed=int(error["allowed"]), where=model
-        )
-    if kind in ("model", "pooling"):
-        return _unusable(kind, message, error, model)
-    if kind in ("no_llama_cpp", "broken_llama_cpp", "old_llama_cpp"):
-        return _no_library(kind, message, interpreter)
+def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> EmbedderError:
+    """Return the error for an `error` frame of the child."""
+    match refusal.kind:
+        case "too_long":
+            return TextTooLong(index=refusal.index, tokens=refusal.tokens, allowed=refusal.allowed, where=model)
+        case "model":
+            return ModelUnusable(
+                "llama.cpp cannot load the model",
+                where=model,
+                actual=refusal.message,
+                expected="a complete GGUF file of an embedding model that this llama.cpp supports",
+                hint="compare size and SHA-256 with the file's source; a newer llama-cpp-python may support it",
+            )
+        case "pooling":
+            return ModelUnusable(
+                "this model with this pooling gives no vector for a text",
+                where=model,
+                actual=f"pooling {refusal.pooling}",
+                expected="pooling mean, cls or last",
+                hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
+            )
+        case "no_llama_cpp" | "broken_llama_cpp" | "old_llama_cpp":
+            install = f"{interpreter} -m pip install llama-cpp-python"
+            is_missing = refusal.kind == "no_llama_cpp"
+            return EmbedderError(
+                _LIBRARY_ERRORS[refusal.kind],
+                where=interpreter,
+                actual=refusal.message,
+                expected="llama-cpp-python 0.3.16 or newer",
+                # Without --force-reinstall pip calls a broken installation satisfied.
+                hint=install if is_missing else f"{install} --upgrade --force-reinstall",
+            )
     whats = {
-        "empty": "a text has no tokens and so no embedding",
+        "empty": "a text has no tokens, so it has no embedding",
         "vocab_only": "this embedder was started to count tokens, not to embed",
         "compute": "llama.cpp could not compute an embedding",
     }
-    return EmbedderError(whats.get(kind, "the embedder child refused the request"), where=model, actual=message)
-
-
-def _unusable(kind: str, message: str, error: Mapping[str, Any], model: str) -> ModelUnusable:
-    if kind == "model":
-        return ModelUnusable(
-            "llama.cpp cannot load the model",
-            where=model,
-            actual=message,
-            expected="a whole GGUF file of an embedding model that this llama.cpp knows",
-            hint="compare the file's size and SHA-256 with its source; a newer llama-cpp-python may know it",
-        )
-    return ModelUnusable(
-        "the model and the pooling give no vector for a text",
-        where=model,
-        actual=f"pooling {error.get('pooling', 'unknown')}",
-        expected="pooling mean, cls or last",
-        hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
-    )
-
-
-def _no_library(kind: str, message: str, interpreter: str) -> EmbedderError:
-    install = f"{interpreter} -m pip install llama-cpp-python"
-    whats = {
-        "no_llama_cpp": "the interpreter has no llama-cpp-python",
-        "broken_llama_cpp": "the interpreter's llama-cpp-python cannot be loaded",
-        "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
-    }
-    return EmbedderError(
-        whats[kind],
-        where=interpreter,
-        actual=message,
-        expected="llama-cpp-python 0.3.16 or newer",
-        hint=install if kind == "no_llama_cpp" else f"{install} --upgrade --force-reinstall",
-    )
+    what = whats.get(refusal.kind, "the embedder process refused the request")
+    return EmbedderError(what, where=model, actual=refusal.message)

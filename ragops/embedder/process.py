@@ -1,31 +1,31 @@
-"""The embedder child as an operating system process: start, pipes, stderr, end and its cause."""
+"""Run the embedder child as an operating system process: start, pipes, stderr, end and its cause."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, BinaryIO, cast
 
 from ragops.errors import EmbedderError
+from ragops.subprocesses import new_session_flags
 
+# Characters of stderr in an error: a backtrace of faulthandler and llama.cpp's own last lines fit.
 STDERR_TAIL = 2000
 EXIT_WAIT_S = 5.0
 
 
 class ChildProcess:
-    """A started child with binary pipes, its stderr in a temporary file.
+    """A started child with binary pipes and its stderr in a temporary file.
 
-    It runs in a session (on Windows: a process group) of its own, so that Ctrl-C at the terminal
-    reaches the controller only; it ends by itself when its stdin closes.
-
-    Raises EmbedderError when the program cannot be started.
+    Ctrl-C at the terminal does not reach it; it ends by itself when its stdin closes. Raises EmbedderError
+    if the program cannot be started.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        # A file and not a pipe: a full pipe that nobody reads would block llama.cpp's log.
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
         try:
             self._process = subprocess.Popen(
@@ -34,19 +34,18 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env=dict(environment),
-                start_new_session=sys.platform != "win32",
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                **new_session_flags(),
             )
         except OSError as error:
             self._stderr.close()
             raise EmbedderError(
-                "the embedder child cannot be started",
+                "cannot start the embedder process",
                 where=command[0],
                 actual=error.strerror or str(error),
                 expected="an interpreter that has llama-cpp-python",
                 hint=f"check the path of the interpreter: {command[0]} --version",
             ) from error
-        # Popen's pipes are IO[bytes] | None to the type checker; both were asked for above.
+        # Popen's pipes are IO[bytes] | None to the type checker; both were requested above.
         self.stdin = cast(BinaryIO, self._process.stdin)
         self.stdout = cast(BinaryIO, self._process.stdout)
 
@@ -56,15 +55,15 @@ class ChildProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, None while it runs; below 0 it is a signal (POSIX)."""
+        """Return the exit status, None while it runs; a negative one is a signal (POSIX)."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """End it at once; harmless when it is gone already."""
+        """Kill it at once; does nothing after its end."""
         self._process.kill()
 
     def wait(self, timeout_s: float = EXIT_WAIT_S) -> int:
-        """Its exit status; it is killed when it does not end within `timeout_s`."""
+        """Return its exit status; it is killed if it does not end within `timeout_s`."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -72,18 +71,18 @@ class ChildProcess:
             return self._process.wait()
 
     def stderr_tail(self) -> str:
-        """The last characters of what it wrote to stderr; empty when there is nothing."""
+        """Return the last characters of its stderr; empty if there are none."""
         if self._stderr.closed:
             return ""
         # The child writes at the same offset: reading to the end leaves it where the child needs it.
         end = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, end - 4 * STDERR_TAIL))
+        self._stderr.seek(max(0, end - 4 * STDERR_TAIL))  # a character of UTF-8 has up to 4 bytes
         text = self._stderr.read().decode("utf-8", "replace")
         return text[-STDERR_TAIL:].strip()
 
     def close(self, timeout_s: float = EXIT_WAIT_S) -> None:
-        """Close its stdin, wait for it to end, release the pipes and the file."""
-        with contextlib.suppress(OSError):  # a flush into a child that is gone
+        """Close its stdin, wait for its end, release the pipes and the file."""
+        with contextlib.suppress(OSError):  # a flush into a child that has ended
             self.stdin.close()
         self.wait(timeout_s)
         self.stdout.close()

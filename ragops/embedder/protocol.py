@@ -1,8 +1,8 @@
-"""Frames between the controller and its embedder child.
+"""Encode and read the frames between the controller and its embedder child.
 
-A frame is a big-endian length of 4 bytes, a JSON header in ASCII of that length, and then
-`payload` raw bytes where the header names such a number. `child.py` carries its own copy of this
-format, because it runs under interpreters that have no ragops.
+A frame is a big-endian length of 4 bytes, a JSON header in ASCII of that length, and then `payload` raw
+bytes if the header has that key. `child.py` has its own copy of this format, because it runs under
+interpreters without ragops; both are shipped together, so the format may change with any release.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+# Text printed into the pipe ("Trac…") reads as a length of over a gigabyte: rejected, not waited for.
 MAX_HEADER_BYTES = 1 << 28
 MAX_PAYLOAD_BYTES = 1 << 31
 
 
 class BrokenFrame(Exception):
-    """The bytes on the pipe are no frame."""
+    """The bytes on the pipe are not a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,16 @@ class Frame:
 
 
 def encode_frame(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
-    """The frame as bytes; lone surrogates and every other character survive as JSON escapes."""
+    """Return the frame as bytes; lone surrogates and all other characters survive as JSON escapes."""
     full = {**header, "payload": len(payload)} if payload else dict(header)
     body = json.dumps(full, ensure_ascii=True).encode("ascii")
     return len(body).to_bytes(4, "big") + body + payload
 
 
 def read_frame(source: BinaryIO) -> Frame | None:
-    """The next frame, or None where the stream ends, also in the middle of a frame.
+    """Return the next frame, or None at the end of the stream, also in the middle of a frame.
 
-    Raises BrokenFrame when what arrives cannot be a frame.
+    Raises BrokenFrame if the bytes cannot be a frame.
     """
     size = source.read(4)
     if len(size) < 4:
@@ -49,19 +50,14 @@ def read_frame(source: BinaryIO) -> Frame | None:
     body = source.read(length)
     if len(body) < length:
         return None
-    header = _decode_header(body)
-    wanted = header.get("payload", 0)
-    if not isinstance(wanted, int) or not 0 <= wanted <= MAX_PAYLOAD_BYTES:
-        raise BrokenFrame(f"a payload of {wanted!r} bytes")
-    payload = source.read(wanted) if wanted else b""
-    return Frame(header, payload) if len(payload) == wanted else None
-
-
-def _decode_header(body: bytes) -> dict[str, Any]:
     try:
         header = json.loads(body)
     except ValueError as error:
-        raise BrokenFrame(f"a header that is no JSON: {error}") from None
+        raise BrokenFrame(f"a header that is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise BrokenFrame(f"a header that is a {type(header).__name__}, not an object")
-    return header
+    expected = header.get("payload", 0)
+    if not isinstance(expected, int) or not 0 <= expected <= MAX_PAYLOAD_BYTES:
+        raise BrokenFrame(f"a payload of {expected!r} bytes")
+    payload = source.read(expected) if expected else b""
+    return Frame(header, payload) if len(payload) == expected else None

@@ -1,33 +1,33 @@
-"""Measures the workers' vector space against a reference, and against what is stored already."""
+"""Compare the workers' vector space with a reference, and explain a divergence."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from ragops.embedder.child_engine import USABLE_POOLINGS
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.embedder.config import embedder_config
 from ragops.errors import UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
-from ragops.fingerprint.document import Canary, Fingerprint, capture
+from ragops.fingerprint.document import Canary, Fingerprint, FingerprintDocument, ModelSection, capture
 from ragops.host import read_exact_host
-from ragops.playbook.model import DebugReference, OpenAIReference, Playbook, Reference
-from ragops.quality.spaces import Limits, measure_spaces, verdict_of
+from ragops.playbook.model import OpenAIReference, Playbook, Reference
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
-# What other tools put before a text; tried when a reference that tells nothing about itself diverges.
+# What other tools put before a text: E5's and nomic-embed-text's prefixes, and a spelling with a space that
+# is common in copied code. Tried if a reference that reports nothing but vectors diverges.
 KNOWN_PREFIXES = ("query: ", "passage: ", "query : ", "search_query: ", "search_document: ", "clustering: ")
-POOLINGS = ("mean", "cls", "last")
+# Texts per variant, and their longest: enough to tell a pooling or a prefix apart within seconds.
 TRIAL_TEXTS = 24
 TRIAL_TOKENS = 120
+_VERDICTS = ("identical", "equivalent", "divergent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,59 +41,40 @@ class Variant:
     prefix: str
 
 
-def limits_of(playbook: Playbook) -> Limits:
-    return Limits(playbook.build.max_drift, playbook.build.min_overlap)
+def limits_of(playbook: Playbook) -> SpaceLimits:
+    """Return the playbook's limits of what still counts as one space."""
+    return SpaceLimits(playbook.build.max_drift, playbook.build.min_overlap)
+
+
+def is_accepted(verdict: str, playbook: Playbook) -> bool:
+    """Return whether a verdict is at least what `build.accept` requires."""
+    return _VERDICTS.index(verdict) <= _VERDICTS.index(playbook.build.accept)
+
+
+def reference_name(reference: Reference) -> str | None:
+    """Return the reference as shown to people; None if the playbook has none."""
+    if reference.fingerprint is not None:
+        return str(reference.fingerprint)
+    if reference.openai is not None:
+        return reference.openai.url
+    return reference.debug.url if reference.debug is not None else None
 
 
 def capture_config(playbook: Playbook) -> EmbedderConfig:
-    """One text a batch and one thread: nothing but build, model and parameters moves the vectors."""
-    return dataclasses.replace(embedder_config(playbook, threads=1), tokens_per_batch=1)
+    """Return the configuration for a fingerprint: one text per batch and one thread.
+
+    Nothing but build, model and parameters moves the vectors then.
+    """
+    return replace(embedder_config(playbook, threads=1), tokens_per_batch=1)
 
 
 def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> Fingerprint:
-    """The fingerprint of the workers' interpreter, model and parameters. Raises as Embedder does."""
+    """Capture the fingerprint of the workers' interpreter, model and parameters. Raises as Embedder does."""
+    model = playbook.model
     with Embedder(capture_config(playbook), command=command) as embedder:
-        found = capture(
-            embedder,
-            document_prefix=playbook.model.document_prefix,
-            query_prefix=playbook.model.query_prefix,
-        )
-    # The child knows the CPU's name only; the host is the same one.
-    host = {**found.document["host"], "archspec": asdict(read_exact_host())}
-    return dataclasses.replace(found, document={**found.document, "host": host})
-
-
-def parse_reference(text: str) -> Reference:
-    """`--against`: a fingerprint file, the URL of an OpenAI-compatible endpoint, or one with `{query}`.
-
-    Raises UsageError for a file that does not exist and for a malformed URL.
-    """
-    if text.startswith(("http://", "https://")):
-        return _parse_url(text)
-    path = Path(text)
-    if not path.is_file():
-        raise UsageError(
-            "no such reference",
-            where=text,
-            expected="a fingerprint file, http(s)://HOST/v1, or a debug endpoint's URL with {query}",
-            hint="ragops fingerprint capture -o FILE   on the backend, then: ragops verify --against FILE",
-        )
-    return Reference(fingerprint=path)
-
-
-def _parse_url(text: str) -> Reference:
-    try:
-        if "{query}" in text:
-            return Reference(debug=DebugReference(url=text))
-        return Reference(openai=OpenAIReference(url=text.removesuffix("/embeddings").rstrip("/")))
-    except ValidationError as error:
-        # Its own text would repeat the URL, which may hold a token.
-        raise UsageError(
-            "the reference's URL is malformed",
-            where="--against",
-            actual=error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "),
-            expected="http(s)://HOST/v1, or a debug endpoint's URL with {query}",
-        ) from error
+        fingerprint = capture(embedder, document_prefix=model.document_prefix, query_prefix=model.query_prefix)
+    # The child has the CPU's name only; it runs on the same host.
+    return fingerprint.on_host(read_exact_host())
 
 
 def compare_with(
@@ -101,43 +82,44 @@ def compare_with(
 ) -> Comparison:
     """Compare the workers' fingerprint with a fingerprint file or an endpoint.
 
-    Raises UsageError for a damaged file, RagopsError for a fault of the endpoint.
+    Raises UsageError for a damaged file or a missing key, RagopsError for a fault of the endpoint.
     """
     limits = limits_of(playbook)
     if reference.fingerprint is not None:
         return compare_fingerprints(mine, Fingerprint.load(reference.fingerprint), limits=limits)
     assert reference.openai is not None, "a debug endpoint is compared by its distances"
-    theirs = _ask_endpoint(reference.openai, mine)
+    theirs = _capture_endpoint(reference.openai, mine)
     comparison = compare_fingerprints(mine, theirs, limits=limits)
     if comparison.verdict != "divergent" or comparison.drift is None:
         return comparison
+    # An endpoint reports neither pooling nor prefix, so nothing recorded can explain the divergence.
     explained = explain(playbook, mine, theirs.vectors, limits=limits, command=command)
     if explained is None:
         return comparison
-    known = tuple(finding for finding in comparison.findings if finding.id != "unknown-cause")
-    return dataclasses.replace(comparison, findings=(explained, *known))
+    others = tuple(finding for finding in comparison.findings if finding.id != "unknown-cause")
+    return replace(comparison, findings=(explained, *others))
 
 
-def _ask_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
-    """The canary vectors of an endpoint, as a fingerprint that knows nothing but vectors."""
+def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
+    """Return the canary vectors of an endpoint, as a fingerprint without facts of build and model."""
     key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
     if settings.api_key_env and key is None:
         raise UsageError(
-            "the endpoint's key is not set",
+            "the endpoint's API key is not set",
             where="reference.openai.api_key_env",
             expected=f"the environment variable {settings.api_key_env}",
         )
-    from ragops.references.openai import OpenAIEndpoint
+    from ragops.references.openai import OpenAIEndpoint  # with httpx, which a fingerprint file needs not
 
     texts = Canary.load().texts
     prefix = mine.document["prefixes"]["document"]
     with OpenAIEndpoint(settings, api_key=key) as endpoint:
         vectors = endpoint.embed([prefix + texts[row] for row in mine.rows])
         description = endpoint.describe()
-    document = {
+    document: FingerprintDocument = {
         "canary": mine.document["canary"],
         "build": {},
-        "model": {"endpoint": settings.url, **description},
+        "model": cast(ModelSection, {"endpoint": settings.url, **description.to_json()}),
         "prefixes": mine.document["prefixes"],
         "tokens": [],
         "normalisation": "unknown",
@@ -150,44 +132,31 @@ def explain(
     mine: Fingerprint,
     theirs: NDArray[np.float32],
     *,
-    limits: Limits,
+    limits: SpaceLimits,
     command: Sequence[str] | None = None,
 ) -> Finding | None:
-    """Try other poolings and prefixes on a few texts; the one that agrees with `theirs` is the cause."""
+    """Return the pooling or prefix with which a few texts agree with `theirs`; None if none does."""
     texts, tokens = Canary.load().texts, mine.document["tokens"]
-    chosen = [place for place, row in enumerate(mine.rows) if tokens[row] <= TRIAL_TOKENS][:TRIAL_TEXTS]
-    wanted = theirs[chosen]
-    for variant in _variants(playbook):
-        with Embedder(variant.config, command=command) as embedder:
-            asked = [variant.prefix + texts[mine.rows[place]] for place in chosen]
-            found = embedder.embed(asked).vectors
-        drift = measure_spaces(found, wanted, tie_tolerance=limits.max_drift)
-        if verdict_of(drift, limits) != "divergent":
-            return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
-    return None
-
-
-def _variants(playbook: Playbook) -> Iterable[Variant]:
+    places = [place for place, row in enumerate(mine.rows) if tokens[row] <= TRIAL_TOKENS][:TRIAL_TEXTS]
     config, prefix = capture_config(playbook), playbook.model.document_prefix
-    for pooling in POOLINGS:
-        other = dataclasses.replace(config, pooling=pooling)
-        yield Variant("pooling", f"{pooling} pooling", f"set model.pooling: {pooling}", other, prefix)
+    variants = [
+        Variant(
+            "pooling",
+            f"{pooling} pooling",
+            f"set model.pooling: {pooling}",
+            replace(config, pooling=pooling),
+            prefix,
+        )
+        for pooling in USABLE_POOLINGS
+    ]
     for known in ("", *KNOWN_PREFIXES):
         if known != prefix:
-            hint = f"set model.document_prefix: {known!r}, or take it off on the other side"
-            yield Variant("prefix", f"the prefix {known!r}", hint, config, known)
-
-
-def is_accepted(verdict: str, playbook: Playbook) -> bool:
-    """Whether a verdict is at least what `build.accept` asks for."""
-    order = ("identical", "equivalent", "divergent")
-    return order.index(verdict) <= order.index(playbook.build.accept)
-
-
-def reference_name(reference: Reference) -> str | None:
-    """The reference in words; None where the playbook has none."""
-    if reference.fingerprint is not None:
-        return str(reference.fingerprint)
-    if reference.openai is not None:
-        return reference.openai.url
-    return reference.debug.url if reference.debug is not None else None
+            hint = f"set model.document_prefix: {known!r}, or remove it on the other side"
+            variants.append(Variant("prefix", f"the prefix {known!r}", hint, config, known))
+    for variant in variants:
+        with Embedder(variant.config, command=command) as embedder:
+            vectors = embedder.embed([variant.prefix + texts[mine.rows[place]] for place in places]).vectors
+        drift = measure_spaces(vectors, theirs[places], tie_tolerance=limits.max_drift)
+        if space_verdict(drift, limits) != "divergent":
+            return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
+    return None

@@ -1,4 +1,4 @@
-"""Fingerprints: captured under any interpreter, kept as one JSON file, compared."""
+"""Fingerprints: captured under any interpreter, stored as one JSON file, compared."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,92 @@ from numpy.typing import NDArray
 from ragops.embedder.child_capture import FORMAT, canary_hash
 from ragops.embedder.client import Embedder
 from ragops.errors import UsageError
-from ragops.facts import BuildFacts, ModelFacts
+from ragops.facts import BuildFacts, HostFacts, ModelFacts
 from ragops.playbook.model import Model
 
+# A fingerprint of 93 texts in 4,096 dimensions has 2 MB: a larger file is something else.
 LARGEST_FILE = 64 * 1024 * 1024
-# Paths, names and thread counts may differ between machines without moving a vector.
+# Fields that move a vector. Paths, names and thread counts may differ between machines without moving one.
+# Another choice here changes the ids in every ledger: the same workers would look like others.
 _BUILD_KEYS = ("package_version", "features")
 _MODEL_KEYS = ("architecture", "dimensions", "n_ctx_train", "n_vocab", "pooling", "max_tokens")
+
+
+class CanarySection(TypedDict):
+    """Which texts a fingerprint embeds."""
+
+    version: int
+    sha256: str
+
+
+class PrefixSection(TypedDict):
+    """What is put before a text."""
+
+    document: str
+    query: str
+
+
+class BuildSection(TypedDict, total=False):
+    """BuildFacts, and what only a fingerprint records; empty for an endpoint, which reports nothing of it."""
+
+    python: str
+    python_version: str
+    package_version: str
+    system_info: str
+    features: dict[str, str]
+    platform: str
+    ggml_version: str | None
+    ggml_commit: str | None
+    libraries: list[dict[str, Any]]
+    cmake_args: str | None
+
+
+class ModelSection(TypedDict, total=False):
+    """ModelFacts and the GGUF's metadata; for an endpoint its URL and what it reports."""
+
+    path: str
+    file_bytes: int
+    architecture: str
+    name: str
+    description: str
+    dimensions: int
+    n_ctx_train: int
+    n_vocab: int
+    n_params: int
+    pooling: str
+    is_decoder: bool
+    max_tokens: int
+    requested: dict[str, int | bool | str]
+    effective: dict[str, int | bool | str]
+    sha256: str
+    metadata: dict[str, str]
+    endpoint: str
+
+
+class RequiredSections(TypedDict):
+    """What every fingerprint has, also one of an endpoint."""
+
+    canary: CanarySection
+    build: BuildSection
+    model: ModelSection
+    prefixes: PrefixSection
+    # `l2`: the vectors were divided by their length; `unknown` for an endpoint.
+    normalisation: str
+    # Length of every canary text, separators included; empty for an endpoint.
+    tokens: list[int]
+
+
+class FingerprintDocument(RequiredSections, total=False):
+    """The JSON file of a fingerprint, format `ragops-fingerprint/1`."""
+
+    format: str
+    captured_at: str
+    host: dict[str, Any]
+    rows: list[int]
+    pooled_norm: dict[str, float] | None
+    dimensions: int
+    # Base64 of float32, little-endian, row by row.
+    vectors: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +115,38 @@ class Canary:
 
     @classmethod
     def load(cls) -> Self:
+        """Return the texts of this version of ragops."""
         document = json.loads(_source("canary.json"))
         return cls(document["version"], tuple(document["texts"]))
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
+        """Return the texts as the child takes them."""
         return {"version": self.version, "texts": list(self.texts)}
 
     @property
     def sha256(self) -> str:
-        return canary_hash(self.as_dict())
+        return canary_hash(self.to_json())
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One JSON document and its canary vectors."""
+    """One captured document and its canary vectors."""
 
-    document: Mapping[str, Any]
+    document: FingerprintDocument
+    # Canary texts that have a vector; the others were too long for the model.
     rows: tuple[int, ...]
-    """Which canary texts have a vector; the others were too long for the model."""
+    # Shape (len(rows), dimensions), unit length.
     vectors: NDArray[np.float32]
-    """Shape (len(rows), dimensions), unit length."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], *, where: str) -> Self:
-        """Raises UsageError for anything that is no complete fingerprint."""
-        found = document.get("format")
-        if found != FORMAT:
+        """Return the fingerprint in a JSON object. Raises UsageError unless it is a complete one."""
+        actual = document.get("format")
+        if actual != FORMAT:
             raise UsageError(
-                "this is no fingerprint of a format that ragops knows",
+                "not a fingerprint in a format that ragops knows",
                 where=where,
-                actual=str(found),
+                actual=str(actual),
                 expected=FORMAT,
                 hint="ragops fingerprint capture -o FILE",
             )
@@ -73,10 +154,11 @@ class Fingerprint:
             rows = tuple(int(row) for row in document["rows"])
             raw = base64.b64decode(document["vectors"], validate=True)
             vectors = np.frombuffer(raw, dtype="<f4").reshape(len(rows), int(document["dimensions"]))
+            # Files come from other machines and versions: whatever the comparison reads must be there.
             document["canary"]["sha256"], document["tokens"], document["normalisation"]
             for key in ("build", "model", "prefixes"):
                 if not isinstance(document[key], dict):
-                    raise TypeError(f"{key} is no object")
+                    raise TypeError(f"{key} is not an object")
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise UsageError(
                 "the fingerprint is damaged",
@@ -84,11 +166,11 @@ class Fingerprint:
                 actual=f"{type(error).__name__}: {error}",
                 hint="capture it again: ragops fingerprint capture -o FILE",
             ) from error
-        return cls(document, rows, vectors.astype(np.float32))
+        return cls(cast(FingerprintDocument, document), rows, vectors.astype(np.float32))
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises UsageError when the file cannot be read or is no fingerprint."""
+        """Return the fingerprint in a file. Raises UsageError if it cannot be read or is not one."""
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise UsageError(
@@ -97,29 +179,37 @@ class Fingerprint:
             document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
-                "the fingerprint cannot be read",
+                "cannot read the fingerprint",
                 where=str(path),
                 actual=str(error),
                 hint="ragops fingerprint capture -o FILE",
             ) from error
         if not isinstance(document, dict):
-            raise UsageError("this is no fingerprint", where=str(path), expected="a JSON object")
+            raise UsageError("not a fingerprint", where=str(path), expected="a JSON object")
         return cls.parse(document, where=str(path))
 
     def save(self, path: Path) -> None:
+        """Write the document to a file."""
         path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+    def on_host(self, host: HostFacts) -> Self:
+        """Return the fingerprint with the facts of the machine that captured it."""
+        section = {**self.document.get("host", {}), "archspec": asdict(host)}
+        return replace(self, document={**self.document, "host": section})
 
 
 def capture(embedder: Embedder, *, document_prefix: str, query_prefix: str) -> Fingerprint:
-    """The fingerprint of a running child. Start it with `tokens_per_batch=1`: batching moves vectors too."""
-    document = embedder.capture(Canary.load().as_dict(), prefix=document_prefix, query_prefix=query_prefix)
-    return Fingerprint.parse(document, where="the embedder child")
+    """Capture the fingerprint of a running child. Start it with `tokens_per_batch=1`: batches move vectors."""
+    document = embedder.capture(Canary.load().to_json(), prefix=document_prefix, query_prefix=query_prefix)
+    return Fingerprint.parse(document, where="the embedder process")
 
 
 def capture_script() -> str:
-    """One Python file that captures a fingerprint under any interpreter with llama_cpp and numpy."""
+    """Return one Python file that captures a fingerprint under any interpreter with llama_cpp and numpy."""
     parts = {name: _source(f"{name}.py") for name in ("child_engine", "child_capture", "child")}
-    canary = Canary.load().as_dict()
+    # The text that the child loads from there, for one answer on both machines.
+    parts = {"standalone": _source("standalone.py", package="ragops.builds"), **parts}
+    canary = Canary.load().to_json()
     lines = [
         '"""Captures the fingerprint of this interpreter\'s llama.cpp: python capture.py MODEL.gguf -o FILE."""',
         "import json, sys, types",
@@ -138,10 +228,19 @@ def capture_script() -> str:
     return "\n".join(lines) + main
 
 
-def fingerprint_of(
-    build: BuildFacts, model: ModelFacts, settings: Model, *, sha256: str
-) -> tuple[str, dict[str, Any]]:
-    """The fingerprint's id (16 hexadecimal digits) and its document."""
+class WorkerIdentity(NamedTuple):
+    """What the ledger stores of the workers that wrote a row."""
+
+    fingerprint_id: str
+    # `identity` (what the id is the hash of), `build` and `model`.
+    document: dict[str, object]
+
+
+def fingerprint_of(build: BuildFacts, model: ModelFacts, settings: Model, *, sha256: str) -> WorkerIdentity:
+    """Return the id (16 hexadecimal digits) of what moves the workers' vectors, and its document.
+
+    The id names a configuration; a `Fingerprint` holds vectors that were measured under one.
+    """
     build_facts, model_facts = asdict(build), asdict(model)
     identity = {
         "build": {key: build_facts[key] for key in _BUILD_KEYS},
@@ -152,8 +251,9 @@ def fingerprint_of(
     }
     text = json.dumps(identity, sort_keys=True, default=dict)
     document = {"identity": identity, "build": build_facts, "model": model_facts}
-    return hashlib.sha256(text.encode()).hexdigest()[:16], json.loads(json.dumps(document, default=dict))
+    fingerprint_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return WorkerIdentity(fingerprint_id, json.loads(json.dumps(document, default=dict)))
 
 
-def _source(name: str) -> str:
-    return resources.files("ragops.embedder").joinpath(name).read_text(encoding="utf-8")
+def _source(name: str, *, package: str = "ragops.embedder") -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")

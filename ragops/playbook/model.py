@@ -1,36 +1,58 @@
-"""The playbook as frozen models. YAML is read by `loading`; here live types, limits and defaults."""
+"""The playbook as frozen models: types, limits and defaults. `loading` reads the YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
+from ragops.errors import OverrideError
 from ragops.playbook.names import TableName
-from ragops.playbook.steps import DropIndexes, Embed, EmptyTables, ReseedQueue, Step
+from ragops.playbook.problems import Inconsistent, Place, problems_of
+from ragops.playbook.steps import Embed, Step, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
-Place = tuple[str | int, ...]
-"""Keys from the top of a playbook down, e.g. `("steps", 3)`."""
+# `planned` is the older word. Playbooks use it, and so do the copies in the ledger of campaigns that an
+# older version started, so it stays valid; the model holds `auto` only.
+Auto = Annotated[
+    Literal["auto"],
+    BeforeValidator(lambda value: "auto" if value == "planned" else value),
+    WithJsonSchema({"enum": ["auto", "planned"], "type": "string"}),
+]
+# Quoted variables expand to "" where they are unset: `"${RAGOPS_QUERY:-}"`. An empty pattern or statement
+# would only fail later, at the corpus or the server.
+NonEmptyText = Annotated[str, Field(min_length=1)]
 
 
 class Database(Section):
     dsn: str | None = Field(default=None, repr=False)
-    """`--dsn` and RAGOPS_DSN come first; null means the embedded server."""
+    """`--dsn` and RAGOPS_DSN take precedence; null means the embedded server."""
+    # libpq's default sslmode is `prefer`: it silently falls back to plain text, password exchange included.
     allow_plaintext: bool = False
     """Allow a connection to another machine without TLS."""
     connect_timeout_s: PositiveInt = 10
 
 
 class Parameters(Section):
-    """llama.cpp's parameters as the procedure lists them; `ragops verify` shows the effective ones."""
+    """llama.cpp's parameters as the runbook lists them; `ragops verify` shows the effective ones."""
 
+    # The incident's values. llama.cpp clamps n_batch=2048 to n_ctx=512; the larger number is kept so that it
+    # can be compared with the backend's.
     n_ctx: PositiveInt = 512
     n_batch: PositiveInt = 2048
     n_ubatch: PositiveInt = 2048
-    n_threads: PositiveInt | Literal["planned", "cpu_count"] = "planned"
+    n_threads: PositiveInt | Auto | Literal["cpu_count"] = "auto"
     low_vram: bool = False
     f16_kv: bool = True
     verbose: bool = False
@@ -47,7 +69,11 @@ class Model(Section):
 
 
 class Build(Section):
-    """What the workers' build must be, as the loaded library reports it."""
+    """Requirements on the workers' build, compared with what the loaded library reports.
+
+    Requested flags are not effective flags: with GGML_NATIVE=OFF the unlisted GGML_F16C and GGML_BMI2 default
+    to ON, and GCC's -mf16c implies AVX.
+    """
 
     version: str | None = None
     """Exact version of llama-cpp-python; null accepts any."""
@@ -56,7 +82,9 @@ class Build(Section):
     use: str | None = None
     """Name of a build made by `ragops build install`; the workers run under its interpreter."""
     accept: Literal["identical", "equivalent"] = "equivalent"
-    """The worst verdict against `reference:` that lets a campaign go on."""
+    """The worst verdict against `reference:` with which a campaign continues."""
+    # Measured: honest builds of one model differ by at most 6e-4; F16 against Q8_0 weights by 2e-3;
+    # CLS against mean pooling by 0.5 on average.
     max_drift: PositiveFloat = 1e-3
     """Largest cosine distance between two spaces that still counts as equivalent."""
     min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.99
@@ -67,15 +95,15 @@ class OpenAIReference(Section):
     """An OpenAI-compatible endpoint: llama-server, llama_cpp.server, Ollama, TEI and others."""
 
     url: str = Field(pattern=r"^https?://")
-    """Up to and without `/embeddings`, e.g. `http://backend:8080/v1`."""
+    """Without the final `/embeddings`, e.g. `http://backend:8080/v1`."""
     model: str = "default"
     api_key_env: str | None = None
-    """Name of the environment variable that holds the key; the key itself stands nowhere."""
+    """Name of the environment variable that holds the key; the key itself is stored nowhere."""
     timeout_s: PositiveFloat = 30.0
 
 
 class DebugPaths(Section):
-    """Where a debug endpoint's JSON holds what is compared, keys joined by dots."""
+    """Paths to the compared figures in a debug endpoint's JSON, keys joined by dots."""
 
     dimensions: str = "backend_embedding_dims"
     distance_min: str = "comparison_stats.distance_min"
@@ -84,10 +112,10 @@ class DebugPaths(Section):
 
 
 class DebugReference(Section):
-    """A debug endpoint like the procedure's: the backend's own distances of a query to the stored rows."""
+    """A debug endpoint like the runbook's: it returns the backend's distances of a query to the stored rows."""
 
     url: str = Field(pattern=r"^https?://")
-    """With `{query}` where the query goes, e.g. `http://backend/api/v3/debug/compare-rag-embedding?query={query}`."""
+    """With `{query}` in place of the query, e.g. `http://backend/api/v3/debug/compare-rag-embedding?query={query}`."""
     query: str = "test urbanisme"
     token_env: str | None = None
     """Name of the environment variable that holds a bearer token."""
@@ -106,51 +134,55 @@ class Reference(Section):
     def _one_kind(self) -> Self:
         given = [kind for kind in ("fingerprint", "openai", "debug") if getattr(self, kind) is not None]
         if len(given) > 1:
-            raise ValueError(f"one reference only, found {' and '.join(given)}")
+            raise ValueError(f"only one reference may be set, found {' and '.join(given)}")
         return self
 
 
 class Workers(Section):
-    count: PositiveInt | Literal["planned"] = "planned"
-    """`planned`: what `ragops tune` stored, else from physical cores, container quota and memory."""
+    count: PositiveInt | Auto = "auto"
+    """`auto`: what `ragops tune` stored, else from physical cores, container quota and memory."""
     threads: PositiveInt | None = None
-    """Threads a worker; null plans workers × threads ≤ cores."""
+    """Threads per worker; null: chosen so that workers × threads ≤ cores."""
     batch_size: PositiveInt = 100
-    """Documents a claim; a fast fleet claims several batches at once."""
-    tokens_per_batch: PositiveInt | Literal["planned"] = "planned"
-    """Short texts share a batch of llama.cpp up to so many tokens; `planned`: tuned, else 256."""
+    """Documents per claim; a fast fleet claims several batches at once."""
+    tokens_per_batch: PositiveInt | Auto = "auto"
+    """Short texts share a llama.cpp batch of up to this many tokens; `auto`: the tuned value, else 256."""
     repack_weights: bool | None = None
     """Null: what `ragops tune` stored, else yes, except in builds with AMX, some of which crash on it."""
     cache_mib: NonNegativeInt = 2048
     """Vectors kept on this machine, so that a repeated campaign embeds nothing twice; 0: none."""
     python: Path | None = None
-    """Another interpreter that holds llama_cpp, e.g. of an aligned build."""
+    """Another interpreter with llama_cpp installed, e.g. of an aligned build."""
+    # Heartbeats renew a lease long before it ends; two minutes only decide how soon the items of a worker
+    # that was killed are embedded by another one.
     lease_s: PositiveInt = 120
+    # The slowest measured setup embeds 3 documents per second; five minutes for one request is a hang.
     request_deadline_s: PositiveInt = 300
 
 
 class Chunking(Section):
     max_tokens: PositiveInt | None = None
-    """Longest chunk in the model's own tokens, separators and prefix included; null: the model's context."""
+    """Longest chunk in the model's own tokens, including separators and prefix; null: the model's context."""
     overlap_tokens: NonNegativeInt = 0
 
 
 class Source(Section):
-    """Where the documents come from: exactly one of folder, table, query or manifest."""
+    """Source of the documents: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
-    patterns: tuple[str, ...] = Field(default=("**/*",), min_length=1)
+    patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
     table: TableText | None = None
     id_column: Identifier = "id"
     text_column: Identifier = "content"
-    query: str | None = None
-    """SELECT whose first column is the row's id and whose second is its text."""
+    query: NonEmptyText | None = None
+    """SELECT with the row's id as its first column and its text as the second."""
     manifest: Path | None = None
     root: Path | None = None
-    """Folder that the manifest's lines are relative to; null: the manifest's own."""
+    """Base folder of the manifest's lines; null: the manifest's own folder."""
 
     @property
     def is_named(self) -> bool:
+        """Whether the playbook names a source at all."""
         return any(getattr(self, kind) is not None for kind in ("folder", "table", "query", "manifest"))
 
     @model_validator(mode="after")
@@ -162,6 +194,8 @@ class Source(Section):
 
 
 class Index(Section):
+    """An HNSW index to create if none was journaled. The limits of m and ef_construction are pgvector's."""
+
     name: Identifier
     table: VectorTable
     metric: Literal["cosine", "l2", "ip"] = "cosine"
@@ -170,33 +204,30 @@ class Index(Section):
 
     @model_validator(mode="after")
     def _wide_enough(self) -> Self:
+        # pgvector refuses this too ("ef_construction must be greater than or equal to 2 * m"), but only
+        # after the tables were emptied and filled again.
         if self.ef_construction < 2 * self.m:
-            needed = f"at least 2 × m = {2 * self.m}"
-            raise ValueError(f"ef_construction must be {needed}, found {self.ef_construction}")
+            raise ValueError(
+                f"ef_construction must be at least 2 × m = {2 * self.m}, found {self.ef_construction}"
+            )
         return self
 
 
 class Validation(Section):
     sample: PositiveInt = 50
-    """Stored rows, drawn at random, whose text is embedded again."""
+    """Number of stored rows, drawn at random, whose text is embedded again."""
     max_distance: PositiveFloat = 1e-3
     """Largest cosine distance between a stored vector and the same text embedded again."""
     thresholds: tuple[PositiveFloat, ...] = (0.3, 0.5, 0.7, 0.9)
+    # Reported, never decisive: vectors of another space meet it too. Over 1,000 documents embedded with
+    # the wrong pooling, 90 % of the queries still had a row under 0.69.
     criterion: PositiveFloat = 0.7
-    """The procedure's own criterion: at least one row under this distance."""
+    """The runbook's criterion: at least one row under this distance."""
     queries: tuple[str, ...] = ()
-    """Sample queries; empty: the first eight words of sampled documents."""
+    """Sample queries; if empty, the first eight words of sampled documents."""
     sampled_queries: PositiveInt = 8
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Largest share of failed items among the processed ones."""
-
-
-class Inconsistent(ValueError):
-    """Parts of a playbook that contradict each other, each with its place."""
-
-    def __init__(self, problems: Sequence[tuple[Place, str]]) -> None:
-        super().__init__("; ".join(message for _, message in problems))
-        self.problems = tuple(problems)
+    """Largest allowed share of failed items among those processed."""
 
 
 DEFAULT_INDEXES = (
@@ -206,7 +237,7 @@ DEFAULT_INDEXES = (
 
 
 class Playbook(Section):
-    """A validated playbook."""
+    """A validated playbook: the single source of what a campaign does and with which values."""
 
     version: Literal[1]
     name: str = Field(min_length=1)
@@ -225,60 +256,41 @@ class Playbook(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = [*_wrong_order(self.steps), *_wrong_tables(self)]
+        problems = list(wrong_order(self.steps))
+        mapped = self.tables.mapped()
+        for i, index in enumerate(self.indexes):
+            if index.table not in mapped:
+                place: Place = ("indexes", i)
+                problems.append((place, f"{index.name} is on {index.table}, which tables: sets to null"))
+        first: dict[TableName, str] = {}
+        for logical, name in mapped.items():
+            if name in first:
+                message = f"{name} is mapped twice, as {first[name]} and as {logical}"
+                problems.append((("tables", logical), message))
+            first.setdefault(name, logical)
         if problems:
             raise Inconsistent(problems)
         return self
 
     def gates(self) -> tuple[int, ...]:
-        """The item counts at which embedding stops, ascending; they cut the queue into phases."""
+        """Return the item counts at which embedding stops, ascending; they divide the queue into phases."""
         return tuple(step.until for step in self.steps if isinstance(step, Embed) and step.until is not None)
 
-    def with_changes(self, **sections: dict[str, Any]) -> Playbook:
-        """A copy with some keys of some sections replaced, e.g. `workers={"count": 2}`."""
-        changed = {
-            name: getattr(self, name).model_copy(update=values) for name, values in sections.items() if values
-        }
-        return self.model_copy(update=changed)
+    def with_changes(self, **sections: Mapping[str, object]) -> Playbook:
+        """Return a validated copy with some keys of some sections replaced, e.g. `workers={"count": 2}`.
+
+        Raises OverrideError with every value that the playbook's own validators refuse.
+        """
+        data: dict[str, object] = dict(self)
+        for name, values in sections.items():
+            data[name] = {**dict(getattr(self, name)), **values}
+        try:
+            # Not `model_copy(update=…)`, which skips every validator. Unchanged parts are passed on as the
+            # models that they are: a dump would lose what it excludes and turn paths into text.
+            return Playbook.model_validate(data)
+        except ValidationError as error:
+            raise OverrideError(problems_of(error)) from error
 
     def ledger_copy(self) -> dict[str, Any]:
-        """The playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
+        """Return the playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
         return self.with_changes(database={"dsn": None}).model_dump(mode="json")
-
-
-def _wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
-    reached: float = 0
-    for i, step in enumerate(steps):
-        if not isinstance(step, Embed):
-            continue
-        # Without `until` everything is embedded: nothing is left for a later gate.
-        limit = step.until or float("inf")
-        if limit <= reached:
-            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last has none"
-        reached = max(reached, limit)
-    drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
-    reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
-    if drops and empties and empties[0] < drops[0]:
-        yield ("steps", empties[0]), "drop_indexes must come before empty_tables (an index belongs to its vectors)"
-    if embeds and reseeds and embeds[0] < reseeds[-1]:
-        yield ("steps", reseeds[-1]), "reseed_queue must come before the first embed"
-    if embeds and empties and embeds[0] < empties[-1]:
-        yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
-    if reseeds and empties and reseeds[0] < empties[-1]:
-        yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
-
-
-def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
-    return [i for i, step in enumerate(steps) if isinstance(step, kind)]
-
-
-def _wrong_tables(playbook: Playbook) -> Iterator[tuple[Place, str]]:
-    mapped = playbook.tables.mapped()
-    for i, index in enumerate(playbook.indexes):
-        if index.table not in mapped:
-            yield ("indexes", i), f"{index.name} is on {index.table}, which tables: sets to null"
-    first: dict[TableName, str] = {}
-    for logical, name in mapped.items():
-        if name in first:
-            yield ("tables", logical), f"{name} is mapped twice, as {first[name]} too"
-        first.setdefault(name, logical)

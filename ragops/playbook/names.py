@@ -1,7 +1,6 @@
-"""Names of tables and columns as a playbook spells them.
+"""Parse and check the names of tables and columns as a playbook spells them.
 
-A name is checked here and quoted by `psycopg.sql.Identifier` later; PostgreSQL would silently cut
-a name of more than 63 bytes, so such a name is refused.
+A name is checked here and quoted by `psycopg.sql.Identifier` later.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+# NAMEDATALEN - 1 of a standard build. PostgreSQL truncates a longer identifier with a mere NOTICE, so
+# that two long names may mean one table; ragops refuses it instead.
 MAX_IDENTIFIER_BYTES = 63
 _PART = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 
 
 def check_identifier(name: str) -> str:
-    """Return `name` unchanged; raise ValueError when PostgreSQL could not hold it as it is."""
+    """Return `name` unchanged. Raises ValueError if PostgreSQL could not store it unchanged."""
     if not name:
         raise ValueError("a name must not be empty")
     if "\x00" in name:
@@ -28,9 +29,15 @@ def check_identifier(name: str) -> str:
     return name
 
 
+def check_table(text: str) -> str:
+    """Return `text` unchanged. Raises ValueError if it does not name a table."""
+    TableName.parse(text)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """A table, with its schema where one is given (else the search path decides)."""
+    """A table and, if one is given, its schema (otherwise the search path decides)."""
 
     schema: str | None
     name: str
@@ -39,22 +46,22 @@ class TableName:
     def parse(cls, text: str) -> TableName:
         """Parse `name`, `schema.name` or quoted forms such as `"my schema"."a.b"`.
 
-        Raises ValueError for anything else.
+        Unlike SQL, an unquoted name keeps its case. Raises ValueError for anything else.
         """
         parts: list[str] = []
         position = 0
         while position < len(text):
             match = _PART.match(text, position)
             if match is None:
-                raise ValueError(f"{text!r} is no table name; write name, schema.name or quote each part")
+                raise ValueError(f"{text!r} is not a table name; write name, schema.name or quote each part")
             quoted, plain = match.groups()
             parts.append(check_identifier(quoted.replace('""', '"') if quoted is not None else plain))
             position = match.end()
             if position < len(text) and text[position] != ".":
-                raise ValueError(f"{text!r} is no table name; write name, schema.name or quote each part")
+                raise ValueError(f"{text!r} is not a table name; write name, schema.name or quote each part")
             position += 1
         if len(parts) not in (1, 2) or text.endswith("."):
-            raise ValueError(f"{text!r} is no table name; write name or schema.name")
+            raise ValueError(f"{text!r} is not a table name; write name or schema.name")
         return cls(parts[0] if len(parts) == 2 else None, parts[-1])
 
     def __str__(self) -> str:

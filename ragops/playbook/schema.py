@@ -1,4 +1,4 @@
-"""The JSON Schema of playbooks, for editors that complete and check YAML."""
+"""The JSON Schema of playbooks, for editors that complete and validate YAML."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _TYPED = ("integer", "number", "boolean", "string")
 
 
 def playbook_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12). Whatever is not free text may also be `${VARIABLE}`: the file holds that."""
+    """Return the JSON Schema (draft 2020-12) of a playbook as it is written, before variables are expanded."""
     schema: dict[str, Any] = _with_variables(Playbook.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _with_variables(part: Any) -> Any:
+    """Return a part of the schema in which every typed value may also be `${VARIABLE}`."""
     if isinstance(part, list):
         return [_with_variables(entry) for entry in part]
     if not isinstance(part, dict):

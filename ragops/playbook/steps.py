@@ -1,11 +1,13 @@
-"""The steps of a playbook, one model a verb."""
+"""The steps of a playbook, one model per verb."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from ragops.playbook.problems import Place
 from ragops.playbook.tables import LogicalTable, Section
 
 
@@ -16,12 +18,14 @@ class VerifyBuild(Section):
 
 
 class DropIndexes(Section):
-    """Journal, then drop every HNSW index of the vector tables, found in the catalog or named."""
+    """Journal, then drop every HNSW index that the catalog lists on the vector tables."""
 
     step: Literal["drop_indexes"]
 
 
 class EmptyTable(Section):
+    """One table to empty. `truncate` frees its space at once, `delete` only after a VACUUM."""
+
     table: LogicalTable
     method: Literal["truncate", "delete"] = "truncate"
 
@@ -41,14 +45,14 @@ class EmptyTables(Section):
         ),
     )
     archive: bool = True
-    """Keep a copy of every row in the schema `ragops`, so that `ragops undo` can bring it back."""
+    """Copy every row into the schema `ragops` first, so that `ragops undo` can restore it."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         names = [entry.table for entry in self.tables]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{' and '.join(twice)} can be emptied once only")
+            raise ValueError(f"{' and '.join(twice)} can be emptied only once")
         return self
 
 
@@ -59,24 +63,25 @@ class ReseedQueue(Section):
 
 
 class Embed(Section):
-    """Embed the queue; `until` stops at exactly the first so many items."""
+    """Embed the queue; with `until`, only its first `until` items."""
 
     step: Literal["embed"]
     until: PositiveInt | None = None
 
 
 class Validate(Section):
-    """Check what is stored; a failed verdict stops the campaign (exit 3)."""
+    """Check the stored vectors; a failed verdict stops the campaign (exit 3)."""
 
     step: Literal["validate"]
     after: PositiveInt | None = None
 
 
 class RebuildIndexes(Section):
-    """Restore the journaled HNSW indexes, or create the playbook's."""
+    """Restore the journaled HNSW indexes, or create those of the playbook."""
 
     step: Literal["rebuild_indexes"]
     concurrently: bool = False
+    # The value is put into a SET statement, which takes no parameters: nothing but an amount may pass.
     maintenance_work_mem: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(kB|MB|GB|TB)$")
     parallel_workers: int | None = Field(default=None, ge=0, le=64)
 
@@ -85,3 +90,30 @@ Step = Annotated[
     VerifyBuild | DropIndexes | EmptyTables | ReseedQueue | Embed | Validate | RebuildIndexes,
     Field(discriminator="step"),
 ]
+
+
+def wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
+    """Yield the steps that cannot run where they are, each with the reason."""
+    reached: float = 0
+    for i, step in enumerate(steps):
+        if not isinstance(step, Embed):
+            continue
+        # Without `until` everything is embedded, so that no item is left for a later gate.
+        limit = step.until or float("inf")
+        if limit <= reached:
+            yield ("steps", i), "every embed needs a larger `until` than the one before; only the last may omit it"
+        reached = max(reached, limit)
+    drops, embeds = _places(steps, DropIndexes), _places(steps, Embed)
+    reseeds, empties = _places(steps, ReseedQueue), _places(steps, EmptyTables)
+    if drops and empties and empties[0] < drops[0]:
+        yield ("steps", empties[0]), "drop_indexes must come before empty_tables (an index belongs to its vectors)"
+    if embeds and reseeds and embeds[0] < reseeds[-1]:
+        yield ("steps", reseeds[-1]), "reseed_queue must come before the first embed"
+    if embeds and empties and embeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
+    if reseeds and empties and reseeds[0] < empties[-1]:
+        yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
+
+
+def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:
+    return [i for i, step in enumerate(steps) if isinstance(step, kind)]

@@ -1,6 +1,6 @@
-"""How a playbook maps ragops' words onto a user's own tables and columns.
+"""The mapping of ragops' logical tables and columns onto a user's own.
 
-Columns that may be `null` are optional: ragops then neither reads nor writes them.
+A column that may be `null` is optional: ragops then neither reads nor writes it.
 """
 
 from __future__ import annotations
@@ -9,25 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from ragops.playbook.names import TableName, check_identifier
+from ragops.playbook.names import TableName, check_identifier, check_table
 
 LogicalTable = Literal["documents", "document_chunks", "parsed_files", "ingestion_metrics", "files_queue"]
 VectorTable = Literal["documents", "document_chunks"]
 
 
-def _check_table(text: str) -> str:
-    TableName.parse(text)
-    return text
-
-
 Identifier = Annotated[str, AfterValidator(check_identifier)]
-TableText = Annotated[str, AfterValidator(_check_table)]
+TableText = Annotated[str, AfterValidator(check_table)]
 
 
 class Section(BaseModel):
-    """A part of the playbook: frozen, no unknown keys, no silent conversion of types."""
+    """A part of the playbook: frozen, without unknown keys, without silent conversion of types."""
 
-    # Inputs are hidden, since a traceback would print them, the DSN with its password among them.
+    # hide_input_in_errors: a traceback would print the input, including the DSN with its password.
+    # allow_inf_nan: NaN compares false with everything, so it would switch a limit off.
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True
     )
@@ -103,7 +99,7 @@ class QueueTable(Section):
 
 
 class Tables(Section):
-    """The five tables. `null` says that a user's database has no such table."""
+    """The five tables; `null` for one that the user's database lacks."""
 
     documents: DocumentsTable = DocumentsTable()
     document_chunks: ChunksTable | None = ChunksTable()
@@ -112,13 +108,13 @@ class Tables(Section):
     files_queue: QueueTable = QueueTable()
 
     def mapped(self) -> dict[str, TableName]:
-        """Logical name → table, for the tables that the playbook has."""
+        """Return logical name → table, for the tables that the playbook maps."""
         return {logical: TableName.parse(section.table) for logical, section in self._sections()}
 
     def columns_of(self, logical: str) -> dict[str, str]:
-        """Logical column → column of the database, without the optional ones set to null.
+        """Return logical column → database column, without those set to null.
 
-        Raises KeyError for a table that the playbook has not.
+        Raises KeyError for a table that the playbook sets to null.
         """
         section = dict(self._sections())[logical]
         return {name: column for name, column in section.columns.model_dump().items() if column is not None}

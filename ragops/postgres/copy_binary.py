@@ -1,8 +1,8 @@
-"""Blocks of COPY's binary format, built column by column: thousands of rows cost a handful of calls.
+"""Encode blocks of COPY's binary format column by column: thousands of rows cost a handful of calls.
 
-A field is its length as a big-endian int4 followed by its bytes; a row is an int2 with the number of
-fields, then the fields. Source: PostgreSQL documentation, "COPY", section "Binary Format"; the layout of
-`vector` is that of pgvector's `vector_send`: int2 dimensions, int2 unused, float4 each.
+A field is its length as a big-endian int4 followed by its bytes; a row is an int2 with the number of fields,
+then the fields (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"). The layout of `vector` is
+that of pgvector's `vector_send`: int2 dimensions, int2 unused, float4 each.
 """
 
 from __future__ import annotations
@@ -20,67 +20,70 @@ from psycopg.pq import Format
 
 from ragops.postgres.connection import Connection
 
+# Signature, flags, and the length of the header's extension; sent once, before the first block.
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-"""Signature, flags and the length of the header's extension; comes once, before the first block."""
+# A number of fields of -1; sent once, after the last block.
 TRAILER = b"\xff\xff"
-"""Comes once, after the last block."""
+# A length of -1 without bytes.
 NULL_FIELD = b"\xff\xff\xff\xff"
 _length = struct.Struct(">i").pack
+# The values of one column, one per row; vectors as an array of shape (rows, dimensions).
 Column = Sequence[Any] | NDArray[np.float32]
-"""The values of one column, one for each row; vectors as an array of shape (rows, dimensions)."""
 
 
 def encode_rows(columns: Sequence[Sequence[bytes]]) -> bytes:
-    """The rows whose fields stand in `columns`, each of the same length, each field with its length before it."""
+    """Encode rows from columns of encoded fields, all of the same number of rows."""
+    # zip and join do the work in C; the endless repeat() is why zip cannot be strict.
     fields = repeat(len(columns).to_bytes(2, "big"))
     return b"".join(chain.from_iterable(zip(fields, *columns, strict=False)))
 
 
 def encode_rows_alike(fields: Sequence[bytes], rest: Sequence[bytes]) -> bytes:
-    """Rows that differ in their first field only, each with the fields of `rest` behind it."""
+    """Encode rows that share every field but the first: one field of `fields`, then those of `rest`."""
     head, tail = (1 + len(rest)).to_bytes(2, "big"), b"".join(rest)
     return head + (tail + head).join(fields) + tail if fields else b""
 
 
 def bytes_field(value: bytes) -> bytes:
-    """One field of these bytes."""
+    """Encode one field from its bytes."""
     return _length(len(value)) + value
 
 
 def text_fields(values: Iterable[str | None]) -> list[bytes]:
-    """Fields of text or varchar. Raises UnicodeEncodeError for a lone surrogate."""
+    """Encode fields of text or varchar. Raises UnicodeEncodeError for a lone surrogate."""
     encoded = (None if value is None else value.encode() for value in values)
     return [NULL_FIELD if raw is None else _length(len(raw)) + raw for raw in encoded]
 
 
 def jsonb_fields(values: Iterable[str]) -> list[bytes]:
-    """Fields of jsonb from JSON texts; the first byte is the format's version."""
+    """Encode fields of jsonb from JSON texts."""
+    # The first byte is the version of jsonb's wire format.
     encoded = (b"\x01" + value.encode() for value in values)
     return [_length(len(raw)) + raw for raw in encoded]
 
 
 def uuid_fields(values: Iterable[uuid.UUID]) -> list[bytes]:
-    """Fields of uuid."""
+    """Encode fields of uuid."""
     return [b"\x00\x00\x00\x10" + value.bytes for value in values]
 
 
 def int2_fields(values: ArrayLike) -> list[bytes]:
-    """Fields of smallint. Raises OverflowError for a number that does not fit."""
+    """Encode fields of smallint. Raises OverflowError for a number that does not fit."""
     return _integers(values, np.int16)
 
 
 def int4_fields(values: ArrayLike) -> list[bytes]:
-    """Fields of integer. Raises OverflowError for a number that does not fit."""
+    """Encode fields of integer. Raises OverflowError for a number that does not fit."""
     return _integers(values, np.int32)
 
 
 def int8_fields(values: ArrayLike) -> list[bytes]:
-    """Fields of bigint. Raises OverflowError for a number that does not fit."""
+    """Encode fields of bigint. Raises OverflowError for a number that does not fit."""
     return _integers(values, np.int64)
 
 
 def vector_fields(vectors: NDArray[np.float32]) -> list[bytes]:
-    """Fields of pgvector's `vector` from an array of shape (n, d)."""
+    """Encode fields of pgvector's `vector` from an array of shape (rows, dimensions)."""
     count, dimensions = vectors.shape
     layout = np.dtype(
         [("length", ">i4"), ("dimensions", ">i2"), ("unused", ">i2"), ("values", ">f4", (dimensions,))]
@@ -95,6 +98,7 @@ def vector_fields(vectors: NDArray[np.float32]) -> list[bytes]:
 def _integers(values: ArrayLike, kind: type[np.signedinteger]) -> list[bytes]:
     array = np.asarray(values, np.int64)
     limits = np.iinfo(kind)
+    # Checked here, because a cast to a smaller type wraps around without an error.
     if array.size and not limits.min <= int(array.min()) <= int(array.max()) <= limits.max:
         raise OverflowError(f"{int(array.min())} to {int(array.max())} does not fit {limits.bits} bits")
     layout = np.dtype([("length", ">i4"), ("value", np.dtype(kind).newbyteorder(">"))])
@@ -105,19 +109,20 @@ def _integers(values: ArrayLike, kind: type[np.signedinteger]) -> list[bytes]:
 
 
 def _sliced(rows: NDArray[np.void]) -> list[bytes]:
+    """Return the bytes of each row of a structured array."""
     raw, size = rows.tobytes(), rows.dtype.itemsize
     return [raw[start : start + size] for start in range(0, len(raw), size)]
 
 
 def fields_of(values: Column, type_name: str, connection: Connection) -> list[bytes]:
-    """The fields of a column of this type, as the catalog spells it.
+    """Encode a column of the type that the catalog spells as `type_name`.
 
-    Raises OverflowError for a number and psycopg.DataError for a value that the type cannot hold.
+    Raises OverflowError for a number, and psycopg.DataError for another value, that the type cannot hold.
     """
     if isinstance(values, np.ndarray):
         return vector_fields(values)
     if is_text(type_name) or type_name == "json":
-        # A user's `file_id` may be text where ours is a number; numbers and uuids have one spelling.
+        # A mapped `file_id` may be text where ragops' is a number; numbers and uuids have one spelling each.
         return text_fields(value if isinstance(value, str) else str(value) for value in values)
     match plain_type(type_name):
         case "bigint":
@@ -131,22 +136,18 @@ def fields_of(values: Column, type_name: str, connection: Connection) -> list[by
         case "jsonb":
             return jsonb_fields(values)
         case name:
-            return _dumped(values, name, connection)
-
-
-def _dumped(values: Sequence[Any], name: str, connection: Connection) -> list[bytes]:
-    """Any other type that psycopg knows, value by value."""
-    oid = connection.adapters.types.get_oid(name)
-    transformer = Transformer(connection)
-    transformer.set_dumper_types([oid], Format.BINARY)
-    raw = (transformer.dump_sequence([value], [PyFormat.BINARY])[0] for value in values)
-    return [NULL_FIELD if field is None else bytes_field(bytes(field)) for field in raw]
+            # Any other type, such as numeric, by psycopg's own dumpers: value by value, and slower.
+            transformer = Transformer(connection)
+            transformer.set_dumper_types([connection.adapters.types.get_oid(name)], Format.BINARY)
+            raw = (transformer.dump_sequence([value], [PyFormat.BINARY])[0] for value in values)
+            return [NULL_FIELD if field is None else bytes_field(bytes(field)) for field in raw]
 
 
 def plain_type(type_name: str) -> str:
-    """`public.citext` → `citext`, `numeric(10,2)` → `numeric`: a type without schema and modifier."""
+    """Return a type without schema and modifier: `public.citext` → `citext`, `numeric(10,2)` → `numeric`."""
     return type_name.split("(")[0].strip().rsplit(".", 1)[-1]
 
 
 def is_text(type_name: str) -> bool:
+    """Return whether a type is text or varchar."""
     return type_name == "text" or type_name.startswith("character varying")

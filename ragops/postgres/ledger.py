@@ -59,6 +59,12 @@ class CampaignRow:
     def is_finished(self) -> bool:
         return self.status in FINISHED
 
+    @property
+    def source_folder(self) -> str | None:
+        """The folder that the campaign's documents come from; None for another kind of source."""
+        folder = self.playbook.get("source", {}).get("folder")
+        return None if folder is None else str(folder)
+
 
 @dataclass(frozen=True, slots=True)
 class StepRow:

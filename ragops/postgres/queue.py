@@ -1,4 +1,4 @@
-"""The queue: claims fenced by a fresh id, leases on the server's clock, phases for exact gates."""
+"""Run the queue: claims fenced by a fresh id, leases on the server's clock, phases that make gates exact."""
 
 from __future__ import annotations
 
@@ -7,24 +7,46 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.statements import Statement, identifiers_of, statement
 
-MAX_PHASE = 32767
+# The largest smallint, which is the type of the phase column. A gate of this phase is no gate.
+MAX_PHASE = 32_767
+# As many failed items as fit on a screen beside the counts.
+FAILURES_SHOWN = 10
 
-Cursor = tuple[int, Any]
-"""A place in the order of claiming: phase and id of a row."""
+
+class Cursor(NamedTuple):
+    """A place in the order of claiming. Ids are compared by the server alone: their order may be a collation's."""
+
+    phase: int
+    id: Any
+
+
+class OpenItems(NamedTuple):
+    """Items that are not finished."""
+
+    pending: int
+    processing: int
+
+
+class FailedItem(NamedTuple):
+    """One failed item; `reason` is None if another tool marked it."""
+
+    location: str
+    reason: str | None
 
 
 class ItemStatus(StrEnum):
-    """The states of an item, as the database spells them."""
+    """Status of an item, as the database spells it."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -34,20 +56,44 @@ class ItemStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One claimed row: its id and where its document lies."""
+    """One claimed row of the queue."""
 
     id: Any
     location: str
+    """Path, or id of a row, of the document; its meaning depends on the source that the queue was filled from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A fenced right to process some items; it ends when the lease does."""
+    """Items that one worker may process until the lease ends.
+
+    The id is the fence: a statement on behalf of a claim matches it, so that it changes nothing once the items
+    have another claim.
+    """
 
     id: uuid.UUID
     items: tuple[Item, ...]
     cursor: Cursor | None = None
-    """The last place taken: where the same claimant's next claim may start."""
+    """Place of the last item: where the same worker's next claim may start."""
+
+
+@cache
+def _identifiers(tables: Tables) -> Mapping[str, sql.Composable]:
+    """Return the placeholders of queue.sql, among them the gate, which a claim contains."""
+    gate = statement("queue", "gate", {"last_phase": sql.Literal(MAX_PHASE)})
+    return {**identifiers_of(tables), "gate": gate, "last_phase": sql.Literal(MAX_PHASE)}
+
+
+def seed_statement(tables: Tables, *, relation: sql.Composable | None, gates: Sequence[int]) -> Statement:
+    """Compose the statement that fills a queue, without parameters, so that it can be printed before it runs.
+
+    It is an INSERT from `relation`, whose column `id` is the location; a COPY from the client if that is None.
+    """
+    if relation is None:
+        return statement("queue", "seed", _identifiers(tables))
+    # A list, because psycopg adapts a tuple to a record instead of an array.
+    literal = sql.Literal(sorted(gates))
+    return statement("queue", "seed_rows", {**_identifiers(tables), "relation": relation, "gates": literal})
 
 
 class Queue:
@@ -55,11 +101,11 @@ class Queue:
 
     def __init__(self, connection: Connection, tables: Tables) -> None:
         self._connection = connection
-        self._identifiers = identifiers_of(tables)
+        self._identifiers = _identifiers(tables)
         self._name = tables.files_queue.table
 
-    def _sql(self, name: str, **more: sql.Composable) -> sql.Composed:
-        return statement("queue", name, {**self._identifiers, **more})
+    def _sql(self, name: str, **more: sql.Composable) -> Statement:
+        return statement("queue", name, {**self._identifiers, **more} if more else self._identifiers)
 
     def claim(
         self,
@@ -70,10 +116,10 @@ class Queue:
         last_id: Any = None,
         after: Cursor | None = None,
     ) -> Claim | None:
-        """Claim up to `size` pending items within the open phases; None when there is none to be had.
+        """Claim up to `size` pending items of the open phases; None if there are none.
 
-        `after` is the mark of an earlier claim: items before it are passed over unseen, those that came
-        back to the queue among them. When such a claim comes back short or empty, claim again without it.
+        `after` is the cursor of an earlier claim. Items before it are skipped, including those that came back to
+        the queue meanwhile, so claim again without it after a claim that came back short or empty.
         """
         claim_id = uuid.uuid4()
         after_phase, after_id = after or (None, None)
@@ -89,21 +135,21 @@ class Queue:
         rows = self._connection.execute(self._sql("claim"), values).fetchall()
         if not rows:
             return None
-        last_taken, _, phase = rows[-1]
-        return Claim(claim_id, tuple(Item(id, location) for id, location, _ in rows), (phase, last_taken))
+        last, _, phase = rows[-1]
+        return Claim(claim_id, tuple(Item(id, location) for id, location, _ in rows), Cursor(phase, last))
 
     def complete(self, claim: Claim, ids: Sequence[Any]) -> None:
-        """Mark claimed items completed, in the caller's transaction.
+        """Mark claimed items as completed, in the caller's transaction.
 
-        Raises FenceLost when any of them no longer belongs to the claim; the caller rolls back.
+        Raises FenceLost if one of them no longer belongs to the claim; the caller rolls back.
         """
         if not ids:
             return
-        done = self._connection.execute(self._sql("complete"), {"claim_id": claim.id, "ids": list(ids)}).rowcount
-        _check_fence(done, len(ids))
+        values = {"claim_id": claim.id, "ids": list(ids)}
+        _check_fence(self._connection.execute(self._sql("complete"), values).rowcount, len(ids))
 
     def fail(self, claim: Claim, failures: Iterable[tuple[Any, str]]) -> None:
-        """Mark claimed items failed with their reasons. Raises FenceLost as `complete` does."""
+        """Mark claimed items as failed, each with its reason. Raises FenceLost as `complete` does."""
         pairs = list(failures)
         if not pairs:
             return
@@ -112,11 +158,11 @@ class Queue:
         _check_fence(self._connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
     def release(self, claim: Claim) -> int:
-        """Give the claim's unfinished items back; returns their number."""
+        """Put the claim's unfinished items back into the queue; return their number."""
         return self._connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount
 
     def extend_leases(self, claim_ids: Sequence[uuid.UUID], *, lease_s: float) -> int:
-        """Lengthen to `lease_s` the leases of which less than half is left; returns the number of items."""
+        """Extend the leases of which less than half is left to `lease_s`; return the number of items."""
         if not claim_ids:
             return 0
         values = {"claim_ids": list(claim_ids), "lease_s": lease_s}
@@ -128,7 +174,10 @@ class Queue:
         is_dead: Callable[[str], bool] = lambda _: False,
         since: datetime | None = None,
     ) -> int:
-        """Give back items whose lease has run out (not before `since`) or whose worker is known to be dead."""
+        """Put items back whose lease expired (not before `since`) or whose worker is known to be dead.
+
+        Return their number.
+        """
         reaped = self._connection.execute(self._sql("reap_expired"), {"since": since}).rowcount
         workers = [row[0] for row in self._connection.execute(self._sql("claimants")).fetchall()]
         dead = [worker for worker in workers if is_dead(worker)]
@@ -137,41 +186,38 @@ class Queue:
         return reaped
 
     def retry_failed(self) -> int:
+        """Put the failed items back into the queue; return their number."""
         return self._connection.execute(self._sql("retry_failed")).rowcount
 
     def counts(self) -> dict[str, int]:
-        """Items by status; every status is there, with 0 where it has none."""
-        found = {status.value: 0 for status in ItemStatus}
-        found.update(self._connection.execute(self._sql("counts")).fetchall())
-        return found
+        """Return the number of items by status, 0 included."""
+        counts = {status.value: 0 for status in ItemStatus}
+        counts.update(self._connection.execute(self._sql("counts")).fetchall())
+        return counts
 
     def server_time(self) -> datetime:
-        """The clock that leases end on."""
-        row = self._connection.execute(self._sql("server_time")).fetchone()
-        assert row is not None
-        found: datetime = row[0]
-        return found
+        """Return the time on the server's clock, which leases end on."""
+        now: datetime = fetch_row(self._connection, self._sql("server_time"))[0]
+        return now
 
     def gate(self) -> int:
-        """The phase up to which items may be claimed now: an unfinished campaign's, else every one."""
-        row = self._connection.execute(self._sql("gate")).fetchone()
-        assert row is not None
-        return int(row[0])
+        """Return the last phase that may be claimed now: an unfinished campaign's, else MAX_PHASE."""
+        return int(fetch_row(self._connection, self._sql("gate"))[0])
 
-    def open_items(self, *, phase: int = MAX_PHASE, last_id: Any = None) -> tuple[int, int]:
-        """Pending and processing items within a phase."""
-        row = self._connection.execute(self._sql("open_items"), {"phase": phase, "last_id": last_id}).fetchone()
-        assert row is not None
-        return row[0], row[1]
+    def open_items(self, *, phase: int = MAX_PHASE, last_id: Any = None) -> OpenItems:
+        """Return the number of pending and processing items up to a phase and, if given, an id."""
+        values = {"phase": phase, "last_id": last_id}
+        return OpenItems(*fetch_row(self._connection, self._sql("open_items"), values))
 
     def bound_for(self, *, until: int) -> Any:
-        """The last id to claim so that `until` items will be completed; None: nothing to do.
+        """Return the last id to claim so that `until` items will be completed; None if there is nothing to do.
 
-        Completed plus open items up to the bound make `until` in every snapshot, so several
-        commands that compute their own bound never pass it together.
+        Completed items plus open items up to the bound are `until` in every snapshot, so several commands that
+        compute their bounds at different times never complete more than that together.
         """
         with transaction(self._connection):
-            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            # Counts and id must come from the same snapshot: a completion in between would move the bound.
+            self._connection.execute(self._sql("snapshot"))
             counts = self.counts()
             missing = until - counts[ItemStatus.COMPLETED]
             is_open = counts[ItemStatus.PENDING] + counts[ItemStatus.PROCESSING]
@@ -181,43 +227,45 @@ class Queue:
             row = self._connection.execute(self._sql("nth_open"), {"offset": offset}).fetchone()
         return row[0] if row else None
 
-    def save_source(self, source: Mapping[str, Any]) -> None:
+    def save_source(self, source: Mapping[str, object]) -> None:
         """Remember what the queue was filled from, in the caller's transaction."""
         self._connection.execute(self._sql("save_source"), {"queue": self._name, "source": Jsonb(source)})
 
-    def load_source(self) -> dict[str, Any] | None:
-        """What the queue was last filled from; None when ragops did not fill it."""
+    def load_source(self) -> Mapping[str, object] | None:
+        """Return what the queue was last filled from; None if ragops did not fill it."""
         row = self._connection.execute(self._sql("load_source"), {"queue": self._name}).fetchone()
         return row[0] if row else None
 
-    def failures(self, *, limit: int = 10) -> list[tuple[str, str]]:
-        """Locations and reasons of failed items, the first ones."""
-        return [(r[0], r[1]) for r in self._connection.execute(self._sql("failures"), {"limit": limit}).fetchall()]
+    def failures(self) -> list[FailedItem]:
+        """Return the first failed items with their reasons."""
+        rows = self._connection.execute(self._sql("failures"), {"limit": FAILURES_SHOWN}).fetchall()
+        return [FailedItem(*row) for row in rows]
 
     def is_filled(self) -> bool:
-        row = self._connection.execute(self._sql("is_filled")).fetchone()
-        return bool(row and row[0])
+        """Return whether the queue holds any item."""
+        return bool(fetch_row(self._connection, self._sql("is_filled"))[0])
 
     def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
-        """Stream locations into an empty queue by binary COPY, in the caller's transaction.
+        """Stream locations into an empty queue by binary COPY, in the caller's transaction; return their number.
 
-        `statement` is `seed_statement`'s. Item i gets phase k+1 where k gates lie below it: with gates
-        (1000, 100000) the first 1,000 items have phase 1, up to 100,000 phase 2, the rest phase 3.
-        Returns the count.
+        `statement` comes from `seed_statement`. An item gets phase k+1 if k gates lie at or below its position,
+        from 0: with gates (1000, 100000) the first 1,000 items have phase 1, those up to 100,000 phase 2, the rest
+        phase 3. Raises RagopsError if the queue is not empty.
         """
         self._require_empty()
-        from ragops.postgres.queue_seed import copy_blocks, queue_blocks  # with numpy: a look needs neither
+        # Imported here because it imports numpy, which `ragops status` does without.
+        from ragops.postgres.queue_seed import copy_blocks, queue_blocks
 
         blocks = queue_blocks(locations, status=ItemStatus.PENDING.value, gates=gates)
         return copy_blocks(self._connection, statement, blocks)
 
     def seed_rows(self, statement: Statement) -> int:
-        """Fill an empty queue from rows of this database, which never leave the server."""
+        """Fill an empty queue from rows of this database, as `seed` does; the rows never leave the server."""
         self._require_empty()
         return self._connection.execute(statement).rowcount
 
     def append(self, locations: Iterable[str], *, phase: int) -> int:
-        """Add the locations that the queue has not yet, in the caller's transaction; returns their count."""
+        """Add the locations that are not in the queue yet, in the caller's transaction; return their number."""
         from ragops.postgres.queue_seed import copy_blocks, incoming_blocks
 
         self._connection.execute(self._sql("create_incoming"))
@@ -225,18 +273,18 @@ class Queue:
         return self._append_incoming(phase)
 
     def append_rows(self, relation: sql.Composable, *, phase: int) -> int:
-        """The same from `relation`, whose column `id` is the location."""
+        """Add the locations of `relation`, its column `id`, as `append` does."""
         self._connection.execute(self._sql("create_incoming"))
         self._connection.execute(self._sql("insert_incoming", relation=relation))
         return self._append_incoming(phase)
 
     def analyze(self) -> None:
-        """Tell the planner what was queued; without it, it takes the queue for what it was before."""
+        """Update the planner's statistics after the queue was filled."""
         with transaction(self._connection, is_long=True):
             self._connection.execute(self._sql("analyze"))
 
     def _require_empty(self) -> None:
-        """Raise RagopsError when the queue holds an item."""
+        """Raise RagopsError if the queue holds an item."""
         if self.is_filled():
             raise RagopsError(
                 "the queue is not empty",
@@ -249,20 +297,10 @@ class Queue:
         return self._connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
 
 
-def _check_fence(changed: int, wanted: int) -> None:
-    """Raise FenceLost when a statement changed fewer items than the claim was thought to hold."""
-    if changed != wanted:
+def _check_fence(changed: int, claimed: int) -> None:
+    """Raise FenceLost if a statement changed fewer items than the claim should hold."""
+    if changed != claimed:
         raise FenceLost(
-            "a batch was dropped: its lease had run out and its items were claimed anew",
-            actual=f"{changed} of {wanted} items still held",
+            "batch dropped: its lease expired and its items went back to the queue",
+            actual=f"{changed} of {claimed} items still held",
         )
-
-
-def seed_statement(tables: Tables, *, relation: sql.Composable | None, gates: Sequence[int]) -> Statement:
-    """Compose what fills a queue: COPY from the client, or INSERT from `relation`, whose column `id` is the location."""
-    identifiers = identifiers_of(tables)
-    if relation is None:
-        return statement("queue", "seed", identifiers)
-    # A list, since psycopg writes a tuple as a record.
-    literal = sql.Literal(sorted(gates))
-    return statement("queue", "seed_rows", {**identifiers, "relation": relation, "gates": literal})

@@ -1,4 +1,4 @@
-"""Filling a queue: blocks of COPY from streamed locations, each block of one phase."""
+"""Fill a queue from streamed locations: blocks of binary COPY, each of one phase."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from ragops.postgres.copy_binary import (
     text_fields,
 )
 
+# Locations in memory at a time. With blocks of this size seeding runs at 0.95 (manifest) and 0.89 (folder) of the
+# speed of a bare COPY of rows encoded beforehand (benchmarks/reseed.py).
 BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows of a COPY in binary format, without header and trailer."""
+    """Rows of a COPY in binary format, without header and trailer."""
 
     rows: int
     data: bytes
 
 
 def queue_blocks(locations: Iterable[str], *, status: str, gates: Sequence[int]) -> Iterator[Block]:
-    """Rows (location, status, attempts 0, phase) for a queue; item i has phase k+1 where k gates are ≤ i, from 0.
-
-    A block ends where a gate lies, so that all of its rows have one phase.
-    """
+    """Yield rows (location, status, attempts 0, phase); item i, from 0, has phase k+1 if k gates are ≤ i."""
     remaining, count, bounds = iter(locations), 0, sorted(gates)
     while True:
+        # A block ends at a gate, so that its rows have one phase and share every field but the location.
         passed = sum(gate <= count for gate in bounds)
-        room = bounds[passed] - count if passed < len(bounds) else BLOCK_ROWS
-        batch = list(islice(remaining, min(BLOCK_ROWS, room)))
+        left = bounds[passed] - count if passed < len(bounds) else BLOCK_ROWS
+        batch = list(islice(remaining, min(BLOCK_ROWS, left)))
         if not batch:
             return
         rest = [*text_fields([status]), *int4_fields([0]), *int2_fields([passed + 1])]
@@ -49,7 +49,7 @@ def queue_blocks(locations: Iterable[str], *, status: str, gates: Sequence[int])
 
 
 def incoming_blocks(locations: Iterable[str]) -> Iterator[Block]:
-    """Rows (position, location), positions from 0."""
+    """Yield rows (position, location), positions from 0."""
     remaining, count = iter(locations), 0
     while batch := list(islice(remaining, BLOCK_ROWS)):
         positions = int8_fields(range(count, count + len(batch)))
@@ -58,7 +58,7 @@ def incoming_blocks(locations: Iterable[str]) -> Iterator[Block]:
 
 
 def copy_blocks(connection: Connection, query: sql.Composed, blocks: Iterable[Block]) -> int:
-    """Send blocks through a COPY; returns the number of rows."""
+    """Send blocks through a COPY; return the number of rows."""
     count = 0
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         copy.write(HEADER)

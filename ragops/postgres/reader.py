@@ -1,8 +1,8 @@
-"""Reads of stored vectors: samples, distances under thresholds, exact and indexed neighbours, progress."""
+"""Read stored vectors: counts, samples, distances under thresholds, exact and indexed neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,14 @@ from psycopg import sql
 
 from ragops.facts import IndexFacts, TableFacts
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.statements import fill_in, identifiers_of
+from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.statements import Statement, identifiers_of, statement
 
+# pgvector's distance operators; <#> is the negative inner product, so that smaller is nearer for all three.
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
+# hnsw.ef_search must be at least the number of rows asked for, or the index returns fewer; its default is 40 and
+# its maximum 1000 (https://github.com/pgvector/pgvector#query-options).
+MIN_EF_SEARCH, MAX_EF_SEARCH = 40, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +28,26 @@ class StoredRow:
     """A stored text with its vector, shape (dimensions,)."""
 
     id: Any
+    """A document's id, or a chunk's index within its document."""
     text: str
     vector: NDArray[np.float32]
     group: Any = None
-    """A chunk's document."""
+    """The id of a chunk's document; None for a document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
+    """One document near a query."""
+
     id: Any
     distance: float
     text: str
+    """The first 300 characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class DistanceStats:
-    """Cosine distances of one query to all stored vectors."""
+    """Cosine distances of one query to all stored vectors. Minimum, maximum and mean are of the finite ones."""
 
     total: int
     finite: int
@@ -47,16 +55,17 @@ class DistanceStats:
     maximum: float | None
     mean: float | None
     under: tuple[int, ...]
-    """Rows under each threshold asked for."""
+    """Number of rows under each threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorCounts:
-    """What a table's vector column holds."""
+    """Counts of a table's vectors."""
 
     total: int
     with_embedding: int
     zero: int
+    """Rows whose vector is zero, which makes their cosine distances NaN."""
     dimensions: tuple[int, ...]
     """The distinct dimensions, ascending."""
 
@@ -68,77 +77,55 @@ class Reader:
         self._connection = connection
         self._identifiers = identifiers_of(tables)
 
-    def _format(self, query: str, table: str = "documents") -> sql.Composed:
+    def _sql(self, name: str, table: str = "documents", **more: sql.Composable) -> Statement:
         known = self._identifiers
-        words = {"t": known[table], "e": known[f"{table}_embedding"], "content": known[f"{table}_content"]}
-        words |= {"id": known["documents_id"] if table == "documents" else known["document_chunks_document_id"]}
-        if table == "document_chunks":
-            words["number"] = known["document_chunks_chunk_index"]
-        return fill_in(query, words)
+        own = {
+            "table": known[table],
+            "content": known[f"{table}_content"],
+            "embedding": known[f"{table}_embedding"],
+            "id": known["documents_id" if table == "documents" else "document_chunks_document_id"],
+        }
+        return statement("reader", name, {**own, **more})
+
+    def _scan(self, query: Statement, values: Mapping[str, object] | None = None) -> tuple[Any, ...]:
+        """Run a query that reads the whole table, however long it takes; return its only row."""
+        with transaction(self._connection, is_long=True):
+            return fetch_row(self._connection, query, values)
 
     def counts(self, table: str = "documents") -> VectorCounts:
-        query = """
-            SELECT count(*), count({e}), count(*) FILTER (WHERE vector_norm({e}) = 0),
-                   array_agg(DISTINCT vector_dims({e})) FILTER (WHERE {e} IS NOT NULL)
-              FROM {t}"""
-        with transaction(self._connection, is_long=True):
-            row = self._connection.execute(self._format(query, table)).fetchone()
-        assert row is not None
-        return VectorCounts(row[0], row[1], row[2], tuple(sorted(row[3] or ())))
+        """Count the vectors of `documents` or `document_chunks`."""
+        total, with_embedding, zero, dimensions = self._scan(self._sql("counts", table))
+        return VectorCounts(total, with_embedding, zero, tuple(sorted(dimensions or ())))
 
     def sample(self, *, size: int, seed: float) -> list[StoredRow]:
-        """Documents drawn at random among those with a vector; `seed` (−1 to 1) makes it repeatable."""
-        # A random order over ids alone: texts and vectors are fetched for the drawn rows only.
-        query = """
-            SELECT d.{id}, d.{content}, d.{e} FROM {t} d
-              JOIN (SELECT {id} AS id FROM {t} WHERE {e} IS NOT NULL ORDER BY random() LIMIT %(size)s) s
-                ON s.id = d.{id} ORDER BY d.{id}"""
+        """Return random documents among those with a vector; `seed` (−1 to 1) makes the draw repeatable."""
         with transaction(self._connection, is_long=True):
-            self._connection.execute("SELECT setseed(%s)", [seed])
-            rows = self._connection.execute(self._format(query), {"size": size}).fetchall()
-        return [StoredRow(r[0], r[1] or "", _array(r[2])) for r in rows]
+            self._connection.execute(self._sql("set_seed"), {"seed": seed})
+            rows = self._connection.execute(self._sql("sample"), {"size": size}).fetchall()
+        return [StoredRow(id, text or "", _array(vector)) for id, text, vector in rows]
 
     def chunks_of(self, ids: Sequence[Any]) -> list[StoredRow]:
-        """The chunks of some documents, by document and index."""
-        query = """
-            SELECT {number}, {content}, {e}, {id} FROM {t}
-             WHERE {id} = ANY(%(ids)s) AND {e} IS NOT NULL ORDER BY {id}, {number}"""
-        rows = self._connection.execute(self._format(query, "document_chunks"), {"ids": list(ids)}).fetchall()
-        return [StoredRow(r[0], r[1] or "", _array(r[2]), r[3]) for r in rows]
+        """Return the chunks of some documents, by document and index."""
+        query = self._sql("chunks_of", "document_chunks", number=self._identifiers["document_chunks_chunk_index"])
+        rows = self._connection.execute(query, {"ids": list(ids)}).fetchall()
+        return [StoredRow(index, text or "", _array(vector), group) for index, text, vector, group in rows]
 
     def distance_stats(self, vector: NDArray[np.float32], *, thresholds: Sequence[float]) -> DistanceStats:
-        """Distances of one query to every stored document, by a full scan."""
-        # NaN sorts above every number in PostgreSQL, so it is kept out of min, max and avg by hand.
-        counts = "".join(f", count(*) FILTER (WHERE x.d < %(t{i})s)" for i in range(len(thresholds)))
-        query = f"""
-            SELECT count(*), count(*) FILTER (WHERE x.d <> 'NaN'), min(x.d) FILTER (WHERE x.d <> 'NaN'),
-                   max(x.d) FILTER (WHERE x.d <> 'NaN'), avg(x.d) FILTER (WHERE x.d <> 'NaN'){counts}
-              FROM (SELECT {{e}} <=> %(vector)s AS d FROM {{t}}) x"""
-        values: dict[str, Any] = {"vector": Vector(vector)}
-        values |= {f"t{i}": threshold for i, threshold in enumerate(thresholds)}
-        with transaction(self._connection, is_long=True):
-            row = self._connection.execute(self._format(query), values).fetchone()
-        assert row is not None
-        return DistanceStats(row[0], row[1], row[2], row[3], row[4], tuple(row[5:]))
+        """Return statistics of one query's distances to every stored document, by a full scan."""
+        parts = [self._sql("under", threshold=sql.Literal(threshold)) for threshold in thresholds]
+        query = self._sql("distance_stats", under=sql.SQL(", ").join(parts))
+        total, finite, minimum, maximum, mean, under = self._scan(query, {"vector": Vector(vector)})
+        return DistanceStats(total, finite, minimum, maximum, mean, tuple(under))
 
     def rank_of(self, vector: NDArray[np.float32], document_id: Any) -> int | None:
-        """The exact rank (1 = nearest) of a document for a query; None without a finite distance."""
-        query = """
-            WITH own AS (SELECT {e} <=> %(vector)s AS d FROM {t} WHERE {id} = %(id)s)
-            SELECT CASE WHEN (SELECT d FROM own) = 'NaN' THEN NULL ELSE
-                   (SELECT count(*) + 1 FROM {t} WHERE {e} <=> %(vector)s < (SELECT d FROM own)) END"""
-        with transaction(self._connection, is_long=True):
-            row = self._connection.execute(
-                self._format(query), {"vector": Vector(vector), "id": document_id}
-            ).fetchone()
-        return row[0] if row else None
+        """Return the exact rank (1 = nearest) of a document for a query; None without a finite distance."""
+        rank: int | None = self._scan(self._sql("rank_of"), {"vector": Vector(vector), "id": document_id})[0]
+        return rank
 
     def rank_of_location(self, vector: NDArray[np.float32], location: str) -> int | None:
-        """The exact rank of the document of a location; None when it is not stored."""
-        known = self._identifiers
-        words = {"id": known["documents_id"], "t": known["documents"], "path": known["documents_file_path"]}
-        query = fill_in("SELECT {id} FROM {t} WHERE {path} = %s", words)
-        row = self._connection.execute(query, [location]).fetchone()
+        """Return the exact rank of the document from a location; None if it is not stored."""
+        query = self._sql("id_of_path", path=self._identifiers["documents_file_path"])
+        row = self._connection.execute(query, {"path": location}).fetchone()
         return self.rank_of(vector, row[0]) if row else None
 
     def nearest(
@@ -149,27 +136,24 @@ class Reader:
         through_index: bool,
         metric: str = "cosine",
     ) -> list[Neighbour]:
-        """The nearest documents: by a full scan, or as the index finds them."""
-        query = f"""
-            SELECT {{id}}, {{e}} {OPERATORS[metric]} %(vector)s AS distance, left({{content}}, 300) FROM {{t}}
-             WHERE {{e}} IS NOT NULL ORDER BY {{e}} {OPERATORS[metric]} %(vector)s LIMIT %(limit)s"""
-        plan = {"enable_seqscan": "off"} if through_index else {"enable_indexscan": "off"}
+        """Return the nearest documents: as an index finds them, or exactly, by a full scan."""
+        settings = {"enable_seqscan": "off"} if through_index else {"enable_indexscan": "off"}
         if through_index:
-            plan["hnsw.ef_search"] = str(max(40, min(limit, 1000)))
-        with transaction(self._connection, is_long=True, settings=plan):
-            rows = self._connection.execute(
-                self._format(query), {"vector": Vector(vector), "limit": limit}
-            ).fetchall()
+            settings["hnsw.ef_search"] = str(max(MIN_EF_SEARCH, min(limit, MAX_EF_SEARCH)))
+        query = self._sql("nearest", distance=sql.SQL(OPERATORS[metric]))
+        with transaction(self._connection, is_long=True, settings=settings):
+            rows = self._connection.execute(query, {"vector": Vector(vector), "limit": limit}).fetchall()
         return [Neighbour(*row) for row in rows]
 
 
 def usable_index(table: TableFacts, column: str) -> IndexFacts | None:
-    """The valid HNSW index on the vector column, if there is one."""
+    """Return the valid HNSW index on the vector column; None if there is none."""
     return next((i for i in table.indexes if i.is_valid and i.method == "hnsw" and i.column == column), None)
 
 
 def metric_of(index: IndexFacts) -> str:
-    """The metric of an index by its operator class; cosine when it is none that is known."""
+    """Return the metric of an index by its operator class; cosine for any other class."""
+    # Without the type's name in front: pgvector has vector_l2_ops, halfvec_l2_ops and others.
     for metric, word in (("l2", "_l2_ops"), ("ip", "_ip_ops")):
         if word in index.definition:
             return metric

@@ -1,4 +1,4 @@
-"""Documents that are rows of a table or of a query: their ids for the queue, their texts for a worker."""
+"""Read documents that are rows of a table or a query: ids for the queue, texts for a worker."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Iterator, Sequence
 import psycopg
 from psycopg import sql
 
-from ragops.errors import PlanRefused
+from ragops.errors import PlanRefused, first_line
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
-from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.statements import beside_parameters, identifier
+from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.statements import identifier, statement
+
+# Rows per round trip of the server-side cursor; psycopg's default of 100 would take 10,000 of them per million.
+ROWS_PER_FETCH = 10_000
 
 
 def source_relation(source: Source) -> sql.Composable:
-    """A sub-select `source` with the columns (id, text) of a source that is a table or a query."""
+    """Return a sub-select `source` with the columns (id, text), for a source that is a table or a query."""
     if source.table is not None:
         return sql.SQL("(SELECT {} AS id, {} AS text FROM {}) AS source").format(
             sql.Identifier(source.id_column),
@@ -23,35 +26,33 @@ def source_relation(source: Source) -> sql.Composable:
             identifier(TableName.parse(source.table)),
         )
     assert source.query is not None
-    # The operator's own SQL, run with the operator's own rights; the parentheses keep it one SELECT.
+    # The operator's SQL, executed with the operator's privileges. In parentheses it can be nothing but one SELECT;
+    # the line break ends a trailing `--` comment.
     text = sql.SQL(source.query.strip().rstrip(";"))
     return sql.SQL("({}\n) AS source (id, text)").format(text)
 
 
 def iterate_ids(connection: Connection, source: Source) -> Iterator[str]:
-    """The ids of all rows as text, streamed through a server-side cursor in the caller's transaction."""
-    query = sql.SQL("SELECT id::text FROM {} WHERE id IS NOT NULL ORDER BY source.id").format(
-        source_relation(source)
-    )
+    """Yield the ids of all rows as text, through a server-side cursor in the caller's transaction."""
     with connection.cursor(name="ragops_source") as cursor:
-        cursor.itersize = 10_000
-        cursor.execute(query)
+        cursor.itersize = ROWS_PER_FETCH
+        cursor.execute(statement("source", "ids", {"relation": source_relation(source)}))
         for row in cursor:
             yield row[0]
 
 
 def check_source(connection: Connection, source: Source) -> None:
-    """Raise PlanRefused when the table or the query cannot be read or has not two columns."""
+    """Raise PlanRefused if the table or query cannot be read or does not have the two columns."""
     try:
         with transaction(connection):
-            connection.execute(sql.SQL("SELECT id, text::text FROM {} LIMIT 0").format(source_relation(source)))
+            connection.execute(statement("source", "check", {"relation": source_relation(source)}))
     except psycopg.Error as error:
         raise PlanRefused(
             "the source cannot be read",
             where=f"source.{'table' if source.table else 'query'}",
-            actual=str(error).splitlines()[0],
+            actual=first_line(error),
             expected="a table with id_column and text_column, or a SELECT of (id, text)",
-            hint="mend the playbook's source: section, then: ragops reset --dry-run",
+            hint="fix source: in the playbook, then run: ragops reset --dry-run",
         ) from error
 
 
@@ -63,22 +64,13 @@ class RowTexts:
         self._id_type: str | None = None
 
     def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-        """id → text, for the rows that are still there."""
-        query = sql.SQL("SELECT id::text, text::text FROM {} WHERE id = ANY(%s::text[]::{}[])").format(
-            beside_parameters(self._relation),
-            beside_parameters(sql.SQL(self._type_of_id(connection))),
-        )
-        return dict(connection.execute(query, [list(ids)]).fetchall())
-
-    def _type_of_id(self, connection: Connection) -> str:
-        """The id's type as `format_type` spells it: a cast of the ids keeps the table's own index usable."""
+        """Return the text by id, for the rows that still exist."""
         if self._id_type is None:
-            query = sql.SQL("SELECT id FROM {} LIMIT 0").format(self._relation)
-            cursor = connection.execute(query)
-            assert cursor.description is not None
-            row = connection.execute(
-                "SELECT format_type(%s::oid, NULL)", [cursor.description[0].type_code]
-            ).fetchone()
-            assert row is not None
-            self._id_type = row[0]
-        return self._id_type
+            cursor = connection.execute(statement("source", "id_column", {"relation": self._relation}))
+            assert cursor.description is not None, "a SELECT has a description even without rows"
+            oid = cursor.description[0].type_code
+            self._id_type = str(fetch_row(connection, statement("source", "type_name"), {"oid": oid})[0])
+        # The type's name comes from the server, already quoted.
+        placeholders = {"relation": self._relation, "id_type": sql.SQL(self._id_type)}
+        query = statement("source", "texts", placeholders)
+        return dict(connection.execute(query, {"ids": list(ids)}).fetchall())

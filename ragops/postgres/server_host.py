@@ -1,4 +1,4 @@
-"""Tells whether the server runs on this machine, and what of the machine it may use."""
+"""Find out whether the server runs on this machine, and which of its resources it may use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import psutil
 from ragops.facts import ServerHost
 from ragops.host import CGROUP_OF_SELF, read_limits
 
+# Where dynamic_shared_memory_type = posix (PostgreSQL's default on Linux) puts its segments.
 SHARED_MEMORY = Path("/dev/shm")
-# The start of a process is counted from the boot, which a corrected clock moves.
+# psutil computes the start of a process from the time of boot, which a correction of the clock moves.
 START_TOLERANCE_S = 10.0
 
 
 def find_server_host(
     pid: int, started_s: float, *, shared_memory: str, folder: Path = SHARED_MEMORY
 ) -> ServerHost | None:
-    """This machine as the server's process `pid` may use it; None when that process is not one of this machine.
+    """Return the resources of this machine for the server's process `pid`; None if it runs elsewhere.
 
-    A local address is no proof: a tunnel or a container's port may stand behind it. The process is: its
-    id, its name and when it started (`started_s`, seconds since 1970 on the server's clock).
-    `shared_memory` is the server's `dynamic_shared_memory_type`.
+    `started_s` is the start of that process, in seconds since 1970 on the server's clock; `shared_memory` is the
+    server's `dynamic_shared_memory_type`.
     """
+    # A local address proves nothing: it may be a tunnel, or a container's published port. A process with the same
+    # id, name and start does. In a container the server reports the id within its namespace, which fails here.
     try:
         process = psutil.Process(pid)
         is_here = process.name().lower().startswith("postgres")
@@ -32,8 +34,9 @@ def find_server_host(
         return None
     if not is_here:
         return None
-    # The server may run in a control group of its own, with limits of its own.
+    # The server may run in another control group than ragops, with other limits.
     limits = read_limits(membership=CGROUP_OF_SELF.parents[1] / str(pid) / CGROUP_OF_SELF.name)
+    # The other kinds (sysv, mmap) are limited by memory or disk alone. Docker's default for /dev/shm is 64 MB.
     is_bounded = shared_memory == "posix" and folder.is_dir()
     return ServerHost(
         memory_bytes=limits.memory_bytes,

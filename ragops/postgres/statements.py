@@ -1,7 +1,9 @@
-"""Named SQL: every statement has one home, a `.sql` file beside this module.
+"""Load named SQL: every statement whose text is constant has one home, a file of the folder `sql`.
 
-A file holds sections headed `-- name: NAME`. `{placeholders}` are identifiers (quoted by psycopg)
-or numbers; `%(parameters)s` are values.
+A file holds sections headed `-- name: NAME`, each followed by comment lines that describe the statement; they are
+not sent to the server. `{placeholders}` are identifiers (quoted by psycopg), literals or other statements;
+`%(parameters)s` are values. Statements whose shape depends on the mapped columns (COPY of a batch) or on a plan
+(DDL) are composed where they are executed.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from psycopg import abc, sql
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
 
+# One statement, composed and quoted, without its parameters.
 Statement = sql.Composed
-"""One statement, composed and quoted, without its parameters."""
 
 _HEAD = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_DESCRIPTION = re.compile(r"\A(?:--.*\n)+")
+# Not preceded by a brace: `'{{}}'` is an empty JSON object that str.format() unescapes.
 _PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}")
 
 
@@ -27,12 +31,21 @@ _PLACEHOLDER = re.compile(r"(?<!\{)\{(\w+)\}")
 def _sections(file: str) -> Mapping[str, str]:
     text = resources.files("ragops.postgres").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
     parts = _HEAD.split(text)
-    return {name: body.strip().removesuffix(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    bodies = (_DESCRIPTION.sub("", body.strip()).removesuffix(";") for body in parts[2::2])
+    return dict(zip(parts[1::2], bodies, strict=True))
 
 
 def statement_names(file: str) -> tuple[str, ...]:
-    """The names in one file, in its order."""
+    """Return the names of a file's statements in their order."""
     return tuple(_sections(file))
+
+
+class _Doubled(sql.Composable):
+    """Name, or SQL of the operator, with every `%` doubled."""
+
+    def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
+        part: sql.Composable = self._obj
+        return part.as_bytes(context).replace(b"%", b"%%")
 
 
 def statement(
@@ -42,7 +55,7 @@ def statement(
     *,
     drop_unknown_lines: bool = False,
 ) -> sql.Composed:
-    """The statement `name` of `file`, with its identifiers filled in. Raises KeyError for an unknown one.
+    """Return the statement `name` of `file` with its placeholders filled in. Raises KeyError if it does not exist.
 
     `drop_unknown_lines` leaves out every line with a placeholder that has no value.
     """
@@ -51,28 +64,11 @@ def statement(
     if drop_unknown_lines:
         lines = text.splitlines()
         text = "\n".join(line for line in lines if all(p in known for p in _PLACEHOLDER.findall(line)))
-    # The text comes from the package's own files, so it is as constant as a literal.
-    return fill_in(text, known)
-
-
-class _Doubled(sql.Composable):
-    """A part of a statement that is executed with parameters: psycopg reads a single `%` as a placeholder."""
-
-    def as_bytes(self, context: abc.AdaptContext | None = None) -> bytes:
-        part: sql.Composable = self._obj
-        return part.as_bytes(context).replace(b"%", b"%%")
-
-
-def beside_parameters(part: sql.Composable) -> sql.Composable:
-    """The part, a name or an operator's own SQL, for a statement that is executed with parameters."""
-    return _Doubled(part)
-
-
-def fill_in(text: str, identifiers: Mapping[str, sql.Composable]) -> sql.Composed:
-    """A statement from constant text and identifiers, which may hold a `%` of their own."""
-    if "%(" in text or "%s" in text:
-        identifiers = {name: beside_parameters(part) for name, part in identifiers.items()}
-    return sql.SQL(text).format(**identifiers)
+    # psycopg reads a single % as the start of a placeholder, even within quotes, but only in a statement with
+    # parameters: without any, it sends the text as it stands, and a doubled % would arrive doubled.
+    if "%(" in text:
+        known = {name: _Doubled(part) for name, part in known.items()}
+    return sql.SQL(text).format(**known)
 
 
 def text_of(statement: Statement) -> str:
@@ -81,16 +77,16 @@ def text_of(statement: Statement) -> str:
 
 
 def identifier(name: TableName) -> sql.Identifier:
-    """A table name, quoted part by part."""
+    """Return a table name as a quoted identifier, part by part."""
     return sql.Identifier(name.schema, name.name) if name.schema else sql.Identifier(name.name)
 
 
 @cache
 def identifiers_of(tables: Tables) -> Mapping[str, sql.Composable]:
-    """Placeholders for all mapped tables (`{documents}`) and columns (`{documents_embedding}`)."""
-    found: dict[str, sql.Composable] = {}
+    """Return the placeholders of the mapped tables (`{documents}`) and columns (`{documents_embedding}`)."""
+    identifiers: dict[str, sql.Composable] = {}
     for logical, name in tables.mapped().items():
-        found[logical] = identifier(name)
+        identifiers[logical] = identifier(name)
         for word, column in tables.columns_of(logical).items():
-            found[f"{logical}_{word}"] = sql.Identifier(column)
-    return found
+            identifiers[f"{logical}_{word}"] = sql.Identifier(column)
+    return identifiers

@@ -1,32 +1,38 @@
-"""Who keeps vacuum from removing dead rows: an old transaction elsewhere makes a busy queue grow and slow down."""
+"""Find what keeps vacuum from removing dead rows: while it lasts, a busy queue grows and slows down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from psycopg.rows import class_row
+
 from ragops.postgres.connection import Connection
 from ragops.postgres.statements import statement
 
+# Report a blocker of unknown age once it is this many transactions behind. Fewer would report every session of
+# another role that has just begun in a busy database.
 MANY_TRANSACTIONS = 10_000
-"""So far back a holder is named although its age is not to be seen, or it has none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """The oldest transaction or slot that vacuum must respect in this database. None: the role may not see it."""
+class VacuumBlocker:
+    """A transaction or slot whose snapshot vacuum must respect in this database.
+
+    A field is None if the role may not see it, or if a blocker of that kind does not have it.
+    """
 
     kind: Literal["session", "prepared transaction", "replication slot"]
     name: str
-    """A session's application, a prepared transaction's identifier, a slot's name."""
+    """A session's application_name, a prepared transaction's identifier, or a slot's name."""
     pid: int | None
     user: str | None
     age_s: int | None
-    """Since its transaction began; a slot has none."""
+    """Seconds since the transaction began. Slots do not have an age."""
     transactions: int
-    """Transactions that began since."""
+    """Number of transactions that began since."""
     state: str | None
-    """A session's, e.g. `idle in transaction`; a slot's: active or inactive."""
+    """A session's state, such as `idle in transaction`; for a slot, active or inactive."""
     query: str | None
 
     def __str__(self) -> str:
@@ -38,27 +44,28 @@ class Holder:
             who,
             f"user {self.user}" if self.user else "",
             self.state or "",
-            f"in a transaction for {self.age_s:,} s" if self.age_s is not None else "",
-            f"{self.transactions:,} transactions back",
+            f"transaction open for {self.age_s:,} s" if self.age_s is not None else "",
+            f"{self.transactions:,} transactions behind",
         ]
         return ", ".join(filter(None, parts)) + (f": {self.query}" if self.query else "")
 
     @property
     def remedy(self) -> str:
-        """How to end it."""
+        """Return what to type to end it."""
         if self.kind == "session":
             return f"SELECT pg_terminate_backend({self.pid})"
+        # Names are any text, so they are quoted as SQL literals.
         quoted = "'" + self.name.replace("'", "''") + "'"
         if self.kind == "prepared transaction":
             return f"ROLLBACK PREPARED {quoted}   (or COMMIT PREPARED)"
         return f"let its consumer catch up, or: SELECT pg_drop_replication_slot({quoted})"
 
 
-def oldest_blocker(connection: Connection, *, min_age_s: float) -> Holder | None:
-    """What holds vacuum back furthest, when it is older than `min_age_s`; None when nothing is.
+def oldest_blocker(connection: Connection, *, min_age_s: float) -> VacuumBlocker | None:
+    """Return what holds vacuum back furthest, if it is older than `min_age_s`; None if nothing is.
 
-    Where the age is unknown (another role's session, a slot), many transactions since stand for it.
+    For a blocker of unknown age (another role's session, a slot) the number of transactions decides.
     """
     values = {"min_age_s": min_age_s, "many": MANY_TRANSACTIONS}
-    row = connection.execute(statement("catalog", "oldest_holder"), values).fetchone()
-    return Holder(*row) if row else None
+    with connection.cursor(row_factory=class_row(VacuumBlocker)) as cursor:
+        return cursor.execute(statement("catalog", "oldest_vacuum_blocker"), values).fetchone()

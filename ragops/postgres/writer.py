@@ -1,14 +1,14 @@
-"""Writes batches: complete their claims, then COPY, in one transaction.
+"""Write batches: complete their claims, then COPY the rows, in one transaction.
 
-Vectors exist if and only if their item is completed: completing comes first, matches on the claim's
-id, and a short count rolls everything back before a row is written.
+Vectors are stored if and only if their item is completed. Completing comes first: it matches the claim's id, and
+a short count rolls everything back before a row is written.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from psycopg import sql
 from ragops.errors import PlanRefused
 from ragops.facts import TableFacts
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.copy_binary import HEADER, TRAILER, Column, encode_rows, fields_of, is_text
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.statements import statement
@@ -36,20 +36,23 @@ class ChunkRow:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document ready to be stored; `vector` is the normalised mean of its chunks' vectors."""
+    """A document to store; `vector` is the normalised mean of its chunks' vectors."""
 
     item_id: Any
+    """Id of its item in the queue."""
     location: str
     text: str
     content_hash: str
     characters: int
-    metadata: dict[str, Any]
+    metadata: Mapping[str, object]
     vector: NDArray[np.float32]
     chunks: tuple[ChunkRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchMetrics:
+    """Who embedded a batch, with what, and how fast."""
+
     worker: str
     fingerprint: str
     tokens: int
@@ -58,7 +61,7 @@ class BatchMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of one claim: documents to store, items that failed with their reasons."""
+    """Items of one claim that are finished: documents to store, and failed items with their reasons."""
 
     claim: Claim
     documents: tuple[DocumentRow, ...]
@@ -70,7 +73,7 @@ class Writer:
     """Writes batches into the mapped tables."""
 
     def __init__(self, tables: Tables, facts: dict[str, TableFacts]) -> None:
-        """`facts` are those of the mapped tables. Raises PlanRefused for an id type that cannot be made."""
+        """Take the facts of the mapped tables. Raises PlanRefused if ragops cannot make ids for new documents."""
         self._tables = tables
         self._facts = facts
         self._id_column = tables.columns_of("documents")["id"]
@@ -78,9 +81,9 @@ class Writer:
         check_id_column(facts["documents"], self._id_column)
 
     def write(self, connection: Connection, *batches: Batch) -> None:
-        """Store batches, all or none.
+        """Store all batches, or none of them.
 
-        Raises FenceLost, with nothing written, when the claim of one of them has passed on.
+        Raises FenceLost, with nothing written, if one of them no longer holds its items.
         """
         documents = [document for batch in batches for document in batch.documents]
         queue = Queue(connection, self._tables)
@@ -96,18 +99,19 @@ class Writer:
                 self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
+        """Return ids for new documents, which their chunks refer to before any row is stored."""
         if self._id_type == "uuid" or is_text(self._id_type):
             return [uuid.uuid4() for _ in range(count)]
         facts = self._facts["documents"]
-        row = connection.execute(
-            statement("catalog", "next_value"), {"oid": facts.oid, "column": self._id_column}
-        ).fetchone()
-        assert row is not None, "check_id_column has refused a column without identity and default"
-        # The catalog's own spelling of the column's default, evaluated for every row.
-        query = sql.SQL("SELECT {} FROM generate_series(1, {})").format(sql.SQL(row[0]), sql.Literal(count))
-        return [row[0] for row in connection.execute(query).fetchall()]
+        by_column = {"oid": facts.oid, "column": self._id_column}
+        # check_id_column() has refused a column without identity and default, so there is an expression. It is the
+        # catalog's own spelling, which is why it needs no quoting.
+        (next_value,) = fetch_row(connection, statement("catalog", "next_value"), by_column)
+        placeholders = {"next_value": sql.SQL(next_value), "count": sql.Literal(count)}
+        return [row[0] for row in connection.execute(statement("catalog", "next_values", placeholders)).fetchall()]
 
     def _copy(self, connection: Connection, logical: str, make: Callable[[], dict[str, Column]]) -> None:
+        """Copy rows into a mapped table; `make` returns its columns, and is not called for a table without any."""
         columns = self._tables.columns_of(logical) if logical in self._facts else {}
         if not columns:
             return
@@ -125,7 +129,7 @@ class Writer:
 
 
 def document_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:
-    """A row for each document, as columns by their word."""
+    """Return one row per document, as columns by their logical names."""
     return {
         "id": ids,
         "file_id": [document.item_id for document in documents],
@@ -137,7 +141,7 @@ def document_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> di
 
 
 def chunk_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:
-    """A row for each chunk of the documents."""
+    """Return one row per chunk of the documents, as columns by their logical names."""
     chunks = [chunk for document in documents for chunk in document.chunks]
     return {
         "document_id": [id for document, id in zip(documents, ids, strict=True) for _ in document.chunks],
@@ -148,7 +152,7 @@ def chunk_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[
 
 
 def parsed_columns(documents: Sequence[DocumentRow]) -> dict[str, Column]:
-    """A row for each file that was parsed."""
+    """Return one row per parsed file, as columns by their logical names."""
     return {
         "file_id": [document.item_id for document in documents],
         "content_hash": [document.content_hash for document in documents],
@@ -158,7 +162,7 @@ def parsed_columns(documents: Sequence[DocumentRow]) -> dict[str, Column]:
 
 
 def metrics_columns(batches: Sequence[Batch]) -> dict[str, Column]:
-    """A row for each batch that stores something."""
+    """Return one row per batch that stores a document, as columns by their logical names."""
     batches = [batch for batch in batches if batch.documents]
     return {
         "worker": [batch.metrics.worker for batch in batches],
@@ -171,7 +175,7 @@ def metrics_columns(batches: Sequence[Batch]) -> dict[str, Column]:
 
 
 def check_id_column(documents: TableFacts, column: str) -> None:
-    """Raise PlanRefused unless ragops can make ids for the documents table."""
+    """Raise PlanRefused unless ragops can make ids for new rows of the documents table."""
     facts = documents.columns[column]
     if facts.type == "uuid" or is_text(facts.type):
         return

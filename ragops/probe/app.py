@@ -1,6 +1,6 @@
-"""The ASGI app: the procedure's debug endpoint and the fingerprint, read only.
+"""The ASGI app: the runbook's debug endpoint and the fingerprint, read only.
 
-Mount it into a backend of your own: `app.mount("/ragops", create_probe_app(target=…, playbook=…))`.
+To mount it into a backend: `app.mount("/ragops", create_probe_app(target=…, playbook=…))`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -28,20 +27,22 @@ from ragops.probe.comparer import Comparer, EmbedderFactory, embedder_factory_of
 
 COMPARE_PATH = "/api/v3/debug/compare-rag-embedding"
 FINGERPRINT_PATH = "/fingerprint"
+# Several times the context of 512 tokens; a longer query cannot be embedded whole anyway.
 MAX_QUERY_CHARACTERS = 4_000
+# Queries that may wait for the embedder; beyond that 503 with Retry-After. One query scans the whole table, so
+# that a longer queue would only collect requests whose clients have given up.
 MAX_WAITING = 8
-"""Queries that wait for the embedder; more are told to come again."""
 
-Fingerprint = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+Fingerprint = Mapping[str, object] | Callable[[], Mapping[str, object]]
 
 
-class Probe:
-    """Answers queries one at a time, on a thread of its own."""
+class ProbeEndpoints:
+    """The handlers of the routes. Queries run one at a time, on one separate thread."""
 
     def __init__(self, comparer: Comparer, fingerprint: Fingerprint | None) -> None:
         self._comparer = comparer
         self._fingerprint = fingerprint
-        # A mounted app must not use up its host's own pool of threads.
+        # Not asyncio.to_thread: a mounted app must not use up its host's default pool of threads.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ragops-probe")
         self._waiting = 0
         self._is_closed = False
@@ -51,31 +52,33 @@ class Probe:
         self._comparer.start()
 
     def close(self) -> None:
-        """End the embedder; queries, those that wait as well, are refused from now on."""
+        """End the embedder; refuse all queries from now on, including those that are waiting."""
         self._is_closed = True
         self._comparer.close()
         self._thread.shutdown(wait=False)
 
     async def compare(self, request: Request) -> Response:
-        """GET …?query=…: the procedure's answer; 400, 413, 503 with `what` and `found`."""
+        """Handle GET …?query=…: distances as JSON, or 400, 413, 503 with `what` and `found`."""
         query = request.query_params.get("query", "").strip()
         if not query:
             error = RagopsError("the query is missing", expected="?query=TEXT")
             return _refusal(error, status=400)
         if len(query) > MAX_QUERY_CHARACTERS:
-            found, needed = f"{len(query):,} characters", f"at most {MAX_QUERY_CHARACTERS:,}"
-            return _refusal(RagopsError("the query is too long", actual=found, expected=needed), status=413)
+            length, limit = f"{len(query):,} characters", f"at most {MAX_QUERY_CHARACTERS:,}"
+            return _refusal(RagopsError("the query is too long", actual=length, expected=limit), status=413)
         return await self._answer(lambda: self._comparer.compare(query))
 
     async def fingerprint(self, request: Request) -> Response:
-        """GET /fingerprint: the document given to `create_probe_app`; 404 when there is none."""
+        """Handle GET /fingerprint: the document given to `create_probe_app`, or 404."""
         given = self._fingerprint
         if given is None:
-            needed = "create_probe_app(…, fingerprint=…)"
-            return _refusal(RagopsError("this probe was given no fingerprint", expected=needed), status=404)
+            expected = "create_probe_app(…, fingerprint=…)"
+            return _refusal(RagopsError("this probe has no fingerprint", expected=expected), status=404)
         return await self._answer(given) if callable(given) else _json(given)
 
-    async def _answer(self, work: Callable[[], Mapping[str, Any]]) -> Response:
+    async def _answer(self, work: Callable[[], Mapping[str, object]]) -> Response:
+        """Run `work` on the thread and return its JSON, or the error with its status."""
+        # No lock: handlers run on the event loop, and nothing awaits between a check and its change.
         if self._is_closed:
             return _refusal(RagopsError("the probe is shutting down"), status=503)
         if self._waiting >= MAX_WAITING:
@@ -93,7 +96,7 @@ class Probe:
 
 
 class BearerToken:
-    """Lets only requests with the token through, whatever their path."""
+    """Middleware that lets only requests with the token through, whatever their path."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -101,6 +104,7 @@ class BearerToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        # compare_digest: the time that `==` takes would reveal how many leading bytes are right.
         if scope["type"] != "http" or hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
             return
@@ -117,18 +121,19 @@ def create_probe_app(
     token: str | None = None,
     fingerprint: Fingerprint | None = None,
 ) -> Starlette:
-    """The app. The embedder starts with the first query, or with `app.state.probe.start()`.
+    """Return the app. The embedder starts with the first query, or with `app.state.probe.start()`.
 
-    A server that runs the app ends the embedder with it; where the app is mounted,
-    `app.state.probe.close()` does. Raises UsageError for a token that is empty.
+    A server that runs the app ends the embedder at shutdown; if the app is mounted, call
+    `app.state.probe.close()`. Raises UsageError for an empty token.
     """
     if token is not None and not token.strip():
-        raise UsageError("the probe's token is empty", expected="a token, or None to ask for none")
+        raise UsageError("the probe's token is empty", expected="a token, or None to require none")
     comparer = Comparer(target, playbook, embedder_factory or embedder_factory_of(playbook))
-    probe = Probe(comparer, fingerprint)
+    probe = ProbeEndpoints(comparer, fingerprint)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        # Starlette runs the lifespan of the outermost app only, not that of a mounted one.
         try:
             yield
         finally:
@@ -146,7 +151,11 @@ def create_probe_app(
     return app
 
 
-def _json(content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(
+    content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    # Not Starlette's JSONResponse: it raises ValueError for NaN and UnicodeEncodeError for a lone surrogate, both
+    # of which a query or a fingerprint may contain.
     text = json.dumps(finite_or_none(content), ensure_ascii=False, allow_nan=False, default=str)
     own = {"Cache-Control": "no-store", **(headers or {})}
     return Response(
@@ -155,6 +164,7 @@ def _json(content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str
 
 
 def _refusal(error: RagopsError, *, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as JSON. `where` stays here: it names folders and servers of this machine."""
+    """Return an error as JSON."""
+    # Without `where`: it names folders and servers of this machine, and the client may be anyone.
     parts = {key: value for key, value in error.as_dict().items() if key != "where"}
     return _json({"success": False, **parts}, status=status, headers=headers)

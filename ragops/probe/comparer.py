@@ -1,4 +1,4 @@
-"""One query against the stored vectors: one at a time, in transactions that can only read."""
+"""Compare a query with the stored vectors: one query at a time, in read-only transactions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EmbedderFactory = Callable[[], Embedder]
 
 
 def embedder_factory_of(playbook: Playbook) -> EmbedderFactory:
-    """Starts the playbook's embedder on all physical cores; raises as `checked_sha256` and Embedder do."""
+    """Return a function that starts the playbook's embedder; it raises as `checked_sha256` and Embedder do."""
 
     def start() -> Embedder:
         checked_sha256(playbook)
@@ -35,7 +35,7 @@ def embedder_factory_of(playbook: Playbook) -> EmbedderFactory:
 
 
 class Comparer:
-    """Holds the embedder, which starts with the first query and again after it died."""
+    """Owns the embedder, which starts with the first query and again after a crash."""
 
     def __init__(self, target: Target, playbook: Playbook, start_embedder: EmbedderFactory) -> None:
         self._target = target
@@ -51,16 +51,25 @@ class Comparer:
         with self._lock:
             self._running()
 
-    def compare(self, query: str) -> dict[str, Any]:
-        """The procedure's answer to a query.
+    def compare(self, query: str) -> dict[str, object]:
+        """Return the runbook's response to a query.
 
-        Raises TextTooLong, EmbedderError, DatabaseUnavailable, PlanRefused; RagopsError for whatever
-        else the database refuses.
+        Raises TextTooLong, EmbedderError, DatabaseUnavailable, PlanRefused; RagopsError for anything else
+        that the database refuses.
         """
         started = time.monotonic()
         with self._lock:
-            vector = self._embed(query)
-            stats = self._stats(query, vector)
+            embedder = self._running()
+            vectors = normalize(embedder.embed([self._playbook.model.query_prefix + query]).vectors)
+            faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
+            if faults:
+                raise EmbedderError(
+                    "the query's embedding is unusable",
+                    actual=faults[0].reason,
+                    hint="ragops verify   (the build or the model is broken, not the stored vectors)",
+                )
+            vector: NDArray[np.float32] = vectors[0]
+            stats = self._measure(query, vector)
         return {
             "success": True,
             "query": query,
@@ -70,7 +79,8 @@ class Comparer:
         }
 
     def close(self) -> None:
-        """End the embedder and cancel what the database is asked, from any thread."""
+        """End the embedder and cancel the running query, from any thread."""
+        # Without the lock, which a query holds for as long as its scan takes.
         self._is_closed = True
         connection, embedder = self._connection, self._embedder
         if connection is not None:
@@ -80,6 +90,7 @@ class Comparer:
             embedder.close(timeout_s=0.5)
 
     def _running(self) -> Embedder:
+        """Return the embedder, started if it is not alive. Raises EmbedderError after `close`."""
         if self._is_closed:
             raise EmbedderError("the probe is shutting down")
         if self._embedder is not None and not self._embedder.is_alive:
@@ -87,79 +98,57 @@ class Comparer:
             self._embedder = None
         if self._embedder is None:
             self._embedder = self._start_embedder()
-        if self._is_closed:  # meanwhile, from another thread
+        if self._is_closed:  # by another thread, while the embedder was starting
             self._embedder.close(timeout_s=0.5)
         return self._embedder
 
-    def _embed(self, query: str) -> NDArray[np.float32]:
-        """The normalised vector of a query, shape (d,)."""
-        embedder = self._running()
-        vectors = normalize(embedder.embed([self._playbook.model.query_prefix + query]).vectors)
-        faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
-        if faults:
-            raise EmbedderError(
-                "the query's own embedding has no direction",
-                actual=faults[0].reason,
-                hint="ragops verify   (the build or the model is broken, not the stored vectors)",
-            )
-        vector: NDArray[np.float32] = vectors[0]
-        return vector
-
-    def _stats(self, query: str, vector: NDArray[np.float32]) -> dict[str, Any]:
+    def _measure(self, query: str, vector: NDArray[np.float32]) -> dict[str, object]:
+        """Return the statistics of the query's distances. Raises RagopsError for what the database refuses."""
         thresholds = self._playbook.validation.thresholds
+        # One connection per query: a probe may wait for days, and poolers and firewalls drop idle connections.
         connection = connect(self._target, timeout_s=self._playbook.database.connect_timeout_s)
         try:
-            # Said at every BEGIN, so that it holds behind a transaction pooler too.
+            # psycopg sends it with every BEGIN, so that it also holds behind a transaction pooler.
             connection.read_only = True
             self._connection = connection
-            found = self._measure(connection, vector)
-            measure = QueryMeasure(
-                query, found.total, found.finite, found.minimum, found.maximum, found.mean, found.under
-            )
-            cause = self._cause(connection, found)
+            reader = Reader(connection, self._playbook.tables)
+            try:
+                stats = reader.distance_stats(vector, thresholds=thresholds)
+            except connection.DataError as error:
+                stored = reader.counts().dimensions
+                if stored in ((), (vector.size,)):
+                    raise
+                raise RagopsError(
+                    "the stored vectors and the query's have different dimensions",
+                    actual=f"stored: {' and '.join(map(str, stored))} dimensions; the model's: {vector.size}",
+                    expected="one dimension",
+                    hint="ragops validate   shows the columns; is model.file the model that made these vectors?",
+                ) from error
+            cause = None
+            if stats.total == 0:
+                cause = "no row is stored: nothing was compared"
+            elif stats.finite < stats.total:
+                cause = explain(stats, reader.counts())
         except connection.Error as error:
-            raise self._refused(error) from error
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise RagopsError(
+                "the database refused the comparison",
+                where=self._target.label,
+                actual=first,
+                hint="ragops status   (do the playbook's tables exist in this database?)",
+            ) from error
         finally:
             self._connection = None
             connection.close()
-        return comparison_stats(measure, thresholds) | ({"cause": cause} if cause else {})
-
-    def _measure(self, connection: Connection, vector: NDArray[np.float32]) -> DistanceStats:
-        reader, thresholds = Reader(connection, self._playbook.tables), self._playbook.validation.thresholds
-        try:
-            return reader.distance_stats(vector, thresholds=thresholds)
-        except connection.DataError as error:
-            stored = reader.counts().dimensions
-            if stored in ((), (vector.size,)):
-                raise
-            raise RagopsError(
-                "the stored vectors cannot be compared with the query's",
-                actual=f"stored: {' and '.join(map(str, stored))} dimensions; the model's: {vector.size}",
-                expected="one dimension",
-                hint="ragops validate   shows the columns; is model.file the model that they were made with?",
-            ) from error
-
-    def _cause(self, connection: Connection, found: DistanceStats) -> str | None:
-        """Why some distance is no number; None when each is one."""
-        if found.total == 0:
-            return "no row is stored: nothing was compared"
-        if found.finite == found.total:
-            return None
-        return explain(found, Reader(connection, self._playbook.tables).counts())
-
-    def _refused(self, error: Exception) -> RagopsError:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return RagopsError(
-            "the database refused the comparison",
-            where=self._target.label,
-            actual=first,
-            hint="ragops status   (are the playbook's tables those of this database?)",
+        measure = QueryMeasure(
+            query, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under
         )
+        return {**comparison_stats(measure, thresholds), **({"cause": cause} if cause else {})}
 
 
-def explain(found: DistanceStats, counts: VectorCounts) -> str:
-    """Why `total - finite` distances are no numbers: zero vectors, rows without one, the rest."""
-    missing = found.total - found.finite
+def explain(stats: DistanceStats, counts: VectorCounts) -> str:
+    """Return why `total - finite` distances are not numbers: zero vectors, rows without a vector, the rest."""
+    missing = stats.total - stats.finite
     without = counts.total - counts.with_embedding
     parts = []
     if counts.zero:
@@ -169,18 +158,19 @@ def explain(found: DistanceStats, counts: VectorCounts) -> str:
         parts.append(f"{_plural(without, 'row')} without an embedding")
     rest = missing - counts.zero - without
     if rest > 0:
-        parts.append(f"{_plural(rest, 'vector')} beyond what float32 can multiply")
+        # pgvector multiplies in float32: components above 1.8e19 overflow to infinity.
+        parts.append(f"{_plural(rest, 'vector')} too large for float32 arithmetic")
     return ", ".join(parts)
 
 
 def finite_or_none(value: Any) -> Any:
-    """JSON has neither NaN nor Inf: such a number becomes None, wherever it stands."""
+    """Return a JSON value with None in place of NaN and Inf, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite_or_none(one) for key, one in value.items()}
+        return {key: finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite_or_none(one) for one in value]
+        return [finite_or_none(item) for item in value]
     return value
 
 

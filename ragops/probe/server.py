@@ -1,4 +1,4 @@
-"""`ragops probe serve`: the app in a server of its own."""
+"""Serve the probe's app with Uvicorn: `ragops probe serve`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import importlib
 import ipaddress
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Target
 
+# For requests that are still running at Ctrl-C; a scan of a large table may take longer and is cancelled.
 GRACE_S = 5
 
 
@@ -23,7 +23,7 @@ def check_extra() -> None:
             importlib.import_module(name)
     except ImportError as error:
         raise UsageError(
-            "the probe needs packages that are not installed",
+            "the probe's packages are not installed",
             actual=str(error),
             expected="the extra `probe` (Starlette and Uvicorn)",
             hint="pip install 'ragops[probe]'",
@@ -31,17 +31,18 @@ def check_extra() -> None:
 
 
 def check_exposure(host: str, *, token: str | None) -> None:
-    """Raise UsageError when other machines could ask without a token."""
+    """Raise UsageError if other machines could use the probe without a token."""
     if token is None and not is_loopback(host):
         raise UsageError(
-            "the probe would answer every machine that reaches this one",
+            "the probe would be open to every machine that reaches this one",
             where=f"--host {host}",
             expected="--token-env NAME, the environment variable that holds a bearer token; or --host 127.0.0.1",
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`; a name other than localhost may be anything."""
+    """Return whether only this machine reaches `host`."""
+    # Any other name may resolve to any address, and to another one tomorrow.
     if host == "localhost":
         return True
     try:
@@ -59,9 +60,9 @@ def serve(
     token: str | None,
     info: Callable[[str], None],
 ) -> None:
-    """Serve until a signal comes; says where it listens, once it does. Port 0 takes any free one.
+    """Serve until a signal arrives; print the address once it listens. Port 0 takes any free one.
 
-    Raises UsageError, EmbedderError, ModelUnusable; RagopsError when the address cannot be listened on.
+    Raises UsageError, EmbedderError, ModelUnusable; RagopsError if it cannot listen on the address.
     """
     check_extra()
     check_exposure(host, token=token)
@@ -71,17 +72,20 @@ def serve(
     from ragops.probe.app import COMPARE_PATH, create_probe_app
 
     @functools.cache
-    def fingerprint() -> Mapping[str, Any]:
-        """Captured at the first request: it takes a child of its own for some seconds."""
+    def fingerprint() -> Mapping[str, object]:
+        """Return the fingerprint, captured at the first request: it takes another child some seconds."""
         return capture_own(playbook).document
 
     app = create_probe_app(target=target, playbook=playbook, token=token, fingerprint=fingerprint)
     with listen(host, port) as listening:
         try:
+            # Started before it is announced: a wrong model or build must end the command, not the first query.
             app.state.probe.start()
-            address = _address(listening)
+            bound_host, bound_port = listening.getsockname()[:2]
+            if ":" in bound_host:
+                bound_host = f"[{bound_host}]"
             info(f"the probe compares with {target.label}; Ctrl-C stops it")
-            info(f"listening on {address}{COMPARE_PATH}?query=TEXT")
+            info(f"listening on http://{bound_host}:{bound_port}{COMPARE_PATH}?query=TEXT")
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -95,20 +99,16 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises RagopsError when the address is taken, unknown or forbidden."""
+    """Return a listening socket. Raises RagopsError if the address is taken, unknown or forbidden."""
+    # Not left to Uvicorn, which calls sys.exit(1) if it cannot bind.
     name = host.strip("[]")
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0])
+        family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
         raise RagopsError(
             "the probe cannot listen on this address",
             where=f"{host}:{port}",
             actual=str(error),
-            hint="another program may use the port: --port 0 takes any that is free",
+            hint="another program may be using the port: --port 0 takes any free one",
         ) from None
-
-
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,1 +1,1 @@
-"""What vectors and distances say: arrays in, findings out; nothing here reads or writes."""
+"""Measure vectors: numpy arrays in, figures and verdicts out, no I/O."""

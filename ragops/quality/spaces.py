@@ -1,8 +1,8 @@
-"""Are two sets of vectors of the same texts one vector space? Pure: numpy in, figures and a verdict out."""
+"""Decide whether two sets of vectors of the same texts belong to one vector space."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,18 +16,23 @@ NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What still counts as one space."""
+class SpaceLimits:
+    """Limits within which two sets of vectors count as one space."""
 
+    # Measured between honest builds of one model: at most 3.4e-4 on 26 texts, 99.7 % overlap on 300 documents.
+    # CLS instead of mean pooling: 0.5 on average, 46 % overlap.
     max_drift: float = 1e-3
     """Largest cosine distance between the two vectors of one text."""
     min_overlap: float = 0.99
-    """Smallest mean share of common neighbours."""
+    """Smallest mean share of common nearest neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceDrift:
-    """Cosine distances between the two vectors of each text, and the overlap of the neighbour lists."""
+    """Cosine distances between the two vectors of each text, and the overlap of their neighbours.
+
+    The figures are None if no text has a distance.
+    """
 
     texts: int
     max: float | None
@@ -36,17 +41,21 @@ class SpaceDrift:
     p95: float | None
     top10_overlap: float | None
     not_a_number: int
-    """Texts without a distance: a zero vector on one side."""
+    """Number of texts without a distance: a zero vector on one side."""
     is_bitwise_equal: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `--json` prints as `drift`."""
+        return asdict(self)
 
 
 def measure_spaces(a: NDArray[np.float32], b: NDArray[np.float32], *, tie_tolerance: float) -> SpaceDrift:
-    """Drift between `a` (n, d) and `b` (n, d), row by row vectors of the same n texts.
+    """Return the drift between `a` and `b`, both (n, d), whose rows are vectors of the same n texts.
 
     Raises ValueError for other shapes.
     """
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"two matrices of one shape are needed, found {a.shape} and {b.shape}")
+        raise ValueError(f"expected two matrices of one shape, got {a.shape} and {b.shape}")
     distances = cosine_distances(a, b)
     known = ~np.isnan(distances)
     finite = distances[known]
@@ -65,24 +74,25 @@ def measure_spaces(a: NDArray[np.float32], b: NDArray[np.float32], *, tie_tolera
 
 
 def tolerant_overlap(a: NDArray[np.float32], b: NDArray[np.float32], *, k: int, tolerance: float) -> float | None:
-    """Mean share of common k nearest neighbours, where a tie may fall either way.
+    """Return the mean share (0 to 1) of common k nearest neighbours; None for fewer than two rows.
 
-    A neighbour of `a` counts as kept when its distance in `b` is at most that of `b`'s k-th neighbour
-    plus `tolerance`: with few texts the tenth and the eleventh neighbour often lie closer together than
-    any two honest builds, and their order says nothing. None for fewer than two rows.
+    A neighbour in `a` counts as kept if its distance in `b` is at most that of `b`'s k-th neighbour plus
+    `tolerance`, so that near ties may fall either way.
     """
+    # With few texts the tenth and the eleventh neighbour often lie closer together than two honest builds do;
+    # their order is noise.
     if len(a) < 2:
         return None
     k = min(k, len(a) - 1)
     first, second = _distances(a), _distances(b)
-    wanted = np.argsort(first, axis=1, kind="stable")[:, :k]
+    neighbours = np.argsort(first, axis=1, kind="stable")[:, :k]
     bound = np.sort(second, axis=1)[:, k - 1] + tolerance
-    kept = np.take_along_axis(second, wanted, axis=1) <= bound[:, None]
+    kept = np.take_along_axis(second, neighbours, axis=1) <= bound[:, None]
     return float(kept.mean())
 
 
-def verdict_of(drift: SpaceDrift, limits: Limits) -> Verdict:
-    """identical: bit for bit; equivalent: within the limits; divergent: anything else."""
+def space_verdict(drift: SpaceDrift, limits: SpaceLimits) -> Verdict:
+    """Return identical (bit for bit), equivalent (within the limits) or divergent (anything else)."""
     if drift.is_bitwise_equal and not drift.not_a_number:
         return "identical"
     if drift.max is None or drift.not_a_number:
@@ -93,8 +103,9 @@ def verdict_of(drift: SpaceDrift, limits: Limits) -> Verdict:
 
 
 def _distances(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine distances (n, n) among the rows; a row's distance to itself is infinite."""
+    """Return the cosine distances (n, n) among the rows; infinite on the diagonal."""
     units = normalize(vectors).astype(np.float64)
+    # 1 - cos is precise enough here: different texts lie far from 0, where it would cancel.
     distances = 1.0 - units @ units.T
     np.fill_diagonal(distances, np.inf)
     return distances

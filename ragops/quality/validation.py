@@ -1,16 +1,16 @@
-"""From measurements to a verdict. Pure: what was measured comes in, checks come out.
+"""Judge what was measured in the database: measurements in, checks and a verdict out.
 
-The decisive check embeds stored texts again and compares. The procedure's own criterion ("a distance
-is a number and at least one row lies under 0.7") also holds for vectors of another space, so it is
-shown and counted, but passing it proves nothing.
+The decisive check embeds stored texts again and compares. The runbook's own criterion ("the distance is
+a number and at least one row lies under 0.7") also holds for vectors of another space, so it is shown
+and counted, but passing it proves nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -27,21 +27,26 @@ class Check:
     measured: str
     expected: str
 
+    def to_json(self) -> dict[str, object]:
+        """Return what `ragops validate --json` prints in the list `checks`."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnMeasure:
-    """What one table's vector column holds."""
+    """Counts of one table's vector column."""
 
     table: str
     total: int
     with_embedding: int
     zero: int
     dimensions: tuple[int, ...]
+    """The distinct dimensions that are stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryMeasure:
-    """Cosine distances of one query to all stored documents."""
+    """Cosine distances of one query to all stored documents; None if no distance is a number."""
 
     query: str
     total: int
@@ -50,53 +55,99 @@ class QueryMeasure:
     maximum: float | None
     mean: float | None
     under: tuple[int, ...]
-    """Rows under each threshold."""
+    """Number of rows under each threshold."""
     rank: int | None = None
     """Exact rank of the document that the query was taken from."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `ragops validate --json` prints in the list `queries`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
+    """Everything that `judge` needs."""
+
     dimensions: int
     """Of the model."""
     columns: tuple[ColumnMeasure, ...]
+    """That of the documents first."""
     queue: Mapping[str, int]
+    """Number of items by status."""
     agreement: tuple[float, ...]
     """Cosine distances between stored vectors and their texts embedded again; NaN for a zero vector."""
     thresholds: tuple[float, ...]
     queries: tuple[QueryMeasure, ...]
     is_sampled: bool
-    """Queries were taken from stored documents, so `rank` says something."""
-    unlike: tuple[str, ...] = field(default=())
-    """Ids of the worst rows."""
+    """Queries were taken from stored documents, so that `rank` is meaningful."""
+    unlike: tuple[str, ...] = ()
+    """Ids of the rows that disagree, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ValidationLimits:
+    """The limits of `validation:` in the playbook."""
+
     max_distance: float
+    """Largest cosine distance between a stored vector and the same text embedded again."""
     criterion: float
     max_failed_share: float
+    """Largest share (0 to 1) of failed items among those processed."""
 
 
-def judge(found: Measurements, limits: Limits) -> list[Check]:
-    """All checks, the decisive one first."""
-    documents = found.columns[0]
-    checks = [_agreement(found, limits), _counts(documents, found.queue), _failures(found.queue, limits)]
-    for column in found.columns:
-        checks += _column(column, found.dimensions)
-    checks.append(_finite(found.queries))
-    checks.append(_criterion(found, limits))
-    checks += _retrieval(found)
-    return checks
+def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
+    """Return all checks, the decisive one first."""
+    failed, completed = measured.queue.get("failed", 0), measured.queue.get("completed", 0)
+    documents = measured.columns[0].total
+    counts = f"{documents:,} documents"
+    if documents and not sum(measured.queue.values()):
+        # The queue may have been cleared since the documents were embedded.
+        count_check = Check("documents", "info", f"{counts}, the queue is empty", "")
+    else:
+        expected = f"{completed:,}, as many as completed items" if documents else "at least 1"
+        count_check = _check("documents", 0 < documents == completed, counts, expected)
+    share = failed / (failed + completed) if failed + completed else 0.0
+    checks = [
+        _agreement(measured, limits),
+        count_check,
+        _check(
+            "failed_items",
+            share <= limits.max_failed_share,
+            f"{failed:,} failed items, {share:.1%} of those processed",
+            f"≤ {limits.max_failed_share:.1%}",
+        ),
+    ]
+    for column in measured.columns:
+        checks += _column(column, measured.dimensions)
+    queries = measured.queries
+    broken, total = sum(query.total - query.finite for query in queries), sum(query.total for query in queries)
+    near = sum(1 for query in queries if query.minimum is not None and query.minimum < limits.criterion)
+    checks += [
+        # JSON writers turn a distance of NaN into null: that is how the incident showed itself.
+        _check(
+            "distances_are_numbers",
+            broken == 0 and total > 0,
+            f"{broken:,} of {total:,} distances are not a number",
+            "0 (a zero vector makes NaN)",
+        ),
+        _check(
+            "procedure_criterion",
+            near > 0,
+            f"{near} of {len(queries)} queries have a row under {limits.criterion:g}",
+            "at least 1 (a wrong space passes this too)",
+        ),
+    ]
+    return checks + _retrieval(measured)
 
 
-def verdict_of(checks: Sequence[Check]) -> Literal["pass", "fail"]:
+def validation_verdict(checks: Sequence[Check]) -> Literal["pass", "fail"]:
+    """Return `fail` if any check failed."""
     return "fail" if any(check.status == "fail" for check in checks) else "pass"
 
 
-def comparison_stats(query: QueryMeasure, thresholds: Sequence[float]) -> dict[str, Any]:
-    """The procedure's shape; a distance that is no number stays away instead of becoming null."""
-    stats: dict[str, Any] = {"total_docs": query.total}
+def comparison_stats(query: QueryMeasure, thresholds: Sequence[float]) -> dict[str, float]:
+    """Return the statistics under the debug endpoint's keys; distances that are NaN are left out."""
+    stats: dict[str, float] = {"total_docs": query.total}
     for name, value in (("min", query.minimum), ("max", query.maximum), ("avg", query.mean)):
         if value is not None:
             stats[f"distance_{name}"] = value
@@ -110,43 +161,25 @@ def _check(id: str, is_good: bool, measured: str, expected: str) -> Check:
     return Check(id, "pass" if is_good else "fail", measured, expected)
 
 
-def _agreement(found: Measurements, limits: Limits) -> Check:
+def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:
+    """Check stored vectors against the same texts embedded again."""
     expected = f"cosine distance ≤ {limits.max_distance:g} for every sampled row"
-    if not found.agreement:
+    if not measured.agreement:
         return Check("stored_vectors_agree", "fail", "no stored row to embed again", expected)
-    distances = np.asarray(found.agreement, dtype=np.float64)
+    distances = np.asarray(measured.agreement, dtype=np.float64)
+    # Not `distances > limit`: NaN (a zero vector) compares false with everything and must count as wrong.
     wrong = int(np.count_nonzero(~(distances <= limits.max_distance)))
     finite = distances[~np.isnan(distances)]
     worst = f"{distances.max():.2g}" if finite.size == distances.size else "NaN"
     median = f"{np.median(finite):.2g}" if finite.size else "NaN"
-    measured = f"max {worst}, median {median}, {wrong} of {len(distances)} rows disagree"
+    summary = f"max {worst}, median {median}, {wrong} of {len(distances)} rows disagree"
     if wrong:
-        measured += f" (e.g. {', '.join(found.unlike[:3])})" if found.unlike else ""
-    return _check("stored_vectors_agree", wrong == 0, measured, expected)
-
-
-def _counts(documents: ColumnMeasure, queue: Mapping[str, int]) -> Check:
-    completed = queue.get("completed", 0)
-    if documents.total == 0:
-        return Check("documents", "fail", "0 documents", "at least 1")
-    if sum(queue.values()) == 0:
-        return Check("documents", "info", f"{documents.total:,} documents, the queue is empty", "")
-    return _check(
-        "documents",
-        documents.total == completed,
-        f"{documents.total:,} documents",
-        f"{completed:,}, as many as completed items",
-    )
-
-
-def _failures(queue: Mapping[str, int], limits: Limits) -> Check:
-    failed, completed = queue.get("failed", 0), queue.get("completed", 0)
-    share = failed / (failed + completed) if failed + completed else 0.0
-    measured = f"{failed:,} failed items, {share:.1%} of those processed"
-    return _check("failed_items", share <= limits.max_failed_share, measured, f"≤ {limits.max_failed_share:.1%}")
+        summary += f" (e.g. {', '.join(measured.unlike[:3])})" if measured.unlike else ""
+    return _check("stored_vectors_agree", wrong == 0, summary, expected)
 
 
 def _column(column: ColumnMeasure, dimensions: int) -> list[Check]:
+    """Check one vector column for NULLs, zero vectors and other dimensions than the model's."""
     nulls = column.total - column.with_embedding
     shown = ", ".join(map(str, column.dimensions)) or "none"
     return [
@@ -161,42 +194,31 @@ def _column(column: ColumnMeasure, dimensions: int) -> list[Check]:
     ]
 
 
-def _finite(queries: Sequence[QueryMeasure]) -> Check:
-    broken = sum(query.total - query.finite for query in queries)
-    total = sum(query.total for query in queries)
-    measured = f"{broken:,} of {total:,} distances are no number"
-    return _check("distances_are_numbers", broken == 0 and total > 0, measured, "0 (a zero vector makes NaN)")
-
-
-def _criterion(found: Measurements, limits: Limits) -> Check:
-    near = sum(1 for q in found.queries if q.minimum is not None and q.minimum < limits.criterion)
-    measured = f"{near} of {len(found.queries)} queries have a row under {limits.criterion:g}"
-    return _check("procedure_criterion", near > 0, measured, "at least 1 (a wrong space passes this too)")
-
-
-def _retrieval(found: Measurements) -> list[Check]:
+def _retrieval(measured: Measurements) -> list[Check]:
+    """Return the figures that operators know from the debug endpoint; they decide nothing."""
+    queries = measured.queries
     checks = []
-    for place, threshold in enumerate(found.thresholds):
-        mean = math.fsum(q.under[place] for q in found.queries) / max(1, len(found.queries))
-        empty = sum(1 for q in found.queries if q.under[place] == 0)
-        measured = f"{mean:,.1f} rows a query on average, {empty} of {len(found.queries)} queries find none"
-        checks.append(Check(f"rows_under_{threshold:g}", "info", measured, ""))
-    if found.is_sampled and found.queries:
-        found_at = self_retrieval([q.rank for q in found.queries], SELF_RETRIEVAL_AT)
-        shares = [f"{share:.0%} at {at}" for at, share in found_at.items()]
-        checks.append(Check("self_retrieval", "info", ", ".join(shares), ""))
+    for i, threshold in enumerate(measured.thresholds):
+        mean = math.fsum(query.under[i] for query in queries) / max(1, len(queries))
+        empty = sum(1 for query in queries if query.under[i] == 0)
+        summary = f"{mean:,.1f} rows per query on average, {empty} of {len(queries)} queries find no row"
+        checks.append(Check(f"rows_under_{threshold:g}", "info", summary, ""))
+    if measured.is_sampled and queries:
+        shares = self_retrieval([query.rank for query in queries], SELF_RETRIEVAL_AT)
+        summary = ", ".join(f"{share:.0%} at {k}" for k, share in shares.items())
+        checks.append(Check("self_retrieval", "info", summary, ""))
     return checks
 
 
 def self_retrieval(ranks: Sequence[int | None], at: Sequence[int]) -> dict[int, float]:
-    """The share (0 to 1) of documents that a search for their own text finds among the first k.
+    """Return the share (0 to 1) of documents that a search for their own text finds among the first k.
 
-    `ranks` are 1 for the first hit, None where the document was not found; `at` are the k.
-    Raises ValueError for no ranks at all, and for a rank or k below 1.
+    `ranks` are 1 for the first hit and None if the document was not found; `at` are the k.
+    Raises ValueError for no ranks, and for a rank or k below 1.
     """
     if not ranks:
         raise ValueError("self-retrieval of no documents is not defined")
-    found = [rank for rank in ranks if rank is not None]
-    if min([*found, *at], default=1) < 1:
+    hits = [rank for rank in ranks if rank is not None]
+    if min([*hits, *at], default=1) < 1:
         raise ValueError("ranks and cut-offs count from 1")
-    return {k: sum(rank <= k for rank in found) / len(ranks) for k in at}
+    return {k: sum(rank <= k for rank in hits) / len(ranks) for k in at}

@@ -1,1 +1,1 @@
-"""The backend over HTTP: endpoints that embed, and debug endpoints that compare."""
+"""Reference endpoints over HTTP: those that embed texts, and debug endpoints that compare."""

@@ -1,4 +1,4 @@
-"""What may be shown of a URL and of an answer: no password, no key, one line."""
+"""Reduce URLs and responses to what may be shown: one line, no password, no key."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+# An error page may be megabytes long; its first sentence is enough to find it in the backend's log.
 SHOWN_CHARACTERS = 200
 
 
 def shown_url(url: str) -> str:
-    """A URL for people: without user, password, query and fragment."""
+    """Return a URL without user, password, query and fragment."""
+    # Not urlsplit: a malformed URL, whose password contains a slash, must lose it as well.
     address = url.split("?", 1)[0].split("#", 1)[0]
     return re.sub(r"//.*@", "//", address)
 
 
 def message_in(content: bytes) -> str:
-    """What an error answer says, as OpenAI, Ollama, TEI, FastAPI and plain servers spell it."""
+    """Return the message of an error response; understands OpenAI, Ollama, TEI, FastAPI and plain text."""
     text = content[: 64 * 1024].decode("utf-8", "replace")
     try:
-        found: Any = json.loads(text)
+        message: Any = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    # In this order the keys also nest: {"error": {"message": "..."}} is OpenAI's form, `what` ragops' own.
     for key in ("error", "message", "detail", "what"):
-        if isinstance(found, dict) and found.get(key):
-            found = found[key]
-    return found if isinstance(found, str) else json.dumps(found)
+        if isinstance(message, dict) and message.get(key):
+            message = message[key]
+    return message if isinstance(message, str) else json.dumps(message)
 
 
 def safe_line(text: str, *, secrets: Iterable[str]) -> str:
-    """One printable line of bounded length with every secret replaced."""
+    """Return one printable line of bounded length with every secret masked."""
+    # The longest first: one secret may contain another.
     for secret in sorted(set(secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
@@ -39,10 +43,11 @@ def safe_line(text: str, *, secrets: Iterable[str]) -> str:
 
 
 def secrets_in(url: str) -> set[str]:
-    """The password of a URL and the values of its query, as written and decoded; short ones tell nothing."""
+    """Return the password of a URL and the values of its query, both as written and decoded."""
     try:
         parts = urlsplit(url)
         values = [parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))]
     except ValueError:
         values = []
+    # Masking values such as `q=hi` would make messages unreadable; a key is longer.
     return {form for value in values if len(value) >= 6 for form in (value, unquote(value))}

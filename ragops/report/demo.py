@@ -1,14 +1,13 @@
-"""The demo's closing screen: the procedure's before/after table and what to type next."""
+"""The demo's closing screen: the runbook's before/after table and what to type next."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ragops.report.terminal import campaign_screen, table
+from ragops.demo.run import DemoResult
+from ragops.report.campaign import campaign_screen
+from ragops.report.terminal import table
 from ragops.report.units import duration, number, size
 
 NEXT = (
@@ -22,27 +21,23 @@ NEXT = (
 )
 
 
-def demo_screen(result: Mapping[str, Any]) -> RenderableType:
-    before, after = result["before"], result["after"]
+def demo_screen(demo: DemoResult) -> RenderableType:
+    """The campaign, retrieval before and after it, and what to type next."""
+    before, after, result = demo.before, demo.after, demo.result
     rows = [
-        [
-            f"rows under {threshold} a query",
-            f"{before['rows_under'][threshold]:,.1f}",
-            f"{after['rows_under'][threshold]:,.1f}",
-        ]
-        for threshold in before["rows_under"]
+        [f"rows under {threshold} per query", f"{count:,.1f}", f"{after.rows_under[threshold]:,.1f}"]
+        for threshold, count in before.rows_under.items()
     ]
-    for place in ("at_1", "at_10"):
-        label = f"finds itself {place.replace('_', ' ')}"
-        rows.append([label, f"{before['self_retrieval'][place]:.0%}", f"{after['self_retrieval'][place]:.0%}"])
-    rows.append(["ragops validate", result["before_verdict"], str(result["verdict"])])
+    rows.append(["finds itself at 1", f"{before.at_1:.0%}", f"{after.at_1:.0%}"])
+    rows.append(["finds itself at 10", f"{before.at_10:.0%}", f"{after.at_10:.0%}"])
+    rows.append(["ragops validate", demo.before_verdict, str(result.verdict)])
+    rate = "–" if demo.docs_per_s is None else f"{demo.docs_per_s:.1f}"
     figures = (
-        f"{number(result['completed'])} documents embedded again at {result['docs_per_s']:.1f} documents/s, "
-        f"{size(result['bytes_freed'])} freed; the whole demo took {duration(result['seconds'])}"
+        f"{number(result.completed)} documents embedded again at {rate} documents/s, "
+        f"{size(result.bytes_freed)} freed; the whole demo took {duration(demo.seconds)}"
     )
-    gate = next((s["effect"]["documents"] for s in result["steps"] if s["name"] == "validate"), 100)
-    commands = "\n".join("  " + line.format(gate=gate) for line in NEXT)
-    title = f"{result['before']['queries']} queries: first words of a document"
+    commands = "\n".join("  " + line.format(gate=demo.gate or 100) for line in NEXT)
+    title = f"{before.queries} queries: first words of a document"
     return Group(
         campaign_screen(result),
         Text(),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from ragops.campaign.steps.embed import with_queue_source
 from ragops.documents.errors import Unreadable
@@ -16,7 +15,7 @@ from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import NegativeVerdict, RagopsError
 from ragops.host import read_limits
-from ragops.postgres.queue import Item, Queue
+from ragops.postgres.queue import Item
 from ragops.session import Session
 from ragops.tuning.trials import Trial, best_of, measure, shapes_to_try
 from ragops.workers.sources import Documents, Preparer, locations_of

@@ -1,11 +1,11 @@
-"""Measures a few shapes of a fleet on texts of the corpus: how fast they are, and how far they move vectors."""
+"""Measure fleets of several sizes on texts of the corpus: their speed, and how far they move vectors."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -16,36 +16,41 @@ from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied
 from ragops.facts import HostLimits
 from ragops.quality.drift import cosine_distances
+from ragops.workers.packing import pack
 from ragops.workers.sizing import CHILD_BYTES
 from ragops.workers.tuned import Tuned
 
+# Tokens per batch to try. More is not better: attention cost grows with every token in the batch, and on 2 cores
+# 512 were slower than 256 for every size (docs/performance.md).
 BATCHES = (128, 256, 512)
-"""Tokens a batch that are tried; every token of a batch attends to every other, so more is not better."""
+# The texts that are embedded one by one as well, for the drift.
 DRIFT_TEXTS = 64
+# Smaller than the fleet's own requests: a trial is a second or two, and must end in time.
 REQUEST_TOKENS = 1024
+# The least that a trial measures, however little time is left: a shorter one is mostly noise.
+SHORTEST_S = 0.5
 
 StartEmbedder = Callable[[Tuned], Embedder]
-"""A shape → one running child of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One shape as measured."""
+    """One measured size."""
 
     workers: int
     threads: int
     tokens_per_batch: int
     repack: bool | None
-    """Whether weights were repacked for the CPU; None is the child's own choice."""
+    """Whether weights were repacked for the CPU; None if that was left to the child."""
     tokens_per_s: float
     drift: float
-    """Largest cosine distance from the same texts embedded one by one; NaN when the child died."""
+    """Largest cosine distance from the same texts embedded one by one; NaN if the child died."""
     refused: str | None = None
-    """Why it may not be chosen: it moves vectors by more than the limit, or kills the child."""
+    """Why it is not chosen: it moves vectors by more than the limit, or crashes the child."""
 
 
 def shapes_to_try(limits: HostLimits, *, model_bytes: int) -> list[tuple[int, int]]:
-    """(workers, threads) with workers × threads = cores, as far as the memory holds as many children."""
+    """Return (workers, threads) with workers × threads = cores, for as many children as fit into memory."""
     cores, fitting = limits.cores, max(1, limits.memory_bytes // (model_bytes + CHILD_BYTES))
     counts = sorted({cores, max(1, cores // 2), 1}, reverse=True)
     return [(workers, cores // workers) for workers in counts if workers <= fitting]
@@ -60,11 +65,12 @@ def measure(
     seconds: float,
     show: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Trial]:
-    """Try every shape with every batch size, within about `seconds` altogether; the fastest first.
+    """Try every (workers, threads) with every batch size, within about `seconds` in total; the fastest first.
 
-    Where the child leaves weights as they are (in builds with AMX, some of which crash on repacked ones), the
-    first shape is tried with repacked weights too. `limit` is the largest drift that is accepted. Raises as
-    Embedder does, but for a child that dies of repacked weights.
+    If the child does not repack weights (in builds with AMX, some of which crash on repacked ones), the first
+    size is tried with repacked weights too. `limit` is the largest drift that is accepted; `show` gets the
+    number of trials that are done and of all. Raises as Embedder does, except for a child that dies of repacked
+    weights.
     """
     ends_at = time.monotonic() + seconds
     sample = list(texts[:DRIFT_TEXTS])
@@ -73,23 +79,26 @@ def measure(
         is_plain = alone.model.effective.get("use_extra_bufts") is False
     candidates = [Tuned(*shape, tokens) for shape in shapes for tokens in BATCHES]
     candidates += [Tuned(*shapes[0], tokens, repack=True) for tokens in BATCHES if is_plain]
-    trials = []
+    trials: list[Trial] = []
     for number, candidate in enumerate(candidates):
         show(number, len(candidates))
-        share = max(0.5, (ends_at - time.monotonic()) / (len(candidates) - number))
+        share = max(SHORTEST_S, (ends_at - time.monotonic()) / (len(candidates) - number))
         try:
-            trials.append(_try(start, texts, single, candidate, limit=limit, seconds=share))
+            speed, drift = _try(start, texts, single, candidate, seconds=share)
+            # Not `drift > limit`: a NaN is refused, too.
+            refused = None if drift <= limit else f"over {limit:.1e}"
         except EmbedderDied as death:
             if not candidate.repack:
                 raise
-            trials.append(_trial(candidate, 0.0, math.nan, refused=death.what))
+            trials.append(_trial(candidate, 0.0, math.nan, death.what))
             break  # the candidates that are left are repacked too
+        trials.append(_trial(candidate, speed, drift, refused))
     show(len(candidates), len(candidates))
     return sorted(trials, key=lambda trial: -trial.tokens_per_s)
 
 
 def best_of(trials: Sequence[Trial]) -> Tuned | None:
-    """The fastest that is not refused."""
+    """Return the fastest that is not refused."""
     accepted = [trial for trial in trials if trial.refused is None]
     best = max(accepted, key=lambda trial: trial.tokens_per_s, default=None)
     return Tuned(best.workers, best.threads, best.tokens_per_batch, best.repack) if best else None
@@ -101,9 +110,9 @@ def _try(
     single: NDArray[np.float32],
     candidate: Tuned,
     *,
-    limit: float,
     seconds: float,
-) -> Trial:
+) -> tuple[float, float]:
+    """Return tokens per second of one size, and the largest drift from vectors that were embedded singly."""
     began = time.monotonic()
     children: list[Embedder] = []
     try:
@@ -111,23 +120,21 @@ def _try(
             children.append(start(candidate))
         packed = children[0].embed_tokens(list(texts[: len(single)])).vectors
         drift = float(cosine_distances(single, packed).max())
-        # Starting and comparing have taken of the time already; half a second is the least that says anything.
-        tokens_per_s = _race(children, texts, seconds=max(0.5, seconds - (time.monotonic() - began)))
+        # Starting and comparing have taken a part of the time already.
+        left = seconds - (time.monotonic() - began)
+        return _race(children, texts, seconds=max(SHORTEST_S, left)), drift
     finally:
         for child in children:
             child.close()
-    # Not `drift > limit`: a NaN is refused, too.
-    refused = None if drift <= limit else f"over {limit:.1e}"
-    return _trial(candidate, tokens_per_s, drift, refused=refused)
 
 
-def _trial(shape: Tuned, tokens_per_s: float, drift: float, *, refused: str | None) -> Trial:
-    return Trial(shape.workers, shape.threads, shape.tokens_per_batch, shape.repack, tokens_per_s, drift, refused)
+def _trial(size: Tuned, tokens_per_s: float, drift: float, refused: str | None) -> Trial:
+    return Trial(size.workers, size.threads, size.tokens_per_batch, size.repack, tokens_per_s, drift, refused)
 
 
 def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: float) -> float:
-    """Tokens a second of all children at once over the same texts."""
-    requests, lock = cycle(list(_requests(texts))), threading.Lock()
+    """Return tokens per second of all children together over the same texts."""
+    requests, lock = cycle(list(pack(texts, tokens_of=len, limit=REQUEST_TOKENS))), threading.Lock()
     done: list[int] = []
     errors: list[BaseException] = []
     began = time.monotonic()
@@ -149,15 +156,3 @@ def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: f
     if errors:
         raise errors[0]
     return sum(done) / (time.monotonic() - began)
-
-
-def _requests(texts: Sequence[TokenIds]) -> Iterator[list[TokenIds]]:
-    """Requests of texts of like length, as the fleet makes them."""
-    request: list[TokenIds] = []
-    for ids in sorted(texts, key=len):
-        if request and sum(map(len, request)) + len(ids) > REQUEST_TOKENS:
-            yield request
-            request = []
-        request.append(ids)
-    if request:
-        yield request

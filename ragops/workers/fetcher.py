@@ -1,26 +1,29 @@
-"""The intake: claims, reads and cuts ahead of the workers, and hands out each distinct text once."""
+"""Claim documents, read and cut them ahead of the workers, and enqueue each distinct text once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
-from ragops.workers.buffer import REQUEST_TOKENS, Pipeline
+from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UniqueText
+from ragops.workers.packing import pack
+from ragops.workers.queues import REQUEST_TOKENS
 from ragops.workers.sources import Documents
 from ragops.workers.state import Stop
 from ragops.workers.tokenizer import Tokenizer
 
+# Pause between two attempts to claim while other workers hold the last items.
 IDLE_S = 0.3
+# A request of fewer tokens costs more in its round trip to a child than it gains by keeping one more busy.
 SMALLEST_REQUEST = 512
 
 
@@ -33,19 +36,27 @@ class Fetcher:
         database: Database,
         tables: Tables,
         documents: Documents,
+        tokenizer: Tokenizer,
         *,
+        fingerprint: str,
         stop: Stop,
         claimant: str,
         lease_s: float,
         workers: int,
-        last_id: Any = None,
+        last_id: object = None,
         open_items: int | None = None,
         cache: VectorCache | None = None,
     ) -> None:
+        """`fingerprint` names the vector space: a text has another key, and another vector, in each of them.
+
+        `last_id` bounds what is claimed; `open_items`, if known, makes claims smaller towards the end.
+        """
         self._pipeline = pipeline
         self._database = database
         self._tables = tables
         self._documents = documents
+        self._tokenizer = tokenizer
+        self._key = fingerprint.encode()
         self._stop = stop
         self._claimant = claimant
         self._lease_s = lease_s
@@ -55,117 +66,108 @@ class Fetcher:
         self._cache = cache
         self._cursor: Cursor | None = None
 
-    def run(self, tokenizer: Tokenizer, fingerprint: str) -> None:
-        """Work until nothing is left to claim or a stop is asked for. Raises what ends the whole fleet."""
-        self._key = fingerprint.encode()
-        # Files take threads of their own: a parser in its child process must not hold up the next file.
+    def run(self) -> None:
+        """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet."""
+        # Files are read in more threads: a parser in its child process must not hold up the next file.
         with ThreadPoolExecutor(self._workers + 1, thread_name_prefix="extract") as pool:
             try:
                 while self._pipeline.wait_for_room():
                     claim = self._database.run(self._claim)
                     if claim is not None:
                         self._pipeline.hold(claim)
-                        self._take(claim, tokenizer, pool)
+                        self._fetch(claim, pool)
                     elif not self._wait_for_others():
                         return
             finally:
+                self._pipeline.close()
                 pool.shutdown(wait=False, cancel_futures=True)
+                self._tokenizer.close()
                 if self._cache is not None:
                     self._cache.close()
 
     def _claim(self, connection: Connection) -> Claim | None:
+        """Claim behind the last claim: what was completed before it leaves dead index entries, read each time."""
+        queue = Queue(connection, self._tables)
         size = claim_size(self._pipeline.claim_size, open_items=self._left, smallest=self._pipeline.smallest_claim)
-        claim = self._claim_after(connection, self._cursor, size)
+
+        def claim_after(cursor: Cursor | None) -> Claim | None:
+            return queue.claim(
+                size=size, worker=self._claimant, lease_s=self._lease_s, last_id=self._last_id, after=cursor
+            )
+
+        claim = claim_after(self._cursor)
         if claim is None and self._cursor is not None:
-            # Nothing behind the mark: items before it may have come back to the queue.
-            claim = self._claim_after(connection, None, size)
+            # Nothing is left behind the cursor: items before it may have come back to the queue.
+            claim = claim_after(None)
+        # A short claim has reached the end of the queue: the next one looks for items that came back.
         self._cursor = claim.cursor if claim is not None and len(claim.items) == size else None
         if claim is not None and self._left is not None:
             self._left -= len(claim.items)
         return claim
 
-    def _claim_after(self, connection: Connection, cursor: Cursor | None, size: int) -> Claim | None:
-        return Queue(connection, self._tables).claim(
-            size=size,
-            worker=self._claimant,
-            lease_s=self._lease_s,
-            last_id=self._last_id,
-            after=cursor,
-        )
-
     def _wait_for_others(self) -> bool:
-        """False when no item is open any more; else wait a little: another worker's item may come back."""
+        """Wait a little for items of other workers that may come back; False if no item is open any more."""
         if not self._pipeline.wait_until_empty(IDLE_S):
             return True
-        pending, processing = self._database.run(self._open_items)
-        if pending + processing == 0:
+
+        def open_items(connection: Connection) -> tuple[int, int]:
+            queue = Queue(connection, self._tables)
+            return queue.open_items(phase=queue.gate(), last_id=self._last_id)
+
+        if sum(self._database.run(open_items)) == 0:
             return False
         self._stop.requested.wait(IDLE_S)
         return True
 
-    def _open_items(self, connection: Connection) -> tuple[int, int]:
-        queue = Queue(connection, self._tables)
-        return queue.open_items(phase=queue.gate(), last_id=self._last_id)
-
-    def _take(self, claim: Claim, tokenizer: Tokenizer, pool: ThreadPoolExecutor) -> None:
-        readable: list[tuple[InFlight, Extracted]] = []
-        for item, read in self._read(claim, pool):
-            document = InFlight(item, claim)
-            if isinstance(read, Unreadable):
-                self._pipeline.refuse(document, read.reason)
+    def _fetch(self, claim: Claim, pool: ThreadPoolExecutor) -> None:
+        readable: list[tuple[Item, Extracted]] = []
+        for item, extracted in self._read(claim, pool):
+            if isinstance(extracted, Unreadable):
+                self._pipeline.refuse(InFlight(item, claim), extracted.reason)
             else:
-                readable.append((document, read))
-        prepared = tokenizer.prepare([(document.item, read) for document, read in readable])
+                readable.append((item, extracted))
+        prepared = self._tokenizer.prepare([(item.id, extracted) for item, extracted in readable])
         admitted = []
-        for (document, _), found in zip(readable, prepared, strict=True):
-            if isinstance(found, Unreadable):
-                self._pipeline.refuse(document, found.reason)
+        for (item, extracted), cut in zip(readable, prepared, strict=True):
+            if isinstance(cut, Unreadable):
+                self._pipeline.refuse(InFlight(item, claim), cut.reason)
             else:
-                document.prepared = found
-                admitted.append((document, [(self._key_of(ids.tobytes()), ids) for ids in found.ids]))
-        pieces = self._pipeline.admit(admitted)
-        self._pipeline.enqueue(requests_of(self._without_known(pieces), workers=self._workers))
+                # The same ids in the same vector space have the same vector. 16 bytes: for 2^32 texts the
+                # probability of a collision is 2^-65.
+                keys = [hashlib.blake2b(ids.tobytes(), digest_size=16, key=self._key).digest() for ids in cut.ids]
+                document = InFlight(item, claim, extracted, cut.chunks)
+                admitted.append((document, list(zip(keys, cut.ids, strict=True))))
+        texts = self._without_known(self._pipeline.admit(admitted))
+        self._pipeline.enqueue(requests_of(texts, workers=self._workers))
 
     def _read(self, claim: Claim, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Extracted | Unreadable]]:
-        texts = self._database.run(lambda c: self._documents.fetch(c, claim.items))
+        texts = self._database.run(lambda connection: self._documents.fetch(connection, claim.items))
         extract = self._documents.extract
+        # Rows need no parser, which is what the threads are for.
         if self._documents.are_rows:
             return ((item, extract(item, texts)) for item in claim.items)
         return zip(claim.items, pool.map(lambda item: extract(item, texts), claim.items), strict=True)
 
-    def _key_of(self, text: bytes) -> bytes:
-        """What a text is known by: the same ids in the same vector space have the same vector."""
-        return hashlib.blake2b(text, digest_size=16, key=self._key).digest()
-
-    def _without_known(self, pieces: list[UniqueText]) -> list[UniqueText]:
-        """The texts that must be embedded; the others get their vector from the cache at once."""
-        if self._cache is None or not pieces:
-            return pieces
-        known = self._cache.get([piece.key for piece in pieces])
+    def _without_known(self, texts: list[UniqueText]) -> list[UniqueText]:
+        """Return the texts that must be embedded; the others get their vector from the cache at once."""
+        if self._cache is None or not texts:
+            return texts
+        known = self._cache.get([text.key for text in texts])
         if known:
-            self._pipeline.deliver([(piece, known[piece.key]) for piece in pieces if piece.key in known], [])
-        return [piece for piece in pieces if piece.key not in known]
+            self._pipeline.deliver([(text, known[text.key]) for text in texts if text.key in known], [])
+        return [text for text in texts if text.key not in known]
 
 
 def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int:
-    """Items a claim: as wanted, or less where a quarter of what is left is less, so that others find work too."""
+    """Return the size of a claim: `wanted`, capped at a quarter of what is left so that others get a share.
+
+    Not less than `smallest`, which is stored in no time; `open_items` may be wrong, as others add and claim too.
+    """
     return wanted if open_items is None else max(1, min(wanted, max(smallest, -(-open_items // 4))))
 
 
-def requests_of(pieces: Sequence[UniqueText], *, workers: int) -> Iterator[list[UniqueText]]:
-    """Requests of bounded size, texts of like length together; a short claim is spread over all workers.
-
-    Every token of a batch attends to every other: a long text would drag short ones along.
-    """
-    share = -(-sum(len(piece.ids) for piece in pieces) // workers)
+def requests_of(texts: Sequence[UniqueText], *, workers: int) -> Iterator[list[UniqueText]]:
+    """Pack texts into requests for the workers; a short claim is spread over all of them."""
+    share = -(-sum(len(text.ids) for text in texts) // workers)
     limit = min(REQUEST_TOKENS, max(SMALLEST_REQUEST, share))
-    request: list[UniqueText] = []
-    tokens = 0
-    for piece in sorted(pieces, key=lambda piece: len(piece.ids)):
-        if request and tokens + len(piece.ids) > limit:
-            yield request
-            request, tokens = [], 0
-        request.append(piece)
-        tokens += len(piece.ids)
-    if request:
-        yield request
+    return pack(texts, tokens_of=lambda text: len(text.ids), limit=limit)

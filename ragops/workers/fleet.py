@@ -1,13 +1,13 @@
-"""The fleet: starts intake, workers and outlet, keeps their leases alive, ends them together."""
+"""The fleet: start its children, assemble its stages, keep its leases alive, end all of it together."""
 
 from __future__ import annotations
 
-import dataclasses
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ragops.embedder.client import Embedder
 from ragops.embedder.config import checked_sha256, embedder_config
@@ -22,6 +22,7 @@ from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.cache_writer import CacheWriter
+from ragops.workers.children import Children
 from ragops.workers.completer import Completer
 from ragops.workers.database import Database
 from ragops.workers.fetcher import Fetcher
@@ -29,15 +30,14 @@ from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
 from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import ConsecutiveFailures
-from ragops.workers.tokenizer import Tokenizer
-from ragops.workers.worker import Worker, WorkerContext
-
-POLL_S = 0.2
+from ragops.workers.threads import POLL_S, Threads
+from ragops.workers.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
 class FleetResult:
+    """Counts of one run."""
+
     completed: int
     failed: int
     chunks: int
@@ -45,25 +45,26 @@ class FleetResult:
     embedded: int
     """Distinct texts that a child embedded."""
     reused: int
-    """Chunks whose text was known already."""
-    dropped: int
+    """Chunks whose vector was known already."""
     seconds: float
-
-    @property
-    def docs_per_s(self) -> float:
-        return self.completed / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fleet is: documents stored, failed or about to be stored; and those that failed."""
+    """Progress of a run: documents stored, failed or about to be stored; and those that failed."""
 
     seen: int
     failed: int
 
 
+class Watch(Protocol):
+    """Wait for futures, until all or the first of them are done, while leases, notices and progress go on."""
+
+    def __call__(self, futures: Iterable[Future[Any]], until: str = ALL_COMPLETED) -> None: ...
+
+
 class Fleet:
-    """Runs until the open part of the queue is drained."""
+    """Workers that run until the open part of the queue is drained."""
 
     def __init__(
         self,
@@ -71,79 +72,58 @@ class Fleet:
         playbook: Playbook,
         tables: dict[str, TableFacts],
         *,
-        shape: Sizing,
+        sizing: Sizing,
         stop: Stop,
-        last_id: Any = None,
+        last_id: object = None,
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
     ) -> None:
-        """`open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
+        """Check what can be checked before anything starts.
 
-        `heartbeat` is called every few seconds (a campaign renews its lease in it).
+        `open_items` bounds the claims, so that a short queue keeps other machines busy to its end. `heartbeat`
+        is called every few seconds; a campaign renews its lease in it. `command` starts another program than
+        the embedder child.
 
-        `command` starts another program than the embedder child.
+        Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
+        that cannot be written.
         """
         self._playbook = playbook
         self._tables = tables
+        self._sizing = sizing
         self._stop = stop
+        self._last_id = last_id
+        self._open_items = open_items
         self._command = command
         self._config = embedder_config(
-            playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
+            playbook, threads=sizing.threads, tokens_per_batch=sizing.tokens_per_batch, repack=sizing.repack
         )
+        # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
-        self._stats = Stats()
+        self._documents = Documents(playbook.source)
+        self._writer = Writer(playbook.tables, tables)
         self._name = holder_name()
-        self._databases = [
-            Database(name, target, stop=stop, info=self._stats.info) for name in ("intake", "outlet", "heartbeat")
-        ]
-        cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
+        self._stats = Stats()
+        # A connection per thread that needs one: fetcher, completer, and the controller's own.
+        self._fetcher_db = Database("fetcher", target, stop=stop, stats=self._stats)
+        self._completer_db = Database("completer", target, stop=stop, stats=self._stats)
+        self._heartbeat_db = Database("heartbeat", target, stop=stop, stats=self._stats)
+        self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
-            workers=shape.workers,
+            workers=sizing.workers,
             batch_size=playbook.workers.batch_size,
             stop=stop,
             stats=self._stats,
-            keeps_recent=cache is None,
+            keeps_recent=self._cache is None,
         )
-        self._failures_in_a_row = ConsecutiveFailures()
-        worker_context = WorkerContext(
-            self._pipeline, self._start_embedder, self._introduce, stop, self._stats, self._failures_in_a_row
-        )
-        self._workers = [Worker(f"{self._name}:{n}", worker_context) for n in range(1, shape.workers + 1)]
-        self._fetcher = Fetcher(
-            self._pipeline,
-            self._databases[0],
-            playbook.tables,
-            Documents(playbook.source),
-            stop=stop,
-            claimant=self._name,
-            lease_s=playbook.workers.lease_s,
-            workers=shape.workers,
-            last_id=last_id,
-            open_items=open_items,
-            cache=cache,
-        )
-        self._completer = Completer(
-            self._pipeline,
-            self._databases[1],
-            Writer(playbook.tables, tables),
-            stop=stop,
-            stats=self._stats,
-            name=f"{self._name}:cache",
-        )
-        self._cache_writer = CacheWriter(self._pipeline, cache.sibling(), stats=self._stats) if cache else None
         self._maintenance = Maintenance(
             self._pipeline,
-            self._databases[2],
+            self._heartbeat_db,
             playbook.tables,
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
         )
-        self._tokenizer: Tokenizer | None = None
-        self._first: Embedder | None = None
-        self._is_introduced = threading.Event()
-        self._errors: list[BaseException] = []
 
     def run(
         self,
@@ -152,127 +132,140 @@ class Fleet:
         info: Callable[[str], None] = lambda _: None,
     ) -> FleetResult:
         """Drain the queue. Raises the first error that ended a thread, or Interrupted after a stop."""
-        started = time.monotonic()
-        last = [self._thread(self._completer.run, "outlet")]
-        if self._cache_writer is not None:
-            last.append(self._thread(self._cache_writer.run, "keeper"))
-        others = [self._thread(self._fetch, "intake"), *(self._thread(w.run, w.name) for w in self._workers)]
-        for thread in (*last, *others):
-            thread.start()
+        began = time.monotonic()
+        errors: list[BaseException] = []
+        working, storing = Threads(self._stop, errors), Threads(self._stop, errors)
+
+        def watch(futures: Iterable[Future[Any]], until: str = ALL_COMPLETED) -> None:
+            left = set(futures)
+            while left:
+                self._maintenance.maintain(info)
+                progress(Progress(self._pipeline.seen, self._stats.failed))
+                done, left = wait(left, POLL_S, until)
+                if done and until == FIRST_COMPLETED:
+                    return
+
         self._stop.is_graceful = True
-        try:
-            self._watch(others, progress, info)
-            self._pipeline.end()
-            self._watch(last, progress, info)
-        except KeyboardInterrupt:
-            self._stop.aborted.set()
-        finally:
-            self._stop.is_graceful = False
-            self._end(others, last)
-        progress(self._progress())
+        # Callbacks run in the reverse order: stages end first, connections last.
+        with ExitStack() as ending:
+            for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
+                ending.callback(database.close)
+            ending.callback(self._maintenance.give_back)
+            children = Children(
+                self._config,
+                self._playbook,
+                workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
+                command=self._command,
+                stop=self._stop,
+                stats=self._stats,
+                threads=working,
+            )
+            ending.callback(children.close)
+            ending.callback(self._end, working, storing, children)
+            try:
+                self._drain(children, working, storing, watch)
+            except KeyboardInterrupt:
+                # The second signal: the first one only requests a stop while `is_graceful` is set.
+                self._stop.aborted.set()
+            finally:
+                self._stop.is_graceful = False
+        progress(Progress(self._pipeline.seen, self._stats.failed))
         for notice in self._stats.take_notices():
             info(notice)
-        return self._result(time.monotonic() - started)
+        return self._result(errors, time.monotonic() - began)
 
-    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
-        def run() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 (handed to the controller's thread, which raises it)
-                self._errors.append(error)
-                self._stop.requested.set()
+    def _drain(self, children: Children, working: Threads, storing: Threads, watch: Watch) -> None:
+        """Start the stages once a child is ready, and wait for their end; without them after an early stop."""
+        # Nothing is claimed before a child has shown that it starts. The others may follow later.
+        watch(children.embedders.values(), FIRST_COMPLETED)
+        watch([children.tokenizer])
+        if not self._stop.requested.is_set():
+            embedder = children.first.embedder
+            # In a thread, as it waits for a database that is unavailable.
+            fingerprint = working.start(lambda: self._record_fingerprint(embedder), "fingerprint")
+            watch([fingerprint])
+            if not self._stop.requested.is_set():
+                self._start_stages(children, fingerprint.result(), working, storing)
+        watch(working.futures)
+        self._pipeline.end()
+        watch(storing.futures)
 
-        return threading.Thread(target=run, name=name)
-
-    def _watch(
-        self, threads: list[threading.Thread], progress: Callable[[Progress], None], info: Callable[[str], None]
-    ) -> None:
-        while alive := [thread for thread in threads if thread.is_alive()]:
-            self._maintenance.maintain(info)
-            progress(self._progress())
-            alive[0].join(POLL_S)
-
-    def _progress(self) -> Progress:
-        return Progress(self._pipeline.seen, self._stats.failed)
-
-    def _start_embedder(self) -> Embedder:
-        return Embedder(self._config, command=self._command)
-
-    def _introduce(self, embedder: Embedder) -> None:
-        if self._first is None:
-            self._first = embedder
-            self._is_introduced.set()
-
-    def _fetch(self) -> None:
-        """The intake's thread: nothing is claimed before a child has shown that it starts."""
-        config = dataclasses.replace(self._config, vocab_only=True)
-        try:
-            self._tokenizer = Tokenizer(
-                lambda: Embedder(config, command=self._command),
-                self._playbook,
-                is_aborted=self._stop.aborted.is_set,
-                info=self._stats.info,
-                failures_in_a_row=self._failures_in_a_row,
-            )
-            while not self._is_introduced.wait(POLL_S):
-                if self._stop.requested.is_set():
-                    return
-            fingerprint = self._record_fingerprint()
-            self._completer.fingerprint = fingerprint
-            self._fetcher.run(self._tokenizer, fingerprint)
-        finally:
-            self._pipeline.close()
-            if self._tokenizer is not None:
-                self._tokenizer.close()
-
-    def _record_fingerprint(self) -> str:
-        assert self._first is not None
-        build, model = self._first.build, self._first.model
-        id, document = fingerprint_of(build, model, self._playbook.model, sha256=self._sha256)
-        database, metrics = self._databases[0], self._tables.get("ingestion_metrics")
-        database.run(lambda c: save_fingerprint(c, id=id, document=document))
-        others = database.run(lambda c: writing_fingerprints(c, self._playbook.tables, metrics)) - {id}
+    def _record_fingerprint(self, embedder: Embedder) -> str:
+        """Record the vector space that this fleet writes, and report other spaces in the same tables."""
+        id, document = fingerprint_of(embedder.build, embedder.model, self._playbook.model, sha256=self._sha256)
+        tables, metrics = self._playbook.tables, self._tables.get("ingestion_metrics")
+        self._fetcher_db.run(lambda connection: save_fingerprint(connection, id=id, document=document))
+        others = self._fetcher_db.run(lambda connection: writing_fingerprints(connection, tables, metrics)) - {id}
         if others:
             self._stats.info_once(
-                f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; "
-                "if their spaces differ, `ragops fingerprint compare` tells and `ragops validate` fails"
+                f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; compare "
+                "them with `ragops fingerprint compare`: if their spaces differ, `ragops validate` fails"
             )
         return id
 
-    def _end(self, others: list[threading.Thread], last: list[threading.Thread]) -> None:
+    def _start_stages(self, children: Children, fingerprint: str, working: Threads, storing: Threads) -> None:
+        """Assemble the stages of one vector space and start them, those that take before those that give."""
+        completer = Completer(
+            self._pipeline,
+            self._completer_db,
+            self._writer,
+            fingerprint=fingerprint,
+            stop=self._stop,
+            stats=self._stats,
+            name=f"{self._name}:cache",
+        )
+        fetcher = Fetcher(
+            self._pipeline,
+            self._fetcher_db,
+            self._playbook.tables,
+            self._documents,
+            children.tokenizer.result(),
+            fingerprint=fingerprint,
+            stop=self._stop,
+            claimant=self._name,
+            lease_s=self._playbook.workers.lease_s,
+            workers=self._sizing.workers,
+            last_id=self._last_id,
+            open_items=self._open_items,
+            cache=self._cache,
+        )
+        storing.start(completer.run, "completer")
+        if self._cache is not None:
+            # A connection of sqlite3 belongs to one thread.
+            cache_writer = CacheWriter(self._pipeline, self._cache.sibling(), stats=self._stats)
+            storing.start(cache_writer.run, "cache writer")
+        for name, child in children.embedders.items():
+            working.start(Worker(name, child, self._pipeline).run, name)
+        working.start(fetcher.run, "fetcher")
+
+    def _end(self, working: Threads, storing: Threads, children: Children) -> None:
+        """Wait for all threads; after an abort end what they wait for."""
+
+        def kill() -> None:
+            children.kill()
+            self._fetcher_db.cancel()
+            self._completer_db.cancel()
+
         if self._stop.aborted.is_set():
             self._stop.requested.set()
         self._pipeline.close()
-        for thread in others:
-            self._join(thread)
+        working.join(kill)
+        # Not earlier: workers deliver until they end, and the completer stores what they delivered.
         self._pipeline.end()
-        for thread in last:
-            self._join(thread)
-        self._maintenance.give_back()
-        for database in self._databases:
-            database.close()
+        storing.join(kill)
 
-    def _join(self, thread: threading.Thread) -> None:
-        while thread.is_alive():
-            if self._stop.aborted.is_set():
-                # Again and again: between two statements there is nothing to cancel.
-                for killable in (*self._workers, self._tokenizer):
-                    if killable is not None:
-                        killable.kill()
-                for database in self._databases[:2]:
-                    database.cancel()
-            thread.join(POLL_S)
-
-    def _result(self, seconds: float) -> FleetResult:
-        if self._errors and not self._stop.aborted.is_set():
-            raise self._errors[0]
-        t = self._stats
-        result = FleetResult(t.completed, t.failed, t.chunks, t.tokens, t.embedded, t.reused, t.dropped, seconds)
+    def _result(self, errors: Sequence[BaseException], seconds: float) -> FleetResult:
+        # After an abort, errors are those of killed children and cancelled statements. Otherwise the first is
+        # the cause, and later ones may follow from the stop that it requested.
+        if errors and not self._stop.aborted.is_set():
+            raise errors[0]
+        stats = self._stats
         if self._stop.requested.is_set():
             is_aborted = self._stop.aborted.is_set()
-            how = "items at hand were given back" if is_aborted else "what was embedded is stored"
+            how = "items in flight were given back to the queue" if is_aborted else "what was embedded is stored"
             raise Interrupted(
-                f"stopped after {result.completed:,} documents; {how}",
-                signal_number=self._stop.signal_number,
+                f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )
-        return result
+        return FleetResult(
+            stats.completed, stats.failed, stats.chunks, stats.tokens, stats.embedded, stats.reused, seconds
+        )

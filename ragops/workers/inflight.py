@@ -1,4 +1,4 @@
-"""What is on its way through a fleet: documents in hand, their distinct texts, and how fast they go."""
+"""State of in-flight work: claimed documents and the unique texts whose vectors they wait for."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.documents.chunking import Chunk
+from ragops.documents.extraction import Extracted
 from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim, Item
-from ragops.workers.sources import Prepared
 
+# A vector of Euclidean length 1, shape (dimensions,).
 UnitVector = NDArray[np.float32]
-"""A vector of length 1, shape (dimensions,)."""
-
-FIRST_PACE_S, PACE_S = 0.05, 2.0
 
 
+# eq=False here and below: equality is identity. Field by field, `==` of arrays is an array, not a bool.
 @dataclass(eq=False, slots=True)
 class InFlight:
-    """A claimed document on its way: what it waits for, what it has, or why it failed."""
+    """One claimed document: its chunks, the vectors that it has, or the reason why it failed."""
 
     item: Item
     claim: Claim
-    prepared: Prepared | None = None
+    extracted: Extracted | None = None
+    """None for a document that could not be read or cut."""
+    chunks: tuple[Chunk, ...] = ()
     vectors: list[UnitVector | None] = field(default_factory=list)
+    """One per chunk; None while it is missing."""
     missing: int = 0
     failure: str | None = None
     is_finished: bool = False
     worker: str = ""
-    """Who embedded its last text; empty when all of them were known."""
+    """The worker that embedded its last text; empty if all of its texts were known."""
     milliseconds: float = 0.0
+    """Embedding time of the texts that this document was the first to want."""
 
     @property
     def tokens(self) -> int:
-        return self.prepared.tokens if self.prepared else 0
+        return sum(chunk.tokens for chunk in self.chunks)
 
 
 @dataclass(eq=False, slots=True)
 class UniqueText:
-    """A distinct text, with everything in hand that wants its vector: (document, number of the chunk)."""
+    """One distinct text, with every chunk in flight that has it as (document, number of the chunk)."""
 
     key: bytes
     ids: TokenIds
@@ -47,43 +51,25 @@ class UniqueText:
     reason: str | None = None
     """Why it has no vector."""
     names_chunk: bool = False
-    """The reason holds for a chunk, not for the whole document."""
+    """The reason concerns one chunk, not the whole document."""
 
     @property
     def is_wanted(self) -> bool:
-        """False when every document that has this text has failed by another."""
+        """False if every document that has this text has failed because of another one."""
         return any(document.failure is None for document, _ in self.wanted_by)
 
     @property
     def owner(self) -> object:
-        """The item that is blamed for this text."""
+        """The id of the item that is blamed for this text."""
         return self.wanted_by[0][0].item.id
 
     def fail(self, reason: str, *, names_chunk: bool = False) -> None:
-        """Make it the fault of every document that has this text."""
+        """Fail every document that has this text."""
         self.reason, self.names_chunk = reason, names_chunk
-        self.blame()
+        self.fail_documents()
 
-    def blame(self) -> None:
-        """The same for documents that came to want it later."""
+    def fail_documents(self) -> None:
+        """Pass the reason on to the documents, those included that came to want the text after `fail`."""
         for document, number in self.wanted_by:
             if document.failure is None and self.reason is not None:
                 document.failure = f"chunk {number}: {self.reason}" if self.names_chunk else self.reason
-
-
-class Throughput:
-    """Documents a second of late; 0 until it is known. Time is passed in."""
-
-    def __init__(self) -> None:
-        self.docs_per_s = 0.0
-        self._since: float | None = None
-        self._documents = 0
-
-    def add(self, documents: int, *, now: float) -> None:
-        if self._since is None:
-            self._since = now
-            return
-        self._documents += documents
-        if now - self._since >= (PACE_S if self.docs_per_s else FIRST_PACE_S):
-            self.docs_per_s = self._documents / (now - self._since)
-            self._since, self._documents = now, 0

@@ -1,4 +1,4 @@
-"""What a fleet does every few seconds: extend leases, take back abandoned items, name who slows the queue down."""
+"""Periodic maintenance of a running fleet: extend leases, requeue abandoned items, report vacuum blockers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
-from ragops.workers.database import Database
+from ragops.workers.database import Database, first_line
 from ragops.workers.state import Stats
 
 EVERY_S = 5.0
+# Report transactions older than this: they keep vacuum from removing the queue's dead rows.
 HELD_S = 600
-"""So old is a transaction elsewhere that is named: vacuum cannot remove what the queue leaves behind."""
 EVERYTHING_EVERY = timedelta(seconds=60)
-# A claim that was under way during the last look may have set its lease before it and committed after it.
+# A claim that was under way at the last check may have set its lease before it and committed after it.
 OVERLAP = timedelta(seconds=10)
 
 
 class Maintenance:
-    """Runs in the controller's own thread."""
+    """Runs in the controller's thread."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Maintenance:
         lease_s: float,
         heartbeat: Callable[[Connection], None],
     ) -> None:
+        """`heartbeat` is called with the connection each time; a campaign renews its own lease in it."""
         self._pipeline = pipeline
         self._database = database
         self._tables = tables
@@ -44,73 +45,79 @@ class Maintenance:
         self._lease_s = lease_s
         self._heartbeat = heartbeat
         self._reaper = Reaper(tables, is_dead=is_dead_here)
-        self._named: set[tuple[str, str, int | None]] = set()
+        self._reported: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
 
     def maintain(self, info: Callable[[str], None]) -> None:
-        """Pass notices on, and tend when it is time to. An outage here is the others' to wait for."""
+        """Pass notices on to `info`, and do the rest if it is due.
+
+        Does not wait for a database that is unavailable: the other threads do, and progress must go on.
+        """
         for notice in self._stats.take_notices():
             info(notice)
         if time.monotonic() < self._due_at:
             return
+        # A lease survives two failed attempts.
         self._due_at = time.monotonic() + min(EVERY_S, self._lease_s / 3)
         try:
-            back = self._database.try_once(self._beat)
-            if back:
-                info(f"{back:,} items of dead or stalled workers were put back into the queue")
+            reaped = self._database.try_once(self._run)
+            if reaped:
+                info(f"returned {reaped:,} items of dead or stalled workers to the queue")
         except OUTAGES as error:
-            info(f"no heartbeat: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            info(f"heartbeat failed: {first_line(error)}")
 
     def give_back(self) -> None:
-        """Whatever ended the fleet, the items in hand are nobody's fault: they go back to the queue."""
+        """Return the items in flight to the queue: whatever ended the fleet, they did not cause it."""
         for claim in self._pipeline.held_claims():
             try:
                 self._database.try_once(partial(self._release, claim))
             except OUTAGES as error:
-                # The lease ends by itself; saying so is all that can be done without a database.
-                self._stats.info_once(f"items could not be given back, their lease will run out: {error}")
+                # Without a database a notice is all that can be done; other workers reap the lease.
+                self._stats.info_once(
+                    f"cannot return items to the queue ({first_line(error)}); "
+                    f"their lease runs out within {self._lease_s:g} s"
+                )
 
     def _release(self, claim: Claim, connection: Connection) -> int:
         return Queue(connection, self._tables).release(claim)
 
-    def _beat(self, connection: Connection) -> int:
-        held = [claim.id for claim in self._pipeline.held_claims()]
-        Queue(connection, self._tables).extend_leases(held, lease_s=self._lease_s)
-        back = self._reaper.reap(connection)
+    def _run(self, connection: Connection) -> int:
+        queue = Queue(connection, self._tables)
+        queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
+        reaped = self._reaper.reap(connection)
         self._heartbeat(connection)
-        self._report_blocker(connection)
-        return back
-
-    def _report_blocker(self, connection: Connection) -> None:
-        holder = oldest_blocker(connection, min_age_s=HELD_S)
-        if holder is None or (holder.kind, holder.name, holder.pid) in self._named:
-            return
-        self._named.add((holder.kind, holder.name, holder.pid))
-        self._stats.info(f"vacuum is held back, so that the queue grows: {holder}; to end it: {holder.remedy}")
+        blocker = oldest_blocker(connection, min_age_s=HELD_S)
+        if blocker is not None and (key := (blocker.kind, blocker.name, blocker.pid)) not in self._reported:
+            self._reported.add(key)
+            self._stats.info(
+                f"vacuum is held back and the queue table grows: {blocker}; to end it: {blocker.remedy}"
+            )
+        return reaped
 
 
 class Reaper:
-    """One process's reaping: all leases once a minute, in between those that ran out since the last look.
+    """Requeue expired claims: all of them once a minute, in between those that ran out since the last call.
 
-    While a long transaction elsewhere holds vacuum back, the index of leases keeps an entry of every item
-    that was ever claimed: a look at all of them takes a second per million. Times are the server's.
+    While a long transaction elsewhere holds vacuum back, the index of leases keeps an entry for every item that
+    was ever claimed; reading all of them takes a second per million. Times are the server's.
     """
 
     def __init__(self, tables: Tables, *, is_dead: Callable[[str], bool] = lambda _: False) -> None:
         self._tables = tables
         self._is_dead = is_dead
-        self._looked: datetime | None = None
-        self._looked_at_all: datetime | None = None
+        self._last: datetime | None = None
+        self._last_of_all: datetime | None = None
 
     def reap(self, connection: Connection) -> int:
-        """Give back items whose lease has run out or whose worker is known to be dead; returns their number."""
+        """Requeue items whose lease has run out or whose worker is known to be dead; return their number."""
         queue = Queue(connection, self._tables)
         now = queue.server_time()
-        if self._looked_at_all is None or not timedelta(0) <= now - self._looked_at_all < EVERYTHING_EVERY:
-            since, self._looked_at_all = None, now
-        else:
-            assert self._looked is not None
-            since = self._looked - OVERLAP
+        since = None
+        # Not below zero either: the clock may go back, for example at a failover.
+        if self._last_of_all is None or not timedelta(0) <= now - self._last_of_all < EVERYTHING_EVERY:
+            self._last_of_all = now
+        elif self._last is not None:
+            since = self._last - OVERLAP
         reaped = queue.reap(is_dead=self._is_dead, since=since)
-        self._looked = now
+        self._last = now
         return reaped

@@ -1,4 +1,4 @@
-"""How many workers with how many threads: a pure decision from playbook, machine, model and what was tuned."""
+"""Size a fleet: how many workers, with how many threads and tokens per batch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from ragops.host import read_limits
 from ragops.playbook.model import Playbook
 from ragops.workers.tuned import Tuned, tuned_for
 
+# Memory of a child beside its model's file: interpreter, libraries, buffers. `benchmarks/memory.py` measures
+# 126 MB and fails above 200.
 CHILD_BYTES = 200 << 20
-"""What a child takes beside the model: interpreter, libraries, buffers."""
+# What the playbook calls a value that is chosen here; `planned` is the older spelling.
+AUTO = ("auto", "planned")
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """Workers, threads a worker, tokens a batch; `note` warns, `why` explains."""
+    """Workers, threads per worker, tokens per batch; `note` warns, `why` explains."""
 
     workers: int
     threads: int
     tokens_per_batch: int = TOKENS_PER_BATCH
     repack: bool | None = None
-    """Whether weights are repacked for the CPU; None is the child's own choice."""
+    """Whether weights are repacked for the CPU; None leaves it to the child."""
     note: str | None = None
     why: str = ""
 
@@ -32,21 +35,25 @@ class Sizing:
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
         why = f" ({self.why})" if self.why else ""
         repacked = ", repacked weights" if self.repack else ""
-        return f"{workers} × {threads}, {self.tokens_per_batch} tokens a batch{repacked}{why}"
+        return f"{workers} × {threads}, {self.tokens_per_batch} tokens per batch{repacked}{why}"
 
 
 def plan_fleet(
     playbook: Playbook, limits: HostLimits, *, model_bytes: int = 0, tuned: Tuned | None = None
 ) -> Sizing:
-    """Workers × threads ≤ cores, and as many workers as the memory holds, unless the playbook says otherwise.
+    """Return workers × threads ≤ cores with as many workers as fit into memory, unless the playbook sets them.
 
-    llama.cpp's threads spin at barriers, so oversubscribed threads cost more than they bring, and workers of one
-    thread each have no barriers at all. What the playbook or the command line names is taken as it is, with a
-    warning; what is `planned` is what was tuned, else planned here.
+    Explicit values are used as given, with a warning if they oversubscribe. `auto` means the tuned value if
+    there is one, else the value computed here.
     """
-    workers, threads = _asked(playbook)
-    tokens = playbook.workers.tokens_per_batch
-    how = "as given" if workers and threads else "planned"
+    # llama.cpp's threads spin at barriers: 3 × 2 threads on 2 cores are 3 to 5 times slower than 2 × 1, and a
+    # worker of one thread has no barriers at all.
+    workers = _explicit(playbook.workers.count)
+    # The runbook sets `n_threads: cpu_count`.
+    threads = _explicit(playbook.workers.threads or playbook.model.parameters.n_threads)
+    tokens = _explicit(playbook.workers.tokens_per_batch)
+    repack = playbook.workers.repack_weights
+    how = "as given" if workers and threads else "auto"
     if tuned is not None and workers is None and threads is None:
         workers, threads, how = tuned.workers, tuned.threads, "tuned"
     cores, fitting = max(1, limits.cores), max(1, limits.memory_bytes // (model_bytes + CHILD_BYTES))
@@ -54,48 +61,39 @@ def plan_fleet(
         workers = max(1, min(cores // min(threads or 1, cores), fitting))
     if threads is None:
         threads = max(1, cores // workers)
-    if tokens == "planned":
+    if tokens is None:
         tokens = tuned.tokens_per_batch if tuned else TOKENS_PER_BATCH
     return Sizing(
         workers,
         threads,
         tokens,
-        repack=_repack(playbook, tuned),
-        note=_warning(workers, threads, cores) or _memory_warning(workers, fitting, limits, model_bytes),
+        repack=tuned.repack if tuned and repack is None else repack,
+        note=_warning(workers, threads, limits, fitting=fitting, model_bytes=model_bytes),
         why=f"{how}: {_cores(cores)}, {limits.memory_bytes / 2**30:.1f} GiB of memory free",
     )
 
 
-def _asked(playbook: Playbook) -> tuple[int | None, int | None]:
-    """Workers and threads as playbook or command line name them; None is planned."""
-    workers = None if playbook.workers.count == "planned" else playbook.workers.count
-    threads: int | str | None = playbook.workers.threads or playbook.model.parameters.n_threads
-    if threads == "cpu_count":  # the procedure's setting
-        threads = os.cpu_count()
-    return workers, None if threads in (None, "planned") else int(threads)
-
-
-def _repack(playbook: Playbook, tuned: Tuned | None) -> bool | None:
-    asked = playbook.workers.repack_weights
-    return asked if asked is not None else tuned.repack if tuned else None
-
-
-def _warning(workers: int, threads: int, cores: int) -> str | None:
-    if workers * threads <= cores:
+def _explicit(value: int | str | None) -> int | None:
+    """Return an explicit number of the playbook, None for one that is chosen here."""
+    if value is None or value in AUTO:
         return None
-    fits = f"{cores} × 1" if threads > cores or workers > cores else f"{cores // threads} × {threads}"
-    word = "thread" if threads == 1 else "threads"
-    return f"{workers} workers × {threads} {word} on {_cores(cores)} oversubscribe them; {fits} fits"
+    return os.cpu_count() if value == "cpu_count" else int(value)
 
 
-def _memory_warning(workers: int, fitting: int, limits: HostLimits, model_bytes: int) -> str | None:
-    if workers <= fitting:
-        return None
-    needed = workers * (model_bytes + CHILD_BYTES) / 2**30
-    return (
-        f"{workers} workers may need {needed:.1f} GiB of memory, {limits.memory_bytes / 2**30:.1f} GiB are free; "
-        f"{fitting} fit{'s' if fitting == 1 else ''}"
-    )
+def _warning(workers: int, threads: int, limits: HostLimits, *, fitting: int, model_bytes: int) -> str | None:
+    """Return what is wrong with an explicit size: too few cores, else too little memory."""
+    cores = max(1, limits.cores)
+    if workers * threads > cores:
+        fits = f"{cores} × 1" if threads > cores or workers > cores else f"{cores // threads} × {threads}"
+        word = "thread" if threads == 1 else "threads"
+        return f"{workers} workers × {threads} {word} oversubscribe {_cores(cores)}; {fits} fits"
+    if workers > fitting:
+        needed, free = workers * (model_bytes + CHILD_BYTES) / 2**30, limits.memory_bytes / 2**30
+        return (
+            f"{workers} workers may need {needed:.1f} GiB of memory, {free:.1f} GiB are free; "
+            f"{fitting} fit{'s' if fitting == 1 else ''}"
+        )
+    return None
 
 
 def _cores(cores: int) -> str:
@@ -103,7 +101,7 @@ def _cores(cores: int) -> str:
 
 
 def size_fleet(playbook: Playbook) -> Sizing:
-    """Workers, threads and tokens a batch for a fleet that starts here and now."""
+    """Size a fleet that starts on this machine now."""
     file = playbook.model.file
     size = file.stat().st_size if file is not None and file.is_file() else 0
     return plan_fleet(playbook, read_limits(), model_bytes=size, tuned=tuned_for(playbook))

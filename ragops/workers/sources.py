@@ -1,74 +1,58 @@
-"""From claimed items to chunked texts: reading, extracting, cutting. Every failure is one item's own."""
+"""Sources of documents: list their locations, read them, cut their texts. A failure concerns one item only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from ragops.documents.chunking import Chunk, Chunker
+from ragops.documents.chunking import Chunk, Chunker, CountTokens
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted, extract_file, extract_text
-from ragops.documents.sources import open_regular, read_manifest, walk_folder
-from ragops.embedder.client import TokenIds
+from ragops.documents.manifest import read_manifest
+from ragops.documents.sources import open_regular, walk_folder
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Item
 from ragops.postgres.row_source import RowTexts, iterate_ids
 
-CountTokens = Callable[[list[str]], list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An item whose text is ready to be embedded."""
-
-    item: Item
-    extracted: Extracted
-    chunks: tuple[Chunk, ...]
-    ids: tuple[TokenIds, ...] = ()
-    """The token ids of each chunk, with prefix and separators."""
-
-    @property
-    def tokens(self) -> int:
-        return sum(chunk.tokens for chunk in self.chunks)
-
 
 class Documents:
-    """The texts behind the queue's locations, whatever the playbook's source is."""
+    """Read the texts behind the queue's locations, whether they are files or rows."""
 
     def __init__(self, source: Source) -> None:
-        """Raises UsageError when the playbook names no source."""
+        """Raise UsageError if the playbook names no source."""
         require_source(source)
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
 
     @property
     def are_rows(self) -> bool:
-        """Texts come from the database, not from files."""
+        """Whether texts come from the database, not from files."""
         return self._rows is not None
 
     def fetch(self, connection: Connection, items: Sequence[Item]) -> dict[str, str | None]:
-        """The texts of items that are rows, by location; nothing for files."""
+        """Return the texts of items that are rows, by location; nothing for files."""
         return self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
 
     def extract(self, item: Item, texts: Mapping[str, str | None]) -> Extracted | Unreadable:
-        """The item's text, from what was fetched or from its file, or the reason why it has none."""
+        """Return the item's text, out of `texts` or from its file, or the reason why it has none."""
         try:
             if self._root is not None:
                 return extract_file(open_regular(self._root, item.location))
             if item.location not in texts:
-                raise Unreadable("the row is gone", where=item.location)
+                raise Unreadable("no such row in the source", where=item.location)
+            # NULL is reported like an empty text.
             return extract_text(texts[item.location] or "")
         except Unreadable as failure:
             return failure
 
 
 def require_source(source: Source) -> None:
+    """Raise UsageError if the playbook names no source."""
     if not source.is_named:
         raise UsageError(
-            "no source of documents is named",
+            "the playbook names no source of documents",
             where="source",
             expected="source.folder, source.table, source.query or source.manifest",
             hint="RAGOPS_CORPUS=FOLDER ragops …   or set source: in your playbook",
@@ -76,7 +60,7 @@ def require_source(source: Source) -> None:
 
 
 def source_root(source: Source) -> Path | None:
-    """The folder that locations are relative to; None for rows."""
+    """Return the folder that locations are relative to; None for rows."""
     if source.folder is not None:
         return source.folder
     if source.manifest is not None:
@@ -85,29 +69,30 @@ def source_root(source: Source) -> Path | None:
 
 
 def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[str]:
-    """All locations, streamed in a stable order; `connect` is asked only where the source is rows."""
+    """Yield all locations in a stable order; `connect` is called only if the source is a table or a query."""
     require_source(source)
     if source.folder is not None:
         yield from walk_folder(source.folder, source.patterns)
     elif source.manifest is not None:
         yield from read_manifest(source.manifest)
     else:
-        # Its own connection: the queue's is busy with the COPY that these rows go into.
+        # A second connection: the queue's is busy with the COPY that these rows go into.
         with connect() as connection, connection.transaction():
             yield from iterate_ids(connection, source)
 
 
 def count_locations(source: Source, connect: Callable[[], Connection]) -> int:
-    """How many documents the source has now."""
+    """Count the documents that the source has now."""
     return sum(1 for _ in locations_of(source, connect))
 
 
 class Preparer:
-    """Cuts texts for one model: plain text and Markdown at their own boundaries."""
+    """Cut texts for one model, plain text and Markdown each at its natural boundaries."""
 
     def __init__(self, playbook: Playbook, *, max_tokens: int, count_tokens: CountTokens) -> None:
         self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
         self.prefix = playbook.model.document_prefix
+        # Both at once: a prefix that leaves no room for text is refused now, not by the first Markdown file.
         self._chunkers = {
             markdown: Chunker(
                 count_tokens=count_tokens,
@@ -120,9 +105,9 @@ class Preparer:
         }
 
     def may_fit(self, text: str) -> bool:
-        """False for a text that is certainly too long for one chunk."""
+        """Return False for a text that is certainly too long for one chunk."""
         return self._chunkers[False].may_fit(text)
 
     def chunk(self, text: str, *, markdown: bool) -> tuple[Chunk, ...]:
-        """Raises Unreadable when the text cannot be cut to fit."""
+        """Cut a text. Raises Unreadable if it cannot be cut to fit."""
         return tuple(self._chunkers[markdown].chunk(text))

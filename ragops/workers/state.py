@@ -1,4 +1,4 @@
-"""What the threads of a fleet share: how it is asked to stop, and what it has done."""
+"""State that all threads of a fleet share: a requested stop, and statistics with notices."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stop:
-    """How a run is asked to end: after the requests at hand, or at once."""
+    """A requested stop: after the requests in flight, or at once."""
 
     requested: threading.Event = field(default_factory=threading.Event)
     aborted: threading.Event = field(default_factory=threading.Event)
+    # SIGINT; the exit code of a stopped command is 128 + this.
     signal_number: int = 2
     is_graceful: bool = False
-    """A fleet runs: the first signal lets it finish the requests at hand."""
+    """A fleet runs: the first signal lets it finish the requests in flight."""
 
 
 class Stats:
-    """What has been done so far, and what is to be said of it; safe to use from all threads."""
+    """Counters and pending notices of a fleet; safe to use from all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.completed = self.failed = self.chunks = self.tokens = self.dropped = 0
+        self.completed = self.failed = self.chunks = self.tokens = 0
         self.embedded = self.reused = 0
-        """Distinct texts that a child embedded; chunks that needed none, because their text was known."""
+        """Distinct texts that a child embedded; chunks whose vector was known already."""
         self.notices: list[str] = []
         self._reported: set[str] = set()
 
     def add(self, *, completed: int, failed: int, chunks: int, tokens: int) -> None:
+        """Count what one transaction has stored."""
         with self._lock:
             self.completed += completed
             self.failed += failed
@@ -36,26 +38,25 @@ class Stats:
             self.tokens += tokens
 
     def count(self, *, embedded: int = 0, reused: int = 0) -> None:
+        """Count vectors by where they came from."""
         with self._lock:
             self.embedded += embedded
             self.reused += reused
 
-    def drop(self, items: int) -> None:
-        with self._lock:
-            self.dropped += items
-
     def info(self, notice: str) -> None:
+        """Add a notice, which the controller's thread passes on: a reporter may be slow, a worker must not be."""
         with self._lock:
             self.notices.append(notice)
 
     def info_once(self, notice: str) -> None:
-        """Say what several threads, or one of them again and again, would say."""
+        """Add a notice unless it was added before, by this thread or another one."""
         with self._lock:
             if notice not in self._reported:
                 self._reported.add(notice)
                 self.notices.append(notice)
 
     def take_notices(self) -> list[str]:
+        """Return the notices that were added since the last call."""
         with self._lock:
             notices, self.notices = self.notices, []
         return notices

@@ -1,4 +1,4 @@
-"""One worker's hold on an embedder child: restarts after deaths, bisects requests down to the poison text."""
+"""Supervise one embedder child: restart it after a crash, and bisect a failing request down to the culprit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.quality.vectors import check_vectors, normalize
 from ragops.workers.inflight import UniqueText, UnitVector
+from ragops.workers.state import Stats, Stop
 
-MAX_DEATHS = 3
-_HEALTH_CHECK = "ok"
+# If this many documents in a row fail, or this many new children in a row die, then the build or the model is
+# broken, not a document, and going on would mark the whole queue as failed.
+MAX_FAILURES = 3
+_HEALTH_CHECK = ["ok"]
+# Of a child's log, as much as fits into a notice or into an item's last error.
+_LONGEST_CAUSE = 200
 Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a request; a text in neither list was not reached."""
+    """Result of a request; a text in neither list was not reached."""
 
     done: list[tuple[UniqueText, UnitVector]] = field(default_factory=list)
     failed: list[UniqueText] = field(default_factory=list)
@@ -39,168 +44,193 @@ class ConsecutiveFailures:
         self._owners: list[object] = []
 
     def add(self, owner: object) -> int:
-        """Count a document once, however many of its texts fail; returns how many it are in a row."""
+        """Count a document once, however many of its texts fail; return the number of documents in a row."""
         with self._lock:
             if owner not in self._owners:
                 self._owners.append(owner)
             return len(self._owners)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
+        """Start from zero after a success."""
         with self._lock:
             self._owners.clear()
 
 
 class Supervisor:
-    """Holds one child and replaces it when it dies.
+    """One child that is replaced when it crashes. `kill` and `close` work from any thread.
 
-    A death is no document's fault until one of its texts is alone with it. Three documents in a row, over all
-    workers that share `strikes`, say that the child itself is broken: then nothing more is failed.
+    A crash is blamed on a document only if one of its texts was alone in the request. After `MAX_FAILURES`
+    documents in a row, over all supervisors that share `failures`, the child itself is considered broken.
     """
 
     def __init__(
-        self,
-        start: Callable[[], Embedder],
-        *,
-        is_aborted: Callable[[], bool],
-        info: Callable[[str], None] = lambda _: None,
-        failures_in_a_row: ConsecutiveFailures | None = None,
-        check: Callable[[Embedder], object] = lambda embedder: embedder.embed([_HEALTH_CHECK]),
+        self, start: Callable[[], Embedder], *, stop: Stop, stats: Stats, failures: ConsecutiveFailures
     ) -> None:
-        """`check` is run on every new child that replaces one."""
+        """Start the child. Raises as `Embedder` does: a first child that dies is not restarted."""
         self._start = start
-        self._is_aborted = is_aborted
-        self._info = info
-        self._failures_in_a_row = failures_in_a_row or ConsecutiveFailures()
-        self._check = check
+        self._stop = stop
+        self._stats = stats
+        self.failures = failures
         self.embedder = start()
 
     def close(self) -> None:
         self.embedder.close()
 
     def kill(self) -> None:
-        """End the child at once, from any thread."""
+        """End the child at once."""
         self.embedder.kill()
 
-    def embed(self, pieces: Sequence[UniqueText]) -> Outcome:
-        """Embed a request; texts that kill the child or get a broken vector come back as failed.
+    def embed(self, texts: Sequence[UniqueText]) -> Outcome:
+        """Embed a request; texts that crash the child or get an invalid vector come back as failed.
 
-        The outcome is `fatal`, and unfinished, when the child fails whatever it is given. Raises
-        EmbedderDied only when the run was aborted.
+        The outcome is `fatal`, and unfinished, if the child fails whatever it is given. Raises EmbedderDied
+        only if the run was aborted.
         """
         outcome = Outcome()
         try:
-            self._embed_group(pieces, outcome)
+            bisect(self, texts, outcome)
         except EmbedderError as error:
-            if self._is_aborted():
+            if self._stop.aborted.is_set():
                 raise
             outcome.fatal = error
         return outcome
 
-    def guard(self, owner: object, work: Callable[[Embedder], Result]) -> Result:
-        """Ask the child about one document; a refusal, or a second death, makes it that document's fault.
+    def restart(self, death: EmbedderDied) -> None:
+        """Start a new child after a crash and check that it works.
 
-        Raises Unreadable then, EmbedderError when the child fails whatever it is asked.
+        Raises EmbedderDied if `MAX_FAILURES` new children in a row die, or at once if the run was aborted.
         """
-        try:
-            return work(self.embedder)
-        except EmbedderDied as death:
-            self._replace(death)
-        except EmbedderError as refusal:
-            raise self._blamed(owner, refusal) from refusal
-        try:
-            return work(self.embedder)
-        except EmbedderError as error:
-            if isinstance(error, EmbedderDied):
-                self._replace(error)
-            raise self._blamed(owner, error) from error
-
-    def _blamed(self, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
-        if self._failures_in_a_row.add(owner) > MAX_DEATHS:
-            return self._give_up(error)
-        return Unreadable(_blame(error))
-
-    def _embed_group(self, pieces: Sequence[UniqueText], outcome: Outcome) -> None:
-        # Bisecting may have failed a document that has more texts here.
-        group = [piece for piece in pieces if piece.is_wanted]
-        outcome.failed += [piece for piece in pieces if not piece.is_wanted]
-        if not group:
-            return
-        try:
-            vectors = self.embedder.embed_tokens([piece.ids for piece in group]).vectors
-        except EmbedderError as error:
-            if isinstance(error, EmbedderDied):
-                self._replace(error)
-            if len(group) == 1:
-                self._fail(group[0], _blame(error), outcome, error)
-                return
-            middle = len(group) // 2
-            self._embed_group(group[:middle], outcome)
-            self._embed_group(group[middle:], outcome)
-            return
-        self._sort_out(group, vectors, outcome)
-
-    def _sort_out(self, group: Sequence[UniqueText], vectors: NDArray[np.float32], outcome: Outcome) -> None:
-        """Keep good vectors, fail texts with a broken one, and replace a child that made one."""
-        found = check_vectors(vectors, dimensions=self.embedder.model.dimensions)
-        faults = {fault.index: fault.reason for fault in found}
-        units = normalize(vectors)
-        if not faults:
-            self._failures_in_a_row.forget()
-            outcome.done += zip(group, units, strict=True)
-            return
-        for index, piece in enumerate(group):
-            if index in faults:
-                error = EmbedderError("broken vectors", actual=faults[index])
-                self._fail(piece, faults[index], outcome, error, names_chunk=True)
-            else:
-                self._failures_in_a_row.forget()
-                outcome.done.append((piece, units[index]))
-        # A child that makes broken vectors may go on doing so.
-        self._info("an embedder child returned a broken vector and is replaced")
-        self.embedder.close()
-        self.embedder = self._start()
-
-    def _fail(
-        self, piece: UniqueText, reason: str, outcome: Outcome, error: EmbedderError, *, names_chunk: bool = False
-    ) -> None:
-        failures_in_a_row = self._failures_in_a_row.add(piece.owner)
-        if failures_in_a_row <= MAX_DEATHS:
-            piece.fail(reason, names_chunk=names_chunk)
-            outcome.failed.append(piece)
-        if failures_in_a_row >= MAX_DEATHS:
-            raise self._give_up(error) from error
-
-    def _replace(self, death: EmbedderDied) -> None:
-        """Start a new child and see that it lives; raises EmbedderDied when three in a row do not."""
-        if self._is_aborted():
+        if self._stop.aborted.is_set():
             raise death
-        self._info(f"an embedder child died ({_cause(death)}); starting another")
+        self._stats.info(f"embedder child crashed ({_cause(death)}); restarting it")
         last = death
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_FAILURES):
             self.embedder.close(timeout_s=0)
             try:
                 self.embedder = self._start()
-                self._check(self.embedder)
+                if self.embedder.config.vocab_only:  # such a child refuses to embed
+                    self.embedder.count_tokens(_HEALTH_CHECK)
+                else:
+                    self.embedder.embed(_HEALTH_CHECK)
                 return
             except EmbedderDied as again:
-                if self._is_aborted():
+                if self._stop.aborted.is_set():
                     raise
                 last = again
         raise last
 
-    def _give_up(self, error: EmbedderError) -> EmbedderError:
-        return EmbedderError(
-            f"the embedder failed on {MAX_DEATHS} documents in a row; stopped before it fails the queue",
-            where=error.where,
-            actual=error.actual or error.what,
-            hint=error.hint or "ragops verify   then, for the failed items: ragops queue retry",
-        )
+    def replace(self) -> None:
+        """Start a new child in place of one that made an invalid vector: it may go on making them."""
+        self._stats.info("embedder child returned an invalid vector; restarting it")
+        self.embedder.close()
+        self.embedder = self._start()
+
+
+def bisect(supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome) -> None:
+    """Embed texts; if the child fails on them, embed each half, down to the single text that is to blame.
+
+    Raises EmbedderError if the child fails whatever it is given; `outcome` then holds what was reached.
+    """
+    # A half that was embedded before may have failed documents that have texts here too.
+    wanted = [text for text in texts if text.is_wanted]
+    outcome.failed += [text for text in texts if not text.is_wanted]
+    if not wanted:
+        return
+    try:
+        vectors = supervisor.embedder.embed_tokens([text.ids for text in wanted]).vectors
+    except EmbedderError as error:
+        if isinstance(error, EmbedderDied):
+            supervisor.restart(error)
+        if len(wanted) == 1:
+            _fail(wanted[0], supervisor.failures, outcome, error=error, reason=_blame(error))
+        else:
+            middle = len(wanted) // 2
+            bisect(supervisor, wanted[:middle], outcome)
+            bisect(supervisor, wanted[middle:], outcome)
+        return
+    _accept(supervisor, wanted, vectors, outcome)
+
+
+def _accept(
+    supervisor: Supervisor, texts: Sequence[UniqueText], vectors: NDArray[np.float32], outcome: Outcome
+) -> None:
+    """Keep valid vectors, fail texts with an invalid one, and replace a child that made one."""
+    faults = check_vectors(vectors, dimensions=supervisor.embedder.model.dimensions)
+    reasons = {fault.index: fault.reason for fault in faults}
+    units = normalize(vectors)
+    if not reasons:
+        supervisor.failures.reset()
+        outcome.done += zip(texts, units, strict=True)
+        return
+    for index, text in enumerate(texts):
+        if index in reasons:
+            error = EmbedderError("the embedder child returned invalid vectors", actual=reasons[index])
+            _fail(text, supervisor.failures, outcome, error=error, reason=reasons[index], names_chunk=True)
+        else:
+            supervisor.failures.reset()
+            outcome.done.append((text, units[index]))
+    supervisor.replace()
+
+
+def _fail(
+    text: UniqueText,
+    failures: ConsecutiveFailures,
+    outcome: Outcome,
+    *,
+    error: EmbedderError,
+    reason: str,
+    names_chunk: bool = False,
+) -> None:
+    in_a_row = failures.add(text.owner)
+    # The last of MAX_FAILURES is failed as well, so that the next run does not start with the same document;
+    # another worker may be past that number already.
+    if in_a_row <= MAX_FAILURES:
+        text.fail(reason, names_chunk=names_chunk)
+        outcome.failed.append(text)
+    if in_a_row >= MAX_FAILURES:
+        raise _broken(error) from error
+
+
+def try_twice(supervisor: Supervisor, owner: object, work: Callable[[Embedder], Result]) -> Result:
+    """Run `work`, which sends the child requests about one document only; once more if the child crashes.
+
+    Raises Unreadable for a document that the child refuses or crashes on twice, EmbedderError if the child
+    fails whatever it is given.
+    """
+    try:
+        return work(supervisor.embedder)
+    except EmbedderDied as death:
+        # Once may be chance, such as the system's out-of-memory killer.
+        supervisor.restart(death)
+    except EmbedderError as refusal:
+        raise _blamed(supervisor.failures, owner, refusal) from refusal
+    try:
+        return work(supervisor.embedder)
+    except EmbedderError as error:
+        if isinstance(error, EmbedderDied):
+            supervisor.restart(error)
+        raise _blamed(supervisor.failures, owner, error) from error
+
+
+def _blamed(failures: ConsecutiveFailures, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
+    # One more than in `_fail`: the caller fails a document by the Unreadable that it gets, so the document
+    # that ends the run could not be marked as failed.
+    return _broken(error) if failures.add(owner) > MAX_FAILURES else Unreadable(_blame(error))
+
+
+def _broken(error: EmbedderError) -> EmbedderError:
+    return EmbedderError(
+        f"the embedder failed on {MAX_FAILURES} documents in a row; stopped before it fails the whole queue",
+        where=error.where,
+        actual=error.actual or error.what,
+        hint=error.hint or "ragops verify   then, for the failed items: ragops queue retry",
+    )
 
 
 def _blame(error: EmbedderError) -> str:
-    how = "died on" if isinstance(error, EmbedderDied) else "refused"
+    how = "crashed on" if isinstance(error, EmbedderDied) else "refused"
     return f"the embedder child {how} this document: {_cause(error)}"
 
 
 def _cause(error: EmbedderError) -> str:
-    return (error.actual or error.what).splitlines()[0][:200]
+    return (error.actual or error.what).splitlines()[0][:_LONGEST_CAUSE]

@@ -1,4 +1,4 @@
-"""What `ragops tune` found best, kept for each host, interpreter and model; stale choices are not used."""
+"""Choices of `ragops tune`, stored per host, interpreter and model; stale ones are not used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ragops.builds.library import run_probe
 from ragops.embedder.config import checked_sha256, worker_python
@@ -20,45 +19,39 @@ from ragops.playbook.model import Playbook
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A tuned shape with what it holds for: the build as effective, and the cores that could be used."""
+class Tuned:
+    """The best sizes that `ragops tune` measured for this host, build and model."""
 
     workers: int
     threads: int
     tokens_per_batch: int
-    repack: bool | None
-    build: str
-    cores: int
+    repack: bool | None = None
 
 
 def tuned_for(playbook: Playbook) -> Tuned | None:
-    """The choice for this host, build and model; None without one, or when build or cores have changed since."""
+    """Return the choice for this host, build and model; None if there is none or build or cores have changed."""
     choices = _read()
+    # Most machines have no choice: without it neither is the model hashed nor the build loaded.
     if not choices or playbook.model.file is None or not playbook.model.file.is_file():
         return None
+    choice = choices.get(key_of(playbook))
+    if not isinstance(choice, dict):
+        return None
+    build, cores = choice.pop("build", None), choice.pop("cores", None)
     try:
-        choice = Choice(**choices[key_of(playbook)])
-    except (KeyError, TypeError):
+        tuned = Tuned(**choice)
+    except TypeError:  # written by another version of ragops, or damaged
         return None
-    if choice.cores != read_limits().cores or choice.build != effective_build(playbook):
-        return None
-    return Tuned(choice.workers, choice.threads, choice.tokens_per_batch, choice.repack)
+    return tuned if cores == read_limits().cores and build == effective_build(playbook) else None
 
 
 def save_choice(playbook: Playbook, tuned: Tuned) -> Path:
-    """Keep a choice; returns the file. Raises OSError where it cannot be written."""
-    choice = Choice(
-        tuned.workers,
-        tuned.threads,
-        tuned.tokens_per_batch,
-        tuned.repack,
-        build=effective_build(playbook),
-        cores=read_limits().cores,
-    )
+    """Store a choice and return its file. Raises OSError if the file cannot be written."""
+    choice = {**asdict(tuned), "build": effective_build(playbook), "cores": read_limits().cores}
     file = tuning_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_read(), key_of(playbook): asdict(choice)}, indent=1)
-    # Whole or not at all: another command may read it now.
+    text = json.dumps({**_read(), key_of(playbook): choice}, indent=1)
+    # Replaced as a whole: another command may read it at this moment.
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)
@@ -66,35 +59,27 @@ def save_choice(playbook: Playbook, tuned: Tuned) -> Path:
 
 
 def key_of(playbook: Playbook) -> str:
-    """Host, interpreter and model, as the file spells them."""
+    """Return host, interpreter and model, as the file spells them."""
     return " ".join((socket.gethostname(), _interpreter(playbook), checked_sha256(playbook)))
 
 
 def effective_build(playbook: Playbook) -> str:
-    """The workers' build as its library describes itself; empty where it cannot say."""
+    """Return the description that the workers' build gives of itself; empty if it cannot be loaded."""
+    # The fleet's own children will report what is wrong with it.
     with contextlib.suppress(EmbedderError):
         probe = run_probe(Path(_interpreter(playbook)))
         return f"{probe.package_version} {probe.system_info}"
-    return ""  # the fleet's own children will say what is wrong with it
+    return ""
 
 
 def _interpreter(playbook: Playbook) -> str:
     return worker_python(playbook) or sys.executable
 
 
-def _read() -> dict[str, Any]:
+def _read() -> dict[str, object]:
+    """Return all choices by key; a missing or damaged file counts as empty, because tuning is optional."""
     try:
-        found = json.loads(tuning_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: planned as if nothing had been tuned
+        choices = json.loads(tuning_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """What `ragops tune` found best for this host, build and model."""
-
-    workers: int
-    threads: int
-    tokens_per_batch: int
-    repack: bool | None = None
+    return choices if isinstance(choices, dict) else {}

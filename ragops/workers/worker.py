@@ -3,58 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 
-from ragops.embedder.client import Embedder
 from ragops.workers.buffer import Pipeline
-from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What every worker of a fleet shares."""
-
-    pipeline: Pipeline
-    start_embedder: Callable[[], Embedder]
-    introduce: Callable[[Embedder], None]
-    """Told every worker's first child: the first of all says what vector space this is."""
-    stop: Stop
-    stats: Stats
-    failures_in_a_row: ConsecutiveFailures = field(default_factory=ConsecutiveFailures)
+from ragops.workers.supervisor import Supervisor
 
 
 class Worker:
-    """Takes requests from the pipeline until none is left; knows no database."""
+    """Take requests from the pipeline until none is left, without any access to the database."""
 
-    def __init__(self, name: str, worker_context: WorkerContext) -> None:
+    def __init__(self, name: str, child: Future[Supervisor], pipeline: Pipeline) -> None:
+        """`child` may still be starting: the first child that is ready begins, the others join in."""
         self.name = name
-        self._shared = worker_context
-        self._holder: Supervisor | None = None
-
-    def kill(self) -> None:
-        """End the child at once, from another thread."""
-        if self._holder is not None:
-            self._holder.kill()
+        self._child = child
+        self._pipeline = pipeline
 
     def run(self) -> None:
-        """Embed until nothing is left or a stop is asked for. Raises what ends the whole fleet."""
-        shared = self._shared
-        self._holder = holder = Supervisor(
-            shared.start_embedder,
-            is_aborted=shared.stop.aborted.is_set,
-            info=shared.stats.info,
-            failures_in_a_row=shared.failures_in_a_row,
-        )
+        """Embed until nothing is left or a stop is requested. Raises what ends the whole fleet."""
+        supervisor = self._child.result()
         try:
-            shared.introduce(holder.embedder)
-            while (request := shared.pipeline.next_request()) is not None:
+            while (request := self._pipeline.next_request()) is not None:
                 started = time.monotonic()
-                outcome = holder.embed(request)
+                outcome = supervisor.embed(request)
                 seconds = time.monotonic() - started
-                shared.pipeline.deliver(outcome.done, outcome.failed, worker=self.name, seconds=seconds)
+                self._pipeline.deliver(outcome.done, outcome.failed, worker=self.name, seconds=seconds)
                 if outcome.fatal is not None:
                     raise outcome.fatal
         finally:
-            holder.close()
+            # Here and not at the fleet's end: children need their time to end, and do so in parallel.
+            supervisor.close()

@@ -130,6 +130,11 @@ COMMAND_LINE = {
     "two sources": Case(
         ("queue", "reseed", "--folder", "empty", "--manifest", "list.txt"), 2, ("one source only",)
     ),
+    "not a table name": Case(
+        ("queue", "reseed", "--table", "a.b.c.d"), 2, ("source.table", "'a.b.c.d' is not a table name")
+    ),
+    "empty id column": Case(("queue", "reseed", "--table", "documents", "--id-column", ""), 2, ("column",)),
+    "empty pattern": Case(("queue", "reseed", "--pattern", ""), 2, ("pattern",)),
     "resume and new": Case(("reset", "--resume", "--new"), 2, ("--resume goes alone",)),
     "unknown option": Case(("status", "--nope"), 2, ("No such option", "--nope")),
     "no workers": Case(("embed", "--workers", "0"), 2, ("--workers",)),

@@ -1,4 +1,4 @@
-"""Two real builds of one version: the procedure's flags, and the flags that it meant.
+"""Two real builds of one version: the runbook's flags, and the flags that it meant.
 
 Compiles llama-cpp-python twice (4 to 8 minutes each on two cores) and needs a package index.
 """
@@ -27,8 +27,8 @@ pytestmark = [
 ]
 
 VERSION = "0.3.16"
-PROCEDURE = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
-MEANT = (*PROCEDURE, "-DGGML_F16C=OFF", "-DGGML_BMI2=OFF")
+RUNBOOK = ("-DGGML_NATIVE=OFF", "-DGGML_AVX=OFF", "-DGGML_AVX2=OFF", "-DGGML_FMA=OFF")
+MEANT = (*RUNBOOK, "-DGGML_F16C=OFF", "-DGGML_BMI2=OFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class TwoBuilds:
 
     environment: dict[str, str]
     folder: Path
-    procedure: dict[str, Any]
+    runbook: dict[str, Any]
     meant: dict[str, Any]
 
     @property
     def interpreters(self) -> tuple[str, str]:
-        """The procedure's build, and the SSE-only build that it meant."""
-        return self.procedure["interpreter"], self.meant["interpreter"]
+        """The runbook's build, and the SSE-only build that it meant."""
+        return self.runbook["interpreter"], self.meant["interpreter"]
 
     def ragops(self, *arguments: str) -> Finished:
         return run_program(arguments, environment=self.environment, cwd=self.folder, timeout_s=1800)
@@ -54,9 +54,9 @@ def two_builds(tmp_path_factory: pytest.TempPathFactory) -> TwoBuilds:
     folder = tmp_path_factory.mktemp("builds")
     environment = clean_environment(folder)
     answers = {}
-    for name, flags in (("procedure", PROCEDURE), ("meant", MEANT)):
-        asked = [part for flag in flags for part in ("--cmake-arg", flag)]
-        arguments = ("build", "install", "--version", VERSION, "--name", name, *asked, "--json")
+    for name, flags in (("runbook", RUNBOOK), ("meant", MEANT)):
+        options = [part for flag in flags for part in ("--cmake-arg", flag)]
+        arguments = ("build", "install", "--version", VERSION, "--name", name, *options, "--json")
         done = run_program(arguments, environment=environment, cwd=folder, timeout_s=1800)
         assert done.code == 0, done.err
         answers[name] = done.json
@@ -70,17 +70,17 @@ def features_in_effect(interpreter: str, model: Path) -> dict[str, str]:
 
 
 def finding(build: dict[str, Any], id: str) -> dict[str, str]:
-    return next(found for found in build["findings"] if found["id"] == id)
+    return next(finding for finding in build["findings"] if finding["id"] == id)
 
 
-def test_the_procedure_s_flags_leave_avx_on(two_builds: TwoBuilds) -> None:
-    build = two_builds.procedure
+def test_the_runbook_s_flags_leave_avx_on(two_builds: TwoBuilds) -> None:
+    build = two_builds.runbook
     assert build["verdict"] == "differs"
     assert {"AVX", "F16C", "BMI2"} <= build["features"].keys()
     assert not {"AVX2", "FMA"} & build["features"].keys()
-    told = finding(build, "flag-avx")
-    assert "GCC's -mf16c implies AVX" in told["message"]
-    assert "-DGGML_F16C=OFF" in told["hint"]
+    difference = finding(build, "flag-avx")
+    assert "GCC's -mf16c implies AVX" in difference["message"]
+    assert "-DGGML_F16C=OFF" in difference["hint"]
     assert finding(build, "unasked-bmi2")["severity"] == "warning"
 
 
@@ -91,27 +91,27 @@ def test_the_flags_that_were_meant_turn_avx_off(two_builds: TwoBuilds) -> None:
     assert not {"AVX", "AVX2", "FMA", "F16C", "BMI2"} & build["features"].keys()
 
 
-def test_ggml_s_defaults_foretell_both(two_builds: TwoBuilds) -> None:
-    for flags, build in ((PROCEDURE, two_builds.procedure), (MEANT, two_builds.meant)):
+def test_ggml_s_defaults_predict_both(two_builds: TwoBuilds) -> None:
+    for flags, build in ((RUNBOOK, two_builds.runbook), (MEANT, two_builds.meant)):
         effective = {name for name in build["features"] if name not in ("LLAMAFILE", "OPENMP", "REPACK")}
         assert set(likely_features(flags, None)) == effective
 
 
 def test_the_embedder_runs_under_both(two_builds: TwoBuilds, tiny_model: Path) -> None:
-    for build in (two_builds.procedure, two_builds.meant):
+    for build in (two_builds.runbook, two_builds.meant):
         assert features_in_effect(build["interpreter"], tiny_model) == build["features"]
 
 
 def test_both_make_one_vector_space(two_builds: TwoBuilds, tmp_path: Path) -> None:
     model = minilm_gguf(cache_folder())
     files = []
-    for name, interpreter in zip(("procedure", "meant"), two_builds.interpreters, strict=True):
+    for name, interpreter in zip(("runbook", "meant"), two_builds.interpreters, strict=True):
         files.append(str(tmp_path / f"{name}.json"))
         asked = ("--python", interpreter, "--model", str(model), "-o", files[-1], "--json")
         captured = two_builds.ragops("fingerprint", "capture", *asked)
         assert captured.code == 0, captured.err
     flags = [json.loads(Path(file).read_text(encoding="utf-8"))["build"]["cmake_args"] for file in files]
-    assert flags == [" ".join(PROCEDURE), " ".join(MEANT)]
+    assert flags == [" ".join(RUNBOOK), " ".join(MEANT)]
     compared = two_builds.ragops("fingerprint", "compare", *files, "--json")
     assert (compared.code, compared.json["verdict"]) == (0, "equivalent"), compared.out
     assert 0 < compared.json["drift"]["max"] <= 1e-3
@@ -121,8 +121,8 @@ def test_both_make_one_vector_space(two_builds: TwoBuilds, tmp_path: Path) -> No
 
 
 def test_a_build_that_is_there_is_not_built_again(two_builds: TwoBuilds) -> None:
-    asked = [part for flag in MEANT for part in ("--cmake-arg", flag)]
-    done = two_builds.ragops("build", "install", "--version", VERSION, "--name", "meant", *asked, "--json")
+    arguments = [part for flag in MEANT for part in ("--cmake-arg", flag)]
+    done = two_builds.ragops("build", "install", "--version", VERSION, "--name", "meant", *arguments, "--json")
     assert (done.code, done.json["is_new"]) == (0, False)
     other = two_builds.ragops("build", "install", "--version", VERSION, "--name", "meant", "--json")
     assert other.code == 2
@@ -131,9 +131,9 @@ def test_a_build_that_is_there_is_not_built_again(two_builds: TwoBuilds) -> None
 
 def test_builds_are_listed_and_shown_and_not_removed_unasked(two_builds: TwoBuilds) -> None:
     listed = two_builds.ragops("build", "list", "--json").json
-    assert [build["name"] for build in listed["builds"]] == ["meant", "procedure"]
-    assert "AVX" in two_builds.ragops("build", "show", "procedure").out
+    assert [build["name"] for build in listed["builds"]] == ["meant", "runbook"]
+    assert "AVX" in two_builds.ragops("build", "show", "runbook").out
     log = Path(two_builds.meant["folder"]) / "install.log"
     assert f"CMAKE_ARGS='{' '.join(MEANT)}'" in log.read_text(encoding="utf-8", errors="replace")
-    refused = two_builds.ragops("build", "remove", "procedure")
-    assert (refused.code, Path(two_builds.procedure["folder"]).is_dir()) == (2, True)
+    refused = two_builds.ragops("build", "remove", "runbook")
+    assert (refused.code, Path(two_builds.runbook["folder"]).is_dir()) == (2, True)

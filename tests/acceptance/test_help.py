@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import typer
 from conftest import Ragops
@@ -14,10 +15,11 @@ def commands() -> list[tuple[str, ...]]:
     """Every command and group of the program, as it is typed."""
     found: list[tuple[str, ...]] = []
 
-    def walk(command: object, path: tuple[str, ...]) -> None:
+    def walk(command: Any, path: tuple[str, ...]) -> None:
         found.append(path)
-        for name, sub in getattr(command, "commands", {}).items():
-            walk(sub, (*path, name))
+        if hasattr(command, "list_commands"):
+            for name in command.list_commands(None):
+                walk(command.get_command(None, name), (*path, name))
 
     walk(typer.main.get_command(app), ())
     return found
@@ -31,6 +33,7 @@ def test_every_command_s_help_has_an_example(ragops: Ragops) -> None:
     for path, help in shown.items():
         assert help.code == 0, path
         assert "Usage: " in help.out, path
+        assert all(option in help.out for option in ("--debug", "--log-file", "--log-format")), path
         assert "Example:" in help.out, path
         assert " ".join(("ragops", *path)) in help.out.split("Example:")[1], path
 

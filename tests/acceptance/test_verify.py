@@ -30,7 +30,7 @@ def test_the_shipped_playbook_matches(ragops: Ragops, tiny_model: Path) -> None:
     assert found["requested"]["model"]["parameters"]["n_ctx"] == 512
     clamped = {finding["id"]: finding for finding in found["findings"]}["parameter-n_ctx"]
     assert clamped["severity"] == "info"
-    assert "512 was asked for" in clamped["message"]
+    assert "512 was requested" in clamped["message"]
     assert all({"id", "severity", "message", "hint"} <= finding.keys() for finding in found["findings"])
 
 

@@ -188,7 +188,7 @@ def test_counts_and_bytes_are_those_of_the_database(dsn: str) -> None:
     )
     documents = facts_of(dsn).tables["documents"]
     assert documents is not None
-    assert (documents.rows, documents.rows_are_estimated) == (50, False)
+    assert documents.rows == 50
     assert documents.bytes == value(dsn, "SELECT pg_total_relation_size('documents')")
     (index,) = documents.indexes
     assert rows(dsn, "SELECT pg_relation_size('an_index'), pg_get_indexdef('an_index'::regclass)") == [

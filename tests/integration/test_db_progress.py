@@ -1,9 +1,10 @@
-"""Progress on a real server: counted in time, else estimated from the catalog and said to be."""
+"""Progress on a real server: counted in time, else estimated from the planner's statistics and marked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -11,10 +12,10 @@ import pytest
 from campaigns import execute, make_playbook, open_context, table_facts
 from psycopg import sql
 
-from ragops import status as inspection
+from ragops import status
 from ragops.playbook.tables import DocumentsColumns, DocumentsTable, QueueColumns, QueueTable, Tables
-from ragops.postgres import progress as counting
-from ragops.postgres.catalog import read_database
+from ragops.postgres import progress as progress_module
+from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection
 from ragops.postgres.progress import Counter, Progress, column_statistics, estimated_rows
 from ragops.status import read_status
@@ -35,14 +36,19 @@ def fill(dsn: str, rows: int) -> None:
     execute(dsn, *(text.format(n=rows) for text in FILL))
 
 
-def look(connection: Connection, counter: Counter, tables: Tables | None = None) -> dict[str, Any]:
+def read_counts(connection: Connection, counter: Counter, tables: Tables | None = None) -> dict[str, Any]:
     facts = table_facts(connection, tables)
     progress = Progress(connection, tables or Tables(), counter=counter)
-    queue, is_estimated = progress.queue(facts["files_queue"])
+    queue = progress.queue(facts["files_queue"])
     parsed_files = progress.parsed_files(facts.get("parsed_files"))
-    documents = progress.documents(facts["documents"])
-    del documents["bytes"]
-    return {"queue": queue, "queue_estimated": is_estimated, "parsed_files": parsed_files, "documents": documents}
+    documents = progress.documents(facts["documents"]).to_json()
+    assert documents.pop("bytes") == facts["documents"].bytes
+    return {
+        "queue": queue.to_json(),
+        "queue_estimated": queue.is_estimated,
+        "parsed_files": parsed_files.to_json(),
+        "documents": documents,
+    }
 
 
 class IndexedOnly(Counter):
@@ -64,14 +70,14 @@ def test_what_can_be_counted_in_time_is_exact(dsn: str, connection: Connection) 
         "parsed_files": {"total": 40, "unique_files": 21, "estimated": False},
         "documents": {"total": 40, "with_embedding": 30, "estimated": False},
     }
-    assert look(connection, Counter(connection, budget_s=60)) == exact
-    assert look(connection, Counter(connection, budget_s=None)) == exact
+    assert read_counts(connection, Counter(connection, budget_s=60)) == exact
+    assert read_counts(connection, Counter(connection, budget_s=None)) == exact
 
 
 def test_without_time_the_statistics_answer(dsn: str, connection: Connection) -> None:
     fill(dsn, 1000)
     execute(dsn, "ANALYZE")
-    assert look(connection, no_time(connection)) == {
+    assert read_counts(connection, no_time(connection)) == {
         "queue": {"pending": 500, "processing": 0, "completed": 400, "failed": 100},
         "queue_estimated": True,
         "parsed_files": {"total": 1000, "unique_files": 501, "estimated": True},
@@ -79,9 +85,9 @@ def test_without_time_the_statistics_answer(dsn: str, connection: Connection) ->
     }
 
 
-def test_what_was_never_analysed_is_unknown(dsn: str, connection: Connection) -> None:
+def test_what_was_never_analyzed_is_unknown(dsn: str, connection: Connection) -> None:
     fill(dsn, 40)  # Fewer than autovacuum would analyse.
-    assert look(connection, no_time(connection)) == {
+    assert read_counts(connection, no_time(connection)) == {
         "queue": dict.fromkeys(("pending", "processing", "completed", "failed")),
         "queue_estimated": True,
         "parsed_files": {"total": None, "unique_files": None, "estimated": True},
@@ -92,18 +98,18 @@ def test_what_was_never_analysed_is_unknown(dsn: str, connection: Connection) ->
 def test_a_column_without_statistics_is_unknown_beside_a_known_table(dsn: str, connection: Connection) -> None:
     fill(dsn, 40)
     execute(dsn, "ANALYZE documents (id)", "ANALYZE files_queue (id)")
-    found = look(connection, no_time(connection))
-    assert found["documents"] == {"total": 40, "with_embedding": None, "estimated": True}
-    assert set(found["queue"].values()) == {None}
+    counts = read_counts(connection, no_time(connection))
+    assert counts["documents"] == {"total": 40, "with_embedding": None, "estimated": True}
+    assert set(counts["queue"].values()) == {None}
 
 
 def test_empty_tables_need_no_statistics(connection: Connection) -> None:
-    found = look(connection, no_time(connection))
-    assert found["queue"] == {"pending": 0, "processing": 0, "completed": 0, "failed": 0}
-    assert found["documents"]["total"] == found["parsed_files"]["total"] == 0
+    counts = read_counts(connection, no_time(connection))
+    assert counts["queue"] == {"pending": 0, "processing": 0, "completed": 0, "failed": 0}
+    assert counts["documents"]["total"] == counts["parsed_files"]["total"] == 0
 
 
-def test_a_table_that_was_analysed_empty_and_filled_since_is_unknown(dsn: str, connection: Connection) -> None:
+def test_a_table_that_was_analyzed_empty_and_filled_since_is_unknown(dsn: str, connection: Connection) -> None:
     execute(dsn, "ANALYZE documents")
     fill(dsn, 40)
     assert estimated_rows(connection, table_facts(connection)["documents"]) is None
@@ -124,19 +130,19 @@ def test_open_items_are_counted_where_the_rest_is_not(dsn: str, connection: Conn
         dsn,
         "ALTER TABLE files_queue SET (autovacuum_enabled = off, fillfactor = 10)",
         "ANALYZE files_queue",
-        # What happened since: the statistics do not know it.
+        # Changes since then, which the statistics do not include.
         "UPDATE files_queue SET status = 'processing', lease_until = now() WHERE id IN (1, 3, 5)",
     )
     rows = estimated_rows(connection, table_facts(connection)["files_queue"])
-    found = look(connection, IndexedOnly(connection, budget_s=60))
-    assert found["queue_estimated"]
-    assert (found["queue"]["processing"], found["queue"]["pending"]) == (3, 497)
-    assert sum(found["queue"].values()) == rows
+    counts = read_counts(connection, IndexedOnly(connection, budget_s=60))
+    assert counts["queue_estimated"]
+    assert (counts["queue"]["processing"], counts["queue"]["pending"]) == (3, 497)
+    assert sum(counts["queue"].values()) == rows
 
 
-def test_open_items_are_counted_though_nothing_was_analysed(dsn: str, connection: Connection) -> None:
+def test_open_items_are_counted_though_nothing_was_analyzed(dsn: str, connection: Connection) -> None:
     fill(dsn, 40)
-    queue = look(connection, IndexedOnly(connection, budget_s=60))["queue"]
+    queue = read_counts(connection, IndexedOnly(connection, budget_s=60))["queue"]
     assert queue == {"pending": 20, "processing": 0, "completed": None, "failed": None}
 
 
@@ -155,7 +161,7 @@ def test_the_time_may_run_out_at_the_commit(connection: Connection, monkeypatch:
         connection.execute("SET LOCAL statement_timeout = '10ms'")
         connection.execute("SELECT pg_sleep(60)")
 
-    monkeypatch.setattr(counting, "transaction", cancelled_at_its_end)
+    monkeypatch.setattr(progress_module, "transaction", cancelled_at_its_end)
     assert Counter(connection, budget_s=60).count(ONE.format(), share=1) is None
     assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
@@ -218,10 +224,10 @@ def test_names_and_types_of_a_user_s_own(dsn: str, connection: Connection) -> No
         "documents": {"total": 100, "with_embedding": 100},
     }
     for counter in (Counter(connection, budget_s=60), no_time(connection), IndexedOnly(connection, budget_s=60)):
-        found = look(connection, counter, tables)
-        is_estimated = found.pop("queue_estimated")
-        assert found["documents"].pop("estimated") == is_estimated
-        assert found == expected
+        counts = read_counts(connection, counter, tables)
+        is_estimated = counts.pop("queue_estimated")
+        assert counts["documents"].pop("estimated") == is_estimated
+        assert counts == expected
 
 
 def test_the_leaves_of_a_partitioned_table_are_added_up(dsn: str, connection: Connection) -> None:
@@ -242,7 +248,7 @@ def test_the_leaves_of_a_partitioned_table_are_added_up(dsn: str, connection: Co
 def test_the_status_says_what_is_estimated_and_exact_counts(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(dsn, 1000)
     execute(dsn, "ANALYZE", "DELETE FROM documents WHERE id = 1")
-    monkeypatch.setattr(inspection, "BUDGET_S", 0)
+    monkeypatch.setattr(status, "BUDGET_S", 0)
     with open_context(dsn, make_playbook()) as context:
         estimated = read_status(context, context.facts(scans=False))
         exact = read_status(context, context.facts(scans=False), exact=True)
@@ -256,11 +262,23 @@ def test_the_status_says_what_is_estimated_and_exact_counts(dsn: str, monkeypatc
 def test_facts_of_the_catalog_alone_count_nothing(dsn: str, connection: Connection) -> None:
     fill(dsn, 40)
     execute(dsn, "INSERT INTO ingestion_metrics (documents, milliseconds) VALUES (10, 1000)")
-    counted = read_database(connection, Tables(), exact=False)
-    glanced = read_database(connection, Tables(), exact=False, scans=False)
-    assert (counted.docs_per_s, glanced.docs_per_s) == (10.0, None)
-    before, after = counted.tables["documents"], glanced.tables["documents"]
+    counted = read_database(connection, Tables(), rows=Rows.ESTIMATED)
+    catalog_only = read_database(connection, Tables(), rows=Rows.CATALOG_ONLY)
+    assert (counted.docs_per_s, catalog_only.docs_per_s) == (10.0, None)
+    assert counted.server.limits is not None and catalog_only.server.limits is None
+    before, after = counted.tables["documents"], catalog_only.tables["documents"]
     assert before is not None and after is not None
-    assert (before.rows, before.rows_are_estimated) == (40, False)
-    assert (after.rows, after.rows_are_estimated) == (0, True)
-    assert (after.columns, after.indexes, after.rights) == (before.columns, before.indexes, before.rights)
+    # Never analyzed: `ESTIMATED` counts such a table, `CATALOG_ONLY` does not.
+    assert (before.rows, after.rows) == (40, 0)
+    assert after == replace(before, rows=0)
+
+
+def test_an_estimate_replaces_the_count_of_an_analyzed_table(dsn: str, connection: Connection) -> None:
+    fill(dsn, 1000)
+    execute(dsn, "ANALYZE documents", "DELETE FROM documents WHERE id <= 10")
+    rows = {}
+    for way in Rows:
+        table = read_database(connection, Tables(), rows=way).tables["documents"]
+        assert table is not None
+        rows[way] = table.rows
+    assert rows == {Rows.EXACT: 990, Rows.ESTIMATED: 1000, Rows.CATALOG_ONLY: 1000}

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 
+import psycopg
 import pytest
 from campaigns import batch_of, claim, execute, queue_of, seed, table_facts, value
+from psycopg import sql
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.ledger import FINISHED, is_dead_here
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
+from ragops.postgres.statements import statement, text_of
 from ragops.postgres.writer import Writer
 
 
@@ -29,6 +32,19 @@ def test_the_enum_is_the_one_of_the_database(connection: Connection) -> None:
     ).fetchone()
     assert row is not None
     assert set(re.findall(r"'(\w+)'", row[0])) == {status.value for status in ItemStatus}
+
+
+def test_the_gate_and_the_phases_are_those_of_the_database(connection: Connection) -> None:
+    gate = text_of(statement("queue", "gate", {"last_phase": sql.Literal(MAX_PHASE)}))
+    finished = re.search(r"NOT IN \((.*?)\)", gate)
+    assert finished is not None
+    assert set(re.findall(r"'(\w+)'", finished[1])) == FINISHED
+    phase = "SELECT atttypid::regtype::text FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'phase'"
+    for table in ("files_queue", "ragops.campaign"):
+        assert connection.execute(phase, [table]).fetchone() == ("smallint",)
+    assert connection.execute("SELECT %s::smallint", [MAX_PHASE]).fetchone() == (MAX_PHASE,)
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+        connection.execute("SELECT %s::int::smallint", [MAX_PHASE + 1])
 
 
 def test_an_item_goes_from_pending_to_completed(connection: Connection) -> None:
@@ -77,7 +93,7 @@ def test_a_reaped_and_reclaimed_batch_is_dropped_whole(connection: Connection, t
     with connect(target) as other:
         assert queue_of(other).reap() == 4
         successor = claim(other, 2, worker="successor")
-        with pytest.raises(FenceLost, match="claimed anew"):
+        with pytest.raises(FenceLost, match="its lease expired"):
             writer.write(connection, batch_of(zombie))
         assert counts(connection) == {"processing": 2, "pending": 2}
         for table in ("documents", "document_chunks", "parsed_files", "ingestion_metrics"):

@@ -86,8 +86,8 @@ def test_a_batch_gives_what_single_texts_give_in_their_order(kind: str, request:
 
 def test_tokens_are_counted_with_separators(bert: Path) -> None:
     with Embedder(EmbedderConfig(bert)) as embedder:
-        found = embedder.count_tokens(["", "water", "Water!", "boiling water", "[CLS]"])
-    assert found == [2, 3, 4, 5, 2 + len(["[", "c", "##l", "##s", "]"])]
+        counts = embedder.count_tokens(["", "water", "Water!", "boiling water", "[CLS]"])
+    assert counts == [2, 3, 4, 5, 2 + len(["[", "c", "##l", "##s", "]"])]
 
 
 def test_shared_words_bring_texts_nearer(bert: Path) -> None:
@@ -131,7 +131,7 @@ def test_pooling_changes_the_space(bert: Path) -> None:
         assert distances(mean.embed(TEXTS[:2]).vectors, cls.embed(TEXTS[:2]).vectors).min() > 1e-2
 
 
-def test_a_decoder_without_a_word_about_pooling_takes_the_last_token(decoder: Path) -> None:
+def test_a_decoder_that_declares_no_pooling_uses_the_last_token(decoder: Path) -> None:
     with Embedder(EmbedderConfig(decoder)) as auto, Embedder(EmbedderConfig(decoder, f16_kv=False)) as f32:
         assert (auto.model.pooling, auto.model.is_decoder) == ("last", True)
         assert auto.count_tokens([""]) == [1]
@@ -157,7 +157,7 @@ def test_the_vocabulary_alone_counts_and_does_not_embed(bert: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_damaged_file_is_told_as_such(bert: Path, tmp_path: Path, share: float) -> None:
+def test_a_damaged_file_is_named(bert: Path, tmp_path: Path, share: float) -> None:
     whole = bert.read_bytes()
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(whole[: int(len(whole) * share)])
@@ -179,7 +179,7 @@ def test_it_can_be_killed_while_it_computes(bert: Path) -> None:
     assert not embedder.is_alive
 
 
-def test_an_interpreter_without_the_library_is_told_what_to_install(bert: Path, tmp_path: Path) -> None:
+def test_an_interpreter_without_the_library_gets_a_command_to_install_it(bert: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     with pytest.raises(EmbedderError, match="has no llama-cpp-python") as caught:
@@ -204,7 +204,12 @@ def test_the_child_ends_quietly_when_its_input_ends(bert: Path) -> None:
         assert b"Traceback" not in child.stderr.read()
 
 
-def test_the_log_is_silent_unless_asked_for(bert: Path) -> None:
-    with Embedder(EmbedderConfig(bert)) as quiet, Embedder(EmbedderConfig(bert, verbose=True)) as loud:
-        assert quiet.log_tail == ""
-        assert "llama" in loud.log_tail
+def test_the_log_is_silent_unless_verbose(bert: Path) -> None:
+    def log(*, verbose: bool) -> bytes:
+        config = encode_frame(EmbedderConfig(bert, verbose=verbose).for_child())
+        done = subprocess.run([sys.executable, str(CHILD_PROGRAM)], input=config, capture_output=True, timeout=60)
+        assert done.returncode == 0
+        return done.stderr
+
+    assert log(verbose=False) == b""
+    assert b"llama" in log(verbose=True)

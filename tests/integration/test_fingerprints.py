@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from tiny_gguf import write_tiny_bert
 
+from ragops.builds.standalone import parse_system_info, sha256_of
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import UsageError
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, capture, capture_script
-from ragops.quality.spaces import Limits
+from ragops.quality.spaces import SpaceLimits
 
-LIMITS = Limits()
-STRICT = Limits(max_drift=1e-7)
+LIMITS = SpaceLimits()
+STRICT = SpaceLimits(max_drift=1e-7)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,10 @@ def test_it_holds_what_identifies_a_space(own: Fingerprint, model: Path) -> None
     assert document["build"]["features"]
     assert all(len(library["sha256"]) == 64 for library in document["build"]["libraries"])
     assert document["model"]["metadata"]["general.architecture"] == "bert"
-    assert document["model"]["effective"]["n_batch"] <= document["model"]["requested"]["n_batch"]
+    model_section = document["model"]
+    assert int(model_section["effective"]["n_batch"]) <= int(model_section["requested"]["n_batch"])
+    assert model_section["sha256"] == sha256_of(model)
+    assert document["build"]["features"] == parse_system_info(document["build"]["system_info"])
     assert document["canary"]["sha256"] == Canary.load().sha256
     assert np.allclose(np.linalg.norm(own.vectors, axis=1), 1, atol=1e-5)
 
@@ -94,6 +98,9 @@ def test_the_single_file_gives_the_same_vectors(own: Fingerprint, model: Path, f
     assert done.returncode == 0, done.stderr
     copied = Fingerprint.load(folder / "copied.json")
     assert compare_fingerprints(copied, own, limits=LIMITS).verdict == "identical"
+    assert copied.document["build"] == own.document["build"]
+    assert copied.document["model"]["sha256"] == own.document["model"]["sha256"]
+    assert copied.document.keys() == own.document.keys()
     assert "import ragops" not in script.read_text(encoding="utf-8")
 
 
@@ -167,7 +174,7 @@ def test_other_tokens_for_some_texts(own: Fingerprint) -> None:
     assert "1 of" in comparison.findings[0].message
 
 
-def test_an_unexplained_divergence_says_so(own: Fingerprint) -> None:
+def test_an_unexplained_divergence(own: Fingerprint) -> None:
     rolled = dataclasses.replace(own, vectors=np.roll(own.vectors, 1, axis=0))
     comparison = compare_fingerprints(rolled, own, limits=LIMITS)
     assert (comparison.verdict, causes(comparison)) == ("divergent", ["unknown-cause"])
@@ -182,12 +189,12 @@ def test_other_canary_texts_cannot_be_compared(own: Fingerprint) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "no fingerprint of a format"),
-        ("[1]", "no fingerprint"),
-        ("no json", "cannot be read"),
+        ("{}", "not a fingerprint in a format"),
+        ("[1]", "not a fingerprint"),
+        ("no json", "cannot read the fingerprint"),
         (json.dumps({"format": "ragops-fingerprint/1"}), "damaged"),
         (json.dumps({"format": "ragops-fingerprint/1", "rows": [0], "dimensions": 3, "vectors": "AA"}), "damaged"),
-        ("[" * 100_000, "cannot be read"),
+        ("[" * 100_000, "cannot read the fingerprint"),
     ],
 )
 def test_damaged_files_are_refused(folder: Path, content: str, message: str) -> None:
@@ -201,6 +208,6 @@ def test_damaged_files_are_refused(folder: Path, content: str, message: str) -> 
 @pytest.mark.parametrize("part", ["canary", "build", "model", "prefixes", "vectors", "rows"])
 def test_parts_of_another_type_are_refused(own: Fingerprint, part: str, value: object) -> None:
     if value == {} and part in ("build", "model", "prefixes"):
-        pytest.skip("an endpoint's fingerprint knows nothing about these")
+        pytest.skip("an endpoint's fingerprint has none of these")
     with pytest.raises(UsageError, match="damaged"):
         Fingerprint.parse({**own.document, part: value}, where="here")

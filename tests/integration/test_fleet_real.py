@@ -19,7 +19,7 @@ from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
-from ragops.workers import maintenance as tending
+from ragops.workers import maintenance
 from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import Outcome, Supervisor
 
@@ -65,12 +65,12 @@ def before_requests(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], 
     """Call `interfere` with the number of the request, before its texts are embedded."""
     embed_request, lock, count = Supervisor.embed, threading.Lock(), [0]
 
-    def interfered(self: Supervisor, pieces: Sequence[UniqueText]) -> Outcome:
+    def interfered(self: Supervisor, texts: Sequence[UniqueText]) -> Outcome:
         with lock:
             count[0] += 1
             number = count[0]
         interfere(number)
-        return embed_request(self, pieces)
+        return embed_request(self, texts)
 
     monkeypatch.setattr(Supervisor, "embed", interfered)
 
@@ -126,7 +126,7 @@ def test_terminated_connections_lose_and_double_nothing(
         interfering(monkeypatch, terminate)
         assert embed.run(context)["completed"] == 60
         heard = said(context)
-    assert "the database is away" in heard
+    assert "completer: no connection to the database" in heard
     assert_complete(dsn, 60)
 
 
@@ -178,7 +178,7 @@ def test_an_abort_gives_the_items_back(dsn18: str, playbook: Playbook, monkeypat
                 raise Interrupted("stopped")
 
         interfering(monkeypatch, abort)
-        with pytest.raises(Interrupted, match="items at hand were given back"):
+        with pytest.raises(Interrupted, match="items in flight were given back"):
             embed.run(context)
         assert queue_of(context.connection).counts()["processing"] == 0
     stored = value(dsn18, "SELECT count(*) FROM documents")
@@ -229,7 +229,7 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
     assert_complete(dsn18, 60)
 
 
-def test_workers_of_another_space_are_named(dsn18: str, playbook: Playbook) -> None:
+def test_workers_of_another_space_are_reported(dsn18: str, playbook: Playbook) -> None:
     """A second machine with other settings would mix two spaces in one table."""
     with open_context(dsn18, playbook) as context:
         reseed_queue.run(context)
@@ -240,11 +240,9 @@ def test_workers_of_another_space_are_named(dsn18: str, playbook: Playbook) -> N
         assert said(context).count("other workers wrote here too") == 1
 
 
-def test_who_holds_vacuum_back_is_named_once(
-    dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tending, "HELD_S", 0)
-    monkeypatch.setattr(tending, "EVERY_S", 0.0)
+def test_a_vacuum_blocker_is_reported_once(dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "HELD_S", 0)
+    monkeypatch.setattr(maintenance, "EVERY_S", 0.0)
     with psycopg.connect(dsn, application_name="a report") as reader, open_context(dsn, playbook) as context:
         reseed_queue.run(context)
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from campaigns import execute, make_playbook, value
-from probing import QUERY, TEXTS, ZERO, fill, get, store
+from probe_factory import QUERY, TEXTS, ZERO, fill, get, store
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -18,7 +18,8 @@ from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import RagopsError
 from ragops.playbook.model import DebugReference
 from ragops.postgres.connection import Target
-from ragops.probe.app import COMPARE_PATH, MAX_QUERY_CHARACTERS, create_probe_app
+from ragops.probe import create_probe_app
+from ragops.probe.app import COMPARE_PATH, MAX_QUERY_CHARACTERS
 from ragops.quality.drift import cosine_distances
 from ragops.references.debug import DebugEndpoint
 
@@ -168,7 +169,7 @@ def test_the_fingerprint_is_what_was_given(stored: str, make_app: Callable[..., 
     assert get(make_app(stored, fingerprint=document), "/fingerprint").json() == shown
     assert get(make_app(stored, fingerprint=lambda: document), "/fingerprint").json() == shown
     none = get(make_app(stored), "/fingerprint")
-    assert (none.status_code, none.json()["what"]) == (404, "this probe was given no fingerprint")
+    assert (none.status_code, none.json()["what"]) == (404, "this probe has no fingerprint")
 
     def fail() -> dict[str, Any]:
         raise RagopsError("no canary", where="/secret/folder", actual="nothing")

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from campaigns import execute, make_playbook, value
 from conftest import wait_for
-from probing import QUERY, Broken, Slow, fill, get
+from probe_factory import QUERY, Broken, Slow, fill, get
 from starlette.applications import Starlette
 
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.postgres.connection import Target
-from ragops.probe.app import COMPARE_PATH, MAX_WAITING, create_probe_app
+from ragops.probe import create_probe_app
+from ragops.probe.app import COMPARE_PATH, MAX_WAITING
 
 PASSWORD = "pass-word-never-shown"
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Spawn, wait_for
-from probing import QUERY, TEXTS, fill
+from probe_factory import QUERY, TEXTS, fill
 
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.probe.app import COMPARE_PATH

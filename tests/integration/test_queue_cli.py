@@ -61,7 +61,7 @@ def test_init_advises_where_another_role_owns_the_queue(dsn: str, capsys: pytest
         ]
         database.init(None, dry_run=False, playbook=PLAYBOOK, dsn=guest, model=None, as_json=False)
         assert capsys.readouterr().out.splitlines() == [
-            "-- not done: the queue works without, and faster once its owner runs",
+            "-- not created: another role owns the queue. It works without, but is faster if its owner runs",
             'ALTER TABLE "files_queue" SET (fillfactor = 70);',
         ]
     finally:

@@ -16,10 +16,10 @@ from campaigns import make_playbook
 from conftest import wait_for
 
 from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.errors import ReferenceFailed
 from ragops.fingerprint.against import capture_own, compare_with
 from ragops.playbook.model import OpenAIReference, Reference
 from ragops.quality.drift import cosine_distances
-from ragops.references.http import ReferenceError
 from ragops.references.openai import OpenAIEndpoint
 
 KEY = "a-key-for-this-test"
@@ -68,7 +68,7 @@ def url(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_its_vectors_are_those_of_the_embedder(url: str, tiny_model: Path) -> None:
     with OpenAIEndpoint(OpenAIReference(url=url), api_key=KEY, batch=4) as endpoint:
         there = endpoint.embed(TEXTS)
-        told = endpoint.describe()
+        description = endpoint.describe()
     with Embedder(EmbedderConfig(tiny_model)) as embedder:
         here = embedder.embed(TEXTS).vectors
     assert there.shape == here.shape == (len(TEXTS), 32)
@@ -76,7 +76,8 @@ def test_its_vectors_are_those_of_the_embedder(url: str, tiny_model: Path) -> No
     # Another order would show: no two of the texts are that near.
     apart = cosine_distances(there, np.roll(here, 1, axis=0))
     assert apart.min() > 1e-2
-    assert [model["id"] for model in told["models"]] == [str(tiny_model)]
+    assert description.models is not None
+    assert [model["id"] for model in description.models] == [str(tiny_model)]
 
 
 SPACES = [
@@ -110,15 +111,15 @@ def test_a_space_is_measured_against_the_server_and_a_divergence_explained(
 
 def test_a_wrong_key_is_refused(url: str) -> None:
     with OpenAIEndpoint(OpenAIReference(url=url), api_key="wrong-key") as endpoint:
-        with pytest.raises(ReferenceError, match="refuses access") as caught:
+        with pytest.raises(ReferenceFailed, match="denied access") as caught:
             endpoint.embed(["water"])
         assert "wrong-key" not in str(caught.value.as_dict())
-        assert endpoint.describe()["models"] is None
+        assert endpoint.describe().models is None
 
 
 def test_an_address_without_v1(url: str) -> None:
     settings = OpenAIReference(url=url.removesuffix("/v1"))
-    with OpenAIEndpoint(settings, api_key=KEY) as endpoint, pytest.raises(ReferenceError) as caught:
+    with OpenAIEndpoint(settings, api_key=KEY) as endpoint, pytest.raises(ReferenceFailed) as caught:
         endpoint.embed(["water"])
     assert caught.value.status == 404
     assert caught.value.hint is not None

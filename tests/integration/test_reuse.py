@@ -106,11 +106,11 @@ def test_a_resumed_run_embeds_only_what_was_not_reached(
     """What was embedded and then lost with its transaction is known all the same."""
     embed_request, asked = Supervisor.embed, [0]
 
-    def stop_at_the_second(self: Supervisor, pieces: Any) -> Outcome:
+    def stop_at_the_second(self: Supervisor, texts: Any) -> Outcome:
         asked[0] += 1
         if asked[0] == 2:
             context.stop.requested.set()
-        return embed_request(self, pieces)
+        return embed_request(self, texts)
 
     with monkeypatch.context() as patch, open_context(dsn18, playbook) as context:
         reseed_queue.run(context)
@@ -136,6 +136,6 @@ def test_one_poison_text_fails_every_document_that_has_it(dsn18: str, playbook: 
     assert (effect["completed"], effect["failed"]) == (DOCUMENTS, 6)
     failed = rows(dsn18, "SELECT file_path, last_error FROM files_queue WHERE status = 'failed' ORDER BY 1")
     assert [path for path, _ in failed] == [f"bad{n}.txt" for n in range(6)]
-    assert {reason.split(":")[0] for _, reason in failed} == {"the embedder child died on this document"}
+    assert {reason.split(":")[0] for _, reason in failed} == {"the embedder child crashed on this document"}
     # Bisected once, not once a document.
-    assert heard.count("an embedder child died") < 6
+    assert heard.count("embedder child crashed") < 6

@@ -1,4 +1,4 @@
-"""The compiler is looked for before anything is downloaded."""
+"""The compiler is found before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_named_compiler() -> None:
         ("none", "package manager"),
     ],
 )
-def test_linux_says_what_to_install(manager: str, command: str) -> None:
+def test_linux_names_what_to_install(manager: str, command: str) -> None:
     with pytest.raises(RagopsError) as caught:
         find_compiler({}, which=having(manager), system="Linux")
     assert command in (caught.value.hint or "")
@@ -49,15 +49,15 @@ def test_linux_says_what_to_install(manager: str, command: str) -> None:
 
 
 def test_macos_stubs_are_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_reported", lambda command: "")
+    monkeypatch.setattr(compiler, "_output_of", lambda command: "")
     with pytest.raises(RagopsError) as caught:
         find_compiler({}, which=having("cc", "c++"), system="Darwin")
     assert caught.value.hint == "xcode-select --install"
-    monkeypatch.setattr(compiler, "_reported", lambda command: "/Library/Developer/CommandLineTools")
+    monkeypatch.setattr(compiler, "_output_of", lambda command: "/Library/Developer/CommandLineTools")
     assert find_compiler({}, which=having("cc", "c++"), system="Darwin") == "/usr/bin/c++"
 
 
-def test_windows_asks_visual_studio_s_locator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_runs_visual_studio_s_locator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"ProgramFiles(x86)": str(tmp_path)}
     with pytest.raises(RagopsError) as caught:
         find_compiler(environment, which=having(), system="Windows")
@@ -66,13 +66,13 @@ def test_windows_asks_visual_studio_s_locator(tmp_path: Path, monkeypatch: pytes
     locator = tmp_path / "Microsoft Visual Studio" / "Installer" / "vswhere.exe"
     locator.parent.mkdir(parents=True)
     locator.touch()
-    asked: list[list[str]] = []
+    commands: list[list[str]] = []
 
-    def said(command: list[str]) -> str:
-        asked.append(command)
+    def output_of(command: list[str]) -> str:
+        commands.append(command)
         return "C:\\BuildTools"
 
-    monkeypatch.setattr(compiler, "_reported", said)
+    monkeypatch.setattr(compiler, "_output_of", output_of)
     assert find_compiler(environment, which=having(), system="Windows") == "C:\\BuildTools"
-    assert asked[0][0] == str(locator)
+    assert commands[0][0] == str(locator)
     assert find_compiler(environment, which=having("cl"), system="Windows") == "/usr/bin/cl"

@@ -18,26 +18,21 @@ from ragops.builds.library import LibraryDied, run_probe
 from ragops.builds.records import LOG, find_build, list_builds, list_incomplete
 from ragops.errors import EmbedderError, RagopsError, UsageError
 from ragops.facts import HostFacts
+from ragops.reporter import NullReporter
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake interpreter is a script")
 HOST = HostFacts("here", "Linux", "westmere (GenuineIntel)", ("pni", "sse4_2", "ssse3"), 4, 8, 2**34)
 FLAGS = ("-DGGML_NATIVE=OFF", "-DGGML_F16C=OFF")
 
 
-class Said:
-    """A voice that remembers."""
+class ProgressReporter(NullReporter):
+    """A reporter that keeps the progress."""
 
     def __init__(self) -> None:
-        self.notices: list[str] = []
         self.steps: list[tuple[float, float | None, str]] = []
-
-    def info(self, message: str) -> None:
-        self.notices.append(message)
 
     def progress(self, what: str, done: float, total: float | None, note: str = "") -> None:
         self.steps.append((done, total, note))
-
-    def end_progress(self) -> None: ...
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def request_for(python: str, name: str = "one") -> BuildRequest:
 
 
 def test_a_build_is_made_and_recorded(python: str) -> None:
-    reporter = Said()
+    reporter = ProgressReporter()
     record = install(request_for(python), reporter=reporter, host=HOST)
     assert find_build("one") == record
     assert (record.version, record.cmake_args, record.verdict) == ("0.3.16", FLAGS, "as_asked")
@@ -71,7 +66,7 @@ def test_a_build_is_made_and_recorded(python: str) -> None:
     assert "100%  Building CXX object part4.o" in note
 
 
-def test_pip_s_environment_is_what_was_asked_for_alone(python: str) -> None:
+def test_pip_s_environment_has_the_requested_arguments_only(python: str) -> None:
     given = {**os.environ, "PGPASSWORD": "secret", "RAGOPS_DSN": "postgresql://x", "VIRTUAL_ENV": "/x"}
     made = build_environment(given, FLAGS, scratch="/tmp/rb1")
     assert not {"SOURCE_DATE_EPOCH", "PGPASSWORD", "RAGOPS_DSN", "VIRTUAL_ENV"} & made.keys()
@@ -105,64 +100,64 @@ def test_only_gcc_s_builds_with_amx_get_them(
     monkeypatch.setenv("CC", str(program))
     monkeypatch.setenv("CXX", str(program))
     request = BuildRequest("0.3.16", (flag,), name="one", python=python)
-    record = install(request, reporter=Said(), host=HOST)
+    record = install(request, reporter=NullReporter(), host=HOST)
     given = f"CXXFLAGS is '{KEEP_STORES if is_gcc and may_have_amx else ''}'"
     assert given in (record.folder / LOG).read_text()
 
 
 def test_features_that_differ_are_recorded(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_INFO", "CPU : SSE3 = 1 | SSSE3 = 1 | F16C = 1 | ")
-    record = install(request_for(python), reporter=Said(), host=HOST)
+    record = install(request_for(python), reporter=NullReporter(), host=HOST)
     assert record.verdict == "unusable"  # this CPU has no F16C
     assert {"flag-f16c", "illegal-f16c"} <= {finding.id for finding in record.findings}
 
 
 def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PROBE", "kill")
-    record = install(request_for(python), reporter=Said(), host=HOST)
+    record = install(request_for(python), reporter=NullReporter(), host=HOST)
     assert (record.verdict, record.features) == ("unusable", {})
-    (told,) = [finding for finding in record.findings if finding.severity == "error"]
-    assert told.id == "illegal-instruction"
-    assert "westmere" in told.message
+    (error,) = [finding for finding in record.findings if finding.severity == "error"]
+    assert error.id == "illegal-instruction"
+    assert "westmere" in error.message
     assert find_build("one") == record
 
 
 def test_a_failing_compile_leaves_its_log_only(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PIP", "fail")
     with pytest.raises(RagopsError) as caught:
-        install(request_for(python), reporter=Said(), host=HOST)
+        install(request_for(python), reporter=NullReporter(), host=HOST)
     folder = Path(os.environ["RAGOPS_DATA_DIR"], "builds", "one")
     assert caught.value.where == str(folder / LOG)
     assert caught.value.actual == "ggml.c:12:3: error: unknown type name 'floaty'"
     assert [path.name for path in folder.iterdir()] == [LOG]
     assert (list_builds(), list_incomplete()) == ([], ["one"])
     monkeypatch.delenv("FAKE_PIP")
-    assert install(request_for(python), reporter=Said(), host=HOST).verdict == "as_asked"
+    assert install(request_for(python), reporter=NullReporter(), host=HOST).verdict == "as_asked"
 
 
 def test_no_virtual_environment(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VENV", "fail")
     with pytest.raises(RagopsError) as caught:
-        install(request_for(python), reporter=Said(), host=HOST)
+        install(request_for(python), reporter=NullReporter(), host=HOST)
     assert "python3-venv" in (caught.value.hint or "")
-    with pytest.raises(RagopsError, match="cannot be started"):
-        install(BuildRequest("0.3.16", python="/no/such/python"), reporter=Said(), host=HOST)
+    with pytest.raises(RagopsError, match="cannot start"):
+        install(BuildRequest("0.3.16", python="/no/such/python"), reporter=NullReporter(), host=HOST)
 
 
 def test_without_a_compiler_nothing_is_touched(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RagopsError, match="nothing was downloaded"):
-        install(request_for(python), reporter=Said(), host=HOST)
+        install(request_for(python), reporter=NullReporter(), host=HOST)
     assert not Path(os.environ["RAGOPS_DATA_DIR"]).exists()
 
 
-def test_what_is_there_already(python: str) -> None:
+def test_an_existing_build_is_not_built_again(python: str) -> None:
     request = request_for(python)
     assert present_build(request) is None
-    record = install(request, reporter=Said(), host=HOST)
+    record = install(request, reporter=NullReporter(), host=HOST)
     assert present_build(request) == record
     assert present_build(BuildRequest("0.3.16", FLAGS[::-1], name="one")) == record
-    assert install(request, reporter=Said(), host=HOST) == record
+    assert install(request, reporter=NullReporter(), host=HOST) == record
     with pytest.raises(UsageError, match="another build has this name"):
         present_build(BuildRequest("0.3.16", (), name="one"))
 
@@ -172,15 +167,20 @@ def test_one_install_of_a_name_at_a_time(python: str) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text(str(os.getppid()))
     with pytest.raises(RagopsError, match="is running"):
-        install(request_for(python), reporter=Said(), host=HOST)
+        install(request_for(python), reporter=NullReporter(), host=HOST)
+    assert lock.exists()
+    lock.write_text("")  # another install has just created it
+    with pytest.raises(RagopsError, match="is running") as caught:
+        install(request_for(python), reporter=NullReporter(), host=HOST)
+    assert "delete this file" in (caught.value.hint or "")
     lock.write_text("4194999")  # above the largest process id there can be
-    install(request_for(python), reporter=Said(), host=HOST)
+    install(request_for(python), reporter=NullReporter(), host=HOST)
     assert not lock.exists()
 
 
 def test_the_probe_names_what_is_wrong(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PROBE", "error")
-    with pytest.raises(EmbedderError, match="library that can be asked") as caught:
+    with pytest.raises(EmbedderError, match="cannot read the interpreter") as caught:
         run_probe(Path(python))
     assert "libgomp" in (caught.value.actual or "")
     monkeypatch.setenv("FAKE_PROBE", "kill")
@@ -191,7 +191,7 @@ def test_the_probe_names_what_is_wrong(python: str, tmp_path: Path, monkeypatch:
         run_probe(tmp_path / "missing")
 
 
-def test_the_probe_asks_the_real_library() -> None:
+def test_the_probe_reads_the_real_library() -> None:
     probe = run_probe(Path(sys.executable))
     assert probe.features
     assert probe.package_version[0].isdigit()
@@ -203,17 +203,17 @@ def test_the_probe_asks_the_real_library() -> None:
 def test_a_signal_removes_the_half_build_and_ends_the_compiler(
     python: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    cursor = tmp_path / "mark"
-    variables = {"FAKE_PIP": "hang", "FAKE_MARK": str(cursor), "CC": sys.executable, "CXX": sys.executable}
+    pid_file = tmp_path / "pid"
+    variables = {"FAKE_PIP": "hang", "FAKE_PID_FILE": str(pid_file), "CC": sys.executable, "CXX": sys.executable}
     arguments = ["build", "install", "--version", "0.3.16", "--name", "one", "--python", python]
     running = start_program(arguments, environment={**clean_environment(tmp_path), **variables}, cwd=tmp_path)
     until = time.monotonic() + 60
-    while not (cursor.exists() and cursor.read_text()) and time.monotonic() < until:
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
-    compiler = psutil.Process(int(cursor.read_text()))
+    compiler = psutil.Process(int(pid_file.read_text()))
     running.send_signal(number)
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == 128 + number, told
-    assert "the half build was removed" in told
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 128 + number, stderr
+    assert "removed the incomplete build" in stderr
     assert list((tmp_path / "data" / "builds").iterdir()) == []
     assert psutil.wait_procs([compiler], timeout=10)[1] == []

@@ -10,7 +10,6 @@ import pytest
 from builds_factory import make_build
 
 from ragops.builds.records import (
-    RECORD,
     check_version,
     default_name,
     find_build,
@@ -20,6 +19,7 @@ from ragops.builds.records import (
     list_incomplete,
     remove_build,
 )
+from ragops.builds.standalone import RECORD
 from ragops.errors import UsageError
 from ragops.findings import Finding
 
@@ -30,7 +30,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_build_is_found_as_it_was_written(data: Path) -> None:
+def test_a_build_is_read_back(data: Path) -> None:
     written = make_build("one", findings=(Finding("flag-avx", "warning", "AVX is on", "add it"),))
     assert find_build("one") == written
     assert list_builds() == [written]
@@ -65,7 +65,7 @@ def test_a_folder_without_a_whole_record_is_incomplete(text: str) -> None:
 
 def test_a_build_whose_interpreter_is_gone() -> None:
     make_build("one").interpreter.unlink()
-    with pytest.raises(UsageError, match="interpreter is gone"):
+    with pytest.raises(UsageError, match="interpreter is missing"):
         find_build("one")
 
 
@@ -81,7 +81,7 @@ def test_removed_whole_or_not() -> None:
 
 @pytest.mark.parametrize("name", ["", "..", ".", "a/b", "a\\b", "-x", ".hidden", "a b", "x" * 65, "dot."])
 def test_names_that_are_no_folder_of_ours(name: str) -> None:
-    with pytest.raises(UsageError, match="not a name"):
+    with pytest.raises(UsageError, match="invalid name"):
         folder_of(name)
 
 

@@ -59,17 +59,17 @@ def test_files_that_pip_compiles_from(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_files_that_pip_makes_something_else_of(tmp_path: Path, text: str, ids: set[str]) -> None:
-    found = check_requirements(write(tmp_path, text))
-    assert {finding.id for finding in found} == ids
-    assert all(finding.hint for finding in found)
+    findings = check_requirements(write(tmp_path, text))
+    assert {finding.id for finding in findings} == ids
+    assert all(finding.hint for finding in findings)
 
 
 def test_findings_name_file_and_line_errors_first(tmp_path: Path) -> None:
     text = "# -DLLAMA_FMA=OFF\nnumpy\nllama-cpp-python>=0.3\n--extra-index-url https://example.org/whl/metal\n"
-    found = check_requirements(write(tmp_path, text))
-    assert [finding.severity for finding in found] == ["error", "error", "error", "warning"]
-    assert "requirements.txt:3: 'llama-cpp-python>=0.3'" in found[0].message
-    assert found[-1].hint == "write -DGGML_FMA=OFF"
+    findings = check_requirements(write(tmp_path, text))
+    assert [finding.severity for finding in findings] == ["error", "error", "error", "warning"]
+    assert "requirements.txt:3: 'llama-cpp-python>=0.3'" in findings[0].message
+    assert findings[-1].hint == "write -DGGML_FMA=OFF"
 
 
 def test_included_files_and_constraints_count(tmp_path: Path) -> None:

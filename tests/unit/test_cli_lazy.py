@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 import ragops.cli
-from ragops.cli.lazy import ENTRIES, LazyCommands, LazyGroup
+from ragops.cli import lazy
+from ragops.cli.lazy import COMMANDS, LazyGroup
 from ragops.cli.main import app, run
 
 
@@ -17,11 +20,26 @@ def first_paragraph(help_text: str) -> str:
     return " ".join(help_text.split("\n\n")[0].split())
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+def program() -> Any:
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_in_the_program_s_help_is_the_command_s_own(name: str) -> None:
-    command = LazyCommands()[name]
+    command = program().get_command(None, name)
     assert command.name == name
-    assert first_paragraph(command.help) == ENTRIES[name].help
+    assert lazy._read_first_line(name) == first_paragraph(command.help)
+
+
+def test_without_source_the_line_comes_from_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    monkeypatch.setattr(lazy, "__file__", str(tmp_path / "lazy.py"))
+    assert lazy._read_first_line("reset") == ""
+    assert run(["--help"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_no_module_brings_a_command_that_the_table_lacks() -> None:
@@ -33,38 +51,26 @@ def test_no_module_brings_a_command_that_the_table_lacks() -> None:
             module.register(part)
             brought[found.name] = {command.name for command in part.registered_commands}
         elif isinstance(getattr(module, "app", None), typer.Typer) and module.app is not app:
-            brought[found.name] = {name for name, entry in ENTRIES.items() if entry.module == found.name}
+            brought[found.name] = {name for name, module_name in COMMANDS.items() if module_name == found.name}
             assert len(brought[found.name]) == 1, found.name
-    modules = {entry.module for entry in ENTRIES.values()}
-    assert brought == {m: {n for n, entry in ENTRIES.items() if entry.module == m} for m in modules}
+    assert brought == {m: {n for n, module in COMMANDS.items() if module == m} for m in COMMANDS.values()}
 
 
-def test_a_name_that_does_not_exist_is_none_of_the_commands() -> None:
-    commands = LazyCommands()
-    assert commands.get("statsu") is None
-    assert list(commands) == list(ENTRIES)
-    assert len(commands) == len(ENTRIES)
-
-
-def test_a_command_can_be_added_beside_the_table() -> None:
-    commands = LazyCommands()
-    commands["extra"] = "a command"
-    assert (list(commands)[-1], commands["extra"], len(commands)) == ("extra", "a command", len(ENTRIES) + 1)
-    del commands["extra"]
-    assert "extra" not in commands
-
-
-def test_the_program_is_made_of_the_table() -> None:
-    group = typer.main.get_command(app)
+def test_commands_are_built_once_and_when_they_are_looked_up() -> None:
+    group = program()
     assert isinstance(group, LazyGroup)
-    assert list(group.commands) == list(ENTRIES)
+    assert group.list_commands(None) == list(COMMANDS)
+    assert set(group.commands.values()) == {None}
+    assert group.get_command(None, "statsu") is None
+    assert group.get_command(None, "cache") is group.get_command(None, "cache")
+    assert [name for name, command in group.commands.items() if command is not None] == ["cache"]
 
 
 def test_the_help_has_every_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for name, entry in ENTRIES.items():
-        assert f" {name} {entry.help}" in shown
+    for name in COMMANDS:
+        assert f" {name} {first_paragraph(program().get_command(None, name).help)}" in shown
     assert shown.endswith("Example: ragops demo --docs 500")
 
 
@@ -101,7 +107,7 @@ def test_what_does_not_exist_is_named(typed: list[str], said: str, capsys: pytes
 
 @pytest.mark.parametrize(
     ("words", "count", "offered"),
-    [("ragops qu", "1", ["queue"]), ("ragops index re", "2", ["rebuild"]), ("ragops ", "1", list(ENTRIES))],
+    [("ragops qu", "1", ["queue"]), ("ragops index re", "2", ["rebuild"]), ("ragops ", "1", list(COMMANDS))],
 )
 def test_the_shell_completes_commands(
     words: str, count: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -27,19 +27,21 @@ BENCHMARK_OPTIONS = {
     for program in (ROOT / "benchmarks").glob("*.py")
     for option in re.findall(r'add_argument\("(--[a-z-]+)"', program.read_text(encoding="utf-8"))
 }
-# Options in the documents that belong to other programs: pip, vecshift, py-spy, and the script that captures a
-# fingerprint.
-FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--gil"} | {
+# Options in the documents that belong to other programs: pip, vecshift, py-spy, ruff, and the script that captures
+# a fingerprint.
+FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--force-reinstall", "--gil", "--check"} | {
     f"--{name}" for name in ("pooling", "n-ctx", "n-batch", "document-prefix", "query-prefix")
 }
+# Options of the logger that the command line gets next.
 # Typer carries its own copy of click, so that its commands have no public type.
 ROOT_COMMAND: Any = typer.main.get_command(app)
 
 
 def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Every command by its words (`index drop`); groups are left out."""
-    for name, child in command.commands.items():
-        if hasattr(child, "commands"):
+    for name in command.list_commands(None):
+        child = command.get_command(None, name)
+        if hasattr(child, "list_commands"):
             yield from _commands(child, (*words, name))
         else:
             yield " ".join((*words, name)), child
@@ -55,6 +57,10 @@ def _long_options(command: Any) -> set[str]:
 
 
 ALL_OPTIONS = set().union(*map(_long_options, [ROOT_COMMAND, *LEAVES.values()])) | {"--help"}
+
+
+# Options of every command stand in the reference once.
+SHARED = {"--debug", "--log-file", "--log-format", "--help"}
 
 
 def _section(text: str, heading: str) -> str:
@@ -87,7 +93,9 @@ def _words_of(line: str) -> str:
 def test_the_reference_has_every_command_with_its_options(words: str) -> None:
     section = _section(COMMANDS.read_text(encoding="utf-8"), f"## ragops {words}")
     documented = set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE))
-    assert documented == _long_options(LEAVES[words]) - {"--help"}
+    options = _long_options(LEAVES[words]) | {"--help"}
+    assert options >= SHARED
+    assert documented == options - SHARED
 
 
 @pytest.mark.parametrize("words", LEAVES)
@@ -99,6 +107,11 @@ def test_the_reference_has_the_help_s_example(words: str) -> None:
 def test_the_reference_has_the_program_s_own_options() -> None:
     text = COMMANDS.read_text(encoding="utf-8").split("## Which database")[0]
     assert {o for o in _long_options(ROOT_COMMAND) if f"| `{o}` |" not in text} == set()
+
+
+def test_the_reference_has_the_options_of_every_command() -> None:
+    section = _section(COMMANDS.read_text(encoding="utf-8"), "## Options of every command")
+    assert set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)) == SHARED
 
 
 def test_the_reference_has_no_other_command() -> None:
@@ -120,7 +133,7 @@ def test_every_help_has_an_example_of_its_command(words: str) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_has_an_example(group: str) -> None:
-    assert _words_of(_example(ROOT_COMMAND.commands[group])).startswith(f"{group} ")
+    assert _words_of(_example(ROOT_COMMAND.get_command(None, group))).startswith(f"{group} ")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -157,7 +170,7 @@ def test_the_readme_has_the_four_lines_and_the_two_commands() -> None:
 
 def test_the_readme_names_every_command() -> None:
     rows = re.findall(r"^\| `ragops ([a-z]+)`", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted(ROOT_COMMAND.commands)
+    assert sorted(rows) == sorted(ROOT_COMMAND.list_commands(None))
 
 
 def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:

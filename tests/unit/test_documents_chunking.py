@@ -129,8 +129,8 @@ def test_a_character_that_cannot_fit_is_named() -> None:
 @pytest.mark.parametrize(
     ("max_tokens", "overlap", "prefix", "found"),
     [
-        (10, 10, "", "overlap of 10 tokens in chunks of 10"),
-        (10, -1, "", "overlap of -1 tokens"),
+        (10, 10, "", "10 tokens of overlap in chunks of 10"),
+        (10, -1, "", "-1 tokens of overlap"),
         (0, 0, "", "chunks of 0"),
         (10, 0, "12345678", "10 tokens of prefix"),
         (10, 5, "123", "5 tokens of prefix and special tokens, 5 of overlap"),

@@ -11,7 +11,7 @@ import pytest
 from import_graph import Import, find_cycle, imports_of, modules_of
 
 import ragops
-from ragops.cli.lazy import ENTRIES
+from ragops.cli.lazy import COMMANDS
 
 PACKAGE = Path(ragops.__file__).parent
 MODULES = modules_of(PACKAGE)
@@ -131,7 +131,7 @@ def test_the_program_s_own_help_loads_no_command_and_draws_nothing(arguments: li
         f"import ragops.cli.main; ragops.cli.main.run({arguments})\n"
         "assert sys.stdout.getvalue()"
     )
-    commands = {f"ragops.cli.{entry.module}" for entry in ENTRIES.values()} | {"ragops.cli.session"}
+    commands = {f"ragops.cli.{module}" for module in COMMANDS.values()} | {"ragops.cli.session"}
     assert "ragops.cli.main" in loaded
     assert {*HEAVY, "rich.console", "typer.rich_utils", *commands} & loaded == set()
 

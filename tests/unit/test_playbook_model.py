@@ -14,20 +14,19 @@ WRONG: list[tuple[str, str, str]] = [
     ("workers: {cuont: 3}", "workers.cuont", "unknown key"),
     ("model: {parameters: {n_gpu: 1}}", "model.parameters.n_gpu", "unknown key"),
     ("tables: {documents: {columns: {vector: v}}}", "tables.documents.columns.vector", "unknown key"),
-    ("workers: {count: '3'}", "workers.count", "Input should be a valid integer, or 'planned' (found '3')"),
-    ("workers: {count: 3.0}", "workers.count", "Input should be a valid integer, or 'planned' (found 3.0)"),
-    ("workers: {count: yes}", "workers.count", "Input should be a valid integer, or 'planned' (found True)"),
-    ("workers: {count: 0}", "workers.count", "Input should be greater than 0, or 'planned' (found 0)"),
-    ("workers: {count: -1}", "workers.count", "Input should be greater than 0, or 'planned' (found -1)"),
-    ("workers: {count: null}", "workers.count", "Input should be a valid integer, or 'planned' (found None)"),
-    ("workers: {count: [3]}", "workers.count", "Input should be a valid integer, or 'planned'"),
+    ("workers: {count: '3'}", "workers.count", "Input should be a valid integer, or 'auto' (found '3')"),
+    ("workers: {count: 3.0}", "workers.count", "Input should be a valid integer, or 'auto' (found 3.0)"),
+    ("workers: {count: yes}", "workers.count", "Input should be a valid integer, or 'auto' (found True)"),
+    ("workers: {count: 0}", "workers.count", "Input should be greater than 0, or 'auto' (found 0)"),
+    ("workers: {count: -1}", "workers.count", "Input should be greater than 0, or 'auto' (found -1)"),
+    ("workers: {count: null}", "workers.count", "Input should be a valid integer, or 'auto' (found None)"),
+    ("workers: {count: [3]}", "workers.count", "Input should be a valid integer, or 'auto'"),
     ("workers: 3", "workers", "Input should be an object (found 3)"),
     ("workers:", "workers", "Input should be an object (found None)"),
     (
         "workers: {count: 1e5}",
         "workers.count",
-        "Input should be a valid integer, or 'planned'; YAML reads 1e5 as text, write the number without an "
-        "exponent",
+        "Input should be a valid integer, or 'auto'; YAML reads 1e5 as text, write the number without an exponent",
     ),
     (
         "validation: {max_distance: 1e-3}",
@@ -67,7 +66,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "source: {table: a.b.c}",
         "source.table",
-        "'a.b.c' is no table name; write name or schema.name (found 'a.b.c')",
+        "'a.b.c' is not a table name; write name or schema.name",
     ),
     ("source: {id_column: ''}", "source.id_column", "a name must not be empty (found '')"),
     ("source: {patterns: []}", "source.patterns", "Tuple should have at least 1 item"),
@@ -86,7 +85,7 @@ WRONG: list[tuple[str, str, str]] = [
     (
         "tables: {parsed_files: {table: documents}}",
         "tables.parsed_files",
-        "documents is mapped twice, as documents too",
+        "documents is mapped twice, as documents and as parsed_files",
     ),
     ("indexes: [{name: i}]", "indexes[0].table", "Field required"),
     (
@@ -158,7 +157,7 @@ HEADS: list[tuple[str, str, int, str]] = [
         steps_text("{step: empty_tables, tables: [{table: documents}, {table: documents, method: delete}]}"),
         "steps[0]",
         4,
-        "documents can be emptied once only",
+        "documents can be emptied only once",
     ),
     (
         steps_text("{step: rebuild_indexes, maintenance_work_mem: 1gb}"),
@@ -223,7 +222,7 @@ def test_shipped_playbook_is_the_procedure() -> None:
         "rebuild_indexes", "embed", "validate",
     ]  # fmt: skip
     assert made.gates() == (1000, 100_000)
-    assert (made.workers.count, made.workers.batch_size) == ("planned", 100)
+    assert (made.workers.count, made.workers.batch_size) == ("auto", 100)
     assert realign(RAGOPS_WORKERS="3").workers.count == 3
     assert (made.database.dsn, made.model.file, made.model.sha256, made.source.folder) == (None, None, None, None)
     assert made.tables == playbook().tables
@@ -259,12 +258,25 @@ def test_ledger_copy_never_carries_the_dsn(dsn: str) -> None:
     assert Playbook.model_validate_json(stored) == realign()
 
 
-def test_with_changes_leaves_the_original_alone() -> None:
-    made = playbook()
-    changed = made.with_changes(workers={"count": 1}, database={})
-    assert (made.workers.count, changed.workers.count) == ("planned", 1)
-    assert changed.workers.batch_size == made.workers.batch_size
-    assert changed.database == made.database
+AUTO = (
+    "workers: {{count: {word}, tokens_per_batch: {word}}}",
+    "model: {{parameters: {{n_threads: {word}}}}}",
+)
+
+
+def test_planned_is_an_alias_of_auto() -> None:
+    made = playbook(*(line.format(word="planned") for line in AUTO))
+    assert made == playbook(*(line.format(word="auto") for line in AUTO)) == playbook()
+    assert (made.workers.count, made.workers.tokens_per_batch) == ("auto", "auto")
+    assert made.model.parameters.n_threads == "auto"
+    assert "planned" not in json.dumps(made.ledger_copy())
+
+
+def test_a_ledger_copy_of_an_older_version_is_read() -> None:
+    copy = realign().ledger_copy()
+    copy["workers"] |= {"count": "planned", "tokens_per_batch": "planned"}
+    copy["model"]["parameters"]["n_threads"] = "planned"
+    assert Playbook.model_validate_json(json.dumps(copy)) == realign()
 
 
 def test_a_playbook_is_frozen() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playbook_factory import places_of, problems_of, steps_text, with_steps
 
-EMBED_ORDER = "every embed needs a larger `until` than the one before; only the last has none"
+EMBED_ORDER = "every embed needs a larger `until` than the one before; only the last may omit it"
 DROP_ORDER = "drop_indexes must come before empty_tables (an index belongs to its vectors)"
 RESEED_ORDER = "reseed_queue must come before the first embed"
 EMPTY_ORDER = "empty_tables must come before the first embed (it removes what is embedded)"

@@ -32,3 +32,11 @@ def test_refuses_what_the_loader_refuses(section: str, key: str, value: object) 
     assert errors(base) == []
     wrong = copy.deepcopy(base) | {section: {key: value}}
     assert errors(wrong) == [f"{section}.{key}"]
+
+
+@pytest.mark.parametrize("word", ["auto", "planned", 3, "${COUNT:-auto}"])
+def test_auto_and_its_alias_are_listed(word: object) -> None:
+    parameters = {"parameters": {"n_threads": word}}
+    workers = {"count": word, "tokens_per_batch": word}
+    steps = [{"step": "embed"}]
+    assert errors({"version": 1, "name": "x", "workers": workers, "model": parameters, "steps": steps}) == []

@@ -7,7 +7,7 @@ from playbook_factory import SMALLEST, playbook, problems_of
 
 from ragops.playbook import Playbook
 
-NEITHER = "Input should be a valid integer, or 'planned'"
+NEITHER = "Input should be a valid integer, or 'auto'"
 TYPED: list[tuple[str, dict[str, str], str, object]] = [
     ("workers: {count: '${N:-7}'}", {}, "error", NEITHER + " (found '7')"),
     ("workers:\n  count: ${N:-7}", {}, "workers.count", 7),

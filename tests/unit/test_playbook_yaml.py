@@ -46,20 +46,20 @@ REFUSED: list[tuple[str, str, str, int | None, str]] = [
     ("key is a list", SMALLEST + "? [a, b]\n: 1\n", "", 5, "a key must be plain text"),
     ("key is a mapping", SMALLEST + "model:\n  ? {a: b}\n  : 1\n", "model", 6, "a key must be plain text"),
     ("key holds NUL", SMALLEST + '"a\\0b": 1\n', "", 5, "a key must be plain text"),
-    ("duplicate key", SMALLEST + "name: again\n", "name", 5, "the key stands twice"),
+    ("duplicate key", SMALLEST + "name: again\n", "name", 5, "duplicate key"),
     (
         "duplicate key below",
         HEAD + "workers:\n  count: 1\n  count: 2\n",
         "workers.count",
         5,
-        "the key stands twice",
+        "duplicate key",
     ),
     (
         "duplicate key in a step",
         HEAD + "steps:\n  - step: embed\n    until: 1\n    until: 1\n",
         "steps[0].until",
         6,
-        "the key stands twice",
+        "duplicate key",
     ),
     (
         "deep sequences",
@@ -158,9 +158,9 @@ def test_playbook_error_as_json() -> None:
     with pytest.raises(PlaybookError) as caught:
         parse_playbook(SMALLEST + "wrkers: 1\nname: x\n", file="p.yaml", environment={})
     shown = json.loads(json.dumps(caught.value.as_dict()))
-    assert shown["problems"] == [{"path": "name", "message": "the key stands twice", "line": 6}]
+    assert shown["problems"] == [{"path": "name", "message": "duplicate key", "line": 6}]
     assert shown["what"] == "the playbook has 1 problem"
-    assert shown["hint"] == "mend the file, then: ragops playbook check p.yaml"
+    assert shown["hint"] == "fix the file, then run: ragops playbook check p.yaml"
 
 
 def test_file_that_is_not_utf8(tmp_path: Path) -> None:

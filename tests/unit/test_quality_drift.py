@@ -39,5 +39,5 @@ def test_rows_without_a_direction_have_no_distance() -> None:
 
 def test_unlike_shapes_are_refused() -> None:
     for b in (np.ones((2, 4)), np.ones((3, 3)), np.ones(3)):
-        with pytest.raises(ValueError, match="needed"):
+        with pytest.raises(ValueError, match="expected"):
             cosine_distances(np.ones((2, 3)), b)

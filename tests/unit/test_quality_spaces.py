@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragops.quality.spaces import Limits, measure_spaces, tolerant_overlap, verdict_of
+from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict, tolerant_overlap
 
 BUILDS = Path(__file__).parents[1] / "data" / "builds"
 NAMES = ("avx2", "native-0.3.36", "origin-flags", "sse-only")
-LIMITS = Limits()
+LIMITS = SpaceLimits()
 
 
 def vectors(name: str) -> np.ndarray:
@@ -26,18 +26,18 @@ def test_every_pair_of_real_builds_is_equivalent(a: str, b: str) -> None:
     drift = measure_spaces(vectors(a), vectors(b), tie_tolerance=LIMITS.max_drift)
     assert drift.max is not None and 0 < drift.max <= 3.4e-4
     assert drift.top10_overlap is not None and drift.top10_overlap >= 0.99
-    assert verdict_of(drift, LIMITS) == "equivalent"
+    assert space_verdict(drift, LIMITS) == "equivalent"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_build_is_identical_to_itself(name: str) -> None:
-    assert verdict_of(measure_spaces(vectors(name), vectors(name), tie_tolerance=0), LIMITS) == "identical"
+    assert space_verdict(measure_spaces(vectors(name), vectors(name), tie_tolerance=0), LIMITS) == "identical"
 
 
 def test_one_text_beyond_the_limit_is_divergent() -> None:
     a, b = vectors("avx2"), vectors("avx2").copy()
     b[5] = b[6]
-    assert verdict_of(measure_spaces(a, b, tie_tolerance=1e-3), LIMITS) == "divergent"
+    assert space_verdict(measure_spaces(a, b, tie_tolerance=1e-3), LIMITS) == "divergent"
 
 
 def test_a_zero_vector_is_divergent_and_counted() -> None:
@@ -46,14 +46,14 @@ def test_a_zero_vector_is_divergent_and_counted() -> None:
     drift = measure_spaces(a, b, tie_tolerance=1e-3)
     assert drift.not_a_number == 1
     assert drift.max is not None and drift.max < 1e-3
-    assert verdict_of(drift, LIMITS) == "divergent"
+    assert space_verdict(drift, LIMITS) == "divergent"
 
 
 def test_nothing_but_zero_vectors_has_no_figures() -> None:
     zeros = np.zeros((4, 8), dtype=np.float32)
     drift = measure_spaces(zeros, zeros, tie_tolerance=1e-3)
     assert (drift.max, drift.top10_overlap, drift.not_a_number) == (None, None, 4)
-    assert verdict_of(drift, LIMITS) == "divergent"
+    assert space_verdict(drift, LIMITS) == "divergent"
 
 
 def test_a_rotation_keeps_neighbours_and_still_diverges() -> None:
@@ -61,13 +61,13 @@ def test_a_rotation_keeps_neighbours_and_still_diverges() -> None:
     rotated = np.roll(a, 1, axis=1)
     drift = measure_spaces(a, rotated, tie_tolerance=1e-3)
     assert drift.top10_overlap == 1.0
-    assert verdict_of(drift, LIMITS) == "divergent"
+    assert space_verdict(drift, LIMITS) == "divergent"
 
 
 def test_lost_neighbours_diverge_even_below_the_drift_limit() -> None:
     drift = measure_spaces(vectors("avx2"), vectors("sse-only"), tie_tolerance=0)
     assert drift.top10_overlap is not None
-    assert verdict_of(drift, Limits(max_drift=1e-3, min_overlap=drift.top10_overlap + 1e-6)) == "divergent"
+    assert space_verdict(drift, SpaceLimits(max_drift=1e-3, min_overlap=drift.top10_overlap + 1e-6)) == "divergent"
 
 
 def test_a_tie_may_fall_either_way() -> None:

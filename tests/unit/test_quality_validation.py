@@ -10,15 +10,16 @@ import pytest
 from ragops.quality.validation import (
     Check,
     ColumnMeasure,
-    Limits,
     Measurements,
     QueryMeasure,
+    ValidationLimits,
     comparison_stats,
     judge,
-    verdict_of,
+    self_retrieval,
+    validation_verdict,
 )
 
-LIMITS = Limits(max_distance=1e-3, criterion=0.7, max_failed_share=0.05)
+LIMITS = ValidationLimits(max_distance=1e-3, criterion=0.7, max_failed_share=0.05)
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 DOCUMENTS = ColumnMeasure("documents", 100, 100, 0, (32,))
 CHUNKS = ColumnMeasure("document_chunks", 150, 150, 0, (32,))
@@ -40,7 +41,7 @@ def by_id(found: Measurements) -> dict[str, Check]:
 
 def test_a_good_corpus_passes_and_the_decisive_check_comes_first() -> None:
     checks = judge(GOOD, LIMITS)
-    assert verdict_of(checks) == "pass"
+    assert validation_verdict(checks) == "pass"
     assert checks[0].id == "stored_vectors_agree"
     assert checks[0].measured == "max 0.00034, median 0.0001, 0 of 3 rows disagree"
 
@@ -85,7 +86,7 @@ BROKEN: list[tuple[str, Measurements, str, str]] = [
         "a distance that is no number",
         replace(GOOD, queries=(replace(QUERY, finite=98),)),
         "distances_are_numbers",
-        "2 of 100 distances are no number",
+        "2 of 100 distances are not a number",
     ),
     ("no query", replace(GOOD, queries=()), "distances_are_numbers", "0 of 0"),
     (
@@ -102,7 +103,7 @@ def test_each_fault_fails_its_check(found: Measurements, id: str, measured: str)
     check = by_id(found)[id]
     assert check.status == "fail"
     assert measured in check.measured
-    assert verdict_of(judge(found, LIMITS)) == "fail"
+    assert validation_verdict(judge(found, LIMITS)) == "fail"
 
 
 def test_the_procedures_criterion_alone_saves_nothing() -> None:
@@ -117,7 +118,7 @@ def test_an_empty_queue_decides_nothing_about_the_count() -> None:
 
 def test_thresholds_and_self_retrieval_are_shown_and_decide_nothing() -> None:
     checks = by_id(GOOD)
-    assert checks["rows_under_0.5"].measured == "5.0 rows a query on average, 0 of 2 queries find none"
+    assert checks["rows_under_0.5"].measured == "5.0 rows per query on average, 0 of 2 queries find no row"
     assert checks["self_retrieval"].measured == "50% at 1, 50% at 10"
     assert {checks["rows_under_0.3"].status, checks["self_retrieval"].status} == {"info"}
     assert "self_retrieval" not in by_id(replace(GOOD, is_sampled=False))
@@ -142,3 +143,15 @@ def test_a_distance_that_is_no_number_is_counted_and_never_null() -> None:
     assert stats["distance_not_a_number"] == 100
     assert None not in stats.values()
     assert "distance_min" not in stats
+
+
+def test_self_retrieval() -> None:
+    assert self_retrieval([1, 1, 3, None], [1, 5]) == {1: 0.5, 5: 0.75}
+    assert self_retrieval([None], [1]) == {1: 0.0}
+    assert self_retrieval([1], []) == {}
+
+
+@pytest.mark.parametrize(("ranks", "at"), [([], [1]), ([0], [1]), ([1], [0])])
+def test_ranks_count_from_one(ranks: list[int | None], at: list[int]) -> None:
+    with pytest.raises(ValueError):
+        self_retrieval(ranks, at)

@@ -43,16 +43,16 @@ def test_each_fault_has_row_and_reason() -> None:
 
 def test_a_wrong_dimension_is_every_rows_fault() -> None:
     faults = check_vectors(np.ones((2, 3), dtype=np.float32), dimensions=4)
-    assert faults == [VectorFault(0, "3 dimensions, needed 4"), VectorFault(1, "3 dimensions, needed 4")]
+    assert faults == [VectorFault(0, "3 dimensions, expected 4"), VectorFault(1, "3 dimensions, expected 4")]
     assert check_vectors(np.ones((2, 3)), dimensions=3) == []
     assert check_vectors(np.empty((0, 3)), dimensions=3) == []
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="needed"):
+    with pytest.raises(ValueError, match="expected"):
         check_vectors(np.ones(shape), dimensions=3)
-    with pytest.raises(ValueError, match="needed"):
+    with pytest.raises(ValueError, match="expected"):
         normalize(np.ones(shape))
 
 

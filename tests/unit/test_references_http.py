@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-from loopback import Loopback, Said, loopback, said
+from loopback import Loopback, Reply, loopback, reply
 
+from ragops.errors import ReferenceFailed
 from ragops.references import http
-from ragops.references.http import Credential, HttpClient, ReferenceError
+from ragops.references.http import Credential, HttpClient
 from ragops.references.messages import shown_url
 from ragops.retry import Backoff
 
@@ -46,9 +47,9 @@ def client(*, token: str | None = KEY, variable: str | None = "BACKEND_KEY", **o
     return HttpClient(Credential(token, SETTING, variable), **options)
 
 
-def refused(asking: HttpClient, url: str, **options: Any) -> ReferenceError:
-    with pytest.raises(ReferenceError) as caught:
-        asking.ask("GET", url, **options)
+def refused(asking: HttpClient, url: str, **options: Any) -> ReferenceFailed:
+    with pytest.raises(ReferenceFailed) as caught:
+        asking.request("GET", url, **options)
     error = caught.value
     shown = f"{error.as_dict()} {error!r} {error.__cause__!r}"
     assert KEY not in shown
@@ -57,22 +58,22 @@ def refused(asking: HttpClient, url: str, **options: Any) -> ReferenceError:
 
 
 def test_json_with_the_key_in_the_header_and_nowhere_else(server: Loopback) -> None:
-    server.answers = [said({"a": [1, None]})]
-    assert client().ask("GET", f"{server.url}/v1/models") == {"a": [1, None]}
-    asked = server.asked[0]
-    assert asked.headers["Authorization"] == f"Bearer {KEY}"
-    assert (asked.method, asked.path, asked.headers["Accept-Encoding"]) == ("GET", "/v1/models", "identity")
+    server.answers = [reply({"a": [1, None]})]
+    assert client().request("GET", f"{server.url}/v1/models") == {"a": [1, None]}
+    sent = server.requests[0]
+    assert sent.headers["Authorization"] == f"Bearer {KEY}"
+    assert (sent.method, sent.path, sent.headers["Accept-Encoding"]) == ("GET", "/v1/models", "identity")
 
 
 def test_without_a_key_no_header_is_sent(server: Loopback) -> None:
-    client(token=" ").ask("POST", server.url, body={"input": ["é"]})
-    assert "Authorization" not in server.asked[0].headers
-    assert server.asked[0].json == {"input": ["é"]}
+    client(token=" ").request("POST", server.url, body={"input": ["é"]})
+    assert "Authorization" not in server.requests[0].headers
+    assert server.requests[0].json == {"input": ["é"]}
 
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "clé"])
 def test_a_key_that_no_header_carries_is_not_repeated(token: str) -> None:
-    with pytest.raises(ReferenceError, match="cannot be sent") as caught:
+    with pytest.raises(ReferenceFailed, match="cannot be sent") as caught:
         client(token=token)
     assert token not in str(caught.value.as_dict())
     assert caught.value.where == "environment variable BACKEND_KEY"
@@ -81,7 +82,7 @@ def test_a_key_that_no_header_carries_is_not_repeated(token: str) -> None:
 def test_environment_proxies_are_not_used(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert client().ask("GET", server.url) == {}
+    assert client().request("GET", server.url) == {}
 
 
 def free_port() -> int:
@@ -92,7 +93,7 @@ def free_port() -> int:
 def test_a_refused_connection() -> None:
     port = free_port()
     error = refused(client(), f"http://127.0.0.1:{port}/v1")
-    assert error.what == "the reference refuses connections"
+    assert error.what == "connection refused by the reference endpoint"
     assert error.where == f"http://127.0.0.1:{port}/v1"
 
 
@@ -102,7 +103,7 @@ def test_a_host_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = refused(client(), "http://backend.example/v1")
-    assert error.what == "the reference's host has no address"
+    assert error.what == "cannot resolve the reference endpoint's host name"
     assert error.actual is not None and "not known" in error.actual
 
 
@@ -111,16 +112,16 @@ def test_a_host_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_malformed_url(url: str) -> None:
     error = refused(client(), url)
-    assert error.what == "the url of the reference is malformed"
+    assert error.what == "the reference endpoint's url is malformed"
 
 
 def test_no_answer_in_time(server: Loopback) -> None:
     release = threading.Event()
-    server.answers = [Said(wait=release)]
+    server.answers = [Reply(wait=release)]
     error = refused(client(timeout_s=0.2), server.url)
     release.set()
-    assert error.what == "the reference does not answer in time"
-    assert error.expected == "an answer within 0.2 s"
+    assert error.what == "the reference endpoint timed out"
+    assert error.expected == "a response within 0.2 s"
 
 
 def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +129,12 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     trickle = httpx.MockTransport(lambda _: httpx.Response(200, content=(b" " for _ in range(50))))
     error = refused(client(timeout_s=10.0, transport=trickle), "http://b/v1")
-    assert (error.what, error.actual) == ("the reference does not answer in time", "the answer was still coming")
+    assert (error.what, error.actual) == ("the reference endpoint timed out", "the response was still arriving")
 
 
 def test_no_tls_behind_an_https_url(server: Loopback) -> None:
     error = refused(client(), server.url.replace("http:", "https:"))
-    assert error.what == "no trusted TLS connection to the reference"
+    assert error.what == "cannot establish a trusted TLS connection to the reference endpoint"
     assert error.hint is not None and "SSL_CERT_FILE" in error.hint
 
 
@@ -144,7 +145,10 @@ def test_a_certificate_that_nobody_trusts() -> None:
         raise httpx.ConnectError("handshake", request=request) from cause
 
     error = refused(client(transport=httpx.MockTransport(distrust)), "https://backend/v1")
-    assert (error.what, error.actual) == ("no trusted TLS connection to the reference", "self-signed certificate")
+    assert (error.what, error.actual) == (
+        "cannot establish a trusted TLS connection to the reference endpoint",
+        "self-signed certificate",
+    )
 
 
 def test_an_authority_of_the_environment_is_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -160,9 +164,9 @@ def test_an_authority_of_the_environment_is_trusted(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_connection_that_breaks_off(server: Loopback) -> None:
-    server.answers = [Said(body=b'{"data": []}', cut=3)]
+    server.answers = [Reply(body=b'{"data": []}', cut=3)]
     error = refused(client(), server.url)
-    assert error.what == "the connection to the reference failed"
+    assert error.what == "the connection to the reference endpoint failed"
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -175,15 +179,15 @@ def test_a_connection_that_breaks_off(server: Loopback) -> None:
     ],
 )
 def test_access_refused(server: Loopback, status: int, token: str | None, variable: str | None, hint: str) -> None:
-    server.answers = [said({"error": {"message": f"bad key {token}"}}, status)]
+    server.answers = [reply({"error": {"message": f"bad key {token}"}}, status)]
     error = refused(client(token=token, variable=variable), server.url)
-    assert (error.what, error.status) == ("the reference refuses access", status)
+    assert (error.what, error.status) == ("the reference endpoint denied access", status)
     assert error.hint is not None and error.hint.startswith(hint)
     assert error.actual == f"HTTP {status}: bad key {'***' if token else None}"
 
 
 def test_an_unknown_address_gives_the_hint_of_the_caller(server: Loopback) -> None:
-    server.answers = [said({"detail": "Not Found"}, 404)]
+    server.answers = [reply({"detail": "Not Found"}, 404)]
     error = refused(client(), server.url, hint_404="is /v1 in the url?")
     assert (error.actual, error.hint, error.status) == ("HTTP 404: Not Found", "is /v1 in the url?", 404)
 
@@ -191,9 +195,9 @@ def test_an_unknown_address_gives_the_hint_of_the_caller(server: Loopback) -> No
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again(server: Loopback, status: int) -> None:
     slept: list[float] = []
-    server.answers = [said({}, status), said({}, status, **{"Retry-After": "3"}), said({"ok": 1})]
+    server.answers = [reply({}, status), reply({}, status, **{"Retry-After": "3"}), reply({"ok": 1})]
     asking = client(backoff=Backoff(first_s=1.0, longest_s=5.0, total_s=60.0), sleep=slept.append)
-    assert asking.ask("GET", server.url) == {"ok": 1}
+    assert asking.request("GET", server.url) == {"ok": 1}
     assert len(slept) == 2
     assert 0.5 <= slept[0] <= 1.0
     assert slept[1] == 3.0
@@ -201,48 +205,51 @@ def test_a_busy_server_is_asked_again(server: Loopback, status: int) -> None:
 
 def test_a_server_that_stays_busy_is_given_up(server: Loopback) -> None:
     slept: list[float] = []
-    server.answers = [said({"error": "overloaded"}, 503, **{"Retry-After": "99999"})]
+    server.answers = [reply({"error": "overloaded"}, 503, **{"Retry-After": "99999"})]
     asking = client(backoff=Backoff(first_s=1.0, longest_s=2.0, total_s=3.0), sleep=slept.append)
     error = refused(asking, server.url)
     assert len(slept) >= 2 and max(slept) <= 2.0
-    assert error.what == f"the reference is busy, asked {len(slept) + 1} times"
-    assert len(server.asked) == len(slept) + 1
+    assert error.what == f"the reference endpoint is busy ({len(slept) + 1} attempts)"
+    assert len(server.requests) == len(slept) + 1
     assert error.actual == "HTTP 503: overloaded"
 
 
 def test_an_impatient_question_is_asked_once(server: Loopback) -> None:
-    server.answers = [said({}, 503)]
+    server.answers = [reply({}, 503)]
     asking = client(backoff=Backoff(), sleep=lambda _: pytest.fail("slept"))
     assert refused(asking, server.url, is_patient=False).status == 503
 
 
 def test_a_server_error_is_shown_on_one_printable_line(server: Loopback) -> None:
-    server.answers = [Said(500, f"Traceback\n \x1b[31m{KEY} boom {'x' * 500}".encode())]
+    server.answers = [Reply(500, f"Traceback\n \x1b[31m{KEY} boom {'x' * 500}".encode())]
     error = refused(client(), server.url)
     assert error.actual is not None
     assert error.actual.startswith("HTTP 500: Traceback [31m*** boom xxx")
     assert len(error.actual) == 200
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>hello", b'{"a": ', b"[" * 100_000, b"\xff\xfe"])
 def test_no_json(server: Loopback, body: bytes) -> None:
-    server.answers = [Said(body=body)]
+    server.answers = [Reply(body=body)]
     error = refused(client(), server.url)
-    assert (error.what, error.expected) == ("the reference's answer is no JSON", "a JSON object")
+    assert (error.what, error.expected) == ("the reference endpoint's response is not JSON", "a JSON object")
     assert error.actual
 
 
 def test_too_large_an_answer_is_not_read_to_its_end(server: Loopback) -> None:
-    server.answers = [Said(body=b" " * 200_000)]
+    server.answers = [Reply(body=b" " * 200_000)]
     error = refused(client(max_bytes=1_000), server.url)
-    assert (error.what, error.actual) == ("the reference's answer is too large", "more than 1,000 bytes")
+    assert (error.what, error.actual) == (
+        "the reference endpoint's response is too large",
+        "more than 1,000 bytes",
+    )
 
 
 def test_a_redirect_within_the_origin_is_followed(server: Loopback) -> None:
-    server.answers = [Said(307, headers={"Location": "/v1/embeddings/"}), said({"ok": 1})]
-    assert client().ask("POST", f"{server.url}/v1/embeddings", body={"input": []}) == {"ok": 1}
-    assert [(a.method, a.path, a.json) for a in server.asked] == [
+    server.answers = [Reply(307, headers={"Location": "/v1/embeddings/"}), reply({"ok": 1})]
+    assert client().request("POST", f"{server.url}/v1/embeddings", body={"input": []}) == {"ok": 1}
+    assert [(a.method, a.path, a.json) for a in server.requests] == [
         ("POST", "/v1/embeddings", {"input": []}),
         ("POST", "/v1/embeddings/", {"input": []}),
     ]
@@ -250,33 +257,33 @@ def test_a_redirect_within_the_origin_is_followed(server: Loopback) -> None:
 
 def test_a_redirect_to_another_place_carries_no_key_there(server: Loopback) -> None:
     with loopback() as other:
-        server.answers = [Said(302, headers={"Location": f"{other.url}/steal?x={KEY}"})]
+        server.answers = [Reply(302, headers={"Location": f"{other.url}/steal?x={KEY}"})]
         error = refused(client(), server.url)
-        assert other.asked == []
+        assert other.requests == []
     assert error.actual == f"HTTP 302 to {other.url}/steal"
 
 
 def test_a_redirect_to_nowhere(server: Loopback) -> None:
-    server.answers = [Said(301)]
+    server.answers = [Reply(301)]
     error = refused(client(), server.url)
     assert (error.actual, error.status) == ("HTTP 301 to nowhere", 301)
 
 
 def test_a_redirect_that_is_no_url(server: Loopback) -> None:
-    server.answers = [Said(301, headers={"Location": f"http://[::1?{KEY}"})]
+    server.answers = [Reply(301, headers={"Location": f"http://[::1?{KEY}"})]
     error = refused(client(), server.url)
-    assert error.what == "the connection to the reference failed"
+    assert error.what == "the connection to the reference endpoint failed"
     assert error.actual is not None and "location" in error.actual
 
 
 def test_a_circle_of_redirects(server: Loopback) -> None:
-    server.answers = [Said(302, headers={"Location": "/again"})]
-    assert refused(client(), server.url).what == "the reference redirects in a circle"
+    server.answers = [Reply(302, headers={"Location": "/again"})]
+    assert refused(client(), server.url).what == "too many redirects from the reference endpoint"
 
 
 def test_secrets_of_the_url_are_not_shown(server: Loopback) -> None:
     url = server.url.replace("//", "//user:pass%40word1@") + "/debug?key=abc%20defgh&q=hi"
-    server.answers = [Said(500, b"GET /debug?key=abc%20defgh&q=hi by pass%40word1 (abc defgh, pass@word1)")]
+    server.answers = [Reply(500, b"GET /debug?key=abc%20defgh&q=hi by pass%40word1 (abc defgh, pass@word1)")]
     error = refused(client(token=None), url)
     assert error.where == f"{server.url}/debug"
     assert error.actual == "HTTP 500: GET /debug?key=***&q=hi by *** (***, ***)"

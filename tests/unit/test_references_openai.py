@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from loopback import Loopback, loopback, said
+from loopback import Loopback, loopback, reply
 
+from ragops.errors import ReferenceFailed
 from ragops.playbook.model import OpenAIReference
-from ragops.references.http import ReferenceError
-from ragops.references.openai import OpenAIEndpoint, UnusableVectors, read_vectors
+from ragops.references.http import UnusableResponse
+from ragops.references.openai import OpenAIEndpoint, ServerDescription, read_vectors
 from ragops.retry import Backoff
 
 Answer = Callable[[list[str]], httpx.Response]
@@ -57,14 +58,14 @@ def server() -> Iterator[Loopback]:
 
 
 def test_the_request_and_its_answer(server: Loopback) -> None:
-    server.answers = [said({"data": rows_of(["a", "bb"])[::-1]})]
+    server.answers = [reply({"data": rows_of(["a", "bb"])[::-1]})]
     settings = OpenAIReference(url=f"{server.url}/v1/", model="solon")
     with OpenAIEndpoint(settings, api_key="sk-secret") as asking:
         vectors = asking.embed(["a", "bb"])
-    asked = server.asked[0]
-    assert (asked.method, asked.path) == ("POST", "/v1/embeddings")
-    assert asked.json == {"model": "solon", "input": ["a", "bb"]}
-    assert (asked.headers["Content-Type"], asked.headers["Authorization"]) == (
+    sent = server.requests[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/embeddings")
+    assert sent.json == {"model": "solon", "input": ["a", "bb"]}
+    assert (sent.headers["Content-Type"], sent.headers["Authorization"]) == (
         "application/json",
         "Bearer sk-secret",
     )
@@ -124,7 +125,7 @@ def test_the_text_that_the_server_cannot_embed_is_named() -> None:
     def answer(texts: list[str]) -> httpx.Response:
         return httpx.Response(500, json={"error": "input is too large"}) if "long" in texts else good(texts)
 
-    with pytest.raises(ReferenceError) as caught:
+    with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer).embed(["a", "long", "c"])
     assert caught.value.where == "http://backend/v1/embeddings, text 2 of 3"
     assert caught.value.actual == "HTTP 500: input is too large"
@@ -138,7 +139,7 @@ def test_other_refusals_are_not_asked_again_text_by_text(status: int) -> None:
         sizes.append(len(texts))
         return httpx.Response(status)
 
-    with pytest.raises(ReferenceError) as caught:
+    with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer).embed(["a", "b"])
     assert sizes == [2]
     assert caught.value.where == "http://backend/v1/embeddings, texts 1 to 2 of 2"
@@ -149,7 +150,7 @@ def test_other_refusals_are_not_asked_again_text_by_text(status: int) -> None:
     [("http://backend:8080", "is /v1 missing in reference.openai.url?"), ("http://b/v1", "does the server offer")],
 )
 def test_an_unknown_address(url: str, hint: str) -> None:
-    with pytest.raises(ReferenceError) as caught:
+    with pytest.raises(ReferenceFailed) as caught:
         endpoint(lambda _: httpx.Response(404), url=url).embed(["a"])
     assert caught.value.hint is not None
     assert caught.value.hint.startswith(hint)
@@ -188,23 +189,23 @@ def one_row(embedding: object) -> dict[str, Any]:
         ({"data": [{"index": "0", "embedding": [1.0]}]}, "index '0'"),
         ({"data": [{"index": True, "embedding": [1.0]}]}, "index True"),
         (one_row(None), "a NoneType as embedding in row 0"),
-        (one_row([]), "no number in row 0"),
-        (one_row(""), "no number in row 0"),
-        (one_row([0.5, None]), "null at position 1 of row 0 (servers write a NaN as null)"),
+        (one_row([]), "no numbers in row 0"),
+        (one_row(""), "no numbers in row 0"),
+        (one_row([0.5, None]), "null at position 1 of row 0 (servers write NaN as null)"),
         (one_row([0.5, "1"]), "str at position 1 of row 0"),
         (one_row([True]), "bool at position 0 of row 0"),
         (one_row([0.5, float("nan")]), "nan at position 1 of row 0"),
         (one_row([float("-inf")]), "-inf at position 0 of row 0"),
         (one_row([1e39]), "inf at position 0 of row 0"),
-        (one_row([10**400]), "a number in row 0 that no float holds"),
-        (one_row([[0.1], [0.2]]), "2 vectors in row 0, one a token"),
-        (one_row("!!!!"), "a text in row 0 that is no base64 of 4-byte floats"),
-        (one_row("AAAA"), "a text in row 0 that is no base64 of 4-byte floats"),
+        (one_row([10**400]), "a number in row 0 beyond the range of floats"),
+        (one_row([[0.1], [0.2]]), "2 vectors in row 0, one per token"),
+        (one_row("!!!!"), "a text in row 0 that is not base64 of 4-byte floats"),
+        (one_row("AAAA"), "a text in row 0 that is not base64 of 4-byte floats"),
         (one_row("AADAfw=="), "nan at position 0 of row 0"),
     ],
 )
 def test_an_answer_without_usable_vectors(answer: Any, found: str) -> None:
-    with pytest.raises(UnusableVectors) as caught:
+    with pytest.raises(UnusableResponse) as caught:
         read_vectors(answer, expected=1)
     assert caught.value.actual == found
     assert caught.value.expected
@@ -213,19 +214,19 @@ def test_an_answer_without_usable_vectors(answer: Any, found: str) -> None:
 @pytest.mark.parametrize("places", [[0, 0], [1, 2], [0, None]])
 def test_an_index_that_assigns_no_text(places: list[int | None]) -> None:
     data = [{"index": place, "embedding": [1.0]} for place in places]
-    with pytest.raises(UnusableVectors, match="each of 0 to 1 once"):
+    with pytest.raises(UnusableResponse, match="each of 0 to 1 once"):
         read_vectors({"data": data}, expected=2)
 
 
 def test_rows_of_different_length() -> None:
     data = [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}]
-    with pytest.raises(UnusableVectors, match="rows of 1 and 2 numbers"):
+    with pytest.raises(UnusableResponse, match="rows of 1 and 2 numbers"):
         read_vectors({"data": data}, expected=2)
 
 
 def test_unusable_vectors_are_an_error_about_the_endpoint() -> None:
     nulls = httpx.Response(200, content=b'{"data": [{"index": 0, "embedding": [NaN, 1]}]}')
-    with pytest.raises(ReferenceError, match="no usable vectors") as caught:
+    with pytest.raises(ReferenceFailed, match="no usable vectors") as caught:
         endpoint(lambda _: nulls).embed(["a"])
     assert caught.value.actual == "nan at position 0 of row 0"
     assert caught.value.where == "http://backend/v1/embeddings, text 1 of 1"
@@ -235,32 +236,33 @@ def test_a_length_that_changes_between_requests() -> None:
     def answer(texts: list[str]) -> httpx.Response:
         return httpx.Response(200, json={"data": [{"index": 0, "embedding": [1.0] * len(texts[0])}]})
 
-    with pytest.raises(ReferenceError) as caught:
+    with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer, batch=1).embed(["aa", "aaa"])
     assert (caught.value.actual, caught.value.expected) == ("2 numbers, then 3", "rows of one length")
 
 
 def test_the_server_describes_itself(server: Loopback) -> None:
     meta = {"n_embd": 768, "n_ctx_train": 512}
-    server.answers = [said({"data": [{"id": "solon.gguf", "meta": meta, "permission": []}, "odd"]})]
+    server.answers = [reply({"data": [{"id": "solon.gguf", "meta": meta, "permission": []}, "odd"]})]
     settings = OpenAIReference(url=server.url.replace("//", "//u:pass@") + "/v1", model="solon")
     found = OpenAIEndpoint(settings, api_key=None).describe()
-    assert found == {
+    assert found.to_json() == {
         "url": f"{server.url}/v1",
         "model": "solon",
         "models": [{"id": "solon.gguf", "meta": meta}],
     }
-    assert server.asked[0].path == "/v1/models"
+    assert server.requests[0].path == "/v1/models"
 
 
 @pytest.mark.parametrize("content", [{}, [], {"data": {}}, None])
 def test_a_server_that_lists_no_models(server: Loopback, content: object) -> None:
-    server.answers = [said(content)]
+    server.answers = [reply(content)]
     found = OpenAIEndpoint(OpenAIReference(url=server.url), api_key=None).describe()
-    assert (found["models"], found["problem"]) == (None, "GET /models answers no list")
+    assert (found.models, found.problem) == (None, "GET /models returned no list")
+    assert found.to_json()["problem"] == "GET /models returned no list"
 
 
 def test_a_server_without_a_list_of_models() -> None:
     found = endpoint(good).describe()
-    assert found["models"] is None
-    assert found["problem"] == "the reference does not know this address (HTTP 404: Not Found)"
+    problem = "the reference endpoint returned 404 (HTTP 404: Not Found)"
+    assert found == ServerDescription("http://backend/v1", "solon", None, problem)

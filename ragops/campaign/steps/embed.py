@@ -163,7 +163,7 @@ def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
         session.target,
         session.playbook,
         session.tables(),
-        shape=sizing,
+        sizing=sizing,
         stop=session.stop,
         last_id=last_id,
         open_items=goal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ragops.campaign.measure import Agreement, measure
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -16,11 +16,11 @@ from ragops.playbook.steps import Validate
 from ragops.postgres.queue import ItemStatus
 from ragops.quality.validation import (
     Check,
-    Limits,
     Measurements,
+    ValidationLimits,
     comparison_stats,
     judge,
-    verdict_of,
+    validation_verdict,
 )
 
 POLL_S = 1.0
@@ -39,7 +39,7 @@ class ValidationResult:
     @property
     def verdict(self) -> str:
         """`pass` or `fail`."""
-        return verdict_of(self.checks)
+        return validation_verdict(self.checks)
 
     @property
     def documents(self) -> int:
@@ -68,12 +68,12 @@ class ValidationResult:
         return {
             "verdict": self.verdict,
             "documents": self.documents,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check.to_json() for check in self.checks],
             "query": first.query if first else None,
             "backend_embedding_dims": measured.dimensions,
             "processing_time_ms": self.processing_time_ms,
             "comparison_stats": comparison_stats(first, measured.thresholds) if first else {},
-            "queries": [asdict(query) for query in measured.queries],
+            "queries": [query.to_json() for query in measured.queries],
             "agreement": {key: agreement[key] for key in ("rows", "max", "not_a_number")},
         }
 
@@ -116,7 +116,7 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
     with session.open_embedder() as embedder:
         measured = measure(session, embedder, seed=random.uniform(-1, 1) if seed is None else seed)
     settings = session.playbook.validation
-    limits = Limits(settings.max_distance, settings.criterion, settings.max_failed_share)
+    limits = ValidationLimits(settings.max_distance, settings.criterion, settings.max_failed_share)
     return ValidationResult(
         checks=tuple(judge(measured, limits)),
         measurements=measured,

@@ -1,38 +1,47 @@
+-- What the server's catalogs, statistics and settings contain. Columns of the statements that `catalog.py` reads
+-- into facts are named as the fields of the facts.
+
 -- name: server
-SELECT current_database(), (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
-       current_setting('server_version_num')::int,
-       (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
-       current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery(),
-       current_setting('max_connections')::int,
-       (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
-       current_setting('maintenance_work_mem'), current_setting('max_parallel_maintenance_workers'),
-       current_setting('statement_timeout'), current_user::text,
+-- The server and the database as the connected role sees them: one row.
+-- The role may archive if it may create tables in the schema `ragops` or, where that is missing, the schema.
+SELECT current_database() AS database,
+       (SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database_oid,
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_version,
+       current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS is_read_only,
+       current_setting('max_connections')::int AS max_connections,
+       (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections_in_use,
+       jsonb_build_object('statement_timeout', current_setting('statement_timeout')) AS settings,
+       current_user::text AS role,
        coalesce((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
                    FROM pg_namespace WHERE nspname = 'ragops'),
-                has_database_privilege(current_database(), 'CREATE'));
+                has_database_privilege(current_database(), 'CREATE')) AS may_archive;
 
 -- name: limits
--- What an index build may take, in bytes and processes. A default memory setting says nothing of the machine:
--- null. The session's process and its start tell whether the server runs on the asking machine.
-SELECT pg_size_bytes(current_setting('maintenance_work_mem')),
-       current_setting('max_parallel_maintenance_workers')::int,
-       current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int,
+-- The settings that limit an index build, in bytes and processes: one row.
+-- NULL for a memory setting at its default, which does not reflect the machine.
+SELECT pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance_work_mem,
+       current_setting('max_parallel_maintenance_workers')::int AS max_parallel_maintenance_workers,
+       current_setting('max_parallel_workers')::int AS max_parallel_workers,
+       current_setting('max_worker_processes')::int AS max_worker_processes,
        (SELECT pg_size_bytes(current_setting(name)) FROM pg_settings
-         WHERE name = 'shared_buffers' AND setting <> boot_val),
+         WHERE name = 'shared_buffers' AND setting <> boot_val) AS shared_buffers,
        (SELECT pg_size_bytes(current_setting(name)) FROM pg_settings
-         WHERE name = 'effective_cache_size' AND setting <> boot_val),
-       current_setting('dynamic_shared_memory_type'), pg_backend_pid(),
-       (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid());
+         WHERE name = 'effective_cache_size' AND setting <> boot_val) AS effective_cache_size;
+
+-- name: backend
+-- The server process of this session, when it started (seconds since 1970) and how the server shares memory.
+-- ragops compares process and start with this machine's, to find out whether the server runs here.
+SELECT pg_backend_pid(),
+       (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid()),
+       current_setting('dynamic_shared_memory_type');
 
 -- name: table
+-- One table or partitioned table by its quoted name, with its size and the role's privileges; no row if it does
+-- not exist. The rows are the planner's estimate, -1 if the table was never analyzed. A privilege on any column
+-- counts as one on the table: which columns are needed depends on the playbook, and COPY checks each of them.
 SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
-       pg_total_relation_size(c.oid)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
-
--- name: rights
--- What the role may do with a table, in the words of `ragops.campaign.privileges`. Rights on columns count as rights here.
-SELECT array_remove(ARRAY[
+       pg_total_relation_size(c.oid),
+       array_remove(ARRAY[
          CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
          CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
          CASE WHEN has_any_column_privilege(c.oid, 'UPDATE') THEN 'UPDATE' END,
@@ -41,46 +50,63 @@ SELECT array_remove(ARRAY[
          CASE WHEN NOT row_security_active(c.oid) THEN 'COPY' END,
          CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'OWN' END,
          CASE WHEN has_schema_privilege(c.relnamespace, 'CREATE') THEN 'CREATE' END
-       ], NULL)
-  FROM pg_class c WHERE c.oid = %(oid)s;
+       ], NULL) AS privileges
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
+
+-- name: count_rows
+-- The number of rows of a table, by a full scan.
+SELECT count(*) FROM {table};
+
+-- name: table_bytes
+-- The size of a table with TOAST and indexes.
+SELECT pg_total_relation_size(%(oid)s::oid);
 
 -- name: ragops_table
--- One of ragops' own tables, and whether the role may read it: to_regclass would fail without that right.
+-- Whether the role may read one of ragops' tables; no row if it does not exist.
+-- From pg_class, because to_regclass() fails for a role without USAGE on the schema.
 SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
+-- name: has_pgvector
+-- Whether the extension pgvector is installed in this database.
+SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector');
+
 -- name: columns
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-       a.atthasdef, a.attidentity <> '', a.attgenerated <> ''
+-- The columns of a table in their order.
+SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS is_nullable,
+       a.atthasdef AS has_default, a.attidentity <> '' AS is_identity, a.attgenerated <> '' AS is_generated
   FROM pg_attribute a WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum;
 
 -- name: next_value
--- The expression that makes a column's next value: its identity's sequence, else its default.
+-- The expression for a column's next value: nextval() of its identity's sequence, else its default.
 SELECT CASE WHEN a.attidentity <> ''
             THEN format('nextval(%%L::regclass)', pg_get_serial_sequence(a.attrelid::regclass::text, a.attname))
             ELSE pg_get_expr(d.adbin, d.adrelid) END
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = %(oid)s AND a.attname = %(column)s;
 
--- name: primary_key
-SELECT a.attname FROM pg_index i
-  JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, place) ON true
-  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
- WHERE i.indrelid = %(oid)s AND i.indisprimary ORDER BY k.place;
+-- name: next_values
+-- Values for new rows of a column; the default's expression is evaluated once per row, since it is volatile.
+SELECT {next_value} FROM generate_series(1, {count});
 
 -- name: referenced_by
-SELECT c.conname, n.nspname || '.' || r.relname,
+-- The foreign keys of other tables that reference a table. Those of partitions are left out (conparentid): their
+-- partitioned table's key stands for them.
+SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
        CASE c.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
-                          WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END
+                          WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete
   FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
  WHERE c.contype = 'f' AND c.confrelid = %(oid)s AND c.conrelid <> c.confrelid AND c.conparentid = 0
  ORDER BY 2, 1;
 
 -- name: vector_indexes
-SELECT n.nspname, i.relname, am.amname, coalesce(a.attname, ''), pg_get_indexdef(i.oid), x.indisvalid,
-       pg_relation_size(i.oid)
+-- The HNSW and IVFFlat indexes of a table by name. The column is empty for an index on an expression (indkey 0).
+SELECT n.nspname AS schema, i.relname AS name, %(table)s::text AS "table", am.amname AS method,
+       coalesce(a.attname, '') AS "column", pg_get_indexdef(i.oid) AS definition, x.indisvalid AS is_valid,
+       pg_relation_size(i.oid) AS bytes
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_am am ON am.oid = i.relam
@@ -90,7 +116,7 @@ SELECT n.nspname, i.relname, am.amname, coalesce(a.attname, ''), pg_get_indexdef
  ORDER BY i.relname;
 
 -- name: partial_indexes
--- The valid ones with a predicate: their key columns in order (null: an expression), and the predicate.
+-- The valid indexes of a table that have a predicate: key columns in order (NULL: an expression), predicate.
 SELECT ARRAY(SELECT a.attname::text
                FROM unnest(x.indkey[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
                LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
@@ -99,27 +125,45 @@ SELECT ARRAY(SELECT a.attname::text
   FROM pg_index x WHERE x.indrelid = %(oid)s AND x.indisvalid AND x.indpred IS NOT NULL;
 
 -- name: storage_settings
--- Null for a partitioned table, which has none of its own.
+-- The names of the storage parameters that a table has; NULL for a partitioned table, which cannot have any.
 SELECT CASE WHEN c.relkind = 'r'
             THEN ARRAY(SELECT split_part(o, '=', 1) FROM unnest(c.reloptions) AS o) END
   FROM pg_class c WHERE c.oid = %(oid)s;
 
 -- name: blockers
+-- The other sessions that hold a lock of any kind on one of the tables, with their transaction's age in seconds.
 SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
        coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0), left(a.query, 80)
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid();
 
 -- name: index_progress
+-- How far the index build on a table is; no row if none runs, one of them if several run at once.
 SELECT p.phase, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
   FROM pg_stat_progress_create_index p WHERE p.relid = %(oid)s ORDER BY p.pid LIMIT 1;
 
--- name: oldest_holder
--- A role without `pg_read_all_stats` sees pid, application, user and transaction ids of others, but neither
--- since when nor what they do. Sessions of other databases hold nothing back here; a walsender that passes a
--- standby's feedback on has no database. Workers of vacuum are left out by vacuum itself.
-WITH holder AS (
-    SELECT 'session' AS kind, coalesce(a.application_name, '') AS name, a.pid, a.usename::text AS username,
+-- name: docs_per_s
+-- Documents per second of one worker, over all recorded batches; NULL if there are none.
+SELECT nullif(sum({ingestion_metrics_documents})::float8, 0) * 1000
+       / nullif(sum({ingestion_metrics_milliseconds})::float8, 0)
+  FROM {ingestion_metrics} WHERE {ingestion_metrics_milliseconds} > 0;
+
+-- name: index_rows_per_s
+-- Rows per second of the last index build that the ledger records; no row if there is none.
+SELECT (effect->>'rows')::float8 / nullif((effect->>'seconds')::float8, 0) FROM ragops.step
+ WHERE verb = 'rebuild_indexes' AND status = 'done' AND (effect->>'rows')::float8 > 0
+ ORDER BY finished_at DESC LIMIT 1;
+
+-- name: oldest_vacuum_blocker
+-- The transaction or slot that holds vacuum back furthest, if it is older than `min_age_s`; no row if none is.
+-- Three things pin the horizon: sessions, prepared transactions, replication slots
+-- (https://www.postgresql.org/docs/current/routine-vacuuming.html). Where the age is unknown, the number of
+-- transactions since decides: a slot has no age, and a role without pg_read_all_stats sees pid, application, user
+-- and transaction ids of other roles' sessions, but not their start, state and query.
+-- Sessions of other databases pin nothing here. A walsender has no database; its standby's feedback counts.
+-- Vacuum ignores its own workers.
+WITH blocker AS (
+    SELECT 'session' AS kind, coalesce(a.application_name, '') AS name, a.pid, a.usename::text AS "user",
            extract(epoch FROM clock_timestamp() - a.xact_start)::int AS age_s,
            greatest(age(a.backend_xmin), age(a.backend_xid)) AS transactions,
            a.state, left(a.query, 80) AS query
@@ -136,8 +180,8 @@ WITH holder AS (
            CASE WHEN s.active THEN 'active' ELSE 'inactive' END, NULL
       FROM pg_replication_slots s WHERE s.xmin IS NOT NULL
 )
-SELECT kind, name, pid, username, age_s, transactions, state,
-       CASE WHEN state IS NOT NULL THEN query END
-  FROM holder
+SELECT kind, name, pid, "user", age_s, transactions, state,
+       CASE WHEN state IS NOT NULL THEN query END AS query
+  FROM blocker
  WHERE age_s >= %(min_age_s)s OR (age_s IS NULL AND transactions >= %(many)s)
  ORDER BY transactions DESC, age_s DESC NULLS LAST LIMIT 1;

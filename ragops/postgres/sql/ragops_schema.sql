@@ -1,7 +1,11 @@
+-- The schema `ragops`, created by `ragops db init` or the first campaign, all of it in one transaction.
+
 -- name: create_schema
+-- ragops' tables, apart from the application's.
 CREATE SCHEMA IF NOT EXISTS ragops;
 
 -- name: create_campaign
+-- Campaigns: their playbook and plan, how far they are, and who controls them until when.
 CREATE TABLE IF NOT EXISTS ragops.campaign (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name         text        NOT NULL,
@@ -19,6 +23,7 @@ CREATE TABLE IF NOT EXISTS ragops.campaign (
 );
 
 -- name: create_step
+-- The steps of campaigns, with what each of them did.
 CREATE TABLE IF NOT EXISTS ragops.step (
     campaign_id  bigint      NOT NULL REFERENCES ragops.campaign,
     number       integer     NOT NULL,
@@ -33,6 +38,7 @@ CREATE TABLE IF NOT EXISTS ragops.step (
 );
 
 -- name: create_index_definition
+-- The journal of dropped indexes, from which they are restored.
 CREATE TABLE IF NOT EXISTS ragops.index_definition (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     campaign_id  bigint REFERENCES ragops.campaign,
@@ -46,6 +52,7 @@ CREATE TABLE IF NOT EXISTS ragops.index_definition (
 );
 
 -- name: create_archive
+-- The archives of emptied tables, from which undo restores the rows.
 CREATE TABLE IF NOT EXISTS ragops.archive (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     campaign_id   bigint REFERENCES ragops.campaign,
@@ -59,6 +66,7 @@ CREATE TABLE IF NOT EXISTS ragops.archive (
 );
 
 -- name: create_fingerprint
+-- Fingerprints of the workers that wrote vectors: build, model and settings.
 CREATE TABLE IF NOT EXISTS ragops.fingerprint (
     id           text PRIMARY KEY,
     document     jsonb       NOT NULL,
@@ -66,7 +74,7 @@ CREATE TABLE IF NOT EXISTS ragops.fingerprint (
 );
 
 -- name: create_source
--- What the queue was last filled from: its locations mean nothing without it.
+-- What a queue was last filled from: its locations mean nothing without it.
 CREATE TABLE IF NOT EXISTS ragops.source (
     queue        text PRIMARY KEY,
     source       jsonb       NOT NULL,

@@ -1,0 +1,284 @@
+"""The supervisor of a child: crashes are bisected to their document, invalid vectors fail only their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fake_embedder import Nursery, unique_texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragops.documents.errors import Unreadable
+from ragops.embedder.client import Embedder
+from ragops.errors import EmbedderDied, EmbedderError
+from ragops.workers.inflight import UniqueText
+from ragops.workers.supervisor import MAX_FAILURES, Outcome, try_twice
+
+BLAMED = "the embedder child crashed on this document: during a request"
+
+
+def _batch(size: int, poisoned: Sequence[int] = (), word: str = "poison") -> list[UniqueText]:
+    return [text for n in range(size) for text in unique_texts(n, f"text {n} {word if n in poisoned else 'more'}")]
+
+
+def _items(texts: Sequence[UniqueText]) -> list[object]:
+    return [text.owner for text in texts]
+
+
+def _completed(outcome: Outcome) -> list[object]:
+    return _items([text for text, _ in outcome.done])
+
+
+def _failures(outcome: Outcome) -> list[tuple[object, str | None]]:
+    return [(text.owner, text.wanted_by[0][0].failure) for text in outcome.failed]
+
+
+def test_texts_in_one_request() -> None:
+    nursery = Nursery()
+    outcome = nursery.supervisor().embed([*unique_texts(1, "one", "two"), *unique_texts(2, "three")])
+    assert nursery.requests == [("one", "two", "three")]
+    assert _completed(outcome) == [1, 1, 2]
+    for _, vector in outcome.done:
+        assert vector.shape == (4,)
+        assert np.isclose(np.linalg.norm(vector), 1)
+    assert (outcome.failed, nursery.starts, nursery.stats.notices) == ([], 1, [])
+
+
+def test_an_empty_request_asks_nothing() -> None:
+    nursery = Nursery()
+    assert nursery.supervisor().embed([]) == Outcome()
+    assert nursery.requests == []
+
+
+def test_texts_of_documents_that_have_failed_are_passed_over() -> None:
+    nursery = Nursery()
+    lost, good = unique_texts(1, "one", "two"), unique_texts(2, "three")
+    lost[0].fail("broken")
+    outcome = nursery.supervisor().embed([*lost, *good])
+    assert nursery.requests == [("three",)]
+    assert _completed(outcome) == [2]
+    assert outcome.failed == lost
+
+
+def test_a_text_that_others_want_too_is_embedded_although_one_of_them_has_failed() -> None:
+    lost, shared = unique_texts(1, "one", "two"), unique_texts(2, "two")
+    lost[1].wanted_by += shared[0].wanted_by
+    lost[0].fail("broken")
+    assert _completed(Nursery().supervisor().embed(lost)) == [1]
+
+
+@given(data=st.data(), size=st.integers(1, 100))
+def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, size: int) -> None:
+    position = data.draw(st.integers(0, size - 1))
+    nursery = Nursery()
+    outcome = nursery.supervisor().embed(_batch(size, [position]))
+    assert _failures(outcome) == [(position, BLAMED)]
+    assert _completed(outcome) == [n for n in range(size) if n != position]
+    # Bisecting: one death on each level of the tree down to the document.
+    assert nursery.starts - 1 <= np.ceil(np.log2(size)) + 1
+    assert nursery.open_children == 1
+
+
+@given(data=st.data(), size=st.integers(4, 64))
+def test_two_poison_documents_fail_alone(data: st.DataObject, size: int) -> None:
+    positions = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=2, max_size=2)))
+    outcome = Nursery().supervisor().embed(_batch(size, positions))
+    assert _failures(outcome) == [(position, BLAMED) for position in positions]
+    assert _completed(outcome) == [n for n in range(size) if n not in positions]
+
+
+def test_every_position_of_a_small_batch() -> None:
+    for size in range(1, 18):
+        for position in range(size):
+            outcome = Nursery().supervisor().embed(_batch(size, [position]))
+            assert _items(outcome.failed) == [position]
+            assert len(outcome.done) == size - 1
+
+
+def test_poison_between_good_documents_never_stops_the_queue() -> None:
+    poisoned = range(1, 40, 2)
+    supervisor = Nursery().supervisor()
+    outcome = supervisor.embed(_batch(40, poisoned))
+    assert _items(outcome.failed) == list(poisoned)
+    assert _completed(outcome) == list(range(0, 40, 2))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 100])
+def test_a_child_that_dies_on_everything_blames_no_document(size: int) -> None:
+    nursery = Nursery(is_deadly=lambda text: True)
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(size))
+    assert isinstance(outcome.fatal, EmbedderDied)
+    assert "SIGABRT" in str(outcome.fatal)
+    assert (outcome.done, outcome.failed) == ([], [])
+    assert nursery.starts == 1 + MAX_FAILURES
+    # Each new child was asked for its health only, never for another document.
+    assert nursery.requests[1:] == [("ok",)] * MAX_FAILURES
+
+
+def test_a_child_that_does_not_start_again_stops() -> None:
+    nursery = Nursery(dies_at_start=lambda number: number > 1)
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(4, [0]))
+    assert isinstance(outcome.fatal, EmbedderDied)
+    assert "SIGILL" in str(outcome.fatal)
+    assert nursery.starts == 1 + MAX_FAILURES
+
+
+def test_a_child_that_dies_at_start_now_and_then_goes_on() -> None:
+    nursery = Nursery(dies_at_start=lambda number: number in (2, 3, 5, 6))
+    outcome = nursery.supervisor().embed(_batch(4, [2]))
+    assert _failures(outcome) == [(2, BLAMED)]
+    assert _completed(outcome) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("size", [3, 4, 10, 100])
+def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> None:
+    nursery = Nursery(is_deadly=lambda text: text != "ok")
+    supervisor = nursery.supervisor()
+    outcome = supervisor.embed(_batch(size))
+    assert outcome.fatal is not None
+    assert f"failed on {MAX_FAILURES} documents in a row" in outcome.fatal.what
+    # They are stored as failed, so that the next run does not meet them again.
+    assert _items(outcome.failed) == [0, 1, 2]
+    documents = [request for request in nursery.requests if request != ("ok",)]
+    assert sum(len(request) == 1 for request in documents) == MAX_FAILURES
+
+
+def test_deaths_in_a_row_are_counted_across_batches() -> None:
+    nursery = Nursery(is_deadly=lambda text: text != "ok")
+    supervisor = nursery.supervisor()
+    failed = [id for n in range(2) for id in _items(supervisor.embed(unique_texts(n, "text")).failed)]
+    assert failed == [0, 1]
+    assert supervisor.embed(unique_texts(2, "text")).fatal is not None
+
+
+def test_a_child_that_makes_only_broken_vectors_stops_after_three() -> None:
+    nursery = Nursery()
+    outcome = nursery.supervisor().embed(_batch(20, range(20), "nan"))
+    assert outcome.fatal is not None
+    assert len(outcome.failed) == MAX_FAILURES
+    assert outcome.done == []
+
+
+def test_a_success_starts_the_count_anew() -> None:
+    supervisor = Nursery().supervisor()
+    for n in range(10):
+        assert len(supervisor.embed(unique_texts(n, "poison")).failed) == 1
+        assert len(supervisor.embed(unique_texts(n, "text")).done) == 1
+
+
+REASONS = {
+    "nan": "chunk 0: NaN at position 1",
+    "inf": "chunk 0: Inf at position 0",
+    "zero": "chunk 0: zero vector (norm 0)",
+}
+
+
+@pytest.mark.parametrize("word", REASONS)
+@given(data=st.data(), size=st.integers(1, 30))
+def test_a_broken_vector_fails_its_document_and_replaces_the_child(
+    word: str, data: st.DataObject, size: int
+) -> None:
+    position = data.draw(st.integers(0, size - 1))
+    nursery = Nursery()
+    outcome = nursery.supervisor().embed(_batch(size, [position], word))
+    assert _failures(outcome) == [(position, REASONS[word])]
+    assert _completed(outcome) == [n for n in range(size) if n != position]
+    assert len(nursery.requests) == 1
+    assert (nursery.starts, nursery.open_children) == (2, 1)
+    assert nursery.children[0].is_closed
+    assert nursery.stats.notices == ["embedder child returned an invalid vector; restarting it"]
+
+
+def test_several_broken_vectors_replace_the_child_once() -> None:
+    nursery = Nursery()
+    outcome = nursery.supervisor().embed(
+        [*unique_texts(1, "some nan", "zero"), *unique_texts(2, "text"), *unique_texts(3, "inf")]
+    )
+    assert _items(outcome.failed) == [1, 1, 3]
+    assert _failures(outcome)[0][1] == "chunk 0: NaN at position 1"
+    assert _completed(outcome) == [2]
+    assert nursery.starts == 2
+
+
+def test_a_stop_blames_nobody_and_starts_no_child() -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    nursery.stop.aborted.set()
+    supervisor.kill()
+    with pytest.raises(EmbedderDied):
+        supervisor.embed(_batch(4))
+    assert (nursery.starts, nursery.stats.notices) == (1, [])
+
+
+def test_a_stop_while_bisecting_ends_it() -> None:
+    nursery = Nursery()
+
+    def is_deadly(text: str) -> bool:
+        # The stop comes in with the third child.
+        if nursery.starts == 3:
+            nursery.stop.aborted.set()
+        return "poison" in text
+
+    nursery.is_deadly = is_deadly
+    with pytest.raises(EmbedderDied):
+        nursery.supervisor().embed(_batch(64, [0]))
+    assert nursery.starts == 3
+
+
+def test_try_twice_passes_the_result_on() -> None:
+    assert try_twice(Nursery().supervisor(), 1, lambda embedder: embedder.count_tokens(["two words"])) == [2]
+
+
+@pytest.mark.parametrize(("deaths", "is_blamed"), [(1, False), (2, True)])
+def test_try_twice_blames_a_document_at_its_second_death(deaths: int, is_blamed: bool) -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    calls = []
+
+    def work(embedder: Embedder) -> list[int]:
+        calls.append(1)
+        return embedder.count_tokens(["poison"] if len(calls) <= deaths else ["text"])
+
+    if is_blamed:
+        with pytest.raises(Unreadable, match="crashed on this document"):
+            try_twice(supervisor, 1, work)
+    else:
+        assert try_twice(supervisor, 1, work) == [1]
+    assert (len(calls), nursery.starts) == (2, 1 + deaths)
+    assert len(supervisor.embed(unique_texts(2, "text")).done) == 1
+
+
+def test_try_twice_blames_a_document_that_the_child_refuses() -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+
+    def refuse(embedder: Embedder) -> None:
+        raise EmbedderError("refused", actual="llama.cpp could not tokenise a text")
+
+    for number in range(MAX_FAILURES):
+        with pytest.raises(Unreadable, match="refused this document: llama"):
+            try_twice(supervisor, number, refuse)
+    assert nursery.starts == 1
+    with pytest.raises(EmbedderError, match="in a row"):
+        try_twice(supervisor, MAX_FAILURES, refuse)
+
+
+def test_try_twice_stops_when_every_document_kills_the_child() -> None:
+    supervisor = Nursery(is_deadly=lambda text: text != "ok").supervisor()
+    for number in range(MAX_FAILURES):
+        with pytest.raises(Unreadable):
+            try_twice(supervisor, number, lambda embedder: embedder.count_tokens(["text"]))
+    with pytest.raises(EmbedderError, match="in a row"):
+        try_twice(supervisor, MAX_FAILURES, lambda embedder: embedder.count_tokens(["text"]))
+
+
+def test_close_ends_the_child_at_hand() -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    supervisor.embed(_batch(4, [1]))
+    supervisor.close()
+    assert nursery.open_children == 0
