@@ -89,8 +89,9 @@ def index_builds(
     tables = {table.qualified: table for table in facts.tables.values() if table}
     valid = {index.name for index in existing if index.is_valid}
     builds: dict[str, IndexBuild] = {}
-    # A name that was journaled twice is built once, as it was last.
-    for entry in {(entry.schema, entry.name): entry for entry in journal}.values():
+    # A name that was journaled twice is built once, as it was last; by name, so that the order is the same
+    # whether the journal comes from the catalog (when planning) or from the ledger (when building).
+    for _, entry in sorted({(entry.schema, entry.name): entry for entry in journal}.items()):
         if entry.name not in valid and entry.table in tables:
             builds[entry.name] = _restoration(entry, tables[entry.table], concurrently)
     for broken in existing:
