@@ -31,9 +31,9 @@ from support import (
     timed_embed,
 )
 
-from ragops.campaign.steps.verify_build import probe_model
 from ragops.demo.model import minilm_gguf
 from ragops.embedder.client import TokenIds
+from ragops.embedder.config import probe_model
 from ragops.host import read_limits
 from ragops.paths import cache_folder
 from ragops.workers.sizing import Sizing, plan_fleet

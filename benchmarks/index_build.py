@@ -14,21 +14,23 @@ import argparse
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
 from pgvector.psycopg import register_vector
-from support import create_tables, info, judge, machine, open_context, playbook, run_sql, server
+from support import create_tables, info, judge, machine, open_session, playbook, run_sql, server
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import rebuild_indexes
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.rebuild_indexes import rebuild
 from ragops.indexes.resources import amount
 from ragops.playbook import Playbook
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.connection import Target
 from ragops.postgres.setup import ensure_ragops_schema
+from ragops.reporter import NullReporter
+from ragops.session import Session
 
 DIMENSIONS, LATENT, CLUSTERS = 768, 24, 500
 NEIGHBOURS = 10
@@ -111,30 +113,33 @@ def build_as_procedure(target: Target) -> tuple[float, list[str]]:
         return time.perf_counter() - started, notices
 
 
-class Remarks:
-    """A voice that keeps what the step says."""
+class Remarks(NullReporter):
+    """A reporter that keeps the notices."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notices: list[str] = []
 
-    def info(self, message: str) -> None:
-        self.said.append(message)
+    def info(self, message: str, **fields: object) -> None:
+        self.notices.append(message)
 
-    def progress(self, what: str, done: float, total: float | None, note: str = "") -> None: ...
+    def warning(self, message: str, **fields: object) -> None:
+        self.notices.append(message)
 
-    def end_progress(self) -> None: ...
+    def info_once(self, message: str, *, about: str | None = None) -> None:
+        self.notices.append(message)
 
 
-def build_as_ragops(context: StepContext) -> tuple[float, list[str]]:
+def build_as_ragops(session: Session) -> tuple[float, list[str]]:
     """The step with all that belongs to it: looking at the server, the record, ANALYZE."""
     reporter = Remarks()
-    context.reporter = reporter
-    context.connection.add_notice_handler(lambda notice: reporter.info(notice.message_primary or ""))
+    session.connection.add_notice_handler(lambda notice: reporter.info(notice.message_primary or ""))
+    run = SingleCommand(replace(session, reporter=reporter))
     started = time.perf_counter()
-    effect = rebuild_indexes.run(context, RebuildIndexes(step="rebuild_indexes"), names=[NAME])
+    result = rebuild(run, RebuildIndexes(step="rebuild_indexes"), names=[NAME])
     seconds = time.perf_counter() - started
-    (built,) = effect["indexes"]
-    return seconds, [*reporter.said, ", ".join(f"{name} = {value}" for name, value in built["settings"].items())]
+    (built,) = result.indexes
+    settings = ", ".join(f"{given.name} = {given.value}" for given in built.build.resources.parameters)
+    return seconds, [*reporter.notices, settings]
 
 
 def compare(target: Target, book: Playbook, *, rows: int, queries: int) -> int:
@@ -143,11 +148,11 @@ def compare(target: Target, book: Playbook, *, rows: int, queries: int) -> int:
     exact = exact_neighbours(vectors, asked)
     del vectors
     built: dict[str, Built] = {}
-    with open_context(target, book) as context:
-        ensure_ragops_schema(context.connection)
+    with open_session(target, book) as session:
+        ensure_ragops_schema(session.connection)
         for way in ("procedure", "ragops"):
             run_sql(target, f"DROP INDEX IF EXISTS {NAME}", "CHECKPOINT")
-            seconds, remarks = build_as_procedure(target) if way == "procedure" else build_as_ragops(context)
+            seconds, remarks = build_as_procedure(target) if way == "procedure" else build_as_ragops(session)
             recall = {ef: measure_recall(target, asked, exact, ef_search=ef) for ef in EF_SEARCH}
             built[way] = Built(seconds, remarks, recall)
     return report(built, rows)

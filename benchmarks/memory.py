@@ -15,13 +15,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 from pipeline import OPTIONAL, fill_texts
-from support import create_tables, fresh_cache, info, judge, machine, open_context, playbook, server
+from support import RESEED, create_tables, fresh_cache, info, judge, machine, open_session, playbook, server
 
-from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.embed import drain
 from ragops.demo.model import minilm_gguf
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.embedder.config import TOKENS_PER_BATCH
@@ -67,16 +69,16 @@ def controller_growth(rows: int) -> float:
         )
         create_tables(target, book, dimensions=DIMENSIONS)
         fill_texts(target, rows)
-        with open_context(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as context:
-            reseed_queue.run(context)
-            context.reporter = watched = Watched(rows)
-            effect = embed.run(context)
-    assert effect["completed"] == rows, effect
+        with open_session(target, book, (sys.executable, str(STUB), str(DIMENSIONS))) as session:
+            RESEED.run(SingleCommand(session))
+            watched = Watched(rows)
+            result = drain(SingleCommand(replace(session, reporter=watched)))
+    assert result.completed == rows, result
     (_, first), *rest = watched.samples
     highest = max(size for _, size in rest)
     info(
         f"controller: {first:.0f} MB at {watched.samples[0][0]:.0%}, at most {highest:.0f} MB later, "
-        f"{rows:,} items at {effect['docs_per_s']:,.0f} documents/s"
+        f"{rows:,} items at {result.docs_per_s:,.0f} documents/s"
     )
     return highest - first
 

@@ -76,8 +76,8 @@ def main() -> int:
     )
 
     from ragops.builds.library import run_probe
-    from ragops.campaign.steps.verify_build import probe_model
     from ragops.demo.model import minilm_gguf
+    from ragops.embedder.config import probe_model
     from ragops.host import read_limits
     from ragops.paths import cache_folder
     from ragops.workers.sizing import plan_fleet

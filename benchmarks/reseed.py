@@ -28,8 +28,8 @@ from typing import Self
 
 import psutil
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import reseed_queue
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.reseed_queue import ReseedQueueStep
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
@@ -39,9 +39,11 @@ from ragops.postgres.copy_binary import HEADER, TRAILER
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.queue_seed import queue_blocks
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.session import Session
 
 TARGET_RATIO = 0.70
 GATES = (1_000, 100_000)
+RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
 FILES_PER_FOLDER = 1_000
 CHUNK_BYTES = 1 << 20
 COPY = "COPY files_queue (file_path, status, attempts, phase) FROM STDIN (FORMAT BINARY)"
@@ -134,11 +136,11 @@ def bare_copy(connection: Connection, encoded: Path) -> float:
     return time.perf_counter() - started
 
 
-def reseed(context: StepContext, source: Source) -> float:
-    empty(context.connection)
-    context.playbook = context.playbook.model_copy(update={"source": source})
+def reseed(session: Session, source: Source) -> float:
+    empty(session.connection)
+    changed = session.with_playbook(session.playbook.model_copy(update={"source": source}))
     started = time.perf_counter()
-    reseed_queue.run(context)
+    RESEED.run(SingleCommand(changed))
     return time.perf_counter() - started
 
 
@@ -172,11 +174,11 @@ def measure(folder: Path, target: Target, given: argparse.Namespace) -> dict[str
     )
     with connect(target, with_vector=False) as connection:
         initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 8))
-        context = StepContext(target, playbook, connection)
+        session = Session(target, playbook, connection)
         small = given.rows // 10
         for name, source in prepare(folder, connection, small, given.sources).items():
             with PeakMemory() as memory:
-                reseed(context, source)
+                reseed(session, source)
             measured[name].growth[small] = memory.growth
         encoded = folder / "rows.bin"
         encode(encoded, given.rows)
@@ -187,7 +189,7 @@ def measure(folder: Path, target: Target, given: argparse.Namespace) -> dict[str
             measured["bare COPY"].seconds.append(bare_copy(connection, encoded))
             for name, source in sources.items():
                 with PeakMemory() as memory:
-                    measured[name].seconds.append(reseed(context, source))
+                    measured[name].seconds.append(reseed(session, source))
                 check(connection, given.rows)
                 measured[name].growth[given.rows] = max(measured[name].growth.get(given.rows, 0), memory.growth)
     return measured

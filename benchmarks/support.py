@@ -15,8 +15,9 @@ from typing import Any
 
 import psycopg
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.embed import drain
+from ragops.campaign.steps.reseed_queue import ReseedQueueStep
 from ragops.demo.corpus import write_stdlib_corpus
 from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.host import read_host
@@ -25,6 +26,9 @@ from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.session import Session
+
+RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
 
 
 def info(line: str = "") -> None:
@@ -84,10 +88,10 @@ def create_tables(target: Target, book: Playbook, *, dimensions: int) -> None:
 
 
 @contextmanager
-def open_context(target: Target, book: Playbook, command: Sequence[str] | None = None) -> Iterator[StepContext]:
+def open_session(target: Target, book: Playbook, command: Sequence[str] | None = None) -> Iterator[Session]:
     """What steps need; `command` starts another program than the embedder child."""
     with connect(target) as connection:
-        yield StepContext(target, book, connection, embedder_command=tuple(command) if command else None)
+        yield Session(target, book, connection, embedder_command=tuple(command) if command else None)
 
 
 def run_sql(target: Target, *statements: str) -> list[tuple[Any, ...]]:
@@ -145,9 +149,10 @@ def timed_embed(target: Target, book: Playbook, command: Sequence[str] | None = 
     The tables are emptied and the queue is filled before; the cache of vectors is new.
     """
     run_sql(target, "TRUNCATE documents CASCADE", "TRUNCATE files_queue")
-    with fresh_cache(), open_context(target, book, command) as context:
-        reseed_queue.run(context)
+    with fresh_cache(), open_session(target, book, command) as session:
+        run = SingleCommand(session)
+        RESEED.run(run)
         run_sql(target, "CHECKPOINT")
         began = time.perf_counter()
-        effect = embed.run(context)
-        return time.perf_counter() - began, int(effect["completed"])
+        result = drain(run)
+        return time.perf_counter() - began, result.completed

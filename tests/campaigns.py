@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from ragops.campaign.run import CampaignRun, plan_campaign
 from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.reseed_queue import ReseedQueueStep, append_source
 from ragops.facts import TableFacts
 from ragops.playbook import Playbook
 from ragops.playbook.model import Chunking, Model, Source, Validation, Workers
@@ -28,6 +30,7 @@ from ragops.playbook.steps import (
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import read_database
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.ledger import Ledger
 from ragops.postgres.queue import Claim, Queue, seed_statement
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.session import Session
@@ -108,6 +111,18 @@ def open_session(
 def single(session: Session) -> SingleCommand:
     """The session's steps, run by themselves."""
     return SingleCommand(session)
+
+
+def reseed_queue(session: Session, *, append: bool = False) -> int:
+    """Fill the queue from the session's source; returns the number of items."""
+    if append:
+        return append_source(session).seeded
+    return ReseedQueueStep(ReseedQueue(step="reseed_queue")).run(single(session)).seeded
+
+
+def campaign_run(session: Session, ledger: Ledger, *, number: int = 1) -> CampaignRun:
+    """A step of the campaign that `ledger` holds, on the session's own connection."""
+    return CampaignRun(session, ledger.on(session.connection), plan_campaign(session), number, force=False)
 
 
 def reported(session: Session) -> str:

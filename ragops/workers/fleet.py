@@ -131,7 +131,10 @@ class Fleet:
         progress: Callable[[Progress], None] = lambda _: None,
         info: Callable[[str], None] = lambda _: None,
     ) -> FleetResult:
-        """Drain the queue. Raises the first error that ended a thread, or Interrupted after a stop."""
+        """Drain the queue.
+
+        Raises the first error that ended a thread or the controller's watch, or Interrupted after a stop.
+        """
         began = time.monotonic()
         errors: list[BaseException] = []
         working, storing = Threads(self._stop, errors), Threads(self._stop, errors)
@@ -167,6 +170,10 @@ class Fleet:
             except KeyboardInterrupt:
                 # The second signal: the first one only requests a stop while `is_graceful` is set.
                 self._stop.aborted.set()
+            except BaseException as error:  # noqa: BLE001 (raised by `_result`, once all threads have ended)
+                # As in a thread: without a stop the stages would wait for each other for ever.
+                errors.append(error)
+                self._stop.requested.set()
             finally:
                 self._stop.is_graceful = False
         progress(Progress(self._pipeline.seen, self._stats.failed))

@@ -81,15 +81,16 @@ def test_rights_that_are_missing_are_known_before_anything_is_wiped(place: Workp
         f"ALTER TABLE public.{{table}} OWNER TO {role}, or run ragops as its owner"
     )
     assert refused.json["error"]["found"].splitlines() == [
-        f"role {role} may make no table in the schema ragops, where rows are archived: "
+        f"role {role} lacks CREATE on schema ragops, where rows are archived: "
         f"GRANT USAGE, CREATE ON SCHEMA ragops TO {role}, or --no-archive",
         *(
-            f"role {role} may not TRUNCATE on public.{table}: GRANT TRUNCATE ON public.{table} TO {role}, "
+            f"role {role} lacks TRUNCATE on public.{table}: GRANT TRUNCATE ON public.{table} TO {role}, "
             "or run ragops as its owner"
             for table in ("documents", "document_chunks", "files_queue")
         ),
         owning.format(table="documents"),
-        f"role {role} may make no index in the schema public: GRANT CREATE ON SCHEMA public TO {role}",
+        f"role {role} lacks CREATE on schema public, which an index needs: "
+        f"GRANT CREATE ON SCHEMA public TO {role}",
         owning.format(table="document_chunks"),
     ]
     assert place.snapshot() == before
@@ -107,8 +108,8 @@ def test_reading_without_the_right_says_which(place: Workplace, role: str) -> No
     refused = place.ragops("status", "--json", RAGOPS_DSN=as_role(place, role))
     assert refused.code == 1
     assert [line.partition(":")[0] for line in refused.json["error"]["found"].splitlines()] == [
-        f"role {role} may not SELECT on public.documents",
-        f"role {role} may not SELECT on public.ingestion_metrics",
+        f"role {role} lacks SELECT on public.documents",
+        f"role {role} lacks SELECT on public.ingestion_metrics",
     ]
 
 
@@ -233,4 +234,4 @@ def test_a_half_written_note_of_the_demo_is_as_none(ragops: Ragops, tmp_path: Pa
     (tmp_path / "a.json").write_text("{}")
     refused = ragops("fingerprint", "compare", "a.json", "a.json")
     assert refused.code == 2
-    assert "no fingerprint" in refused.err
+    assert "not a fingerprint" in refused.err

@@ -135,7 +135,8 @@ COMMAND_LINE = {
     ),
     "empty id column": Case(("queue", "reseed", "--table", "documents", "--id-column", ""), 2, ("column",)),
     "empty pattern": Case(("queue", "reseed", "--pattern", ""), 2, ("pattern",)),
-    "resume and new": Case(("reset", "--resume", "--new"), 2, ("--resume goes alone",)),
+    "resume and new": Case(("reset", "--resume", "--new"), 2, ("it does not take --new",)),
+    "resume without archive": Case(("reset", "--resume", "--no-archive"), 2, ("it does not take --no-archive",)),
     "unknown option": Case(("status", "--nope"), 2, ("No such option", "--nope")),
     "no workers": Case(("embed", "--workers", "0"), 2, ("--workers",)),
     "unknown command": Case(("emebd",), 2, ("No such command", "emebd")),
@@ -143,6 +144,7 @@ COMMAND_LINE = {
 WITHOUT_HINT = {
     "two sources",
     "resume and new",
+    "resume without archive",
     "unknown option",
     "no workers",
     "unknown command",

@@ -91,7 +91,7 @@ def test_the_demo_can_be_told_again_and_spares_a_user_s_own_corpus(demo: Finishe
     assert mine.code == 0, mine.err
     refused = home.ragops("demo", "--docs", "20", "--json")
     assert refused.code == 1
-    assert "did not make" in refused.json["error"]["what"]
+    assert "that the demo did not create" in refused.json["error"]["what"]
     assert home.ragops("status", "--json").json["documents"]["total"] == 1
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import REALIGN, execute, make_playbook, open_context, queue_of, rows, said, value
+from campaigns import REALIGN, execute, make_playbook, open_session, queue_of, reported, rows, single, value
 from conftest import write_corpus
 
+from ragops.campaign import measure
 from ragops.campaign import run as campaign
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import embed, rebuild_indexes, validate, verify_build
+from ragops.campaign.run import CampaignResult
+from ragops.campaign.steps import embed, rebuild_indexes, validate
 from ragops.campaign.undo import undo
+from ragops.embedder.config import probe_model
 from ragops.errors import FenceLost, Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
 from ragops.postgres.index_builds import create
 from ragops.postgres.ledger import Ledger, latest_campaign
+from ragops.session import Session
 from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import Outcome, Supervisor
 
@@ -52,31 +56,31 @@ def playbook(tiny_model: Path, tmp_path: Path) -> Playbook:
 
 
 @pytest.fixture
-def context(dsn: str, playbook: Playbook) -> Iterator[StepContext]:
+def session(dsn: str, playbook: Playbook) -> Iterator[Session]:
     execute(dsn, *OLD)
-    with open_context(dsn, playbook) as opened:
+    with open_session(dsn, playbook) as opened:
         yield opened
 
 
 @pytest.fixture
-def context18(dsn18: str, playbook: Playbook) -> Iterator[StepContext]:
+def session18(dsn18: str, playbook: Playbook) -> Iterator[Session]:
     execute(dsn18, *OLD)
-    with open_context(dsn18, playbook) as opened:
+    with open_session(dsn18, playbook) as opened:
         yield opened
 
 
-def start(context: StepContext) -> dict[str, Any]:
-    model = verify_build.probe_model(context.playbook)
-    return campaign.start(context, campaign.plan_campaign(context, model=model, items=DOCUMENTS))
+def start(session: Session) -> CampaignResult:
+    model = probe_model(session.playbook)
+    return campaign.start(session, campaign.plan_campaign(session, model=model, items=DOCUMENTS))
 
 
 def counts(dsn: str) -> dict[str, int]:
     return dict(rows(dsn, "SELECT status, count(*) FROM files_queue GROUP BY 1"))
 
 
-def test_from_broken_to_proven(context: StepContext, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_broken_to_proven(session: Session, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
-    measure, build = validate.measure, create
+    measured_as, build = measure.measure, create
 
     def look(verb: str) -> None:
         completed = counts(dsn).get("completed", 0)
@@ -84,15 +88,15 @@ def test_from_broken_to_proven(context: StepContext, dsn: str, monkeypatch: pyte
 
     def measured(*args: Any, **options: Any) -> Any:
         look("validate")
-        return measure(*args, **options)
+        return measured_as(*args, **options)
 
-    def built(*args: Any) -> None:
+    def built(*args: Any, **options: Any) -> None:
         look("rebuild")
-        build(*args)
+        build(*args, **options)
 
     monkeypatch.setattr(validate, "measure", measured)
     monkeypatch.setattr(rebuild_indexes, "create", built)
-    result = start(context)
+    result: dict[str, Any] = start(session).to_json()
     assert seen == [("validate", 10, 10), ("rebuild", 20, 20), ("rebuild", 20, 20), ("validate", 40, 40)]
     assert (result["status"], result["verdict"]) == ("done", "pass")
     assert (result["seeded"], result["completed"], result["failed"]) == (DOCUMENTS, DOCUMENTS, 0)
@@ -112,9 +116,9 @@ def test_from_broken_to_proven(context: StepContext, dsn: str, monkeypatch: pyte
     assert rows(dsn, query) == [("chunks_hnsw", False), ("docs_hnsw", True)]
 
 
-def test_the_procedures_statistics_are_in_the_effect(context18: StepContext) -> None:
-    start(context18)
-    effect = validate.run(context18, seed=0.5)
+def test_the_runbooks_statistics_are_in_the_result(session18: Session) -> None:
+    start(session18)
+    effect: dict[str, Any] = validate.validate(single(session18), seed=0.5).to_json()
     assert effect["verdict"] == "pass"
     assert effect["documents"] == DOCUMENTS
     assert effect["backend_embedding_dims"] == 32
@@ -125,10 +129,10 @@ def test_the_procedures_statistics_are_in_the_effect(context18: StepContext) -> 
     assert effect["agreement"]["max"] < 1e-5
 
 
-def test_a_failed_gate_stops_at_its_number(context: StepContext, dsn: str, playbook: Playbook) -> None:
+def test_a_failed_gate_stops_at_its_number(session: Session, dsn: str, playbook: Playbook) -> None:
     execute(dsn, NEGATE, ATTACH)
     with pytest.raises(NegativeVerdict) as caught:
-        start(context)
+        start(session)
     assert caught.value.exit_code == 3
     assert caught.value.actual is not None and "stored_vectors_agree" in caught.value.actual
     assert counts(dsn) == {"completed": 10, "pending": 30}
@@ -137,9 +141,9 @@ def test_a_failed_gate_stops_at_its_number(context: StepContext, dsn: str, playb
     failed = rows(dsn, "SELECT effect->>'verdict', error FROM ragops.step WHERE number = 6")
     assert failed == [("fail", "validation failed")]
 
-    with open_context(dsn, playbook) as standalone:
-        assert embed.run(standalone)["completed"] == 0
-        assert embed.run(standalone, until=30)["completed"] == 0
+    with open_session(dsn, playbook) as standalone:
+        assert embed.drain(single(standalone)).completed == 0
+        assert embed.drain(single(standalone), until=30).completed == 0
         closed = embed.closed_gate(standalone)
         assert closed is not None and closed.startswith("30 items lie behind the gate")
         with pytest.raises(RagopsError, match="is unfinished: gate_failed"):
@@ -147,56 +151,53 @@ def test_a_failed_gate_stops_at_its_number(context: StepContext, dsn: str, playb
     untouched = "SELECT count(*) FROM files_queue WHERE phase > 1 AND status = 'pending' AND claimed_by IS NULL"
     assert value(dsn, untouched) == 30
 
-    with open_context(dsn, playbook) as again, pytest.raises(NegativeVerdict):
+    with open_session(dsn, playbook) as again, pytest.raises(NegativeVerdict):
         campaign.resume(again)
     assert counts(dsn) == {"completed": 10, "pending": 30}
 
 
-def test_a_mended_campaign_goes_on_behind_its_gate(context18: StepContext, dsn18: str, playbook: Playbook) -> None:
+def test_a_mended_campaign_goes_on_behind_its_gate(session18: Session, dsn18: str, playbook: Playbook) -> None:
     execute(dsn18, NEGATE, ATTACH)
     with pytest.raises(NegativeVerdict):
-        start(context18)
+        start(session18)
     execute(
         dsn18,
         "DROP TRIGGER negate ON documents",
         "UPDATE documents d SET embedding = c.embedding FROM document_chunks c WHERE c.document_id = d.id",
     )
     written = rows(dsn18, "SELECT id FROM documents ORDER BY id")
-    with open_context(dsn18, playbook) as again:
+    with open_session(dsn18, playbook) as again:
         result = campaign.resume(again)
-        assert "after 5 finished steps" in said(again)
-    assert (result["status"], result["verdict"], result["completed"]) == ("done", "pass", DOCUMENTS)
+        assert "after 5 finished steps" in reported(again)
+    assert (result.status, result.verdict, result.completed) == ("done", "pass", DOCUMENTS)
     assert value(dsn18, "SELECT count(*) FROM documents") == DOCUMENTS
     assert rows(dsn18, "SELECT id FROM documents ORDER BY id LIMIT 10") == written
     assert value(dsn18, "SELECT count(*) FROM ragops.archive WHERE logical = 'documents'") == 1
 
 
-def test_a_model_with_another_pooling_fails_at_the_gate(context18: StepContext) -> None:
+def test_a_model_with_another_pooling_fails_at_the_gate(session18: Session) -> None:
     """The pooling changes between embedding and validating, as between workers and backend."""
-    run = embed.run
+    run = embed.EmbedStep.run
 
-    def embed_with_cls(inner: StepContext, **options: Any) -> Any:
-        mean = inner.playbook
-        inner.playbook = mean.with_changes(model={"pooling": "cls"})
-        effect = run(inner, **options)
-        inner.playbook = mean
-        return effect
+    def embed_with_cls(step: embed.EmbedStep, inner: Any) -> Any:
+        cls = inner.session.playbook.with_changes(model={"pooling": "cls"})
+        return run(step, replace(inner, session=inner.session.with_playbook(cls)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "run", embed_with_cls)
+        patch.setattr(embed.EmbedStep, "run", embed_with_cls)
         with pytest.raises(NegativeVerdict) as caught:
-            start(context18)
+            start(session18)
     assert caught.value.actual is not None and "stored_vectors_agree" in caught.value.actual
-    assert queue_of(context18.connection).counts()["completed"] == 10
+    assert queue_of(session18.connection).counts()["completed"] == 10
 
 
-def test_undo_after_a_failed_gate(context: StepContext, dsn: str) -> None:
+def test_undo_after_a_failed_gate(session: Session, dsn: str) -> None:
     before = rows(dsn, "SELECT d::text FROM documents d ORDER BY 1")
     execute(dsn, NEGATE, ATTACH)
     with pytest.raises(NegativeVerdict):
-        start(context)
+        start(session)
     execute(dsn, "DROP TRIGGER negate ON documents")
-    undo(context)
+    undo(session)
     assert rows(dsn, "SELECT d::text FROM documents d ORDER BY 1") == before
     assert counts(dsn) == {"completed": 9}
     assert value(dsn, "SELECT indexdef FROM pg_indexes WHERE indexname = 'docs_hnsw'").endswith(
@@ -206,48 +207,49 @@ def test_undo_after_a_failed_gate(context: StepContext, dsn: str) -> None:
 
 
 def test_a_stopped_campaign_is_resumed(
-    context18: StepContext, dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+    session18: Session, dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed_request = Supervisor.embed
 
     def stop_in_phase_two(self: Supervisor, pieces: Sequence[UniqueText]) -> Outcome:
         if counts(dsn18).get("completed", 0) >= 10:
-            context18.stop.requested.set()
+            session18.stop.requested.set()
         return embed_request(self, pieces)
 
     with monkeypatch.context() as patch:
         patch.setattr(Supervisor, "embed", stop_in_phase_two)
         with pytest.raises(Interrupted) as caught:
-            start(context18)
+            start(session18)
     assert caught.value.hint == "ragops reset --resume"
     assert rows(dsn18, "SELECT status, holder FROM ragops.campaign") == [("stopped", None)]
     done = counts(dsn18)["completed"]
     assert 10 < done < 20
     # Another playbook file does not change the campaign that was started.
     other = playbook.model_copy(update={"steps": (REALIGN[0],), "source": Source()})
-    with open_context(dsn18, other) as again:
+    with open_session(dsn18, other) as again:
         result = campaign.resume(again)
-    assert (result["completed"], result["verdict"]) == (DOCUMENTS, "pass")
+    assert (result.completed, result.verdict) == (DOCUMENTS, "pass")
     assert value(dsn18, "SELECT count(DISTINCT file_id) FROM documents") == DOCUMENTS
-    with open_context(dsn18, playbook) as again, pytest.raises(RagopsError, match="nothing to resume"):
+    with open_session(dsn18, playbook) as again, pytest.raises(RagopsError, match="nothing to resume"):
         campaign.resume(again)
 
 
 def test_a_controller_that_was_replaced_stops_at_its_next_record(
-    context18: StepContext, dsn18: str, monkeypatch: pytest.MonkeyPatch
+    session18: Session, dsn18: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = validate.run
+    run = validate.validate
 
-    def taken_over_meanwhile(inner: StepContext, **options: Any) -> Any:
-        effect = run(inner, **options)
-        row = latest_campaign(inner.connection)
+    def taken_over_meanwhile(inner: Any, **options: Any) -> Any:
+        result = run(inner, **options)
+        connection = inner.session.connection
+        row = latest_campaign(connection)
         assert row is not None
-        Ledger.take(inner.connection, row)
-        return effect
+        Ledger.take(connection, row)
+        return result
 
-    monkeypatch.setattr(validate, "run", taken_over_meanwhile)
+    monkeypatch.setattr(validate, "validate", taken_over_meanwhile)
     with pytest.raises(FenceLost, match="taken over"):
-        start(context18)
+        start(session18)
     assert counts(dsn18) == {"completed": 10, "pending": 30}
     assert [status for *_, status in rows(dsn18, STEPS)] == ["done"] * 5 + ["running"] + ["planned"] * 4
     assert rows(dsn18, "SELECT status, epoch FROM ragops.campaign") == [("running", 2)]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
-from campaigns import Heard, execute, make_playbook, open_context, rows, said, value
+from campaigns import Recorder, execute, make_playbook, open_session, reported, rows, single, value
 from psycopg import sql
 
 from ragops.campaign import run as campaign
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import empty_tables
+from ragops.campaign.run import CampaignRun
+from ragops.campaign.steps.empty_tables import EmptyResult, EmptyTablesStep
 from ragops.campaign.undo import undo
 from ragops.errors import PlanRefused, PlanStale, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables, RebuildIndexes, Step
+from ragops.postgres.ledger import Ledger
+from ragops.session import Session
 
 TABLES = ("documents", "document_chunks", "parsed_files", "ingestion_metrics", "files_queue")
 EMPTY = EmptyTables(step="empty_tables")
@@ -40,10 +43,14 @@ def playbook(*steps: Step) -> Playbook:
 
 
 @pytest.fixture
-def context(dsn: str) -> Iterator[StepContext]:
+def session(dsn: str) -> Iterator[Session]:
     execute(dsn, *FILL)
-    with open_context(dsn, playbook()) as opened:
+    with open_session(dsn, playbook()) as opened:
         yield opened
+
+
+def empty(session: Session, settings: EmptyTables = EMPTY) -> EmptyResult:
+    return EmptyTablesStep(settings).run(single(session))
 
 
 def contents(dsn: str) -> dict[str, Any]:
@@ -57,28 +64,28 @@ def sizes(dsn: str) -> dict[str, int]:
     return {name: value(dsn, f"SELECT count(*) FROM {name}") for name in TABLES}
 
 
-def test_rows_are_archived_and_their_space_is_freed(context: StepContext, dsn: str) -> None:
+def test_rows_are_archived_and_their_space_is_freed(session: Session, dsn: str) -> None:
     before = contents(dsn)
-    effect = empty_tables.run(context, EMPTY)
+    result = empty(session)
     assert set(sizes(dsn).values()) == {0}
-    assert (effect["rows"], effect["archived"]) == (1800, 1800)
-    for entry in effect["tables"]:
-        now = value(dsn, f"SELECT pg_total_relation_size('{entry['table']}')")
-        assert entry["bytes_after"] == now < entry["bytes_before"], entry
-    assert effect["bytes_freed"] == sum(e["bytes_before"] - e["bytes_after"] for e in effect["tables"])
+    assert (result.rows, result.archived) == (1800, 1800)
+    for entry in result.tables:
+        now = value(dsn, f"SELECT pg_total_relation_size('{entry.table}')")
+        assert entry.bytes_after == now < entry.bytes_before, entry
+    assert result.bytes_freed == sum(entry.bytes_before - (entry.bytes_after or 0) for entry in result.tables)
     archives = rows(dsn, "SELECT logical, archive_table, rows FROM ragops.archive ORDER BY id")
     assert {logical: number for logical, _, number in archives} == {n: len(before[n]) for n in TABLES}
     for logical, archive, _ in archives:
         assert rows(dsn, f"SELECT t::text FROM ragops.{archive} t ORDER BY 1") == before[logical]
 
 
-def test_only_the_tables_named_and_no_archive_when_declined(context: StepContext, dsn: str) -> None:
+def test_only_the_tables_named_and_no_archive_when_declined(session: Session, dsn: str) -> None:
     step = EmptyTables(
         step="empty_tables", archive=False, tables=(EmptyTable(table="parsed_files", method="delete"),)
     )
     before = contents(dsn)
-    effect = empty_tables.run(context, step)
-    assert (effect["rows"], effect["archived"]) == (300, 0)
+    result = empty(session, step)
+    assert (result.rows, result.archived) == (300, 0)
     assert contents(dsn) == before | {"parsed_files": []}
     assert rows(dsn, "SELECT * FROM ragops.archive") == []
 
@@ -93,12 +100,12 @@ def test_only_the_tables_named_and_no_archive_when_declined(context: StepContext
         ),
     ],
 )
-def test_what_the_plan_did_not_show_is_not_wiped(context: StepContext, dsn: str, change: str, found: str) -> None:
-    plan = campaign.plan_campaign(context)
+def test_what_the_plan_did_not_show_is_not_wiped(session: Session, dsn: str, change: str, found: str) -> None:
+    plan = campaign.plan_campaign(session)
     execute(dsn, *change.split("; "))
     before = contents(dsn)
     with pytest.raises(PlanStale) as caught:
-        campaign.start(context, plan)
+        campaign.start(session, plan)
     assert caught.value.exit_code == 4
     assert caught.value.actual is not None and found in caught.value.actual
     assert contents(dsn) == before
@@ -109,107 +116,106 @@ def test_what_the_plan_did_not_show_is_not_wiped(context: StepContext, dsn: str,
     ]
 
 
-def test_a_plan_for_another_database_is_refused(context: StepContext, dsn18: str) -> None:
-    plan = campaign.plan_campaign(context)
+def test_a_plan_for_another_database_is_refused(session: Session, dsn18: str) -> None:
+    plan = campaign.plan_campaign(session)
     execute(dsn18, "INSERT INTO documents (content) VALUES ('precious')")
-    with open_context(dsn18, playbook()) as other, pytest.raises(PlanStale, match="database changed"):
+    with open_session(dsn18, playbook()) as other, pytest.raises(PlanStale, match="database changed"):
         campaign.start(other, plan)
     assert value(dsn18, "SELECT count(*) FROM documents") == 1
 
 
-def test_rows_that_appear_while_the_lock_is_waited_for_are_counted(context: StepContext, dsn: str) -> None:
-    plan = campaign.plan_campaign(context)
-    context.plan = plan
+def test_rows_that_appear_while_the_lock_is_waited_for_are_counted(session: Session, dsn: str) -> None:
+    plan = campaign.plan_campaign(session)
+    steps = [(step.number, step.verb) for step in plan.steps]
+    ledger = Ledger.open_new(session.connection, name="c", playbook={}, plan=plan.to_json(), steps=steps)
 
-    class Committing(Heard):
-        def info(self, message: str) -> None:
+    class Committing(Recorder):
+        def info(self, message: str, **fields: object) -> None:
             super().info(message)
             if message.startswith("waiting for a lock"):
                 writer.commit()
 
     with psycopg.connect(dsn) as writer:
         writer.execute("INSERT INTO documents (content) VALUES ('written meanwhile')")
-        context.reporter = Committing()
+        waiting = replace(session, reporter=Committing())
         with pytest.raises(PlanStale):
-            empty_tables.run(context, EMPTY)
-    assert "waiting for a lock" in said(context)
+            EmptyTablesStep(EMPTY).run(CampaignRun(waiting, ledger, plan, number=2, force=False))
+    assert "waiting for a lock" in reported(waiting)
     assert sizes(dsn)["documents"] == 301
 
 
-def test_a_foreign_key_from_an_unlisted_table_is_refused(context: StepContext, dsn: str) -> None:
+def test_a_foreign_key_from_an_unlisted_table_is_refused(session: Session, dsn: str) -> None:
     execute(
         dsn,
         "CREATE TABLE bookmarks (document_id bigint REFERENCES documents ON DELETE CASCADE)",
         "INSERT INTO bookmarks SELECT id FROM documents",
     )
     with pytest.raises(PlanRefused) as caught:
-        campaign.plan_campaign(context)
+        campaign.plan_campaign(session)
     assert caught.value.actual is not None
     assert "public.bookmarks references public.documents" in caught.value.actual
     # Were the plan ignored, the server would refuse too: nothing cascades.
     with pytest.raises(psycopg.errors.FeatureNotSupported):
-        empty_tables.run(context, EMPTY)
+        empty(session)
     assert sizes(dsn)["documents"] == 300
     assert value(dsn, "SELECT count(*) FROM bookmarks") == 300
     assert rows(dsn, "SELECT * FROM ragops.archive") == []
 
 
-def test_undo_brings_everything_back(context: StepContext, dsn: str) -> None:
+def test_undo_brings_everything_back(session: Session, dsn: str) -> None:
     before, indexes = contents(dsn), rows(dsn, INDEXES)
-    campaign.start(context, campaign.plan_campaign(context))
+    campaign.start(session, campaign.plan_campaign(session))
     execute(
         dsn,
         "INSERT INTO documents (content, embedding) VALUES ('of the campaign', array_fill(1, ARRAY[32])::vector)",
         "INSERT INTO document_chunks SELECT id, 0, 'of the campaign', embedding FROM documents",
         "INSERT INTO files_queue (file_path) VALUES ('of the campaign')",
     )
-    result = undo(context)
-    assert result["status"] == "undone"
-    assert result["rows"] == {f"public.{name}": len(before[name]) for name in TABLES}
+    result = undo(session)
+    assert result.to_json()["status"] == "undone"
+    assert result.rows == {f"public.{name}": len(before[name]) for name in TABLES}
     assert contents(dsn) == before
     assert rows(dsn, INDEXES) == indexes
     assert value(dsn, "SELECT bool_and(indisvalid) FROM pg_index")
     assert rows(dsn, "SELECT status, holder FROM ragops.campaign") == [("undone", None)]
     with pytest.raises(RagopsError, match="nothing to bring back"):
-        undo(context)
+        undo(session)
     execute(dsn, "INSERT INTO documents (content) VALUES ('afterwards')")
     assert value(dsn, "SELECT max(id) FROM documents") > 300
 
 
-def test_undo_of_a_campaign_that_only_dropped_indexes(context: StepContext, dsn: str) -> None:
+def test_undo_of_a_campaign_that_only_dropped_indexes(session: Session, dsn: str) -> None:
     before, indexes = contents(dsn), rows(dsn, INDEXES)
-    context.playbook = playbook(DropIndexes(step="drop_indexes"))
-    campaign.start(context, campaign.plan_campaign(context))
+    session = session.with_playbook(playbook(DropIndexes(step="drop_indexes")))
+    campaign.start(session, campaign.plan_campaign(session))
     assert rows(dsn, INDEXES) == []
-    result = undo(context)
-    assert (result["rows"], result["indexes"]) == ({}, ["chunks_hnsw", "docs_hnsw"])
+    result = undo(session)
+    assert (result.rows, result.indexes) == ({}, ("chunks_hnsw", "docs_hnsw"))
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, indexes)
 
 
-def test_undo_that_was_interrupted_goes_on(
-    context: StepContext, dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_undo_that_was_interrupted_goes_on(session: Session, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before, indexes = contents(dsn), rows(dsn, INDEXES)
-    campaign.start(context, campaign.plan_campaign(context))
+    campaign.start(session, campaign.plan_campaign(session))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
         broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
-            undo(context)
+            undo(session)
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, [])
-    undo(context)
+    undo(session)
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, indexes)
 
 
-def test_nothing_to_undo(context: StepContext) -> None:
+def test_nothing_to_undo(session: Session) -> None:
     with pytest.raises(RagopsError, match="nothing to bring back"):
-        undo(context)
+        undo(session)
 
 
-def test_a_statement_timeout_of_the_role_does_not_end_the_emptying(context: StepContext, dsn: str) -> None:
+def test_a_statement_timeout_of_the_role_does_not_end_the_emptying(session: Session, dsn: str) -> None:
     execute(
         dsn,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
@@ -217,6 +223,6 @@ def test_a_statement_timeout_of_the_role_does_not_end_the_emptying(context: Step
         "CREATE TRIGGER slow AFTER DELETE ON parsed_files EXECUTE FUNCTION slow()",
         f"ALTER DATABASE {value(dsn, 'SELECT current_database()')} SET statement_timeout = '500ms'",
     )
-    with open_context(dsn, playbook()) as limited:
-        empty_tables.run(limited, EMPTY)
+    with open_session(dsn, playbook()) as limited:
+        empty(limited)
     assert set(sizes(dsn).values()) == {0}

@@ -12,18 +12,19 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_context, rows, said, value
+from campaigns import execute, make_playbook, open_session, reported, rows, single, value
 from conftest import Ragops, wait_for
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import rebuild_indexes
+from ragops.campaign.steps.rebuild_indexes import RebuildResult, plan_rebuild, rebuild
 from ragops.errors import Interrupted, PlanRefused, RagopsError
+from ragops.indexes import watch
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres import server_host
 from ragops.postgres.catalog import read_server
 from ragops.postgres.connection import Connection, is_direct
-from ragops.postgres.index_builds import NoSharedMemory, create, index_progress
+from ragops.postgres.index_builds import BuildProgress, NoSharedMemory, create, index_progress
+from ragops.session import Session
 
 MB = 1024 * 1024
 ROWS = 12_000
@@ -47,8 +48,14 @@ def _step(**changes: Any) -> RebuildIndexes:
     return RebuildIndexes(step="rebuild_indexes", **changes)
 
 
+def _settings(result: RebuildResult) -> dict[str, str]:
+    """What the only index that was built was given."""
+    (built,) = result.indexes
+    return {parameter.name: parameter.value for parameter in built.build.resources.parameters}
+
+
 @pytest.fixture
-def context(dsn: str) -> Iterator[StepContext]:
+def session(dsn: str) -> Iterator[Session]:
     """A table whose graph does not fit into the database's maintenance_work_mem of 1 MB."""
     execute(
         dsn,
@@ -56,16 +63,16 @@ def context(dsn: str) -> Iterator[StepContext]:
         f"ALTER DATABASE {value(dsn, 'SELECT current_database()')} SET maintenance_work_mem = '1MB'",
         OBSERVER,
     )
-    with open_context(dsn, make_playbook(indexes=(INDEX,))) as opened:
+    with open_session(dsn, make_playbook(indexes=(INDEX,))) as opened:
         yield opened
 
 
 @pytest.fixture
-def notices(context: StepContext) -> list[str]:
-    """What the server says during builds in the context's connection, parallel workers among it."""
+def notices(session: Session) -> list[str]:
+    """What the server says during builds in the session's connection, parallel workers among it."""
     heard: list[str] = []
-    context.connection.execute("SET client_min_messages = debug1")
-    context.connection.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
+    session.connection.execute("SET client_min_messages = debug1")
+    session.connection.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
     return heard
 
 
@@ -122,88 +129,87 @@ def test_a_pooler_s_key_is_no_process_id(connection: Connection) -> None:
     assert not is_direct(connection, connection.info.backend_pid + 1)
 
 
-def test_without_the_plan_the_graph_does_not_fit(context: StepContext, notices: list[str]) -> None:
+def test_without_the_plan_the_graph_does_not_fit(session: Session, notices: list[str]) -> None:
     """The server's own settings, which the next tests are told apart from."""
-    rebuild_indexes.run(context, _step(maintenance_work_mem="1MB", parallel_workers=0))
+    rebuild(single(session), _step(maintenance_work_mem="1MB", parallel_workers=0))
     assert any("no longer fits" in line for line in notices)
     assert not any("parallel workers" in line for line in notices)
 
 
-def test_a_plain_build_fits_and_is_parallel(context: StepContext, dsn: str, notices: list[str]) -> None:
-    before = _own_settings(context.connection)
-    effect = rebuild_indexes.run(context, _step())
+def test_a_plain_build_fits_and_is_parallel(session: Session, dsn: str, notices: list[str]) -> None:
+    before = _own_settings(session.connection)
+    result = rebuild(single(session), _step())
     ((memory, workers, scan),) = rows(dsn, "TABLE observed")
     assert (memory, scan) == ("64MB", "0")
     assert int(workers) >= 2
     assert not [line for line in notices if "no longer fits" in line]
     assert f"using {workers} parallel workers" in notices
-    (built,) = effect["indexes"]
-    assert built["settings"]["maintenance_work_mem"] == "64MB"
-    assert effect["rows"] == ROWS
-    assert "building one on public.documents: graph about 1" in said(context)
-    assert _own_settings(context.connection) == before
+    assert _settings(result)["maintenance_work_mem"] == "64MB"
+    assert result.rows == ROWS
+    assert "building one on public.documents: graph about 1" in reported(session)
+    assert _own_settings(session.connection) == before
 
 
-def test_a_concurrent_build_gets_the_same_in_a_session_of_its_own(context: StepContext, dsn: str) -> None:
-    before = _own_settings(context.connection)
-    effect = rebuild_indexes.run(context, _step(concurrently=True))
+def test_a_concurrent_build_gets_the_same_in_a_session_of_its_own(session: Session, dsn: str) -> None:
+    before = _own_settings(session.connection)
+    result = rebuild(single(session), _step(concurrently=True))
     ((memory, workers, scan),) = rows(dsn, "TABLE observed")
     assert (memory, scan) == ("64MB", "0")
     assert int(workers) >= 2
-    assert effect["indexes"][0]["settings"]["maintenance_work_mem"] == "64MB"
-    assert _own_settings(context.connection) == before
+    assert _settings(result)["maintenance_work_mem"] == "64MB"
+    assert _own_settings(session.connection) == before
     assert value(dsn, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'one'::regclass")
 
 
 def test_a_concurrent_build_behind_a_pooler_sets_nothing(
-    context: StepContext, dsn: str, monkeypatch: pytest.MonkeyPatch
+    session: Session, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ragops.postgres.catalog.is_direct", lambda *_: False)
-    effect = rebuild_indexes.run(context, _step(concurrently=True))
+    result = rebuild(single(session), _step(concurrently=True))
     assert rows(dsn, "SELECT memory, workers FROM observed") == [("1MB", "2")]
-    assert effect["indexes"][0]["settings"] == {}
-    assert "behind a pooler" in said(context)
+    assert _settings(result) == {}
+    assert "behind a pooler" in reported(session)
 
 
 @pytest.mark.parametrize("concurrently", [False, True])
-def test_an_unsafe_pgvector_builds_without_workers(context: StepContext, dsn: str, concurrently: bool) -> None:
+def test_an_unsafe_pgvector_builds_without_workers(session: Session, dsn: str, concurrently: bool) -> None:
     execute(dsn, "UPDATE pg_extension SET extversion = '0.8.1' WHERE extname = 'vector'")
-    rebuild_indexes.run(context, _step(concurrently=concurrently, parallel_workers=4))
+    rebuild(single(session), _step(concurrently=concurrently, parallel_workers=4))
     assert rows(dsn, "SELECT memory, workers FROM observed")[0][1] == "0"
-    assert "CVE-2026-3172" in said(context)
+    assert "CVE-2026-3172" in reported(session)
 
 
 @pytest.mark.parametrize(("concurrently", "left"), [(False, []), (True, [(False,)])])
 def test_ctrl_c_ends_a_build(
-    context: StepContext,
+    session: Session,
     dsn: str,
     monkeypatch: pytest.MonkeyPatch,
     concurrently: bool,
     left: list[tuple[bool]],
 ) -> None:
-    def interrupt(_: StepContext, observer: Connection, oid: int, what: str) -> None:
-        wait_for(lambda: (found := index_progress(observer, oid)) is not None and found.done > 0, what=what)
+    def interrupt(observer: Connection, oid: int) -> BuildProgress | None:
+        wait_for(lambda: (found := index_progress(observer, oid)) is not None and found.done > 0, what="a build")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(rebuild_indexes, "_show", interrupt)
+        patched.setattr(watch, "index_progress", interrupt)
         with pytest.raises(Interrupted, match="invalid" if concurrently else "nothing of it is left"):
-            rebuild_indexes.run(
-                context, _step(concurrently=concurrently, maintenance_work_mem="1MB", parallel_workers=0)
+            rebuild(
+                single(session), _step(concurrently=concurrently, maintenance_work_mem="1MB", parallel_workers=0)
             )
     validity = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('one')"
     assert rows(dsn, validity) == left
-    rebuild_indexes.run(context, _step(concurrently=concurrently))
+    rebuild(single(session), _step(concurrently=concurrently))
     assert rows(dsn, validity) == [(True,)]
 
 
 def test_an_unsafe_pgvector_behind_a_pooler_is_refused(
-    context: StepContext, dsn: str, monkeypatch: pytest.MonkeyPatch
+    session: Session, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(dsn, "UPDATE pg_extension SET extversion = '0.8.1' WHERE extname = 'vector'")
     monkeypatch.setattr("ragops.postgres.catalog.is_direct", lambda *_: False)
     with pytest.raises(PlanRefused, match="CVE-2026-3172"):
-        rebuild_indexes.run(context, _step(concurrently=True))
+        rebuild(single(session), _step(concurrently=True))
     assert rows(dsn, "TABLE observed") == []
 
 
@@ -212,18 +218,17 @@ def test_an_unsafe_pgvector_behind_a_pooler_is_refused(
 )
 @pytest.mark.parametrize("concurrently", [False, True])
 def test_a_build_without_room_in_shared_memory_goes_on_without_workers(
-    context: StepContext, dsn: str, notices: list[str], concurrently: bool
+    session: Session, dsn: str, notices: list[str], concurrently: bool
 ) -> None:
     """The server is asked for more shared memory than its folder has: it refuses that, whatever is free."""
     too_much = f"{math.ceil(shutil.disk_usage(SHARED_MEMORY).total / 1024**3) + 1}GB"
-    effect = rebuild_indexes.run(
-        context, _step(concurrently=concurrently, maintenance_work_mem=too_much, parallel_workers=1)
+    result = rebuild(
+        single(session), _step(concurrently=concurrently, maintenance_work_mem=too_much, parallel_workers=1)
     )
-    heard = said(context)
+    heard = reported(session)
     assert "no room in shared memory; the disk is not full" in heard
     assert "going on without parallel workers" in heard
-    (built,) = effect["indexes"]
-    assert built["settings"] == {"maintenance_work_mem": too_much, "max_parallel_maintenance_workers": "0"}
+    assert _settings(result) == {"maintenance_work_mem": too_much, "max_parallel_maintenance_workers": "0"}
     assert rows(dsn, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'one'::regclass") == [(True,)]
     assert value(dsn, "SELECT count(*) FROM pg_class WHERE relkind = 'i' AND relname LIKE 'one%'") == 1
 
@@ -231,14 +236,14 @@ def test_a_build_without_room_in_shared_memory_goes_on_without_workers(
 @pytest.mark.skipif(
     not SHARED_MEMORY.is_dir(), reason="shared memory has no folder, and so no size, on this system"
 )
-def test_the_error_about_shared_memory_says_what_to_do(context: StepContext, dsn: str) -> None:
+def test_the_error_about_shared_memory_says_what_to_do(session: Session, dsn: str) -> None:
     too_much = f"{math.ceil(shutil.disk_usage(SHARED_MEMORY).total / 1024**3) + 1}GB"
-    ((build, _),) = rebuild_indexes.plan(context, _step()).builds
+    (build,) = plan_rebuild(single(session), _step()).builds
     with psycopg.connect(dsn) as connection:
         connection.execute(f"SET LOCAL maintenance_work_mem = '{too_much}'".encode())
         connection.execute("SET LOCAL min_parallel_table_scan_size = 0")
         with pytest.raises(NoSharedMemory) as caught:
-            create(connection, build)
+            create(connection, [build.create], table=build.table)
     assert caught.value.where == "public.documents"
     assert caught.value.actual is not None and "shared memory" in caught.value.actual
     assert caught.value.hint is not None and "--parallel-workers 0" in caught.value.hint
@@ -265,13 +270,13 @@ def test_the_dry_run_shows_what_the_build_then_does(dsn18: str, ragops: Ragops) 
     assert built["settings"]["max_parallel_maintenance_workers"] == "1"
 
 
-def test_a_full_disk_is_no_lack_of_shared_memory(context: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    ((build, _),) = rebuild_indexes.plan(context, _step()).builds
+def test_a_full_disk_is_no_lack_of_shared_memory(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    (build,) = plan_rebuild(single(session), _step()).builds
 
     def fail(*_: object) -> None:
         raise psycopg.errors.DiskFull('could not extend file "base/5/16387": No space left on device')
 
-    monkeypatch.setattr(context.connection, "execute", fail)
+    monkeypatch.setattr(session.connection, "execute", fail)
     with pytest.raises(RagopsError, match="could not be built") as caught:
-        create(context.connection, build)
+        create(session.connection, build.statements, table=build.table)
     assert not isinstance(caught.value, NoSharedMemory)

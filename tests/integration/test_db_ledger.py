@@ -11,20 +11,23 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_context, rows, seed, value
+from campaigns import campaign_run, execute, make_playbook, open_session, rows, seed, value
 from conftest import wait_for
 
-from ragops.campaign.steps import embed, empty_tables
+from ragops.campaign.steps.embed import EmbedStep
+from ragops.campaign.steps.empty_tables import EmptyTablesStep
 from ragops.errors import CampaignHeld, FenceLost, RagopsError
 from ragops.playbook.steps import Embed, EmptyTables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.ledger import Ledger, abandon, campaign_steps, check_free, holder_name, latest_campaign
 
-PLAN = {"steps": [{"number": 1, "verb": "embed"}, {"number": 2, "verb": "validate"}]}
+PLAN: dict[str, object] = {"steps": [{"number": 1, "verb": "embed"}, {"number": 2, "verb": "validate"}]}
+STEPS = [(1, "embed"), (2, "validate")]
+EMPTY = EmptyTables(step="empty_tables")
 
 
 def open_ledger(connection: Connection) -> Ledger:
-    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN)
+    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN, steps=STEPS)
 
 
 def take_over(connection: Connection) -> Ledger:
@@ -123,8 +126,8 @@ def test_an_earlier_holders_embed_step_is_not_taken_for_done(connection: Connect
     take_over(connection)
     playbook = make_playbook(steps=(Embed(step="embed"),))
     # The gate is closed to the earlier holder, so there is nothing for it to embed: that is not "done".
-    with open_context(dsn, playbook, ledger=first, step_number=1) as context, pytest.raises(FenceLost):
-        embed.run(context, phase=2)
+    with open_session(dsn, playbook) as session, pytest.raises(FenceLost):
+        EmbedStep(Embed(step="embed")).run(campaign_run(session, first))
     assert [step.status for step in campaign_steps(connection, first.campaign)] == ["planned", "planned"]
 
 
@@ -160,9 +163,15 @@ def test_a_takeover_waits_for_the_transaction_under_way(connection: Connection, 
 
 def test_a_lease_is_not_waited_for(connection: Connection, target: Target) -> None:
     ledger = open_ledger(connection)
+    before = latest_campaign(connection)
+    assert before is not None
     with connect(target) as other, ledger.fenced():
         other.execute("SET lock_timeout = '2s'")
         ledger.on(other).renew()
+        # The row is locked: the lease has not moved, and waiting would have raised.
+        during = latest_campaign(other)
+        assert during is not None
+        assert during.lease_until == before.lease_until
 
 
 def test_a_step_that_fails_leaves_neither_effect_nor_record(
@@ -170,14 +179,15 @@ def test_a_step_that_fails_leaves_neither_effect_nor_record(
 ) -> None:
     ledger = open_ledger(connection)
     execute(dsn, "INSERT INTO documents (content) VALUES ('precious')")
-    with open_context(dsn, make_playbook(), ledger=ledger, step_number=1) as context:
+    with open_session(dsn, make_playbook(steps=(EMPTY,))) as session:
+        run = campaign_run(session, ledger)
 
         def fail(*_: object) -> None:
             raise RagopsError("the record cannot be written")
 
         monkeypatch.setattr(Ledger, "step_done", fail)
         with pytest.raises(RagopsError, match="record"):
-            empty_tables.run(context, EmptyTables(step="empty_tables"))
+            EmptyTablesStep(EMPTY).run(run)
     assert value(dsn, "SELECT count(*) FROM documents") == 1
     assert rows(dsn, "SELECT * FROM ragops.archive") == []
     assert value(dsn, "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'archive_%'") == 0
@@ -192,10 +202,10 @@ def test_a_failing_effect_leaves_no_record(connection: Connection, dsn: str) -> 
         "INSERT INTO documents (content) VALUES ('precious')",
     )
     with (
-        open_context(dsn, make_playbook(), ledger=ledger, step_number=1) as context,
+        open_session(dsn, make_playbook(steps=(EMPTY,))) as session,
         pytest.raises(psycopg.errors.RaiseException),
     ):
-        empty_tables.run(context, EmptyTables(step="empty_tables"))
+        EmptyTablesStep(EMPTY).run(campaign_run(session, ledger))
     assert value(dsn, "SELECT count(*) FROM documents") == 1
     assert value(dsn, "SELECT status FROM ragops.step WHERE number = 1") == "planned"
     assert rows(dsn, "SELECT * FROM ragops.archive") == []

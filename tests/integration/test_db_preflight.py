@@ -8,8 +8,8 @@ import pytest
 from campaigns import execute, make_playbook, rows, value
 from facts_factory import model as model_facts
 
-from ragops.campaign.plan import make_plan
-from ragops.campaign.preflight import find_problems
+from ragops.campaign.plan import find_problems, make_plan
+from ragops.campaign.steps.base import PlanFacts
 from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts
 from ragops.playbook import Playbook
@@ -31,14 +31,14 @@ def facts_of(dsn: str, tables: Tables | None = None) -> DatabaseFacts:
 def problems(dsn: str, playbook: Playbook | None = None) -> list[str]:
     playbook = playbook or make_playbook()
     with pytest.raises(PlanRefused) as caught:
-        make_plan(playbook, facts_of(dsn, playbook.tables), model=MODEL)
+        make_plan(PlanFacts(playbook, facts_of(dsn, playbook.tables), model=MODEL))
     assert caught.value.where == value(dsn, "SELECT current_database()")
     assert caught.value.actual is not None
     return caught.value.actual.splitlines()
 
 
 def test_the_tables_of_db_init_have_no_problem(dsn: str) -> None:
-    plan = make_plan(make_playbook(), facts_of(dsn), model=MODEL)
+    plan = make_plan(PlanFacts(make_playbook(), facts_of(dsn), model=MODEL))
     assert [step.number for step in plan.steps] == list(range(1, 11))
 
 
@@ -103,7 +103,7 @@ def test_a_problem_is_named(dsn: str, statement: str, expected: list[str]) -> No
 )
 def test_what_is_no_problem(dsn: str, statement: str) -> None:
     execute(dsn, statement)
-    assert make_plan(make_playbook(), facts_of(dsn), model=MODEL).steps
+    assert make_plan(PlanFacts(make_playbook(), facts_of(dsn), model=MODEL)).steps
 
 
 def test_all_problems_at_once(dsn: str) -> None:
@@ -126,7 +126,7 @@ def test_a_database_without_pgvector(bare_dsn: str) -> None:
     assert caught.value.expected == "CREATE EXTENSION vector"
     with connect(target, with_vector=False) as connection:
         initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 32))
-    assert make_plan(make_playbook(), facts_of(bare_dsn), model=MODEL).steps
+    assert make_plan(PlanFacts(make_playbook(), facts_of(bare_dsn), model=MODEL)).steps
 
 
 def test_a_read_only_database(dsn: str) -> None:
@@ -138,7 +138,7 @@ def test_a_read_only_database(dsn: str) -> None:
 def test_too_few_connections(dsn18: str) -> None:
     facts = facts_of(dsn18)
     few = replace(facts, server=replace(facts.server, max_connections=facts.server.connections_in_use + 4))
-    (found,) = find_problems(make_playbook(), few, model=None)
+    (found,) = find_problems(PlanFacts(make_playbook(), few))
     assert found.startswith(f"4 of {few.server.max_connections} connections are free, ragops needs 5")
 
 
@@ -149,7 +149,7 @@ def test_a_statement_timeout_and_a_concurrent_build(dsn: str) -> None:
     (found,) = problems(dsn, make_playbook(steps=steps))
     assert found.startswith("statement_timeout is 2min, which would end CREATE INDEX CONCURRENTLY")
     plain = (RebuildIndexes(step="rebuild_indexes"),)
-    assert make_plan(make_playbook(steps=plain), facts_of(dsn), model=MODEL).steps
+    assert make_plan(PlanFacts(make_playbook(steps=plain), facts_of(dsn), model=MODEL)).steps
 
 
 def test_one_table_under_two_names(dsn: str) -> None:
@@ -176,7 +176,7 @@ def test_deleting_in_an_order_that_foreign_keys_allow(dsn: str) -> None:
 
     (found,) = problems(dsn, emptying("documents", "document_chunks"))
     assert "empty_tables must list it before" in found
-    assert make_plan(emptying("document_chunks", "documents"), facts_of(dsn), model=MODEL).steps
+    assert make_plan(PlanFacts(emptying("document_chunks", "documents"), facts_of(dsn), model=MODEL)).steps
 
 
 def test_counts_and_bytes_are_those_of_the_database(dsn: str) -> None:
@@ -194,7 +194,7 @@ def test_counts_and_bytes_are_those_of_the_database(dsn: str) -> None:
     assert rows(dsn, "SELECT pg_relation_size('an_index'), pg_get_indexdef('an_index'::regclass)") == [
         (index.bytes, index.definition)
     ]
-    plan = make_plan(make_playbook(), facts_of(dsn), model=MODEL)
+    plan = make_plan(PlanFacts(make_playbook(), facts_of(dsn), model=MODEL))
     assert plan.steps[2].rows == 50
     own_oid = "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
     assert plan.database_oid == value(dsn, own_oid)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_context, table_facts
+from campaigns import execute, make_playbook, open_session, table_facts
 from psycopg import sql
 
 from ragops import status
@@ -249,9 +249,10 @@ def test_the_status_says_what_is_estimated_and_exact_counts(dsn: str, monkeypatc
     fill(dsn, 1000)
     execute(dsn, "ANALYZE", "DELETE FROM documents WHERE id = 1")
     monkeypatch.setattr(status, "BUDGET_S", 0)
-    with open_context(dsn, make_playbook()) as context:
-        estimated = read_status(context, context.facts(scans=False))
-        exact = read_status(context, context.facts(scans=False), exact=True)
+    with open_session(dsn, make_playbook()) as session:
+        facts = session.facts(scans=False)
+        estimated: dict[str, Any] = read_status(session, facts).to_json()
+        exact: dict[str, Any] = read_status(session, facts, exact=True).to_json()
     for section in ("documents", "parsed_files"):
         assert (estimated[section]["estimated"], exact[section]["estimated"]) == (True, False)
     assert (estimated["queue_estimated"], exact["queue_estimated"]) == (True, False)

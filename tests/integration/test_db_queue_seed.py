@@ -7,9 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from campaigns import execute, make_playbook, open_context, queue_of, rows, value
+from campaigns import execute, make_playbook, open_session, queue_of, reseed_queue, rows, value
 
-from ragops.campaign.steps import reseed_queue
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
@@ -26,9 +25,8 @@ QUERY = "SELECT key, body FROM posts WHERE body LIKE '%'"
 
 
 def reseed(dsn: str, source: Source, *, append: bool = False) -> int:
-    with open_context(dsn, make_playbook(source=source, steps=STEPS)) as context:
-        seeded: int = reseed_queue.run(context, append=append)["seeded"]
-        return seeded
+    with open_session(dsn, make_playbook(source=source, steps=STEPS)) as session:
+        return reseed_queue(session, append=append)
 
 
 def seed_from(connection: Connection, locations: Iterable[str], gates: Sequence[int]) -> int:

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from campaigns import execute, make_playbook, open_context, rows, value
+from campaigns import execute, make_playbook, open_session, reseed_queue, rows, single, value
 from conftest import write_corpus
 from stub_child import stub_command
 
-from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps import embed
 from ragops.errors import PlanRefused, RagopsError, UsageError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
@@ -22,16 +22,15 @@ ID_TYPES = [("bigint", ["1", "2", "30"]), ("uuid", UUIDS), ("text", ["a", "b'c",
 
 
 def reseed(dsn: str, playbook: Playbook, *, append: bool = False) -> int:
-    with open_context(dsn, playbook) as context:
-        seeded: int = reseed_queue.run(context, append=append)["seeded"]
-        return seeded
+    with open_session(dsn, playbook) as session:
+        return reseed_queue(session, append=append)
 
 
 def embed_all(dsn: str, playbook: Playbook) -> tuple[int, int]:
     """Completed and failed items."""
-    with open_context(dsn, playbook, embedder_command=stub_command()) as context:
-        effect = embed.run(context)
-    return effect["completed"], effect["failed"]
+    with open_session(dsn, playbook, embedder_command=stub_command()) as session:
+        result = embed.drain(single(session))
+    return result.completed, result.failed
 
 
 def make_rows(dsn: str, id_type: str, ids: list[str]) -> None:

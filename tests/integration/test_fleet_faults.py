@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_context, queue_of, rows, said, value
+from campaigns import execute, make_playbook, open_session, queue_of, reported, rows, single, value
 from conftest import write_corpus
 from stub_child import stub_command
 
-from ragops.campaign.context import StepContext
-from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps.base import SingleCommand
+from ragops.campaign.steps.embed import drain
+from ragops.campaign.steps.reseed_queue import ReseedQueueStep
 from ragops.errors import EmbedderError
 from ragops.playbook.model import Source
+from ragops.playbook.steps import ReseedQueue
+from ragops.postgres.connection import Connection
+from ragops.session import Session
+from ragops.workers import maintenance
+from ragops.workers.inflight import UniqueText
+from ragops.workers.supervisor import Outcome, Supervisor
 
 DOCUMENTS = 20
+TIMEOUT_S = 60
 FAILED = "SELECT file_path, last_error, attempts FROM files_queue WHERE status = 'failed' ORDER BY file_path"
-Run = Callable[..., StepContext]
+RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
+Run = Callable[..., Session]
 
 
 @pytest.fixture
@@ -32,21 +44,21 @@ def run(dsn18: str, tiny_model: Path, tmp_path: Path) -> Run:
         again: bool = False,
         raises: type[Exception] | None = None,
         **workers: Any,
-    ) -> StepContext:
+    ) -> Session:
         corpus = write_corpus(tmp_path / "corpus", DOCUMENTS)
         for name, text in (texts or {}).items():
             (corpus / name).write_text(text)
         playbook = make_playbook(model=tiny_model, source=Source(folder=corpus), workers=workers)
-        with open_context(dsn18, playbook, embedder_command=stub_command(*arguments)) as context:
+        with open_session(dsn18, playbook, embedder_command=stub_command(*arguments)) as session:
             if not again:
-                reseed_queue.run(context)
+                RESEED.run(single(session))
             if raises is None:
-                embed.run(context)
+                drain(single(session))
             else:
                 with pytest.raises(raises) as caught:
-                    embed.run(context)
-                context.reporter.info(str(caught.value))
-        return context
+                    drain(single(session))
+                session.reporter.info(str(caught.value))
+        return session
 
     return runner
 
@@ -68,12 +80,12 @@ def assert_stored(dsn: str, documents: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_poison_document_fails_alone(run: Run, dsn18: str, workers: int) -> None:
-    context = run({"part3/bad.txt": "take POISON now"}, count=workers)
+    session = run({"part3/bad.txt": "take POISON now"}, count=workers)
     ((path, reason, attempts),) = rows(dsn18, FAILED)
     assert (path, attempts) == ("part3/bad.txt", 1)
     assert reason.startswith("the embedder child crashed on this document")
     assert_stored(dsn18, DOCUMENTS)
-    assert "embedder child crashed" in said(context)
+    assert "embedder child crashed" in reported(session)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +115,8 @@ def test_a_child_that_hangs_is_killed_and_counts_as_dead(run: Run, dsn18: str) -
 
 
 def test_a_child_that_dies_on_everything_fails_no_document(run: Run, dsn18: str) -> None:
-    context = run(None, "all", raises=EmbedderError)
-    assert "SIGABRT" in said(context)
+    session = run(None, "all", raises=EmbedderError)
+    assert "SIGABRT" in reported(session)
     assert counts(dsn18) == {"pending": DOCUMENTS}
     assert_stored(dsn18, 0)
 
@@ -114,8 +126,8 @@ def test_a_child_that_dies_on_everything_fails_no_document(run: Run, dsn18: str)
 def test_a_child_that_dies_on_every_document_fails_at_most_three(
     run: Run, dsn18: str, workers: int, batch_size: int
 ) -> None:
-    context = run(None, "all-but-ok", raises=EmbedderError, count=workers, batch_size=batch_size)
-    assert "3 documents in a row" in said(context)
+    session = run(None, "all-but-ok", raises=EmbedderError, count=workers, batch_size=batch_size)
+    assert "3 documents in a row" in reported(session)
     items = counts(dsn18)
     failed = items.get("failed", 0)
     assert failed <= 3
@@ -144,9 +156,49 @@ def test_failed_items_make_room_for_others_up_to_the_bound(dsn18: str, tiny_mode
     (corpus / "part0" / "a.txt").write_text("POISON")
     (corpus / "part0" / "b.txt").write_bytes(b"")
     playbook = make_playbook(model=tiny_model, source=Source(folder=corpus))
-    with open_context(dsn18, playbook, embedder_command=stub_command()) as context:
-        reseed_queue.run(context)
-        effect = embed.run(context, until=7)
-        assert (effect["completed"], effect["failed"]) == (7, 2)
-        assert queue_of(context.connection).counts()["pending"] == DOCUMENTS + 2 - 9
+    with open_session(dsn18, playbook, embedder_command=stub_command()) as session:
+        RESEED.run(single(session))
+        result = drain(single(session), until=7)
+        assert (result.completed, result.failed) == (7, 2)
+        assert queue_of(session.connection).counts()["pending"] == DOCUMENTS + 2 - 9
     assert_stored(dsn18, 7)
+
+
+def test_a_failing_heartbeat_stops_the_fleet(
+    dsn18: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody extends leases any more: what is embedded is stored, the rest goes back, and the error comes out."""
+    embed_request, working, failed = Supervisor.embed, threading.Event(), threading.Event()
+
+    def held_up(self: Supervisor, texts: Sequence[UniqueText]) -> Outcome:
+        # Most documents are not claimed yet when the heartbeat fails: the fetcher waits for this request.
+        working.set()
+        failed.wait(TIMEOUT_S)
+        return embed_request(self, texts)
+
+    def fail(self: SingleCommand, connection: Connection) -> None:
+        if working.is_set():
+            failed.set()
+            connection.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(Supervisor, "embed", held_up)
+    monkeypatch.setattr(SingleCommand, "renew", fail)
+    monkeypatch.setattr(maintenance, "EVERY_S", 0.0)
+    corpus = write_corpus(tmp_path / "corpus", DOCUMENTS)
+    playbook = make_playbook(model=tiny_model, source=Source(folder=corpus), workers={"batch_size": 1})
+    with (
+        open_session(dsn18, playbook, embedder_command=stub_command()) as session,
+        ThreadPoolExecutor(1) as controller,
+    ):
+        RESEED.run(single(session))
+        ended = controller.submit(drain, single(session))
+        try:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                ended.result(TIMEOUT_S)
+        finally:
+            # A fleet that went on without its controller would keep this test from ending, too.
+            session.stop.requested.set()
+    items = counts(dsn18)
+    assert set(items) <= {"completed", "pending"}
+    assert items["pending"] > 0
+    assert_stored(dsn18, items.get("completed", 0))

@@ -9,19 +9,23 @@ from typing import Any
 
 import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_context, queue_of, rows, said, value
+from campaigns import execute, make_playbook, open_session, queue_of, reported, rows, single, value
 from conftest import wait_for, write_corpus
 
-from ragops.campaign.steps import embed, reseed_queue
+from ragops.campaign.steps.embed import drain
+from ragops.campaign.steps.reseed_queue import ReseedQueueStep
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import Interrupted
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
+from ragops.playbook.steps import ReseedQueue
 from ragops.postgres.writer import Batch, Writer
 from ragops.quality.vectors import normalize
 from ragops.workers import maintenance
 from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import Outcome, Supervisor
+
+RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
 
 COMPLETE = """
 SELECT count(*), count(DISTINCT d.file_id), count(d.embedding),
@@ -81,11 +85,11 @@ def test_sixty_documents_with_two_workers(
     # Neither embeds its first request before the other has one: a slow start must not leave one idle.
     both = threading.Barrier(2)
     before_requests(monkeypatch, lambda number: number <= 2 and both.wait(60))
-    with open_context(dsn, playbook) as context:
-        reseed_queue.run(context)
-        effect = embed.run(context)
+    with open_session(dsn, playbook) as session:
+        RESEED.run(single(session))
+        result = drain(single(session))
     assert_complete(dsn, 60)
-    assert (effect["completed"], effect["failed"], effect["pending"]) == (60, 0, 0)
+    assert (result.completed, result.failed, result.queue["pending"]) == (60, 0, 0)
     assert value(dsn, "SELECT count(DISTINCT worker) FROM ingestion_metrics") == 2
     fingerprints = rows(dsn, "SELECT DISTINCT fingerprint FROM ingestion_metrics")
     assert fingerprints == rows(dsn, "SELECT id FROM ragops.fingerprint")
@@ -99,11 +103,11 @@ def test_sixty_documents_with_two_workers(
 
 
 def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> None:
-    with open_context(dsn18, playbook) as context:
-        reseed_queue.run(context)
-        assert embed.run(context, until=17)["completed"] == 17
-        assert embed.run(context, until=17)["completed"] == 0
-        counts = queue_of(context.connection).counts()
+    with open_session(dsn18, playbook) as session:
+        RESEED.run(single(session))
+        assert drain(single(session), until=17).completed == 17
+        assert drain(single(session), until=17).completed == 0
+        counts = queue_of(session.connection).counts()
         assert counts == {"pending": 43, "processing": 0, "completed": 17, "failed": 0}
     assert_complete(dsn18, 17)
 
@@ -115,18 +119,18 @@ def test_terminated_connections_lose_and_double_nothing(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name LIKE 'ragops%' AND datname = current_database() AND pid <> {}"
     )
-    with open_context(dsn, playbook) as context:
-        reseed_queue.run(context)
-        mine = context.connection.info.backend_pid
+    with open_session(dsn, playbook) as session:
+        RESEED.run(single(session))
+        mine = session.connection.info.backend_pid
 
         def terminate(number: int) -> None:
             if number in (2, 5):
                 execute(dsn, others.format(mine))
 
         interfering(monkeypatch, terminate)
-        assert embed.run(context)["completed"] == 60
-        heard = said(context)
-    assert "completer: no connection to the database" in heard
+        assert drain(single(session)).completed == 60
+        notices = reported(session)
+    assert "completer: no connection to the database" in notices
     assert_complete(dsn, 60)
 
 
@@ -143,10 +147,10 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(Writer, "write", lose_the_answer)
-    with open_context(dsn, playbook) as context:
-        reseed_queue.run(context)
-        embed.run(context)
-        assert "a batch was dropped" in said(context)
+    with open_session(dsn, playbook) as session:
+        RESEED.run(single(session))
+        drain(single(session))
+        assert "batch dropped: its lease expired" in reported(session)
     assert_complete(dsn, 60)
 
 
@@ -154,33 +158,33 @@ def test_a_stop_stores_what_is_embedded_and_leaves_the_rest(
     dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_worker = playbook.with_changes(workers={"count": 1})
-    with open_context(dsn, one_worker) as context:
-        reseed_queue.run(context)
+    with open_session(dsn, one_worker) as session:
+        RESEED.run(single(session))
         # A claim of five short texts is one request: two of them are embedded.
-        before_requests(monkeypatch, lambda number: context.stop.requested.set() if number == 2 else None)
+        before_requests(monkeypatch, lambda number: session.stop.requested.set() if number == 2 else None)
         with pytest.raises(Interrupted, match="stopped after 10 documents; what was embedded is stored"):
-            embed.run(context)
-        counts = queue_of(context.connection).counts()
+            drain(single(session))
+        counts = queue_of(session.connection).counts()
         assert counts == {"pending": 50, "processing": 0, "completed": 10, "failed": 0}
     assert_complete(dsn, 10)
-    with open_context(dsn, one_worker) as context:
-        embed.run(context)
+    with open_session(dsn, one_worker) as session:
+        drain(single(session))
     assert_complete(dsn, 60)
 
 
 def test_an_abort_gives_the_items_back(dsn18: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_context(dsn18, playbook) as context:
-        reseed_queue.run(context)
+    with open_session(dsn18, playbook) as session:
+        RESEED.run(single(session))
 
         def abort(number: int) -> None:
             if number == 2:
-                context.stop.aborted.set()
+                session.stop.aborted.set()
                 raise Interrupted("stopped")
 
         interfering(monkeypatch, abort)
         with pytest.raises(Interrupted, match="items in flight were given back"):
-            embed.run(context)
-        assert queue_of(context.connection).counts()["processing"] == 0
+            drain(single(session))
+        assert queue_of(session.connection).counts()["processing"] == 0
     stored = value(dsn18, "SELECT count(*) FROM documents")
     assert stored < 60
     assert_complete(dsn18, stored)
@@ -196,17 +200,17 @@ def test_a_zombie_writes_nothing(dsn: str, playbook: Playbook, monkeypatch: pyte
             dsn,
             "UPDATE files_queue SET lease_until = clock_timestamp() - interval '1 s' WHERE claim_id IS NOT NULL",
         )
-        with open_context(dsn, one_worker) as other:
+        with open_session(dsn, one_worker) as other:
             queue_of(other.connection).reap()
-            embed.run(other)
+            drain(single(other))
 
     one_worker = playbook.with_changes(workers={"count": 1})
-    with open_context(dsn, one_worker) as context:
-        reseed_queue.run(context)
+    with open_session(dsn, one_worker) as session:
+        RESEED.run(single(session))
         interfering(monkeypatch, another_worker)
-        effect = embed.run(context)
-        assert effect["completed"] == 0
-        assert "its lease had run out" in said(context)
+        result = drain(single(session))
+        assert result.completed == 0
+        assert "batch dropped: its lease expired" in reported(session)
     assert_complete(dsn, 60)
 
 
@@ -222,33 +226,33 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
             wait_for(lambda: bool(value(dsn18, later)), what="a lease that was extended")
 
     before_requests(monkeypatch, slow)
-    with open_context(dsn18, short) as context:
-        reseed_queue.run(context)
-        embed.run(context)
-        assert "dropped" not in said(context)
+    with open_session(dsn18, short) as session:
+        RESEED.run(single(session))
+        drain(single(session))
+        assert "dropped" not in reported(session)
     assert_complete(dsn18, 60)
 
 
 def test_workers_of_another_space_are_reported(dsn18: str, playbook: Playbook) -> None:
     """A second machine with other settings would mix two spaces in one table."""
-    with open_context(dsn18, playbook) as context:
-        reseed_queue.run(context)
-        embed.run(context, until=20)
-        assert "other workers wrote here too" not in said(context)
-        context.playbook = context.playbook.with_changes(model={"pooling": "cls"})
-        embed.run(context, until=40)
-        assert said(context).count("other workers wrote here too") == 1
+    with open_session(dsn18, playbook) as session:
+        RESEED.run(single(session))
+        drain(single(session), until=20)
+        assert "other workers wrote here too" not in reported(session)
+        other = session.with_playbook(session.playbook.with_changes(model={"pooling": "cls"}))
+        drain(single(other), until=40)
+        assert reported(session).count("other workers wrote here too") == 1
 
 
 def test_a_vacuum_blocker_is_reported_once(dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "HELD_S", 0)
     monkeypatch.setattr(maintenance, "EVERY_S", 0.0)
-    with psycopg.connect(dsn, application_name="a report") as reader, open_context(dsn, playbook) as context:
-        reseed_queue.run(context)
+    with psycopg.connect(dsn, application_name="a report") as reader, open_session(dsn, playbook) as session:
+        RESEED.run(single(session))
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT count(*) FROM files_queue")
-        embed.run(context)
-        heard = said(context)
-    assert heard.count("vacuum is held back") == 1
-    assert "(a report)" in heard
+        drain(single(session))
+        notices = reported(session)
+    assert notices.count("vacuum is held back") == 1
+    assert "(a report)" in notices
     assert_complete(dsn, 60)

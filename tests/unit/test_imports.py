@@ -23,7 +23,6 @@ LAYERS: list[set[str]] = [
     {"facts"},
     {"host", "subprocesses"},
     {"playbook"},
-    {"actions"},
     {"quality", "documents"},
     {"postgres"},
     {"builds"},

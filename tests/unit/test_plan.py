@@ -1,19 +1,25 @@
-"""Plans as tables: playbook and facts in; steps, actions, SQL, phases and notes out."""
+"""Plans as tables: playbook and facts in; steps, SQL, phases and notes out."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 from facts_factory import MB, OIDS, database, hnsw, incident, model, table
 from playbook_factory import playbook, realign, with_steps
 
-from ragops.actions import Action, AnalyzeTable, ArchiveTable, DeleteRows, TruncateTables, VacuumTable
-from ragops.campaign.plan import LAST_PHASE, Plan, PlannedStep, make_plan, plan_as_dict
+from ragops.campaign import plan as planning
+from ragops.campaign.plan import Plan, PlannedTable
+from ragops.campaign.steps.base import PlanFacts, PlannedStep
+from ragops.campaign.steps.registry import STEPS
 from ragops.errors import PlanRefused
-from ragops.facts import DatabaseFacts
-from ragops.postgres.ddl import sql_text
+from ragops.facts import DatabaseFacts, ModelFacts
+from ragops.playbook import Playbook
+from ragops.playbook.steps import Step
+from ragops.postgres.queue import MAX_PHASE
+from ragops.postgres.statements import text_of
 from ragops.workers.sizing import Sizing
 
 ITEMS = 1_139_250
@@ -21,13 +27,24 @@ FLEET = Sizing(3, 2, note="3 workers × 2 threads on 2 cores oversubscribe them;
 INCIDENT_INDEX = hnsw("idx_documents_embedding_hnsw", bytes=3_600 * MB)
 
 
+def make_plan(
+    playbook: Playbook,
+    facts: DatabaseFacts,
+    *,
+    model: ModelFacts | None = None,
+    items: int | None = None,
+    sizing: Sizing | None = None,
+) -> Plan:
+    return planning.make_plan(PlanFacts(playbook, facts, next_archive=7, model=model, items=items, sizing=sizing))
+
+
 def incident_plan(*, items: int | None = ITEMS, **environment: str) -> Plan:
     facts = incident(indexes=(INCIDENT_INDEX,), docs_per_s=2.0, index_rows_per_s=500.0)
-    return make_plan(realign(**environment), facts, model=model(), items=items, fleet=FLEET)
+    return make_plan(realign(**environment), facts, model=model(), items=items, sizing=FLEET)
 
 
 def _sql(step: PlannedStep) -> list[str]:
-    return [sql_text(action) for action in step.actions]
+    return [text_of(statement) for statement in step.statements]
 
 
 def test_realign_step_by_step() -> None:
@@ -46,24 +63,32 @@ def test_realign_step_by_step() -> None:
         (9, "embed", "embed the rest", 1_039_250, None, 32_767, 1_039_250 / 6),
         (10, "validate", "validate the whole corpus", None, None, None, None),
     ]
-    assert LAST_PHASE == 32_767
+
+
+def test_every_verb_has_a_step() -> None:
+    union, _ = get_args(Step)
+    verbs = {get_args(settings.model_fields["step"].annotation)[0] for settings in get_args(union)}
+    assert STEPS.keys() == verbs
 
 
 def test_realign_sql() -> None:
-    sql = {step.number: _sql(step) for step in incident_plan().steps if step.actions}
+    sql = {step.number: _sql(step) for step in incident_plan(RAGOPS_CORPUS="/corpus").steps if step.statements}
     assert sql == {
         2: ['DROP INDEX "public"."idx_documents_embedding_hnsw"'],
         3: [
-            'CREATE TABLE "ragops"."archive_…_documents" AS TABLE "public"."documents"',
-            'CREATE TABLE "ragops"."archive_…_document_chunks" AS TABLE "public"."document_chunks"',
-            'CREATE TABLE "ragops"."archive_…_parsed_files" AS TABLE "public"."parsed_files"',
-            'CREATE TABLE "ragops"."archive_…_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
-            'CREATE TABLE "ragops"."archive_…_files_queue" AS TABLE "public"."files_queue"',
+            'CREATE TABLE "ragops"."archive_7_documents" AS TABLE "public"."documents"',
+            'CREATE TABLE "ragops"."archive_8_document_chunks" AS TABLE "public"."document_chunks"',
+            'CREATE TABLE "ragops"."archive_9_parsed_files" AS TABLE "public"."parsed_files"',
+            'CREATE TABLE "ragops"."archive_10_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
+            'CREATE TABLE "ragops"."archive_11_files_queue" AS TABLE "public"."files_queue"',
             'TRUNCATE TABLE "public"."documents", "public"."document_chunks", "public"."files_queue"',
             'DELETE FROM "public"."parsed_files"',
             'DELETE FROM "public"."ingestion_metrics"',
             'VACUUM "public"."parsed_files"',
             'VACUUM "public"."ingestion_metrics"',
+        ],
+        4: [
+            'COPY "files_queue" ("file_path", "status", "attempts", "phase")\nFROM STDIN (FORMAT BINARY)',
         ],
         8: [
             INCIDENT_INDEX.definition,
@@ -83,14 +108,14 @@ def test_realign_tables_and_state() -> None:
         (), ("public.documents",), every, (), every, (), every, both, every, ()
     ]  # fmt: skip
     assert (plan.name, plan.database, plan.database_oid) == ("realign", "rag", 5)
-    assert plan.tables["documents"] == (OIDS["documents"], 930_394)
+    assert plan.tables["documents"] == PlannedTable(OIDS["documents"], 930_394)
     assert plan.tables.keys() == OIDS.keys()
 
 
 def test_no_archive_when_declined() -> None:
     (step,) = [s for s in incident_plan(RAGOPS_ARCHIVE="false").steps if s.verb == "empty_tables"]
-    assert not [action for action in step.actions if isinstance(action, ArchiveTable)]
-    assert len(step.actions) == 5
+    assert not [statement for statement in _sql(step) if "archive" in statement]
+    assert len(step.statements) == 5
     assert step.notes == ("no archive: `ragops undo` cannot restore these rows",)
     (archiving,) = [s for s in incident_plan().steps if s.verb == "empty_tables"]
     assert archiving.notes == ("the rows are copied into the schema ragops first (`ragops undo` restores them)",)
@@ -132,11 +157,11 @@ EMBEDS: list[tuple[int | None, float | None, list[tuple[int | None, tuple[str, .
 def test_embedding_a_source_of_any_size(
     items: int | None, rate: float | None, expected: list[tuple[int | None, tuple[str, ...]]]
 ) -> None:
-    plan = make_plan(realign(), replace(incident(), docs_per_s=rate), items=items, fleet=FLEET)
+    plan = make_plan(realign(), replace(incident(), docs_per_s=rate), items=items, sizing=FLEET)
     embeds = [step for step in plan.steps if step.verb == "embed"]
     assert all(step.notes[:2] == (str(FLEET), FLEET.note) for step in embeds)
     assert [(step.rows, step.notes[2:]) for step in embeds] == expected
-    assert [step.phase for step in embeds] == [1, 2, LAST_PHASE]
+    assert [step.phase for step in embeds] == [1, 2, MAX_PHASE]
     for step in embeds:
         assert step.estimate_s == (step.rows / (rate * 3) if rate and step.rows else None)
 
@@ -161,20 +186,20 @@ def test_rows_under_the_index(steps: list[str], items: int | None, rows: int | N
 
 
 DOCUMENTS, CHUNKS, PARSED, METRICS, QUEUE = (table(logical, rows=7) for logical in OIDS)
-EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
+EMPTYINGS: list[tuple[str, DatabaseFacts, list[str]]] = [
     (
         "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
         database(),
-        [TruncateTables((table("documents"), table("document_chunks")))],
+        ['TRUNCATE TABLE "public"."documents", "public"."document_chunks"'],
     ),
     (
         "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
         database({"documents": DOCUMENTS}),
         # The empty table too: what was emptied together is restored together.
         [
-            ArchiveTable("documents", DOCUMENTS),
-            ArchiveTable("document_chunks", table("document_chunks")),
-            TruncateTables((DOCUMENTS, table("document_chunks"))),
+            'CREATE TABLE "ragops"."archive_7_documents" AS TABLE "public"."documents"',
+            'CREATE TABLE "ragops"."archive_8_document_chunks" AS TABLE "public"."document_chunks"',
+            'TRUNCATE TABLE "public"."documents", "public"."document_chunks"',
         ],
     ),
     (
@@ -182,32 +207,39 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[Action]]] = [
         "{table: documents, method: delete}]}",
         database({"documents": DOCUMENTS, "document_chunks": CHUNKS}),
         [
-            ArchiveTable("document_chunks", CHUNKS),
-            ArchiveTable("documents", DOCUMENTS),
-            DeleteRows(CHUNKS),
-            DeleteRows(DOCUMENTS),
-            VacuumTable(CHUNKS),
-            VacuumTable(DOCUMENTS),
+            'CREATE TABLE "ragops"."archive_7_document_chunks" AS TABLE "public"."document_chunks"',
+            'CREATE TABLE "ragops"."archive_8_documents" AS TABLE "public"."documents"',
+            'DELETE FROM "public"."document_chunks"',
+            'DELETE FROM "public"."documents"',
+            'VACUUM "public"."document_chunks"',
+            'VACUUM "public"."documents"',
         ],
     ),
     (
         "{step: empty_tables, archive: false, "
         "tables: [{table: parsed_files, method: delete}, {table: files_queue}]}",
         database({"parsed_files": PARSED, "files_queue": QUEUE}),
-        [TruncateTables((QUEUE,)), DeleteRows(PARSED), VacuumTable(PARSED)],
+        [
+            'TRUNCATE TABLE "public"."files_queue"',
+            'DELETE FROM "public"."parsed_files"',
+            'VACUUM "public"."parsed_files"',
+        ],
     ),
     (
         "{step: empty_tables, tables: [{table: ingestion_metrics}]}",
         database({"ingestion_metrics": METRICS}),
-        [ArchiveTable("ingestion_metrics", METRICS), TruncateTables((METRICS,))],
+        [
+            'CREATE TABLE "ragops"."archive_7_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
+            'TRUNCATE TABLE "public"."ingestion_metrics"',
+        ],
     ),
 ]
 
 
-@pytest.mark.parametrize(("step", "facts", "actions"), EMPTYINGS)
-def test_emptying(step: str, facts: DatabaseFacts, actions: list[Action]) -> None:
+@pytest.mark.parametrize(("step", "facts", "sql"), EMPTYINGS)
+def test_emptying(step: str, facts: DatabaseFacts, sql: list[str]) -> None:
     (planned,) = make_plan(with_steps(step), facts).steps
-    assert list(planned.actions) == actions
+    assert _sql(planned) == sql
     count = step.count("{table:")
     assert planned.title == ("empty 1 table" if count == 1 else f"empty {count} tables")
 
@@ -231,7 +263,7 @@ def test_nothing_to_drop_says_so() -> None:
     ivfflat = hnsw("old", method="ivfflat")
     facts = database({"documents": table("documents", indexes=(ivfflat,))})
     (step,) = make_plan(with_steps("{step: drop_indexes}"), facts).steps
-    assert (step.title, step.actions, step.bytes, step.notes) == (
+    assert (step.title, step.statements, step.bytes, step.notes) == (
         "journal and drop 0 HNSW indexes", (), 0, ("no HNSW index exists: nothing to drop",)
     )  # fmt: skip
 
@@ -255,7 +287,6 @@ def test_own_names_reach_the_sql() -> None:
         "WITH (m = 8, ef_construction = 32)",
         'ANALYZE "rag"."my docs"',
     ]
-    assert step.actions[-1] == AnalyzeTable(named)
 
 
 def test_refused_plan_lists_every_problem() -> None:
@@ -264,7 +295,7 @@ def test_refused_plan_lists_every_problem() -> None:
         make_plan(realign(), facts)
     error = caught.value
     assert error.where == "rag"
-    assert error.what == "this database cannot take the playbook as it is: 2 problems; nothing was changed"
+    assert error.what == "the playbook cannot run on this database: 2 problems; nothing was changed"
     assert (error.actual or "").splitlines() == [
         "the database is read-only (a standby, or its storage is at its limit)",
         "table documents (documents) does not exist",
@@ -272,16 +303,16 @@ def test_refused_plan_lists_every_problem() -> None:
     assert (error.hint or "").startswith("ragops db init")
 
 
-def test_hint_of_a_refusal_that_no_init_can_mend() -> None:
+def test_hint_of_a_refusal_that_no_init_can_fix() -> None:
     facts = replace(database(), server=replace(database().server, is_read_only=True))
     with pytest.raises(PlanRefused, match="1 problem;") as caught:
         make_plan(realign(), facts)
-    assert caught.value.hint == "mend these, then: ragops reset --dry-run"
+    assert caught.value.hint == "fix these, then: ragops reset --dry-run"
 
 
 def test_plan_as_json() -> None:
     plan = incident_plan(RAGOPS_DSN="postgresql://u:s3cret-canary@h/db")
-    shown = plan_as_dict(plan, sql={step.number: _sql(step) for step in plan.steps})
+    shown: dict[str, Any] = plan.to_json()
     text = json.dumps(shown, allow_nan=False)
     assert "s3cret-canary" not in text
     assert shown["tables"]["documents"] == {"oid": OIDS["documents"], "rows": 930_394}

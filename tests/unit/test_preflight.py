@@ -18,8 +18,15 @@ from facts_factory import (
 )
 from playbook_factory import playbook, realign, with_steps
 
-from ragops.campaign.preflight import find_problems, find_table_problems
+from ragops.campaign import plan
+from ragops.campaign.preflight import find_table_problems
+from ragops.campaign.steps.base import PlanFacts
 from ragops.facts import DatabaseFacts, ForeignKeyFacts, ModelFacts, TableFacts, vector_dimensions
+from ragops.playbook import Playbook
+
+
+def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
+    return list(plan.find_problems(PlanFacts(playbook, facts, model=model)))
 
 
 def test_the_incident_passes() -> None:

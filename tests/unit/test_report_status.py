@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from ragops.postgres.progress import ColumnStatistics
-from ragops.report.terminal import ESTIMATED, status_screen
+from ragops.postgres.progress import ColumnStatistics, DocumentCounts, ParsedFilesCounts, QueueCounts
+from ragops.report.status import ESTIMATED, status_screen
 from ragops.report.units import estimate
+from ragops.status import Status
 
-COUNTED: dict[str, Any] = {
-    "database": "rag on localhost",
-    "documents": {"total": 1200, "with_embedding": 1100, "bytes": 2048, "estimated": False},
-    "parsed_files": {"total": 1300, "unique_files": 1250, "estimated": False},
-    "queue": {"pending": 25, "processing": 0, "completed": 75, "failed": 0},
-    "queue_estimated": False,
-    "indexes": [],
-    "absent_indexes": [],
-    "campaign": None,
-}
+ITEMS: dict[str, int | None] = {"pending": 25, "processing": 0, "completed": 75, "failed": 0}
+COUNTED = Status(
+    database="rag on localhost",
+    documents=DocumentCounts(1200, 1100, 2048, is_estimated=False),
+    queue=QueueCounts(ITEMS, is_estimated=False),
+    parsed_files=ParsedFilesCounts(1300, 1250, is_estimated=False),
+    indexes=(),
+    campaign=None,
+)
 
 
 def lines_of(**changes: Any) -> list[str]:
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(status_screen({**COUNTED, **changes}))
+        console.print(status_screen(replace(COUNTED, **changes)))
     return [" ".join(line.split()) for line in captured.get().splitlines()]
 
 
@@ -45,8 +46,7 @@ def test_counts_stand_as_they_are() -> None:
 
 
 def test_estimates_are_marked_and_explained() -> None:
-    documents = {**COUNTED["documents"], "estimated": True}
-    shown = lines_of(documents=documents)
+    shown = lines_of(documents=replace(COUNTED.documents, is_estimated=True))
     assert "documents ≈ 1,200, ≈ 1,100 with embedding, 2.0 KiB" in shown
     assert "parsed 1,300, 1,250 unique files" in shown
     assert "pending 25 25.00%" in shown
@@ -54,15 +54,17 @@ def test_estimates_are_marked_and_explained() -> None:
 
 
 def test_an_estimated_queue_is_marked_item_by_item() -> None:
-    shown = lines_of(queue_estimated=True)
+    shown = lines_of(queue=QueueCounts(ITEMS, is_estimated=True))
     assert "pending ≈ 25 25.00%" in shown
     assert ESTIMATED in shown
 
 
 def test_unknown_numbers_are_named_and_give_no_share() -> None:
-    parsed = {"total": None, "unique_files": None, "estimated": True}
-    queue = {"pending": 25, "processing": 0, "completed": None, "failed": None}
-    shown = lines_of(parsed_files=parsed, queue=queue, queue_estimated=True)
+    unknown = {**ITEMS, "completed": None, "failed": None}
+    shown = lines_of(
+        parsed_files=ParsedFilesCounts(None, None, is_estimated=True),
+        queue=QueueCounts(unknown, is_estimated=True),
+    )
     assert "parsed unknown, unknown unique files" in shown
     assert "pending ≈ 25 –" in shown
     assert "completed unknown –" in shown
