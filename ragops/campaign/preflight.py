@@ -10,8 +10,9 @@ from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, vec
 from ragops.playbook.model import Playbook
 from ragops.playbook.tables import Tables
 
+# What a controller opens, however many workers it runs: its own connection, and those of the fetcher, the
+# completer, the heartbeat and the progress display.
 CONNECTIONS = 5
-"""What a controller holds: its own, the intake's, the outlet's, the heartbeat's, and the progress display's."""
 
 
 def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from ragops.campaign import run as campaign
 from ragops.campaign.run import CampaignResult
-from ragops.campaign.steps import embed, reseed_queue
 from ragops.campaign.steps.base import SingleCommand
-from ragops.campaign.steps.rebuild_indexes import rebuild
+from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
 from ragops.demo.model import minilm_gguf
@@ -27,7 +26,6 @@ from ragops.embedder.config import probe_model
 from ragops.errors import RagopsError
 from ragops.paths import cache_folder, data_folder, demo_file, with_defaults
 from ragops.playbook import Playbook, load_playbook
-from ragops.playbook.steps import RebuildIndexes, ReseedQueue
 from ragops.postgres.archive import drop_archives
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.ledger import find_latest_campaign
@@ -219,9 +217,9 @@ def _stage(session: Session, documents: int) -> None:
         f"staging the incident: {documents:,} documents with vectors of another space (CLS pooling)"
     )
     staged = SingleCommand(session.with_playbook(session.playbook.with_changes(model={"pooling": "cls"})))
-    reseed_queue.ReseedQueueStep(ReseedQueue(step="reseed_queue")).run(staged)
-    embed.drain(staged)
-    rebuild(staged, RebuildIndexes(step="rebuild_indexes"))
+    steps = {settings.step: step_of(settings) for settings in session.playbook.steps}
+    for verb in ("reseed_queue", "embed", "rebuild_indexes"):
+        steps[verb].run(staged)
 
 
 def _probes(corpus: Path, documents: int) -> list[Query]:
