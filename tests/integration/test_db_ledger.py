@@ -165,13 +165,20 @@ def test_a_lease_is_not_waited_for(connection: Connection, target: Target) -> No
     ledger = open_ledger(connection)
     before = latest_campaign(connection)
     assert before is not None
-    with connect(target) as other, ledger.fenced():
+    with connect(target) as other:
         other.execute("SET lock_timeout = '2s'")
+        with ledger.fenced():
+            ledger.on(other).renew()
+            # The row is locked: the lease has not moved, and waiting would have raised.
+            during = latest_campaign(other)
+            assert during is not None
+            assert during.lease_until == before.lease_until
+        touched = latest_campaign(other)
         ledger.on(other).renew()
-        # The row is locked: the lease has not moved, and waiting would have raised.
-        during = latest_campaign(other)
-        assert during is not None
-        assert during.lease_until == before.lease_until
+        after = latest_campaign(other)
+        assert touched is not None and touched.lease_until is not None
+        assert after is not None and after.lease_until is not None
+        assert after.lease_until > touched.lease_until
 
 
 def test_a_step_that_fails_leaves_neither_effect_nor_record(
