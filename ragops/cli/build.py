@@ -68,7 +68,7 @@ def install(
         reporter.info(
             f"{record.name} exists already; to build it again, first run: ragops build remove {record.name}"
         )
-    emit({**record.to_json(), "is_new": is_new}, as_json=as_json, screen=build_screen)
+    emit({**record.to_json(), "is_new": is_new}, as_json=as_json, screen=lambda _: build_screen(record))
     if record.verdict == "unusable":
         raise typer.Exit(3)
 
@@ -98,12 +98,12 @@ def list_(as_json: AsJson = False) -> None:
     from ragops.builds.records import builds_folder, list_builds, list_incomplete
     from ragops.report.builds import builds_screen
 
-    result = {
-        "folder": str(builds_folder()),
-        "builds": [record.to_json() for record in list_builds()],
-        "incomplete": list_incomplete(),
-    }
-    emit(result, as_json=as_json, screen=builds_screen)
+    folder, records, incomplete = builds_folder(), list_builds(), list_incomplete()
+    emit(
+        {"folder": str(folder), "builds": [record.to_json() for record in records], "incomplete": incomplete},
+        as_json=as_json,
+        screen=lambda _: builds_screen(records, incomplete, folder=folder),
+    )
 
 
 @app.command()
@@ -119,8 +119,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
     record = find_build(name)
     # The record's own findings are about the machine that compiled it.
-    here = [finding.to_json() for finding in predict_illegal(record.features, read_exact_host())]
-    emit({**record.to_json(), "illegal_here": here}, as_json=as_json, screen=build_screen)
+    here = list(predict_illegal(record.features, read_exact_host()))
+    result = {**record.to_json(), "illegal_here": [finding.to_json() for finding in here]}
+    emit(result, as_json=as_json, screen=lambda _: build_screen(record, here))
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ragops.builds.records import BuildRecord
+from ragops.findings import Finding
 from ragops.report.terminal import findings_text, table
 from ragops.report.units import duration
 
@@ -20,31 +21,30 @@ _VERDICTS = {
 }
 
 
-def build_screen(build: Mapping[str, Any]) -> RenderableType:
-    """Draw one build with all findings about it."""
+def build_screen(record: BuildRecord, illegal_here: Sequence[Finding] = ()) -> RenderableType:
+    """Draw one build with all findings about it; `illegal_here` are those about this machine's CPU."""
+    created = record.created_at.isoformat(timespec="seconds")
     rows = [
-        ["version", build["version"]],
-        ["CMAKE_ARGS", " ".join(build["cmake_args"]) or "none: a native build for the machine that compiled it"],
-        ["features", _features(build["features"]) or "unknown"],
-        ["interpreter", build["interpreter"]],
-        ["built", f"{build['created_at']} in {duration(build['seconds'])}, {build['compiler']}"],
-        *[[Path(one["path"]).name, f"sha256 {one['sha256']}"] for one in build["libraries"]],
+        ["version", record.version],
+        ["CMAKE_ARGS", " ".join(record.cmake_args) or "none: a native build for the machine that compiled it"],
+        ["features", _features(record.features) or "unknown"],
+        ["interpreter", str(record.interpreter)],
+        ["built", f"{created} in {duration(record.seconds)}, {record.compiler}"],
+        *[[Path(library.path).name, f"sha256 {library.sha256}"] for library in record.libraries],
     ]
-    verdict = build["verdict"]
-    title = Text.assemble((f"{build['name']}: ", "bold"), (_VERDICTS[verdict], _STYLES[verdict]))
-    findings = [*build["findings"], *build.get("illegal_here", ())]
-    return Group(title, table("", "", rows=rows), *findings_text(findings))
+    verdict = record.verdict
+    title = Text.assemble((f"{record.name}: ", "bold"), (_VERDICTS[verdict], _STYLES[verdict]))
+    return Group(title, table("", "", rows=rows), *findings_text([*record.findings, *illegal_here]))
 
 
-def builds_screen(result: Mapping[str, Any]) -> RenderableType:
+def builds_screen(records: Sequence[BuildRecord], incomplete: Sequence[str], *, folder: Path) -> RenderableType:
     """Draw all builds, one line per build."""
     rows = [
-        [b["name"], b["version"], _features(b["features"]), _VERDICTS[b["verdict"]], " ".join(b["cmake_args"])]
-        for b in result["builds"]
+        [r.name, r.version, _features(r.features), _VERDICTS[r.verdict], " ".join(r.cmake_args)] for r in records
     ]
-    rows += [[name, "", "", "incomplete", ""] for name in result["incomplete"]]
+    rows += [[name, "", "", "incomplete", ""] for name in incomplete]
     if not rows:
-        return Text(f"no build in {result['folder']}; next: ragops build install")
+        return Text(f"no build in {folder}; next: ragops build install")
     return table("build", "version", "effective features", "verdict", "CMAKE_ARGS", rows=rows)
 
 
