@@ -63,7 +63,7 @@ def load(folder: Path) -> Any:
     return ctypes.CDLL(str(file))
 
 
-def report(values: dict[str, Any]) -> None:
+def report(values: dict[str, object]) -> None:
     # Flushed: a line in a buffer is lost when the library kills the process.
     print(json.dumps(values), flush=True)  # noqa: T201
 

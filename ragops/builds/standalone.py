@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 # Written by `ragops build install` beside the virtual environment of a build.
 RECORD = "build.json"
@@ -50,7 +49,7 @@ def recorded_cmake_args(prefix: Path) -> str | None:
     return os.environ.get("CMAKE_ARGS") or None
 
 
-def library_files(package: Path) -> list[dict[str, Any]]:
+def library_files(package: Path) -> list[dict[str, object]]:
     """Return name, size and SHA-256 of the shared libraries below a package's folder."""
     files = [path for path in sorted(package.rglob("*")) if path.suffix in (".so", ".dll", ".dylib")]
     return [

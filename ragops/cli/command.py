@@ -91,7 +91,7 @@ def path_of(ctx: Any) -> str:
     return " ".join(["ragops", *words])
 
 
-def typed_values(command: Any, ctx: Any, args: list[str], *, interspersed: bool = False) -> dict[str, Any]:
+def typed_values(command: Any, ctx: Any, args: list[str], *, interspersed: bool = False) -> dict[str, object]:
     """Return what the command line gives for each parameter, unconverted; errors in it are passed over.
 
     click's converted values are no substitute: an empty path becomes `.`, and click reads no further after an
@@ -106,7 +106,7 @@ def typed_values(command: Any, ctx: Any, args: list[str], *, interspersed: bool 
         if interspersed:
             # Otherwise a group's context ends the options before the first name.
             parser.allow_interspersed_args = True
-        values: dict[str, Any] = parser.parse_args(list(args))[0]
+        values: dict[str, object] = parser.parse_args(list(args))[0]
     finally:
         ctx.resilient_parsing = was_resilient
     json_names = {param.name for param in command.params if "--json" in param.opts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,7 +59,7 @@ def _source(
     text_column: str,
     query: str | None,
     manifest: Path | None,
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """Return the playbook's source replaced as a whole; None when no option asks for it."""
     from ragops.errors import UsageError
 

@@ -77,7 +77,7 @@ Shown = TypeVar("Shown", bound=Result | Mapping[str, object])
 
 @contextmanager
 def open_session(
-    playbook: str, dsn: str | None, *, changes: Mapping[str, dict[str, Any]] | None = None
+    playbook: str, dsn: str | None, *, changes: Mapping[str, dict[str, object]] | None = None
 ) -> Iterator[Session]:
     """Open what a command works with, and check nothing yet.
 
@@ -109,7 +109,7 @@ def read_session(
     playbook: str,
     dsn: str | None,
     *,
-    changes: Mapping[str, dict[str, Any]] | None = None,
+    changes: Mapping[str, dict[str, object]] | None = None,
     reads: Collection[str] | None = None,
 ) -> Iterator[Session]:
     """Open a session whose tables are there; `reads` are the only ones that the command needs (None: all).
@@ -126,7 +126,7 @@ def write_session(
     playbook: str,
     dsn: str | None,
     *,
-    changes: Mapping[str, dict[str, Any]] | None = None,
+    changes: Mapping[str, dict[str, object]] | None = None,
     needs_tables: bool = True,
     is_shared: bool = False,
 ) -> Iterator[Session]:
@@ -267,11 +267,11 @@ def overrides(
     no_cache: bool = False,
     model: Path | None = None,
     source: Mapping[str, Any] | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """Return command-line values as changes of the playbook's sections."""
     cache_mib = 0 if no_cache else None
     given = {"count": workers, "threads": threads, "batch_size": batch_size, "cache_mib": cache_mib}
-    changes: dict[str, dict[str, Any]] = {"workers": {k: v for k, v in given.items() if v is not None}}
+    changes: dict[str, dict[str, object]] = {"workers": {k: v for k, v in given.items() if v is not None}}
     if model is not None:
         changes["model"] = {"file": model}
     if source:

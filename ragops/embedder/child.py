@@ -64,7 +64,7 @@ def read_frame(source: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return (header, payload) if len(payload) == header.get("payload", 0) else None
 
 
-def write_frame(sink: BinaryIO, header: dict[str, Any], payload: bytes = b"") -> None:
+def write_frame(sink: BinaryIO, header: dict[str, object], payload: bytes = b"") -> None:
     """Write a header and its payload at once, and flush."""
     if payload:
         header = {**header, "payload": len(payload)}
@@ -101,7 +101,7 @@ def import_library() -> Any:
     return llama_cpp
 
 
-def build_facts(lib: Any) -> dict[str, Any]:
+def build_facts(lib: Any) -> dict[str, object]:
     """Return what the loaded build is; the parent reads the features out of `system_info`."""
     return {
         "python": sys.executable,
@@ -112,7 +112,7 @@ def build_facts(lib: Any) -> dict[str, Any]:
     }
 
 
-def captured_build(lib: Any) -> dict[str, Any]:
+def captured_build(lib: Any) -> dict[str, object]:
     """Return the section `build` of a fingerprint."""
     facts = build_facts(lib)
     package = getattr(lib, "__file__", None)
@@ -125,7 +125,7 @@ def captured_build(lib: Any) -> dict[str, Any]:
     }
 
 
-def capture(lib: Any, session: Any, **request: Any) -> dict[str, Any]:
+def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
     """Return the fingerprint of the loaded build and model as one JSON document."""
     sha256 = standalone.sha256_of(Path(session.config["model"]))
     return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))

@@ -25,13 +25,13 @@ VOCABULARY = ("tokens", "scores", "token_type", "merges")
 def capture(
     lib: Any,
     session: Any,
-    build: dict[str, Any],
+    build: dict[str, object],
     *,
     model_sha256: str,
     canary: dict[str, Any],
     prefix: str,
     query_prefix: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the fingerprint as one JSON document. Texts that are too long for the model are left out."""
     counts = [len(session.tokenise(prefix + text)) for text in canary["texts"]]
     rows = [index for index, count in enumerate(counts) if 0 < count <= session.max_tokens]
@@ -75,9 +75,9 @@ def unit_vectors(session: Any, texts: list[str]) -> tuple[bytes, list[float]]:
     return np.asarray(rows, dtype="<f4").tobytes(), norms
 
 
-def ggml_facts(lib: Any) -> dict[str, Any]:
+def ggml_facts(lib: Any) -> dict[str, object]:
     """Return version and commit of ggml, llama.cpp's tensor library; None where it does not export them."""
-    facts: dict[str, Any] = {"ggml_version": None, "ggml_commit": None}
+    facts: dict[str, object] = {"ggml_version": None, "ggml_commit": None}
     folder = Path(getattr(lib, "__file__", None) or ".").parent
     for path in sorted(folder.rglob("*ggml-base*")):
         try:

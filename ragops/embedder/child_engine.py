@@ -172,7 +172,7 @@ class Engine:
             "positions": np.arange(capacity, dtype=np.int32),
         }
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return the model's facts: everything in ModelFacts but the hash."""
         config = self.config
         description = ctypes.create_string_buffer(256)

@@ -60,7 +60,7 @@ class EmbedderConfig:
     # For loading the library and the model; gigabytes from a cold disk take a while.
     start_deadline_s: float = 120.0
 
-    def for_child(self) -> dict[str, Any]:
+    def for_child(self) -> dict[str, object]:
         """Return the header of the configuration frame."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARENT_ONLY}
         return {**values, "model": str(self.model)}

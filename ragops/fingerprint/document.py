@@ -43,6 +43,14 @@ class PrefixSection(TypedDict):
     query: str
 
 
+class LibraryFile(TypedDict):
+    """A shared library of the build, with its size in bytes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
 class BuildSection(TypedDict, total=False):
     """BuildFacts, and what only a fingerprint records; empty for an endpoint, which reports nothing of it."""
 
@@ -54,7 +62,7 @@ class BuildSection(TypedDict, total=False):
     platform: str
     ggml_version: str | None
     ggml_commit: str | None
-    libraries: list[dict[str, Any]]
+    libraries: list[LibraryFile]
     cmake_args: str | None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -291,6 +291,6 @@ class Playbook(Section):
         except ValidationError as error:
             raise OverrideError(problems_of(error)) from error
 
-    def ledger_copy(self) -> dict[str, Any]:
+    def ledger_copy(self) -> dict[str, object]:
         """Return the playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
         return self.with_changes(database={"dsn": None}).model_dump(mode="json")

@@ -10,7 +10,7 @@ _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?
 _TYPED = ("integer", "number", "boolean", "string")
 
 
-def playbook_schema() -> dict[str, Any]:
+def playbook_schema() -> dict[str, object]:
     """Return the JSON Schema (draft 2020-12) of a playbook as it is written, before variables are expanded."""
     schema: dict[str, Any] = _with_variables(Playbook.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

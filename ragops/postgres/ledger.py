@@ -46,7 +46,7 @@ class CampaignRow:
     id: int
     name: str
     playbook: dict[str, Any]
-    plan: dict[str, Any]
+    plan: dict[str, object]
     status: str
     phase: int
     epoch: int
@@ -185,7 +185,7 @@ class Ledger:
             self._connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
 
     @property
-    def _key(self) -> dict[str, Any]:
+    def _key(self) -> dict[str, object]:
         return {"campaign": self.campaign, "epoch": self.epoch}
 
     def _lost(self) -> FenceLost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from playbook_factory import HEAD, SMALLEST, places_of, playbook, problems_of, realign, steps_text
@@ -273,7 +274,7 @@ def test_planned_is_an_alias_of_auto() -> None:
 
 
 def test_a_ledger_copy_of_an_older_version_is_read() -> None:
-    copy = realign().ledger_copy()
+    copy: dict[str, Any] = realign().ledger_copy()
     copy["workers"] |= {"count": "planned", "tokens_per_batch": "planned"}
     copy["model"]["parameters"]["n_threads"] = "planned"
     assert Playbook.model_validate_json(json.dumps(copy)) == realign()
