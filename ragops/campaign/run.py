@@ -207,7 +207,9 @@ def _run(
     with heartbeat(session, ledger):
         for step in plan.steps:
             if step.number in done:
-                verdict = _recorded_verdict(done[step.number]) or verdict
+                # A validation that an earlier controller recorded counts until a later one.
+                recorded = (done[step.number].effect or {}).get("verdict") if step.verb == "validate" else None
+                verdict = verdict if recorded is None else str(recorded)
                 continue
             session.reporter.info(f"step {step.number}/{len(plan.steps)} {step.title}")
             try:
@@ -220,12 +222,6 @@ def _run(
                 verdict = result.verdict
     ledger.finish("done")
     return summary(session, ledger, status="done", verdict=verdict)
-
-
-def _recorded_verdict(step: StepRow) -> str | None:
-    """Return the verdict of a validation that an earlier controller recorded."""
-    recorded = (step.effect or {}).get("verdict") if step.verb == "validate" else None
-    return None if recorded is None else str(recorded)
 
 
 def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:

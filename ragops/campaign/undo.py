@@ -110,7 +110,11 @@ def undo(session: Session) -> UndoResult:
             restored = {}
             ledger.finish("undone")
     # From here on the campaign is over: a build that fails is `ragops index rebuild`'s to finish.
-    return UndoResult(row.id, restored, _rebuild(session, row.id))
+    names = [index.name for index in journaled_indexes(session.connection, row.id)]
+    if not names:
+        return UndoResult(row.id, restored)
+    rebuilt = rebuild(SingleCommand(session), RebuildIndexes(step="rebuild_indexes"), names=names)
+    return UndoResult(row.id, restored, tuple(index.build.name for index in rebuilt.indexes))
 
 
 def _restore(
@@ -145,12 +149,3 @@ def _restore(
 
     with_lock_retries(connection, act, tables=tables, reporter=session.reporter)
     return restored
-
-
-def _rebuild(session: Session, campaign: int) -> tuple[str, ...]:
-    """Build the indexes that the campaign dropped, as they were; returns the names of those that were built."""
-    names = [index.name for index in journaled_indexes(session.connection, campaign)]
-    if not names:
-        return ()
-    rebuilt = rebuild(SingleCommand(session), RebuildIndexes(step="rebuild_indexes"), names=names)
-    return tuple(index.build.name for index in rebuilt.indexes)

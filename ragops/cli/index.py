@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import Annotated
 
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
 from ragops.cli.session import check_names, confirm, emit, emit_json, read_session, write_session
-
-if TYPE_CHECKING:
-    from ragops.playbook.steps import RebuildIndexes
+from ragops.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -93,10 +92,23 @@ def rebuild(
     """
     from ragops.campaign.steps import rebuild_indexes
     from ragops.campaign.steps.base import SingleCommand
+    from ragops.playbook.steps import RebuildIndexes
     from ragops.report.indexes import rebuilding_screen, rebuilt_screen
     from ragops.status import list_indexes
 
-    step = _step(concurrently, memory=maintenance_work_mem, workers=parallel_workers)
+    if maintenance_work_mem and not re.fullmatch(r"[1-9][0-9]*(kB|MB|GB|TB)", maintenance_work_mem):
+        raise UsageError(
+            "not an amount of memory",
+            where="--maintenance-work-mem",
+            actual=maintenance_work_mem,
+            expected="e.g. 2GB",
+        )
+    step = RebuildIndexes(
+        step="rebuild_indexes",
+        concurrently=concurrently,
+        maintenance_work_mem=maintenance_work_mem,
+        parallel_workers=parallel_workers,
+    )
     with read_session(playbook, dsn) if dry_run else write_session(playbook, dsn) as session:
         known = [index.name for index in list_indexes(session, session.facts())]
         check_names(names or (), known, what="index")
@@ -107,26 +119,3 @@ def rebuild(
             return
         result = rebuild_indexes.rebuild(run, step, names=names or ())
     emit(result, as_json=as_json, screen=rebuilt_screen)
-
-
-def _step(concurrently: bool, *, memory: str | None, workers: int | None) -> RebuildIndexes:
-    from ragops.playbook.steps import RebuildIndexes
-
-    return RebuildIndexes(
-        step="rebuild_indexes",
-        concurrently=concurrently,
-        maintenance_work_mem=None if memory is None else _checked_memory(memory),
-        parallel_workers=workers,
-    )
-
-
-def _checked_memory(text: str) -> str:
-    import re
-
-    from ragops.errors import UsageError
-
-    if not re.fullmatch(r"[1-9][0-9]*(kB|MB|GB|TB)", text):
-        raise UsageError(
-            "not an amount of memory", where="--maintenance-work-mem", actual=text, expected="e.g. 2GB"
-        )
-    return text

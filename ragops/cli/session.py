@@ -85,6 +85,7 @@ def open_session(
     DatabaseUnavailable.
     """
     from ragops.postgres.connection import connect
+    from ragops.postgres.setup import ensure_pgvector
     from ragops.report.console import console_reporter
     from ragops.session import Session
 
@@ -95,7 +96,9 @@ def open_session(
     target = target or start_embedded()
     with stoppable(reporter) as stop:
         if target.is_embedded:
-            _prepare_embedded(target)
+            # The embedded database is ours: it always has pgvector.
+            with connect(target, with_vector=False) as first:
+                ensure_pgvector(first, target)
         connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
         try:
             yield Session(target, adapted, connection, reporter, stop)
@@ -163,15 +166,6 @@ def start_embedded() -> Target:
     from ragops.postgres.embedded import EmbeddedServer
 
     return EmbeddedServer(server_folder()).start()
-
-
-def _prepare_embedded(target: Target) -> None:
-    """The embedded database is ours: it always has pgvector."""
-    from ragops.postgres.connection import connect
-    from ragops.postgres.setup import ensure_pgvector
-
-    with connect(target, with_vector=False) as connection:
-        ensure_pgvector(connection, target)
 
 
 def require_tables(session: Session, reads: Collection[str] | None = None) -> DatabaseFacts:

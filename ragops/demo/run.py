@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from ragops.documents.sources import walk_folder
 from ragops.embedder.config import probe_model
 from ragops.errors import RagopsError
 from ragops.paths import cache_folder, data_folder, demo_file, with_defaults
-from ragops.playbook import Playbook, load_playbook
+from ragops.playbook import load_playbook
 from ragops.postgres.archive import drop_archives
 from ragops.postgres.connection import Target, connect
 from ragops.postgres.ledger import find_latest_campaign
@@ -138,7 +137,11 @@ def run_demo(
     loaded = load_playbook(PLAYBOOK, environment=with_defaults(variables, os.environ))
     # What the demo shows of speed is that of embedding, not of a cache that an earlier demo has filled.
     playbook = loaded.with_changes(workers={"cache_mib": 0})
-    with _open(target, playbook, reporter=reporter, stop=stop) as session:
+    # The types of pgvector can be registered only once the extension is there.
+    with connect(target, with_vector=False) as connection:
+        ensure_pgvector(connection, target)
+    with connect(target) as connection:
+        session = Session(target, playbook, connection, reporter, stop)
         _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
@@ -173,14 +176,6 @@ def _variables(documents: int, *, corpus: Path, model: Path, workers: int | None
     if workers is not None:
         variables["RAGOPS_WORKERS"] = str(workers)
     return variables
-
-
-@contextmanager
-def _open(target: Target, playbook: Playbook, *, reporter: Reporter, stop: Stop) -> Iterator[Session]:
-    with connect(target, with_vector=False) as connection:
-        ensure_pgvector(connection, target)
-    with connect(target) as connection:
-        yield Session(target, playbook, connection, reporter, stop)
 
 
 def _prepare_database(session: Session, corpus: Path) -> None:

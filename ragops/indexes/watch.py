@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ragops.errors import Interrupted
 from ragops.postgres.connection import Connection
-from ragops.postgres.index_builds import index_progress
+from ragops.postgres.index_builds import StatementProgress
 from ragops.session import Session
 
 POLL_S = 0.5
@@ -18,13 +18,14 @@ def watched(
     work: Callable[[], None],
     *,
     on: Connection,
-    table_oid: int,
+    progress: Callable[[Connection], StatementProgress | None],
     what: str,
     left: str,
     renew: Callable[[Connection], None] = lambda _: None,
 ) -> None:
     """Run `work`, one long statement on the connection `on`, in a thread; a second connection observes it.
 
+    `progress` reads from that connection how far the statement is.
     `left` states what an interrupted statement leaves behind. Raises what `work` raises, and Interrupted
     after Ctrl-C.
     """
@@ -41,10 +42,9 @@ def watched(
     with session.connect() as observer:
         try:
             while thread.is_alive():
-                progress = index_progress(observer, table_oid)
-                if progress is not None:
-                    note = f"{progress.unit}, {progress.phase}"
-                    session.reporter.progress(what, progress.done, progress.total or None, note)
+                now = progress(observer)
+                if now is not None:
+                    session.reporter.progress(what, now.done, now.total or None, f"{now.unit}, {now.phase}")
                 renew(observer)
                 thread.join(POLL_S)
         except KeyboardInterrupt:

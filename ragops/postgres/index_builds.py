@@ -15,7 +15,7 @@ from ragops.postgres.statements import Statement, statement
 
 
 @dataclass(frozen=True, slots=True)
-class BuildProgress:
+class StatementProgress:
     """Where `CREATE INDEX` is; `total` is 0 while the server does not know it yet."""
 
     phase: str
@@ -70,7 +70,7 @@ def is_about_shared_memory(error: psycopg.Error) -> bool:
     return error.diag.source_file == "dsm_impl.c" and error.diag.source_function != "dsm_impl_mmap"
 
 
-def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
+def index_progress(connection: Connection, oid: int) -> StatementProgress | None:
     """Progress of the build that runs on a table, from `pg_stat_progress_create_index`."""
     row = connection.execute(statement("catalog", "index_progress"), {"oid": oid}).fetchone()
     if row is None:
@@ -78,11 +78,16 @@ def index_progress(connection: Connection, oid: int) -> BuildProgress | None:
     phase, tuples_done, tuples_total, blocks_done, blocks_total = row
     # HNSW reports tuples while it loads them; the total comes as blocks.
     if tuples_total:
-        return BuildProgress(phase, tuples_done, tuples_total, "rows")
-    return BuildProgress(phase, blocks_done, blocks_total, "table blocks")
+        return StatementProgress(phase, tuples_done, tuples_total, "rows")
+    return StatementProgress(phase, blocks_done, blocks_total, "table blocks")
 
 
 def find_index(connection: Connection, table: TableFacts, name: str) -> IndexFacts | None:
     """Return the index of that name on the table, as the catalog has it now."""
     indexes = read_indexes(connection, oid=table.oid, table=table.qualified)
     return next((index for index in indexes if index.name == name), None)
+
+
+def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
+    """Record that an index is there again."""
+    connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})

@@ -260,11 +260,6 @@ def journal_index(connection: Connection, index: IndexFacts, *, campaign: int | 
     connection.execute(statement("ledger", "journal_index"), row)
 
 
-def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
-    """Record that an index is there again."""
-    connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})
-
-
 def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:
     """Say that the campaign's dropped indexes are missing again."""
     connection.execute(statement("ledger", "indexes_unrestored"), {"campaign": campaign})

@@ -48,7 +48,11 @@ class TuneResult:
             "texts": self.texts,
             "tokens": self.tokens,
             "max_drift": self.max_drift,
-            "trials": [_trial(trial) for trial in self.trials],
+            # JSON has no NaN.
+            "trials": [
+                {**dataclasses.asdict(trial), "drift": None if math.isnan(trial.drift) else trial.drift}
+                for trial in self.trials
+            ],
         }
 
 
@@ -100,11 +104,6 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
         max_drift=limit,
         trials=trials,
     )
-
-
-def _trial(trial: Trial) -> dict[str, object]:
-    """Return a trial as JSON, which has no NaN."""
-    return {**dataclasses.asdict(trial), "drift": None if math.isnan(trial.drift) else trial.drift}
 
 
 def _sample(session: Session) -> list[TokenIds]:

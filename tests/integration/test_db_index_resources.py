@@ -15,15 +15,15 @@ import pytest
 from campaigns import execute, make_playbook, open_session, reported, rows, single, value
 from conftest import Ragops, wait_for
 
+from ragops.campaign.steps import rebuild_indexes
 from ragops.campaign.steps.rebuild_indexes import RebuildResult, plan_rebuild, rebuild
 from ragops.errors import Interrupted, PlanRefused, RagopsError
-from ragops.indexes import watch
 from ragops.playbook.model import Index
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres import server_host
 from ragops.postgres.catalog import read_server
 from ragops.postgres.connection import Connection, is_direct
-from ragops.postgres.index_builds import BuildProgress, NoSharedMemory, create, index_progress
+from ragops.postgres.index_builds import NoSharedMemory, StatementProgress, create, index_progress
 from ragops.session import Session
 
 MB = 1024 * 1024
@@ -187,12 +187,12 @@ def test_ctrl_c_ends_a_build(
     concurrently: bool,
     left: list[tuple[bool]],
 ) -> None:
-    def interrupt(observer: Connection, oid: int) -> BuildProgress | None:
+    def interrupt(observer: Connection, oid: int) -> StatementProgress | None:
         wait_for(lambda: (found := index_progress(observer, oid)) is not None and found.done > 0, what="a build")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(watch, "index_progress", interrupt)
+        patched.setattr(rebuild_indexes, "index_progress", interrupt)
         with pytest.raises(Interrupted, match="invalid" if concurrently else "nothing of it is left"):
             rebuild(
                 single(session), _step(concurrently=concurrently, maintenance_work_mem="1MB", parallel_workers=0)

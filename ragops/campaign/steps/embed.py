@@ -71,7 +71,10 @@ class EmbedStep:
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         until, items = self.settings.until, facts.items
-        rows = _rows(facts.playbook, until, items)
+        # The items between the gate before and this one; unknown while the source's size is.
+        before = max((gate for gate in facts.playbook.gates() if until is None or gate < until), default=0)
+        end = until if items is None else min(until or items, items)
+        rows = None if end is None else max(0, end - before)
         rate = facts.database.docs_per_s
         workers = facts.sizing.workers if facts.sizing else 1
         notes = [] if facts.sizing is None else [str(facts.sizing), *filter(None, [facts.sizing.note])]
@@ -97,13 +100,6 @@ class EmbedStep:
         result = drain(run)
         run.record(result)
         return result
-
-
-def _rows(playbook: Playbook, until: int | None, items: int | None) -> int | None:
-    """Return the items between the gate before and this one; None where the source's size is not known."""
-    before = max((gate for gate in playbook.gates() if until is None or gate < until), default=0)
-    end = until if items is None else min(until or items, items)
-    return None if end is None else max(0, end - before)
 
 
 def phase_of(playbook: Playbook, until: int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 from ragops.campaign.privileges import privilege_problems
@@ -18,8 +19,8 @@ from ragops.playbook.steps import DropIndexes, Embed, RebuildIndexes
 from ragops.postgres.catalog import has_ragops_schema, read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ddl import drop_index_sql
-from ragops.postgres.index_builds import NoSharedMemory, create, find_index
-from ragops.postgres.ledger import journaled_indexes, mark_restored
+from ragops.postgres.index_builds import NoSharedMemory, create, find_index, index_progress, mark_restored
+from ragops.postgres.ledger import journaled_indexes
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.statements import text_of
 
@@ -179,7 +180,12 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         session.reporter.info_once(
             f"pgvector {version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
         )
-    rows = {build.table.oid: _count(session.connection, build) for build in builds}
+    rows: dict[int, int] = {}
+    for table in {build.table.oid: build.table for build in builds}.values():
+        # Counted: estimates are far off after a load.
+        with transaction(session.connection, is_long=True):
+            now = read_table(session.connection, TableName(table.schema, table.name))
+        rows[table.oid] = now.rows if now else 0
     return Rebuilding(
         tuple(
             build.equipped(rows=rows[build.table.oid], server=facts.server, settings=settings) for build in builds
@@ -195,13 +201,6 @@ def read_journal(connection: Connection, campaign: int | None = None) -> list[Jo
         return []
     rows = journaled_indexes(connection, campaign)
     return [JournalEntry(row.schema, row.name, row.table, row.definition) for row in rows]
-
-
-def _count(connection: Connection, build: IndexBuild) -> int:
-    """Count the rows of the build's table: estimates are far off after a load."""
-    with transaction(connection, is_long=True):
-        table = read_table(connection, TableName(build.table.schema, build.table.name))
-    return table.rows if table else 0
 
 
 def _embedded_before(facts: PlanFacts, number: int) -> int | None:
@@ -261,7 +260,7 @@ def _build_once(run: Run, build: IndexBuild) -> None:
         session,
         build_with_retries,
         on=session.connection,
-        table_oid=build.table.oid,
+        progress=partial(index_progress, oid=build.table.oid),
         what=f"index {build.name}",
         left="nothing of it is left",
         renew=run.renew,
@@ -281,7 +280,7 @@ def _build_concurrently(run: Run, build: IndexBuild) -> None:
             session,
             lambda: create(own, build.statements, table=build.table),
             on=own,
-            table_oid=build.table.oid,
+            progress=partial(index_progress, oid=build.table.oid),
             what=f"index {build.name}",
             left="what it left is invalid, and the next rebuild drops it",
             renew=run.renew,

@@ -55,7 +55,13 @@ class VerifyBuildStep:
         if playbook.reference.debug is not None and _has_documents(session):
             verification = verification.with_debug(compare_debug(session, playbook.reference.debug))
         verification.refuse_mismatch()
-        _report(session, verification)
+        model, reporter = verification.model, session.reporter
+        package = verification.build.package_version
+        reporter.info(f"llama-cpp-python {package}, {model.description}, {model.pooling} pooling")
+        if verification.reference is not None:
+            drift = verification.comparison.drift if verification.comparison else None
+            measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"
+            reporter.info(f"{verification.verdict} to {verification.reference} ({measured})")
         # Without a step that wipes there is nothing to be saved from.
         is_compared = any(step.step == "empty_tables" for step in playbook.steps)
         stored = compare_with_stored(run) if is_compared else None
@@ -106,17 +112,6 @@ def compare_with_stored(run: Run) -> Agreement | None:
             "to reset all the same: ragops reset --force",
         )
     return agreement
-
-
-def _report(session: Session, verification: Verification) -> None:
-    model = verification.model
-    session.reporter.info(
-        f"llama-cpp-python {verification.build.package_version}, {model.description}, {model.pooling} pooling"
-    )
-    if verification.reference is not None:
-        drift = verification.comparison.drift if verification.comparison else None
-        measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"
-        session.reporter.info(f"{verification.verdict} to {verification.reference} ({measured})")
 
 
 def _has_documents(session: Session) -> bool:
