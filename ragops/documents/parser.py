@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from ragops.documents.errors import Unreadable
 from ragops.errors import RagopsError
-from ragops.subprocesses import signal_name
+from ragops.subprocesses import new_session_flags, signal_name
 
 _CHILD = Path(__file__).with_name("parse_child.py")
 # The suffix becomes part of a file name; whatever is not plain cannot name a format either.
@@ -77,9 +77,8 @@ def _run_child(file: Path, limits: ParserLimits) -> dict[str, str]:
             timeout=limits.seconds + 5,  # the child's own limit comes first; its error is more precise
             # Ctrl-C goes to the whole foreground process group. A child that it ended would look like a bad
             # document, so the child gets its own session.
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             check=False,
+            **new_session_flags(),
         )
     except subprocess.TimeoutExpired:
         raise Unreadable(f"parser failed: no result within {limits.seconds} s") from None
