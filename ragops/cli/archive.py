@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import confirm, emit_json, write_session
+from ragops.cli.session import confirm, emit, write_session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +28,7 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     with write_session(playbook, dsn, needs_tables=False, is_shared=True) as session:
         archives = all_archives(session.connection)
     listed = {"archives": [asdict(archive) for archive in archives]}
-    emit_json(listed, as_json=as_json, screen=lambda: archives_screen(archives))
+    emit(listed, as_json=as_json, screen=lambda _: archives_screen(archives))
 
 
 @app.command()
@@ -52,8 +52,8 @@ def drop(
             confirm(question, answer="drop", yes=yes)
         drop_archives(session.connection)
     freed = sum(archive.bytes for archive in archives)
-    emit_json(
+    emit(
         {"dropped": len(archives), "bytes_freed": freed},
         as_json=as_json,
-        screen=lambda: f"{len(archives)} archives dropped, {size(freed)} freed",
+        screen=lambda _: f"{len(archives)} archives dropped, {size(freed)} freed",
     )

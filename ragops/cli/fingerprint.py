@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, ModelFile, PlaybookName
-from ragops.cli.session import emit, emit_json, load, overrides, print_json
+from ragops.cli.session import emit, load, overrides, print_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -84,7 +84,7 @@ def compare(
         "effective": {"build": mine.document["build"], "model": mine.document["model"]},
         "requested": loaded.build.model_dump(mode="json"),
     }
-    emit_json(result, as_json=as_json, screen=lambda: comparison_screen(comparison))
+    emit(result, as_json=as_json, screen=lambda _: comparison_screen(comparison))
     if not is_accepted(comparison.verdict, loaded):
         raise typer.Exit(3)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import check_names, confirm, emit, emit_json, read_session, write_session
+from ragops.cli.session import check_names, confirm, emit, read_session, write_session
 from ragops.errors import UsageError
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     with read_session(playbook, dsn) as session:
         indexes = list_indexes(session, session.facts())
     listed = {"indexes": [index.to_json() for index in indexes]}
-    emit_json(listed, as_json=as_json, screen=lambda: indexes_table(indexes))
+    emit(listed, as_json=as_json, screen=lambda _: indexes_table(indexes))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
-from ragops.cli.session import emit, emit_json, overrides, read_session, write_session
+from ragops.cli.session import emit, overrides, read_session, write_session
 
 # A transaction that is open longer than this costs a busy queue more than it should.
 OLD_S = 300.0
@@ -101,8 +101,8 @@ def retry(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: A
     """
     with write_session(playbook, dsn) as session:
         retried = session.queue.retry_failed()
-    emit_json(
+    emit(
         {"retried": retried},
         as_json=as_json,
-        screen=lambda: f"{retried:,} items are pending again" + ("; next: ragops embed" if retried else ""),
+        screen=lambda _: f"{retried:,} items are pending again" + ("; next: ragops embed" if retried else ""),
     )

@@ -236,16 +236,6 @@ def emit(result: Shown, *, as_json: bool, screen: Callable[[Shown], RenderableTy
     show(screen(result))
 
 
-def emit_json(result: Mapping[str, object], *, as_json: bool, screen: Callable[[], RenderableType]) -> None:
-    """The same for a command whose result is a few values."""
-    if as_json:
-        print_json(result)
-        return
-    from ragops.report.terminal import show
-
-    show(screen())
-
-
 def print_json(result: Mapping[str, object]) -> None:
     """Print one JSON object on stdout, as strict JSON: a NaN would be an error here."""
     import json

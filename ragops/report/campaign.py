@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ragops.campaign.plan import Plan
 from ragops.campaign.run import CampaignResult
-from ragops.campaign.steps.embed import EmbedResult
+from ragops.campaign.steps.embed import EmbedReport
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.undo import UndoResult
 from ragops.postgres.statements import text_of
@@ -53,8 +53,9 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
     return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
 
 
-def embed_screen(result: EmbedResult) -> str:
+def embed_screen(report: EmbedReport) -> str:
     """What was embedded, and the queue afterwards."""
+    result = report.result
     lines = ["nothing to embed"]
     if result.completed or result.failed:
         rate = f", {result.docs_per_s:.1f} documents/s" if result.docs_per_s else ""
@@ -64,8 +65,8 @@ def embed_screen(result: EmbedResult) -> str:
         if result.reused:
             lines.append(f"{number(result.reused)} of the chunks needed no embedding: their text was known")
     lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in result.queue.items()))
-    if result.gate:
-        lines.append(result.gate)
+    if report.gate:
+        lines.append(report.gate)
     return "\n".join(lines)
 
 

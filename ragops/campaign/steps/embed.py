@@ -34,10 +34,6 @@ class EmbedResult:
     reused: int = 0
     """Chunks whose text was known already."""
     seconds: float = 0.0
-    gate: str | None = None
-    """Why pending items may not be claimed."""
-    knows_gate: bool = False
-    """The gate was queried: a single command prints it, a campaign does not record it."""
 
     @property
     def docs_per_s(self) -> float | None:
@@ -55,8 +51,18 @@ class EmbedResult:
             "docs_per_s": self.docs_per_s,
             "queue": dict(self.queue),
             "pending": self.queue[ItemStatus.PENDING],
-            **({"gate": self.gate} if self.knows_gate else {}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """What `ragops embed` reports: the result, and why pending items may not be claimed (None: they may)."""
+
+    result: EmbedResult
+    gate: str | None
+
+    def to_json(self) -> dict[str, object]:
+        return {**self.result.to_json(), "gate": self.gate}
 
 
 @dataclass(frozen=True, slots=True)
