@@ -13,11 +13,11 @@ from ragops.campaign.steps.base import PlanFacts, PlannedStep, StepResult
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
-from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError
+from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError, first_line
 from ragops.facts import DatabaseFacts, ModelFacts
 from ragops.playbook.model import Playbook
 from ragops.postgres.archive import expected_number
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, is_lost
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -194,7 +194,7 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
     except ValueError as error:
         raise RagopsError(
             f"campaign {row.id} was started by another version of ragops, whose playbook this one cannot read",
-            actual=str(error).splitlines()[0],
+            actual=first_line(error),
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
     return session.with_playbook(stored.with_changes(database={"dsn": session.playbook.database.dsn}))
@@ -255,7 +255,7 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
         error.hint = error.hint or "ragops reset --resume"
         raise
     except DATABASE_ERRORS as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         _end(run, "failed", first)
         raise RagopsError(
             f"the database refused step {step.number} ({step.verb})",
@@ -269,13 +269,13 @@ def _end(run: CampaignRun, status: str, error: str) -> None:
     """Write how the campaign ended; without a database the lease runs out by itself."""
     connection = run.session.connection
     try:
-        if connection.closed or connection.broken:
+        if is_lost(connection):
             with run.session.connect() as fresh:
                 run.ledger.on(fresh).finish(status, error)
         else:
             run.ledger.finish(status, error)
     except OUTAGES as outage:
-        run.session.reporter.warning(f"the ledger could not be written: {str(outage).splitlines()[0]}")
+        run.session.reporter.warning(f"the ledger could not be written: {first_line(outage)}")
 
 
 def summary(session: Session, ledger: Ledger, *, status: str, verdict: str | None) -> CampaignResult:
@@ -301,11 +301,11 @@ def heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
         connection = None
         while not ended.wait(HEARTBEAT_S):
             try:
-                if connection is None or connection.closed or connection.broken:
+                if connection is None or is_lost(connection):
                     connection = session.connect()
                 ledger.on(connection).renew()
             except OUTAGES as error:
-                session.reporter.warning(f"the lease could not be renewed: {str(error).splitlines()[0]}")
+                session.reporter.warning(f"the lease could not be renewed: {first_line(error)}")
         if connection is not None:
             connection.close()
 

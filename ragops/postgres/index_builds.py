@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ragops.errors import RagopsError
+from ragops.errors import RagopsError, first_line
 from ragops.facts import IndexFacts, TableFacts
 from ragops.postgres.catalog import read_indexes
 from ragops.postgres.connection import Connection
@@ -49,7 +49,7 @@ def create(connection: Connection, statements: Sequence[Statement], *, table: Ta
             raise NoSharedMemory(
                 "a parallel index build has no room in shared memory; the disk is not full",
                 where=table.qualified,
-                actual=str(error).splitlines()[0],
+                actual=first_line(error),
                 expected="as much free space in the server's /dev/shm as maintenance_work_mem",
                 hint="ragops index rebuild --parallel-workers 0   "
                 "or give the server's container more (docker: shm-size)",
@@ -57,7 +57,7 @@ def create(connection: Connection, statements: Sequence[Statement], *, table: Ta
         raise RagopsError(
             "the index could not be built",
             where=table.qualified,
-            actual=str(error).splitlines()[0],
+            actual=first_line(error),
             hint="fix the cause, then: ragops index rebuild",
         ) from error
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from ragops.postgres.connection import COLLISIONS, OUTAGES, Connection, Target, connect, unavailable
+from ragops.errors import first_line
+from ragops.postgres.connection import COLLISIONS, OUTAGES, Connection, Target, connect, is_lost, unavailable
 from ragops.retry import Backoff
 from ragops.workers.state import Stats, Stop
 
@@ -71,9 +72,4 @@ class Database:
 
     @property
     def _is_lost(self) -> bool:
-        return self._connection is None or self._connection.closed or self._connection.broken
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of the message, or the error's class: libpq's messages have several lines or none."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return is_lost(self._connection)
