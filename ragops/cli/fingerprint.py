@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, overrides, print_json
+from ragops.cli.session import emit, load, overrides, print_json, stoppable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,11 +40,14 @@ def capture(
     from ragops.report.console import console_reporter
     from ragops.report.fingerprint import capture_screen
 
-    loaded, _ = load(playbook, None, reporter=console_reporter())
+    reporter = console_reporter()
+    loaded, _ = load(playbook, None, reporter=reporter)
     changes = overrides(model=model)
     if python is not None:
         changes["workers"]["python"] = python
-    fingerprint = capture_own(loaded.with_changes(**changes))
+    adapted = loaded.with_changes(**changes)
+    with stoppable(reporter):
+        fingerprint = capture_own(adapted)
     if output is None:
         print_json(fingerprint.document)
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, open_session, overrides, read_session, require_tables
+from ragops.cli.session import emit, load, open_session, overrides, read_session, require_tables, stoppable
 
 
 def register(app: typer.Typer) -> None:
@@ -48,9 +48,12 @@ def verify(
     from ragops.report.fingerprint import verify_screen
 
     changes = overrides(model=model)
-    loaded, _ = load(playbook, dsn, reporter=console_reporter())
+    reporter = console_reporter()
+    loaded, _ = load(playbook, dsn, reporter=reporter)
     reference = parse_reference(against) if against else loaded.reference
-    result = verify_build(loaded.with_changes(**changes), reference=reference)
+    adapted = loaded.with_changes(**changes)
+    with stoppable(reporter):
+        result = verify_build(adapted, reference=reference)
     if reference.debug is not None:
         from ragops.campaign.steps.verify_build import compare_debug
 

@@ -82,6 +82,12 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
         # BrokenPipeError: from the flush above.
         invocation.log_error(OutputClosed(str(error)))
         return OutputClosed.exit_code
+    except SystemExit as ended:
+        # Rich ends the program by itself when the reader of stderr has gone.
+        code = ended.code if isinstance(ended.code, int) else 1
+        if code:
+            invocation.log_error(OutputClosed("the reader of the output has gone"))
+        return code
     except RagopsError as error:
         invocation.log_error(error)
         if invocation.is_debug:

@@ -70,7 +70,9 @@ def _narrowed(step: EmptyTables, names: list[str] | None, no_archive: bool) -> E
     entries = step.tables
     if names:
         known: dict[str, EmptyTable] = {entry.table: entry for entry in entries}
-        entries = tuple(known.get(name) or EmptyTable.model_validate({"table": name}) for name in names)
+        # A table that is named twice is one table: archived twice, `undo` would restore every row twice.
+        unique = dict.fromkeys(names)
+        entries = tuple(known.get(name) or EmptyTable.model_validate({"table": name}) for name in unique)
     if not entries:
         raise UsageError("no table to empty", hint="name tables, or add an empty_tables step to the playbook")
     return step.model_copy(update={"tables": entries, "archive": step.archive and not no_archive})

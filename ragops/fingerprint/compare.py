@@ -25,6 +25,9 @@ _SILENT = (
     "host.archspec",
     "build.python",
     "model.path",
+    # Fingerprints of ragops 0.1.0 list them, with the constants that every child had.
+    "model.requested.use_mmap",
+    "model.requested.n_gpu_layers",
 )
 # Rounding leaves unit vectors within 1e-6 of length 1; models' pooled vectors have lengths far from it.
 NORM_TOLERANCE = 1e-2

@@ -88,6 +88,8 @@ def serve(
             info(f"listening on http://{bound_host}:{bound_port}{COMPARE_PATH}?query=TEXT")
             config = uvicorn.Config(
                 app,
+                # Its own configuration closes every handler that exists, the log file of the command included.
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 from conftest import Ragops
 from tiny_gguf import write_tiny_bert
-from workplace import Workplace, clean_environment, program
+from workplace import INDEXES, Workplace, clean_environment, program
 
 NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 LONG_WORD = "x" * 600
@@ -235,3 +236,30 @@ def test_a_half_written_note_of_the_demo_is_as_none(ragops: Ragops, tmp_path: Pa
     refused = ragops("fingerprint", "compare", "a.json", "a.json")
     assert refused.code == 2
     assert "not a fingerprint" in refused.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Rich ends a program with a broken pipe on POSIX only")
+def test_a_reader_of_stderr_that_has_gone_is_logged(place: Workplace) -> None:
+    place.execute(
+        *(f"CREATE INDEX {name} ON documents USING hnsw (embedding vector_cosine_ops)" for name in INDEXES[:1])
+    )
+    log = place.folder / "broken.log"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*program(), "index", "rebuild", "--log-file", str(log), "--log-format", "json"],
+            env=clean_environment(place.folder) | place.variables,
+            cwd=place.folder,
+            stdout=subprocess.PIPE,
+            stderr=writer,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [event["event"] for event in events][-2:] == ["error", "command_end"]
+    assert "the reader of the output has gone" in events[-2]["message"]

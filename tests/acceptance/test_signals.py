@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 
@@ -86,6 +87,31 @@ def test_a_stopped_campaign_is_resumed(place: Workplace, number: signal.Signals,
     resumed = place.ragops("reset", "--resume", "--json")
     assert resumed.code == 0, resumed.err
     assert (resumed.json["completed"], resumed.json["verdict"]) == (DOCUMENTS, "pass")
+
+
+@pytest.mark.parametrize("command", [("verify",), ("fingerprint", "capture")], ids=["verify", "capture"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_without_a_session_logs_its_end(
+    place: Workplace, command: tuple[str, ...], number: signal.Signals, code: int
+) -> None:
+    log = place.folder / "ended.log"
+    started, interpreter = place.folder / "started", place.folder / "hang"
+    interpreter.write_text(f"#!/bin/sh\ntouch '{started}'\nexec sleep 60\n", encoding="utf-8")
+    interpreter.chmod(0o755)
+    (place.folder / "hang.yaml").write_text(
+        f"version: 1\nname: hang\nmodel: {{file: '{place.variables['RAGOPS_MODEL']}'}}\n"
+        f"workers: {{python: '{interpreter}'}}\nsteps: [{{step: verify_build}}]\n",
+        encoding="utf-8",
+    )
+    process = place.start(*command, "-p", "hang.yaml", "--log-file", str(log), "--log-format", "json")
+    wait_for(started.exists, what="an interpreter that hangs")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert "stopped" in err
+    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [event["event"] for event in events][-2:] == ["error", "command_end"]
+    assert events[-1]["fields"]["exit_code"] == code
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

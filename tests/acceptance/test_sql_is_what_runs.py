@@ -110,6 +110,16 @@ def test_an_index_rebuild_executes_what_its_dry_run_prints(
     assert built == [statement for statement in planned if statement.startswith("CREATE INDEX")]
 
 
+def test_a_table_that_is_named_twice_is_archived_and_counted_once(place: Workplace) -> None:
+    before = place.value("SELECT count(*) FROM ingestion_metrics")
+    assert before > 0
+    done = place.ragops("tables", "empty", "ingestion_metrics", "ingestion_metrics", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["rows"], done.json["archived"], len(done.json["tables"])) == (before, before, 1)
+    assert place.ragops("undo", "--yes").code == 0
+    assert place.value("SELECT count(*) FROM ingestion_metrics") == before
+
+
 def test_tables_emptied_by_a_single_command_record_what_ran(place: Workplace, log: ServerLog) -> None:
     done = place.ragops("tables", "empty", "parsed_files", "--yes", "--json")
     assert done.code == 0, done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +83,13 @@ def test_a_file_survives_the_round_trip(own: Fingerprint, folder: Path) -> None:
     own.save(folder / "own.json")
     loaded = Fingerprint.load(folder / "own.json")
     assert compare_fingerprints(loaded, own, limits=LIMITS).verdict == "identical"
+
+
+def test_a_file_of_an_earlier_version_shows_no_difference(own: Fingerprint) -> None:
+    earlier: Any = copy.deepcopy(own.document)
+    earlier["model"]["requested"] |= {"use_mmap": True, "n_gpu_layers": 0}
+    comparison = compare_fingerprints(own, dataclasses.replace(own, document=earlier), limits=LIMITS)
+    assert (comparison.verdict, comparison.differences) == ("identical", ())
 
 
 def test_the_single_file_gives_the_same_vectors(own: Fingerprint, model: Path, folder: Path) -> None:

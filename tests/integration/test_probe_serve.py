@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -38,10 +39,12 @@ def address_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_program_serves_until_a_signal(
-    stored: str, spawn: Spawn, tiny_model: Path, number: signal.Signals, code: int
+    stored: str, spawn: Spawn, tiny_model: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
+    log = tmp_path / "probe.log"
     variables = {"RAGOPS_DSN": stored, "PROBE_TOKEN": "a-token"}
     options = ["--port", "0", "--model", str(tiny_model), "--token-env", "PROBE_TOKEN"]
+    options += ["--log-file", str(log), "--log-format", "json"]
     process = spawn("probe", "serve", *options, **variables)
     address = address_of(process)
     assert address.endswith(COMPARE_PATH)
@@ -55,6 +58,9 @@ def test_the_program_serves_until_a_signal(
     out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
     assert "Traceback" not in err and "a-token" not in err
+    # Uvicorn configures logging, too: the log must not end where the server starts.
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    assert (last["event"], last["fields"]["exit_code"]) == ("command_end", code)
 
 
 @pytest.mark.parametrize(

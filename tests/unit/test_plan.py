@@ -244,6 +244,15 @@ def test_emptying(step: str, facts: DatabaseFacts, sql: list[str]) -> None:
     assert planned.title == ("empty 1 table" if count == 1 else f"empty {count} tables")
 
 
+def test_archives_of_two_steps_have_numbers_of_their_own() -> None:
+    first = "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}"
+    second = "{step: empty_tables, tables: [{table: parsed_files}]}"
+    filled = database({"documents": DOCUMENTS, "parsed_files": PARSED})
+    steps = make_plan(with_steps(first, second), filled).steps
+    archives = [line.split('"')[3] for step in steps for line in _sql(step) if "archive_" in line]
+    assert archives == ["archive_7_documents", "archive_8_document_chunks", "archive_9_parsed_files"]
+
+
 def test_bytes_of_indexes_are_freed_once() -> None:
     documents = table("documents", bytes=100, indexes=(hnsw("a", bytes=30),))
     facts = database({"documents": documents})

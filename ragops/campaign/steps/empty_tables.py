@@ -113,7 +113,11 @@ class EmptyTablesStep:
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         tables = [facts.table(entry.table) for entry in self.settings.tables]
-        archiving = range(facts.next_archive, facts.next_archive + len(tables))
+        # Earlier steps of the same plan take the numbers before.
+        earlier = [step for step in facts.before(number) if isinstance(step, EmptyTables)]
+        taken = sum(len(step.tables) for step in earlier if _is_archived(step, _chosen(facts.database, step)))
+        first = facts.next_archive + taken
+        archiving = range(first, first + len(tables))
         # The step before has dropped the indexes: their bytes are not freed twice.
         indexed = sum(index.bytes for table in tables for index in table.indexes if index.method == "hnsw")
         dropped = indexed if any(isinstance(step, DropIndexes) for step in facts.playbook.steps) else 0
