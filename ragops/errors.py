@@ -32,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragops.findings import PlanProblem
+
 
 class RagopsError(Exception):
     """A failure that the operator can act on.
@@ -134,7 +136,30 @@ class OverrideError(InvalidPlaybook):
 
 
 class PlanRefused(RagopsError):
-    """The database and the playbook do not fit together; nothing was changed."""
+    """The database and the playbook do not fit together; nothing was changed.
+
+    `problems` holds every reason, where there is a list of them.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        actual: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+        problems: Sequence[PlanProblem] = (),
+    ) -> None:
+        listed = actual or "\n".join(map(str, problems)) or None
+        super().__init__(what, where=where, actual=listed, expected=expected, hint=hint)
+        self.problems = tuple(problems)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the error with its problems as a list of objects."""
+        if not self.problems:
+            return super().as_dict()
+        return {**super().as_dict(), "problems": [problem.to_json() for problem in self.problems]}
 
 
 class NegativeVerdict(RagopsError):

@@ -26,6 +26,22 @@ class Finding:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class PlanProblem:
+    """One thing that stands in a command's way, and what cures it."""
+
+    what: str
+    # SQL that can be run as it is, by a role that may; empty where no SQL helps.
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.cure}" if self.cure else self.what
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `--json` prints in the list `problems`."""
+        return {"what": self.what, "cure": self.cure or None}
+
+
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return errors first, then warnings; findings of one severity keep their order."""
     return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))

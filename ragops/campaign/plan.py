@@ -10,6 +10,7 @@ from ragops.campaign.steps.base import PlanFacts, PlannedStep
 from ragops.campaign.steps.registry import step_of
 from ragops.errors import PlanStale
 from ragops.facts import DatabaseFacts
+from ragops.findings import PlanProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def make_plan(facts: PlanFacts) -> Plan:
     )
 
 
-def find_problems(facts: PlanFacts) -> Sequence[str]:
+def find_problems(facts: PlanFacts) -> Sequence[PlanProblem | str]:
     """Return every reason why the playbook cannot run on this database, each once; empty when it can."""
     problems = find_table_problems(facts.playbook, facts.database, model=facts.model)
     for settings in facts.playbook.steps:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ragops.campaign.privileges import privilege_problems
 from ragops.errors import PlanRefused
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, vector_dimensions, version_of
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.tables import Tables
 
@@ -15,9 +16,11 @@ from ragops.playbook.tables import Tables
 CONNECTIONS = 5
 
 
-def find_table_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
+def find_table_problems(
+    playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None
+) -> list[PlanProblem | str]:
     """Return every reason why a command cannot use the mapped tables; empty when it can."""
-    problems = [*_server(facts)]
+    problems: list[PlanProblem | str] = [*_server(facts)]
     for logical, table in facts.tables.items():
         if table is None:
             problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
@@ -93,16 +96,17 @@ def _same_tables(facts: DatabaseFacts) -> Iterator[str]:
             yield f"table {table.qualified} is mapped twice, as {first[table.oid]} and as {logical}"
 
 
-def refuse_problems(problems: Sequence[str], *, where: str) -> None:
+def refuse_problems(problems: Sequence[PlanProblem | str], *, where: str) -> None:
     """Raise PlanRefused that lists all problems, unless there is none."""
     if not problems:
         return
-    is_missing = any("does not exist" in problem for problem in problems)
+    listed = [problem if isinstance(problem, PlanProblem) else PlanProblem(problem) for problem in problems]
+    is_missing = any("does not exist" in problem.what for problem in listed)
     raise PlanRefused(
         f"the playbook cannot run on this database: {len(problems)} "
         f"problem{'s' if len(problems) != 1 else ''}; nothing was changed",
         where=where,
-        actual="\n".join(problems),
+        problems=listed,
         hint="ragops db init   (creates what is missing)   or map your own names in the playbook's tables:"
         if is_missing
         else "fix these, then: ragops reset --dry-run",

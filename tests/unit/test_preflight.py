@@ -26,7 +26,7 @@ from ragops.playbook import Playbook
 
 
 def find_problems(playbook: Playbook, facts: DatabaseFacts, *, model: ModelFacts | None) -> list[str]:
-    return list(plan.find_problems(PlanFacts(playbook, facts, model=model)))
+    return [str(problem) for problem in plan.find_problems(PlanFacts(playbook, facts, model=model))]
 
 
 def test_the_incident_passes() -> None:

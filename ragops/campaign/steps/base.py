@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Step as Settings
 from ragops.postgres.connection import Connection, transaction
@@ -146,7 +147,7 @@ class SingleCommand:
 class Step(Protocol):
     """One verb of a playbook. A new verb is one file with such a class, and one entry in the registry."""
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         """Yield everything that stands in the step's way, each with its cure, before anything runs."""
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
