@@ -139,7 +139,7 @@ def test_too_few_connections(dsn18: str) -> None:
     facts = facts_of(dsn18)
     few = replace(facts, server=replace(facts.server, max_connections=facts.server.connections_in_use + 4))
     (found,) = find_problems(PlanFacts(make_playbook(), few))
-    assert found.startswith(f"4 of {few.server.max_connections} connections are free, ragops needs 5")
+    assert str(found).startswith(f"4 of {few.server.max_connections} connections are free, ragops needs 5")
 
 
 def test_a_statement_timeout_and_a_concurrent_build(dsn: str) -> None:
