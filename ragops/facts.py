@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 # format_type() prefixes the schema when pgvector is installed outside the search path, as on Supabase
 # (`extensions.vector(768)`).
@@ -101,6 +102,34 @@ class ForeignKeyFacts:
     """The referencing table, schema-qualified."""
     on_delete: str
     """NO ACTION, RESTRICT, CASCADE, SET NULL or SET DEFAULT."""
+    schema: str = "public"
+    """Of the referencing table."""
+
+    @property
+    def table_name(self) -> str:
+        """Return the referencing table's name without its schema."""
+        return self.table.removeprefix(f"{self.schema}.")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexProperties:
+    """What belongs to an index, but is not part of its definition as `pg_get_indexdef` prints it."""
+
+    tablespace: str | None = None
+    """None: the database's own."""
+    comment: str | None = None
+    statistics: Mapping[str, int] = field(default_factory=dict)
+    """Statistics target by number of the index's column, where it has one."""
+    parent: str | None = None
+    """The index of the partitioned table that this one is attached to, schema-qualified; None without one."""
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> IndexProperties:
+        """Return what the journal stored; the defaults for an entry of an older version (None)."""
+        return cls(**(stored or {}))
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +148,36 @@ class IndexFacts:
     """As `pg_get_indexdef` prints it."""
     is_valid: bool
     bytes: int
+    """Of this index alone: 0 for that of a partitioned table, whose partitions have indexes of their own."""
+    table_oid: int = 0
+    properties: IndexProperties = field(default_factory=IndexProperties)
+
+    @property
+    def is_attached(self) -> bool:
+        """Return whether it is a part of a partitioned table's index, which alone can be dropped."""
+        return self.properties.parent is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """One partition of a partitioned table, at any level below it."""
+
+    schema: str
+    name: str
+    oid: int
+    depth: int
+    """1 for a partition of the table itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """A trigger that a user made, on a table or on one of its partitions."""
+
+    schema: str
+    table: str
+    name: str
+    state: str
+    """As `pg_trigger.tgenabled` has it: O fires as usual, R only on a replica, A always, D never."""
 
 
 # SQL's privileges, and three that are not grants: COPY (row-level security does not apply to the role, under which
@@ -137,12 +196,14 @@ class TableFacts:
     rows: int
     """Counted or estimated, as the caller of `read_table` chose."""
     bytes: int
-    """Heap, TOAST and indexes (`pg_total_relation_size`)."""
+    """Heap, TOAST and indexes (`pg_total_relation_size`), those of partitions included."""
     is_unlogged: bool
     referenced_by: tuple[ForeignKeyFacts, ...] = ()
     indexes: tuple[IndexFacts, ...] = ()
     privileges: frozenset[str] = ALL_PRIVILEGES
     """Privileges of the connected role, a subset of ALL_PRIVILEGES."""
+    is_partitioned: bool = False
+    partitions: tuple[PartitionFacts, ...] = ()
 
     @property
     def qualified(self) -> str:

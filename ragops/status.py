@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ragops.facts import DatabaseFacts
-from ragops.postgres.ledger import campaign_steps, find_latest_campaign, journaled_indexes
+from ragops.postgres.journal import journaled_indexes
+from ragops.postgres.ledger import campaign_steps, find_latest_campaign
 from ragops.postgres.progress import Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.session import Session
 
@@ -126,8 +127,7 @@ def list_indexes(session: Session, facts: DatabaseFacts) -> list[IndexState]:
                 )
             )
     known = {entry.name for entry in listed}
-    has_ledger = find_latest_campaign(session.connection) is not None
-    journal = journaled_indexes(session.connection) if has_ledger else []
+    journal = journaled_indexes(session.connection)
     listed += [_absent(e.name, e.table, "dropped", e.definition) for e in journal if e.name not in known]
     known |= {entry.name for entry in listed}
     mapped = session.playbook.tables.mapped()

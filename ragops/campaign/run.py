@@ -109,13 +109,12 @@ class CampaignResult:
 
 def plan_campaign(session: Session, *, model: ModelFacts | None = None, items: int | None = None) -> Plan:
     """Plan the playbook against the database as it is. Raises PlanRefused with every problem."""
-    has_ledger = find_latest_campaign(session.connection) is not None
     embeds = any(step.step == "embed" for step in session.playbook.steps)
     return make_plan(
         PlanFacts(
             playbook=session.playbook,
             database=session.facts(exact=True),
-            journal=read_journal(session.connection) if has_ledger else (),
+            journal=read_journal(session.connection),
             next_archive=expected_number(session.connection),
             model=model,
             items=items,

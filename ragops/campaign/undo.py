@@ -1,29 +1,42 @@
-"""Undo: bring back what was archived and dropped last."""
+"""Undo: bring the rows and indexes back as they were before a campaign, and keep what goes.
+
+Rows, ledger and journal change in one transaction: an undo that fails has changed nothing. The indexes are built
+after it, one by one; an undo that was interrupted there is finished by the next `ragops undo`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ragops.campaign.run import adopt_playbook, heartbeat
 from ragops.campaign.steps.base import SingleCommand
-from ragops.campaign.steps.rebuild_indexes import rebuild
-from ragops.errors import RagopsError
-from ragops.indexes.plan import droppable_indexes
+from ragops.campaign.steps.rebuild_indexes import build_index, entry_of
+from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate
+from ragops.errors import RagopsError, first_line
+from ragops.facts import TableFacts
+from ragops.indexes.plan import in_build_order, restoration
+from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
-from ragops.postgres.archive import ArchivedTable, mark_archives_restored, newest_archives, restore_rows
-from ragops.postgres.connection import transaction
-from ragops.postgres.ddl import drop_index_sql, truncate_sql
-from ragops.postgres.ledger import (
-    CampaignRow,
-    Ledger,
-    campaign_by_id,
-    find_latest_campaign,
-    journaled_indexes,
-    mark_indexes_unrestored,
+from ragops.postgres.archive import (
+    Archiving,
+    UndoRow,
+    archive_rows,
+    begin_undo,
+    finish_undo,
+    mark_archives_restored,
+    newest_undo,
+    record_restored,
+    restore_source,
+    take_numbers,
 )
+from ragops.postgres.catalog import Rows, read_table
+from ragops.postgres.connection import DATABASE_ERRORS, Connection, is_lost, transaction, unavailable
+from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, lock_sql, truncate_sql
+from ragops.postgres.index_builds import find_index
+from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
+from ragops.postgres.ledger import check_free, find_latest_campaign, lock_campaigns, mark_undone
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.restore import disable_triggers, enable_triggers, restore_rows
 from ragops.session import Session
 
 
@@ -31,9 +44,14 @@ from ragops.session import Session
 class UndoResult:
     campaign: int | None
     """None for what `ragops tables empty` archived."""
-    rows: dict[str, int]
+    rows: Mapping[str, int]
     """Restored rows by table."""
     indexes: tuple[str, ...] = ()
+    """Built again."""
+    removed: int | None = None
+    """The generation in which the removed rows are kept; None if there were none."""
+    was_undone: bool = False
+    """It was undone before: nothing was changed."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -41,111 +59,172 @@ class UndoResult:
             "status": "undone",
             "rows": dict(self.rows),
             "indexes": list(self.indexes),
+            "removed_generation": self.removed,
+            "was_undone": self.was_undone,
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Undoable:
-    """The archives that were made together last, and the campaign that made them."""
+def undo(
+    session: Session, *, campaign: int | None = None, generation: int | None = None, archive: bool = True
+) -> UndoResult:
+    """Bring back the rows and indexes of the newest campaign, or of the one asked for.
 
-    archives: Sequence[ArchivedTable]
-    row: CampaignRow | None
-
-    def describe(self) -> str:
-        """Return in words, for a confirmation, which rows and indexes come back."""
-        if not self.archives:
-            return f"builds the indexes again that campaign {self.row.id if self.row else '?'} dropped"
-        number = self.archives[0].campaign
-        origin = "`ragops tables empty`" if number is None else f"campaign {number}"
-        listed = ", ".join(f"{archive.rows:,} rows of {archive.table}" for archive in self.archives)
-        return f"replaces what was stored since by what {origin} archived: {listed}"
-
-
-def find_undoable(session: Session) -> Undoable:
-    """Return what `undo` would bring back. Raises RagopsError when there is nothing."""
-    connection = session.connection
-    archives = newest_archives(connection)
-    # Without archives the newest campaign counts; rows of `tables empty` belong to none.
-    row = find_latest_campaign(connection)
-    if archives:
-        number = archives[0].campaign
-        row = campaign_by_id(connection, number) if number is not None else None
-    if not archives and not (row and journaled_indexes(connection, row.id)):
-        raise RagopsError(
-            "there is nothing to bring back",
-            where=session.target.label,
-            actual="no archived rows that were not restored yet, no dropped index that is still missing",
-            hint="ragops archive status   or: ragops index rebuild",
-        )
-    return Undoable(archives, row)
-
-
-def undo(session: Session) -> UndoResult:
-    """Bring back the rows that were archived last, and the indexes that their campaign dropped.
-
-    The rows stored since are removed. Raises RagopsError when there is nothing to bring back.
+    The rows stored since are removed, into an archive of their own unless `archive` is false. Raises RagopsError
+    when there is nothing to bring back, PlanRefused with everything that stands in the way, CampaignHeld while a
+    controller runs the newest campaign. Nothing was changed then.
     """
-    undoable = find_undoable(session)
-    row = undoable.row
-    if row is None:
-
-        def plain() -> AbstractContextManager[object]:
-            return transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True)
-
-        return UndoResult(None, _restore(session, undoable.archives, plain, lambda: None, drop=False))
-    session = adopt_playbook(session, row)
-    ledger = Ledger.take(session.connection, row)
-
-    def fenced() -> AbstractContextManager[object]:
-        return ledger.fenced(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True)
-
-    def finish() -> None:
-        mark_indexes_unrestored(session.connection, row.id)
-        ledger.finish("undone")
-
-    with heartbeat(session, ledger):
-        if undoable.archives:
-            restored = _restore(session, undoable.archives, fenced, finish, drop=True)
-        else:
-            restored = {}
-            ledger.finish("undone")
-    # From here on the campaign is over: a build that fails is `ragops index rebuild`'s to finish.
-    names = [index.name for index in journaled_indexes(session.connection, row.id)]
-    if not names:
-        return UndoResult(row.id, restored)
-    rebuilt = rebuild(SingleCommand(session), RebuildIndexes(step="rebuild_indexes"), names=names)
-    return UndoResult(row.id, restored, tuple(index.build.name for index in rebuilt.indexes))
+    undoable = find_undoable(session, campaign=campaign, generation=generation)
+    if undoable.is_done:
+        return UndoResult(undoable.campaign, {}, was_undone=True)
+    begun = undoable.unfinished
+    if begun is not None:
+        of = "an undo" if begun.campaign is None else f"the undo of campaign {begun.campaign}"
+        session.reporter.info(f"finishing {of} that was interrupted")
+    else:
+        begun = _restore(session, undoable, campaign=campaign, generation=generation, archive=archive)
+    indexes = _build_due(session, begun)
+    finish_undo(session.connection, begun.id)
+    return UndoResult(begun.campaign, begun.rows, indexes, begun.removed)
 
 
 def _restore(
-    session: Session,
-    archives: Sequence[ArchivedTable],
-    open_transaction: Callable[[], AbstractContextManager[object]],
-    finish: Callable[[], None],
-    *,
-    drop: bool,
-) -> dict[str, int]:
-    """Empty the archived tables and refill them, in one transaction with `finish`; returns rows by table.
-
-    `drop` removes the indexes that were built since: an index belongs to its vectors.
-    """
-    connection, facts = session.connection, session.facts()
-    # In the mapping's order: documents come before the chunks that reference them.
-    order = list(facts.tables)
-    present = [(archive, table) for archive in archives if (table := facts.tables.get(archive.logical))]
-    pairs = sorted(present, key=lambda pair: order.index(pair[0].logical))
-    tables = [table for _, table in pairs]
-    restored: dict[str, int] = {}
+    session: Session, undoable: Undoable, *, campaign: int | None, generation: int | None, archive: bool
+) -> UndoRow:
+    """Bring the rows back and say which indexes are due, in one transaction; return the recorded undo."""
+    connection = session.connection
 
     def act() -> None:
-        with open_transaction():
-            for index in droppable_indexes(facts) if drop else ():
-                connection.execute(drop_index_sql(index))
-            connection.execute(truncate_sql(tables))
-            for archive, table in pairs:
-                restored[table.qualified] = restore_rows(connection, table, archive_table=archive.archive_table)
-            mark_archives_restored(connection, archives)
-            finish()
+        # An archive holds every row that a policy would hide, or nothing is changed.
+        settings = {"row_security": "off"}
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=settings):
+            lock_campaigns(connection)
+            newest = find_latest_campaign(connection)
+            if newest is not None and not newest.is_finished:
+                check_free(newest)
+            if undoable.restorations:
+                connection.execute(lock_sql([r.table for r in undoable.restorations]))
+            # Read again under the locks: another undo may have run, rows, indexes and triggers may have changed.
+            now = find_undoable(session, campaign=campaign, generation=generation)
+            if (now.campaigns, now.generation, now.is_done) != (undoable.campaigns, undoable.generation, False):
+                raise RagopsError("another undo ran at this moment; nothing was changed", hint="ragops undo")
+            _change(session, now, archive=archive)
 
-    with_lock_retries(connection, act, tables=tables, reporter=session.reporter)
-    return restored
+    tables = [r.table for r in undoable.restorations]
+    try:
+        with_lock_retries(connection, act, tables=tables, reporter=session.reporter)
+    except DATABASE_ERRORS as error:
+        if is_lost(connection):
+            lost = unavailable(session.target, error)
+            lost.hint = "ragops undo   (it finishes what was begun, or starts anew where nothing was changed)"
+            raise lost from error
+        raise RagopsError(
+            "the database refused the undo; nothing was changed",
+            where=session.target.label,
+            actual=f"{type(error).__name__}: {first_line(error)}",
+            hint="fix the cause, then: ragops undo",
+        ) from error
+    begun = newest_undo(connection)
+    assert begun is not None, "it was just recorded"
+    return begun
+
+
+def _change(session: Session, now: Undoable, *, archive: bool) -> None:
+    """Do everything that one transaction holds."""
+    connection = session.connection
+    undo_id = begin_undo(connection, campaign=now.campaign, generation=now.generation, rows={})
+    removed = _archive_removed(session, now.restorations, undo_id) if archive else None
+    _drop_indexes(connection, now, undo_id)
+    triggers = [trigger for r in now.restorations for trigger in r.triggers]
+    disable_triggers(connection, triggers)
+    _remove(connection, now.restorations)
+    restored = {}
+    for r in now.restorations:
+        session.reporter.info(f"bringing back {r.archive.rows:,} rows of {r.table.qualified}")
+        restored[r.table.qualified] = restore_rows(connection, r.table, r.archive, r.columns)
+        restore_source(connection, r.archive)
+    enable_triggers(connection, triggers)
+    for r in now.restorations:
+        connection.execute(analyze_sql(r.table))
+    mark_archives_restored(connection, [r.archive for r in now.restorations])
+    if now.campaigns:
+        mark_undone(connection, now.campaigns)
+    record_restored(connection, undo_id, rows=restored, removed=removed)
+
+
+def _archive_removed(session: Session, restorations: Sequence[Restoration], undo_id: int) -> int | None:
+    """Keep the rows that are about to go; return their generation, None if there are none."""
+    if not any(r.table.rows for r in restorations):
+        return None
+    connection = session.connection
+    numbers = take_numbers(connection, len(restorations))
+    for number, r in zip(numbers, restorations, strict=True):
+        # The key of the queue's source is the one that was archived with it.
+        queue = r.archive.queue_source["queue"] if r.archive.queue_source else None
+        archive_rows(
+            connection,
+            Archiving(number, r.archive.logical, r.table),
+            campaign=None,
+            generation=numbers[0],
+            queue=queue,
+            undo=undo_id,
+        )
+    return numbers[0]
+
+
+def _drop_indexes(connection: Connection, now: Undoable, undo_id: int) -> None:
+    """Drop the vector indexes of the tables to refill, and journal which are due afterwards.
+
+    An index belongs to its vectors: filling one row by row takes several times as long as building it, and the
+    lists of an IVFFlat index would be those of other vectors.
+    """
+    # Built again: what the campaign found, and what is there now and was not made by the campaign.
+    before = {(entry.schema, entry.name) for entry in now.missing}
+    present = [index for r in now.restorations for index in r.table.indexes]
+    for index in present:
+        is_due = (index.schema, index.name) not in before and (index.table, index.name) not in now.made
+        journal_index(connection, index, campaign=None, undo=undo_id if is_due else None)
+    for index in present:
+        if not index.is_attached:
+            connection.execute(drop_index_sql(index))
+    for entry in now.missing:
+        mark_due(connection, entry, undo=undo_id)
+
+
+def _remove(connection: Connection, restorations: Sequence[Restoration]) -> None:
+    if not restorations:
+        return
+    if uses_truncate(restorations):
+        connection.execute(truncate_sql([r.table for r in restorations]))
+        return
+    for r in reversed(restorations):
+        connection.execute(delete_sql(r.table))
+
+
+def _build_due(session: Session, begun: UndoRow) -> tuple[str, ...]:
+    """Build the indexes that the undo has not built yet; return the names of those that it built now."""
+    connection = session.connection
+    entries = {(entry.schema, entry.name): entry_of(entry) for entry in due_indexes(connection, begun.id)}
+    if not entries:
+        return ()
+    tables: dict[str, TableFacts] = {}
+    for entry in entries.values():
+        if entry.table not in tables:
+            # An index is in the schema of its table.
+            name = TableName(entry.schema, entry.table.removeprefix(f"{entry.schema}."))
+            table = read_table(connection, name, rows=Rows.EXACT)
+            if table is not None:
+                tables[entry.table] = table
+    run, server, built = SingleCommand(session), session.facts().server, []
+    for _, entry in in_build_order(entries, tables):
+        found = tables.get(entry.table)
+        if found is None:
+            session.reporter.warning(f"index {entry.name} is not built: its table {entry.table} is gone")
+        present = find_index(connection, found, entry.name) if found else None
+        if found is None or (present is not None and present.is_valid):
+            mark_restored(connection, schema=entry.schema, name=entry.name)
+            continue
+        build = restoration(entry, found, concurrently=False)
+        settings = RebuildIndexes(step="rebuild_indexes")
+        build_index(run, build.equipped(rows=found.rows, server=server, settings=settings))
+        built.append(entry.name)
+    return tuple(built)

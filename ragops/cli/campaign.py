@@ -146,19 +146,46 @@ def _confirm_plan(session: Session, plan: Plan, *, yes: bool) -> None:
 
 
 def undo(
-    playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, yes: Yes = False, as_json: AsJson = False
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    campaign: Annotated[
+        int | None,
+        typer.Option(
+            "--campaign", min=1, help="An earlier campaign; those after it must be undone.", show_default=False
+        ),
+    ] = None,
+    generation: Annotated[
+        int | None,
+        typer.Option(
+            "--generation",
+            min=1,
+            help="The rows of one emptying (`ragops archive status`), also those that an undo removed.",
+            show_default=False,
+        ),
+    ] = None,
+    no_archive: Annotated[
+        bool, typer.Option("--no-archive", help="Keep no copy of the rows that are stored now.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring back the rows that the last campaign archived and the indexes that it dropped.
 
+    Run again, it finishes an undo that was interrupted, and changes nothing after one that was not.
+
     Example: ragops undo --dsn postgresql://rag@localhost/rag
     """
-    from ragops.campaign.undo import find_undoable
     from ragops.campaign.undo import undo as undo_campaign
+    from ragops.campaign.undoable import find_undoable
     from ragops.report.campaign import undo_screen
 
-    with write_session(playbook, dsn) as session:
-        confirm(f"This {find_undoable(session).describe()}.", answer="undo", yes=yes)
-        result = undo_campaign(session)
+    if campaign is not None and generation is not None:
+        raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
+    with write_session(playbook, dsn, needs_tables=False) as session:
+        undoable = find_undoable(session, campaign=campaign, generation=generation)
+        needs_answer = not undoable.is_done and undoable.unfinished is None
+        confirm(f"This {undoable.describe()}", answer="undo", yes=yes or not needs_answer)
+        result = undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
     emit(result, as_json=as_json, screen=undo_screen)
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from ragops.facts import DatabaseFacts, IndexFacts, ServerFacts, TableFacts, vector_dimensions
-from ragops.indexes.resources import NOTHING_SET, Graph, Resources, resources_of
+from ragops.facts import DatabaseFacts, IndexFacts, IndexProperties, ServerFacts, TableFacts, vector_dimensions
+from ragops.indexes.resources import NOTHING_SET, Graph, Lists, Parameter, Resources, resources_of
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import RebuildIndexes
-from ragops.postgres.ddl import analyze_sql, create_index_sql, restore_index_sql
+from ragops.postgres.ddl import (
+    OPERATOR_CLASSES,
+    analyze_sql,
+    create_index_sql,
+    index_property_statements,
+    restore_index_sql,
+)
 from ragops.postgres.statements import Statement
 
 VECTOR_TABLES = ("documents", "document_chunks")
-# What `pg_get_indexdef` prints: the key, its operator class, a type with its dimensions, and the option m.
-_KEY = re.compile(r" USING hnsw \((.*?)(?:\) WITH \(|\) WHERE |\)$)")
+# What `pg_get_indexdef` prints: the method, the key, its operator class, a type with its dimensions, the options.
+_METHOD_AND_KEY = re.compile(r" USING (hnsw|ivfflat) \((.*?)(?:\) WITH \(|\) WHERE |\)$)")
 _CLASS = re.compile(r"\b(vector|halfvec|bit)_[a-z0-9]+_ops$")
 _TYPE = re.compile(r"\b(?:vector|halfvec|bit)\((\d+)\)")
 _M = re.compile(r"[( ]m='(\d+)'")
-# pgvector's default: https://github.com/pgvector/pgvector#index-options
+_LISTS = re.compile(r"[( ]lists='(\d+)'")
+_PREDICATE = re.compile(r"\) WHERE ")
+# pgvector's defaults: https://github.com/pgvector/pgvector#index-options
 _DEFAULT_M = 16
+_DEFAULT_LISTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +40,31 @@ class JournalEntry:
     schema: str
     name: str
     table: str
+    """Schema-qualified."""
     definition: str
+    properties: IndexProperties = field(default_factory=IndexProperties)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexBuild:
-    """One index to build: its statement, what its graph needs, and what it is given."""
+    """One index to build: its statement, what it needs in memory, and what it is given."""
 
     name: str
     table: TableFacts
     create: Statement
     concurrently: bool
-    graph: Graph
+    graph: Graph | Lists
     resources: Resources = NOTHING_SET
+    properties: IndexProperties = field(default_factory=IndexProperties)
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """The parameters, then CREATE INDEX."""
-        return (*(parameter.statement for parameter in self.resources.parameters), self.create)
+        """Return the parameters, then CREATE INDEX, then what gives it its comment and statistics targets."""
+        parameters = list(self.resources.parameters)
+        if self.properties.tablespace is not None:
+            parameters.append(Parameter("default_tablespace", self.properties.tablespace, not self.concurrently))
+        own = index_property_statements(self.name, schema=self.table.schema, properties=self.properties)
+        return (*(parameter.statement for parameter in parameters), self.create, *own)
 
     def equipped(self, *, rows: int | None, server: ServerFacts, settings: RebuildIndexes) -> IndexBuild:
         """Return the same build with memory and parallel workers for `rows` rows (None: not known yet).
@@ -68,10 +85,17 @@ class IndexBuild:
         return replace(self, resources=self.resources.without_workers())
 
 
+Entry = TypeVar("Entry", bound="IndexFacts | JournalEntry")
+
+
 def droppable_indexes(facts: DatabaseFacts) -> list[IndexFacts]:
-    """Return the HNSW indexes of the vector tables, whether the playbook names them or not."""
+    """Return the vector indexes of the vector tables and their partitions, whether the playbook names them or not.
+
+    IVFFlat indexes are among them: the lists of one that stays while its table is emptied and filled belong to the
+    vectors that are gone, and it finds too few rows.
+    """
     tables = [facts.tables.get(logical) for logical in VECTOR_TABLES]
-    return [index for table in tables if table for index in table.indexes if index.method == "hnsw"]
+    return [index for table in tables if table for index in table.indexes]
 
 
 def index_builds(
@@ -81,49 +105,156 @@ def index_builds(
     existing: Sequence[IndexFacts],
     journal: Sequence[JournalEntry],
     concurrently: bool,
+    named: Collection[str] = (),
 ) -> list[IndexBuild]:
     """Return the indexes to build: each journaled one as it was, then the playbook's that are still missing.
 
-    A valid index of that name is left alone; an invalid one is rebuilt (the step drops it first).
+    A valid index of that name is left alone; an invalid one is rebuilt (the step drops it first). An index of the
+    playbook is not built beside an equal one (`covered_indexes`), unless the operator named it.
     """
-    tables = {table.qualified: table for table in facts.tables.values() if table}
-    valid = {index.name for index in existing if index.is_valid}
-    builds: dict[str, IndexBuild] = {}
-    # A name that was journaled twice is built once, as it was last; by name, so that the order is the same
-    # whether the journal comes from the catalog (when planning) or from the ledger (when building).
-    for _, entry in sorted({(entry.schema, entry.name): entry for entry in journal}.items()):
-        if entry.name not in valid and entry.table in tables:
-            builds[entry.name] = _restoration(entry, tables[entry.table], concurrently)
-    for broken in existing:
-        if not broken.is_valid and broken.name not in builds:
-            builds[broken.name] = _restoration(broken, tables[broken.table], concurrently)
+    builds = _restorations(facts, existing=existing, journal=journal, concurrently=concurrently)
+    valid = {(index.schema, index.name) for index in existing if index.is_valid}
+    covered = covered_indexes(playbook, facts, existing=existing, journal=journal)
     for index in playbook.indexes:
         table = facts.tables.get(index.table)
-        if table is None or index.name in valid or index.name in builds:
+        if (
+            table is None
+            or (table.schema, index.name) in valid | builds.keys()
+            or index.name in covered.keys() - set(named)
+        ):
             continue
         column = playbook.tables.columns_of(index.table)["embedding"]
-        create = create_index_sql(index, table, column, concurrently=concurrently)
+        # The server builds the index of a partitioned table only in one transaction.
+        alone = concurrently and not table.is_partitioned
+        create = create_index_sql(index, table, column, concurrently=alone)
         graph = Graph("vector", vector_dimensions(table, column), index.m)
-        builds[index.name] = IndexBuild(index.name, table, create, concurrently, graph)
+        builds[table.schema, index.name] = IndexBuild(index.name, table, create, alone, graph)
     return list(builds.values())
 
 
-def _restoration(index: JournalEntry | IndexFacts, table: TableFacts, concurrently: bool) -> IndexBuild:
-    create = restore_index_sql(index.definition, concurrently=concurrently)
-    return IndexBuild(index.name, table, create, concurrently, graph_of(index.definition, table))
+def covered_indexes(
+    playbook: Playbook,
+    facts: DatabaseFacts,
+    *,
+    existing: Sequence[IndexFacts],
+    journal: Sequence[JournalEntry],
+) -> dict[str, str]:
+    """Return the playbook's indexes that an index of another name makes superfluous, with that name.
+
+    Two HNSW indexes on the same column with the same operator class answer the same queries. The second one costs
+    its build, its space and a part of every write, and the planner uses one of them.
+    """
+    present: list[IndexFacts | JournalEntry] = [index for index in existing if index.is_valid]
+    names = {(index.schema, index.name) for index in present}
+    # Of two entries of one name the last one counts, as when they are restored.
+    present += [entry for key, entry in _newest(journal).items() if key not in names]
+    covered: dict[str, str] = {}
+    for index in playbook.indexes:
+        table = facts.tables.get(index.table)
+        if table is None:
+            continue
+        column = playbook.tables.columns_of(index.table)["embedding"]
+        same = [
+            other.name
+            for other in present
+            if other.table == table.qualified
+            and _indexes_column(other.definition, column, OPERATOR_CLASSES[index.metric])
+        ]
+        if same and index.name not in same:
+            covered[index.name] = same[0]
+    return covered
 
 
-def graph_of(definition: str, table: TableFacts) -> Graph:
-    """Return what an index's graph holds, from its definition as `pg_get_indexdef` prints it."""
-    key = found[1] if (found := _KEY.search(definition)) else ""
+def _indexes_column(definition: str, column: str, operator_class: str) -> bool:
+    """Return whether a definition is that of an HNSW index over all rows of a column."""
+    found = _METHOD_AND_KEY.search(definition)
+    if found is None or found[1] != "hnsw" or _PREDICATE.search(definition):
+        return False
+    name, _, used = found[2].rpartition(" ")
+    # The class has its schema in front where the extension is outside of the search path.
+    return name in (column, f'"{column}"') and used.rpartition(".")[2] == operator_class
+
+
+def _newest(journal: Sequence[JournalEntry]) -> dict[tuple[str, str], JournalEntry]:
+    return {(entry.schema, entry.name): entry for entry in journal}
+
+
+def _restorations(
+    facts: DatabaseFacts,
+    *,
+    existing: Sequence[IndexFacts],
+    journal: Sequence[JournalEntry],
+    concurrently: bool,
+) -> dict[tuple[str, str], IndexBuild]:
+    """Return the builds of journaled and of invalid indexes, by schema and name."""
+    tables = tables_by_name(facts)
+    valid = {(index.schema, index.name) for index in existing if index.is_valid}
+    broken: list[IndexFacts | JournalEntry] = [index for index in existing if not index.is_valid]
+    wanted: dict[tuple[str, str], IndexFacts | JournalEntry] = {(i.schema, i.name): i for i in broken}
+    # A name that was journaled twice is built once, as it was last.
+    wanted |= _newest(journal)
+    return {
+        key: restoration(index, tables[index.table], concurrently=concurrently)
+        for key, index in in_build_order(wanted, tables)
+        if key not in valid and index.table in tables
+    }
+
+
+def in_build_order(
+    wanted: Mapping[tuple[str, str], Entry], tables: Mapping[str, TableFacts]
+) -> list[tuple[tuple[str, str], Entry]]:
+    """Return indexes by schema and name, those of partitions before that of their partitioned table.
+
+    By name, so that the order is the same whether they come from the catalog (when planning) or from the ledger
+    (when building). The index of a partitioned table takes the partitions' indexes over if they are there already.
+    """
+    depth = {p.schema + "." + p.name: p.depth for table in tables.values() for p in table.partitions}
+    return sorted(wanted.items(), key=lambda item: (-depth.get(item[1].table, 0), item[0]))
+
+
+def tables_by_name(facts: DatabaseFacts) -> dict[str, TableFacts]:
+    """Return the mapped tables and their partitions by qualified name."""
+    found: dict[str, TableFacts] = {}
+    for table in facts.tables.values():
+        if table is not None:
+            found[table.qualified] = table
+            found |= {part.qualified: part for part in partition_tables(table)}
+    return found
+
+
+def partition_tables(table: TableFacts) -> list[TableFacts]:
+    """Return the partitions of a table as tables: with its columns and rows, without indexes."""
+    return [
+        replace(table, schema=p.schema, name=p.name, oid=p.oid, indexes=(), partitions=(), is_partitioned=False)
+        for p in table.partitions
+    ]
+
+
+def restoration(index: JournalEntry | IndexFacts, table: TableFacts, *, concurrently: bool) -> IndexBuild:
+    """Return the build of an index as it was; that of a partitioned table is never built concurrently."""
+    alone = concurrently and " ON ONLY " not in index.definition and not table.is_partitioned
+    create = restore_index_sql(index.definition, concurrently=alone)
+    graph = graph_of(index.definition, table)
+    return IndexBuild(index.name, table, create, alone, graph, properties=index.properties)
+
+
+def graph_of(definition: str, table: TableFacts) -> Graph | Lists:
+    """Return what a build holds in memory, from the index's definition as `pg_get_indexdef` prints it."""
+    method, key = found.groups() if (found := _METHOD_AND_KEY.search(definition)) else ("hnsw", "")
     kind = found[1] if (found := _CLASS.search(key)) else ""
-    m = int(found[1]) if (found := _M.search(definition)) else _DEFAULT_M
     types = _TYPE.findall(key)
     for column in table.columns.values():
-        if key.startswith((f"{column.name} ", f'"{column.name}" ')):
+        if key == column.name or key.startswith((f"{column.name} ", f'"{column.name}" ')):
             types = _TYPE.findall(column.type)
+            # The server leaves out an operator class that is its type's default, as vector_l2_ops for IVFFlat.
+            kind = kind or column.type.rpartition(".")[2].partition("(")[0]
     # An expression may cast twice; the outermost cast is what the index stores.
-    return Graph(kind, int(types[-1]) if types else None, m)
+    dimensions = int(types[-1]) if types else None
+    if method == "ivfflat":
+        lists = int(found[1]) if (found := _LISTS.search(definition)) else _DEFAULT_LISTS
+        return Lists(kind, dimensions, lists)
+    m = int(found[1]) if (found := _M.search(definition)) else _DEFAULT_M
+    return Graph(kind, dimensions, m)
 
 
 def analyses(builds: Sequence[IndexBuild]) -> list[Statement]:

@@ -1,4 +1,4 @@
-"""What one HNSW build is given: memory and parallel workers, from the server's facts. Pure decisions.
+"""What one index build is given: memory and parallel workers, from the server's facts. Pure decisions.
 
 A graph that outgrows `maintenance_work_mem` is finished through the index's pages, which takes several times
 as long. A parallel build takes the whole of it as shared memory, even for a smaller graph: so a build is
@@ -23,6 +23,7 @@ NODE_BYTES, NEIGHBOUR_BYTES = 208, 32
 # A parallel build keeps 3 MB aside and takes the rest in pieces: nearly 4 MB in all, measured in the same way.
 ASIDE_BYTES = 6 * MB
 MARGIN = 1.02
+SAMPLES_PER_LIST, FEWEST_SAMPLES = 50, 10_000
 # Below this a build takes seconds, whatever it is given.
 FEW_ROWS = 10_000
 # PostgreSQL plans no parallel worker where each process would have less than 32 MB.
@@ -55,6 +56,30 @@ class Graph:
             return None
         node = self.dimensions * _VALUE_BYTES[self.kind] + self.m * NEIGHBOUR_BYTES + NODE_BYTES
         return int(rows * node * MARGIN) + ASIDE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What decides how much memory the search for an IVFFlat index's centers takes."""
+
+    kind: str
+    """Type of the values: vector, halfvec or bit; empty where it is unknown."""
+    dimensions: int | None
+    lists: int
+
+    def bytes(self, rows: int) -> int | None:
+        """Return the memory of the k-means search, whatever the rows are; None for values of unknown size.
+
+        pgvector refuses the build where maintenance_work_mem is smaller. Its source (ivfkmeans.c, 0.8) adds up a
+        sample of 50 rows a list, at least 10,000, the old and new centers, the distance of each sample to each
+        center, and that of each center to each other one.
+        """
+        if self.kind not in _VALUE_BYTES or self.dimensions is None:
+            return None
+        value = self.dimensions * _VALUE_BYTES[self.kind] + 8
+        sample = max(SAMPLES_PER_LIST * self.lists, FEWEST_SAMPLES)
+        distances = 4 * (sample * self.lists + self.lists**2)
+        return int((sample + 2 * self.lists) * value + distances + 8 * sample) + ASIDE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +130,7 @@ class _Share:
 
 
 def resources_of(
-    graph: Graph,
+    graph: Graph | Lists,
     *,
     rows: int | None,
     server: ServerFacts,
@@ -124,12 +149,14 @@ def resources_of(
     if concurrently and not server.is_direct:
         return _behind_a_pooler(server, is_safe=is_safe)
     asked = parallel_workers if is_safe else 0
-    needed = graph.bytes(rows) if rows is not None and rows >= FEW_ROWS else None
+    # A graph of few rows fits anyway. The search for centers needs its memory whatever the rows are.
+    is_small = isinstance(graph, Graph) and rows is not None and rows < FEW_ROWS
+    needed = None if rows is None or is_small else graph.bytes(rows)
     share, note = None, ""
     if needed is not None and server.limits is not None:
         budget = _budget(server.limits)
         share = _share(needed, server.limits, budget, asked=asked, memory=memory)
-        note = _note(needed, share, budget)
+        note = _note(needed, share, budget, what="graph" if isinstance(graph, Graph) else "lists")
     elif rows is None:
         note = "its rows are not known yet: memory and parallel workers are chosen when it is built"
     values = _values(memory, asked, share, server.limits)
@@ -227,12 +254,12 @@ def _values(
     return values
 
 
-def _note(graph: int, share: _Share, budget: _Budget) -> str:
+def _note(graph: int, share: _Share, budget: _Budget, *, what: str) -> str:
     fits = "" if share.memory >= graph else f", {amount(share.memory)} of it in memory and the rest slower"
     plural = "s" if share.workers != 1 else ""
     number = share.workers or "no"
     workers = f"{number} parallel worker{plural}{share.no_workers_because}"
-    return f"graph about {amount(graph)}{fits}, {workers}, {budget.source}"
+    return f"{what} about {amount(graph)}{fits}, {workers}, {budget.source}"
 
 
 def bytes_of(text: str) -> int:

@@ -35,6 +35,11 @@ def check_table(text: str) -> str:
     return text
 
 
+def quote(name: str) -> str:
+    """Return an identifier as SQL quotes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @dataclass(frozen=True, slots=True)
 class TableName:
     """A table and, if one is given, its schema (otherwise the search path decides)."""
@@ -66,3 +71,8 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+    @property
+    def quoted(self) -> str:
+        """Return the name as SQL quotes it, for lines that people paste."""
+        return ".".join(quote(part) for part in (self.schema, self.name) if part)

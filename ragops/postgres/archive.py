@@ -6,16 +6,18 @@ and ledger commit together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
-from ragops.postgres.connection import Connection
-from ragops.postgres.ddl import archive_sql, restore_rows_sql
+from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
+from ragops.postgres.ddl import archive_sql
 from ragops.postgres.statements import Statement, statement
 
 
@@ -38,15 +40,31 @@ class Archiving:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchivedTable:
+class Archive:
     """The rows of one emptied table, as the ledger knows them."""
 
+    number: int
     campaign: int | None
+    """None for `ragops tables empty`, and for rows that an undo removed."""
     logical: str
     schema: str
     table: str
-    archive_table: str
+    name: str
+    """The archive's own name, in the schema `ragops`."""
     rows: int
+    generation: int
+    """The number of the first archive that was made in the same emptying."""
+    table_oid: int | None
+    """None for an archive of a version that did not keep it."""
+    queue_source: Mapping[str, Any] | None
+    """`queue` and `source`, what it was filled from, for an archived queue."""
+    undo: int | None
+    """The undo that removed these rows."""
+    is_restored: bool
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,62 @@ class ArchiveRow:
     bytes: int
     created_at: datetime
     restored_at: datetime | None
+    schema: str
+    generation: int
+    undo: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UndoRow:
+    """An undo, as the ledger has it."""
+
+    id: int
+    campaign: int | None
+    generation: int | None
+    rows: Mapping[str, int]
+    """Restored rows by table."""
+    removed: int | None
+    """The generation of the rows that it removed; None if there were none."""
+    is_finished: bool
+
+
+def newest_undo(connection: Connection) -> UndoRow | None:
+    """Return the undo that began last; None without any, or without a ledger."""
+    if not has_ragops_schema(connection):
+        return None
+    row = connection.execute(statement("ledger", "newest_undo")).fetchone()
+    return UndoRow(*row) if row else None
+
+
+def begin_undo(
+    connection: Connection, *, campaign: int | None, generation: int | None, rows: Mapping[str, int]
+) -> int:
+    """Record an undo, in the transaction that brings its rows back; return its id."""
+    values = {"campaign": campaign, "generation": generation, "rows": Jsonb(rows)}
+    return int(fetch_row(connection, statement("ledger", "insert_undo"), values)[0])
+
+
+def record_restored(connection: Connection, undo: int, *, rows: Mapping[str, int], removed: int | None) -> None:
+    """Record what an undo brought back and what it removed."""
+    values = {"undo": undo, "rows": Jsonb(rows), "removed": removed}
+    connection.execute(statement("ledger", "undo_restored"), values)
+
+
+def finish_undo(connection: Connection, undo: int) -> None:
+    """Record that an undo has nothing left to do."""
+    connection.execute(statement("ledger", "finish_undo"), {"undo": undo})
+
+
+def restore_source(connection: Connection, archive: Archive) -> None:
+    """Remember again what an archived queue was filled from."""
+    if archive.queue_source is None:
+        return
+    source = archive.queue_source["source"]
+    if source is None:
+        connection.execute(statement("ledger", "forget_source"), {"queue": archive.queue_source["queue"]})
+        return
+    values = {"queue": archive.queue_source["queue"], "source": Jsonb(source)}
+    connection.execute(statement("ledger", "restore_source"), values)
 
 
 def expected_number(connection: Connection) -> int:
@@ -76,8 +150,22 @@ def take_numbers(connection: Connection, count: int) -> list[int]:
     return [int(row[0]) for row in rows]
 
 
-def archive_rows(connection: Connection, archiving: Archiving, *, campaign: int | None) -> int:
-    """Copy all rows of a table and record the copy; returns their count."""
+def archive_rows(
+    connection: Connection,
+    archiving: Archiving,
+    *,
+    campaign: int | None,
+    generation: int,
+    queue: str | None = None,
+    undo: int | None = None,
+) -> int:
+    """Copy all rows of a table and record the copy; return their count.
+
+    `queue` is the key of the queue's source, where the table is the queue. Raises psycopg's InsufficientPrivilege
+    where row-level security would hide rows from the copy.
+    """
+    # With `row_security = off` the server refuses what policies would filter, instead of leaving rows out.
+    connection.execute(set_parameter_sql("row_security", "off"))
     rows = connection.execute(archiving.statement).rowcount
     record = {
         "id": archiving.number,
@@ -87,19 +175,20 @@ def archive_rows(connection: Connection, archiving: Archiving, *, campaign: int 
         "table": archiving.table.name,
         "archive_table": archiving.name,
         "rows": rows,
+        "generation": generation,
+        "oid": archiving.table.oid,
+        "queue": queue,
+        "undo": undo,
     }
     connection.execute(statement("ledger", "record_archive"), record)
     return rows
 
 
-def restore_rows(connection: Connection, table: TableFacts, *, archive_table: str) -> int:
-    """Insert the archived rows into `table`; returns their count."""
-    return connection.execute(restore_rows_sql(table, archive_table)).rowcount
-
-
-def newest_archives(connection: Connection) -> list[ArchivedTable]:
-    """Return the tables that were emptied together last and not restored yet."""
-    return [ArchivedTable(*row) for row in connection.execute(statement("ledger", "newest_archives")).fetchall()]
+def read_archives(connection: Connection) -> list[Archive]:
+    """Return every archive, the oldest first; none without a ledger."""
+    if not has_ragops_schema(connection):
+        return []
+    return [Archive(*row) for row in connection.execute(statement("ledger", "archives")).fetchall()]
 
 
 def all_archives(connection: Connection) -> list[ArchiveRow]:
@@ -107,17 +196,15 @@ def all_archives(connection: Connection) -> list[ArchiveRow]:
     return [ArchiveRow(*row) for row in connection.execute(statement("ledger", "all_archives")).fetchall()]
 
 
-def mark_archives_restored(connection: Connection, archives: Sequence[ArchivedTable]) -> None:
-    names = [archive.archive_table for archive in archives]
-    connection.execute(statement("ledger", "archives_restored"), {"names": names})
+def mark_archives_restored(connection: Connection, archives: Sequence[Archive]) -> None:
+    """Record that the rows of these archives are back in their tables."""
+    connection.execute(statement("ledger", "archives_restored"), {"ids": [archive.number for archive in archives]})
 
 
 def drop_archives(connection: Connection) -> int:
-    """Drop every archive of this database and forget it, in a transaction of its own; returns their number."""
+    """Drop every archive of this database and forget it, in a transaction of its own; return their number."""
     with connection.transaction():
-        dropped = 0
-        for (name,) in connection.execute(statement("ledger", "archive_tables")).fetchall():
+        forgotten = connection.execute(statement("ledger", "forget_archives")).fetchall()
+        for (name,) in forgotten:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
-            dropped += 1
-        connection.execute(statement("ledger", "forget_archives"))
-    return dropped
+    return len(forgotten)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -15,6 +15,8 @@ from ragops.facts import (
     DatabaseFacts,
     ForeignKeyFacts,
     IndexFacts,
+    IndexProperties,
+    PartitionFacts,
     ServerFacts,
     ServerLimits,
     TableFacts,
@@ -83,7 +85,7 @@ def read_table(connection: Connection, name: TableName, *, rows: Rows = Rows.EXA
     row = connection.execute(statement("catalog", "table"), {"name": quoted}).fetchone()
     if row is None:
         return None
-    schema, table, oid, is_unlogged, estimate, size, privileges = row
+    schema, table, oid, is_unlogged, estimate, size, is_partitioned, privileges = row
     count = max(estimate, 0)
     is_counted = rows is Rows.EXACT or (rows is Rows.ESTIMATED and estimate < 0)
     # Without SELECT the count would fail here; preflight reports the missing privilege with its GRANT.
@@ -100,14 +102,21 @@ def read_table(connection: Connection, name: TableName, *, rows: Rows = Rows.EXA
         bytes=size,
         is_unlogged=is_unlogged,
         referenced_by=tuple(_fetch_all(connection, ForeignKeyFacts, "referenced_by", by_oid)),
-        indexes=read_indexes(connection, oid=oid, table=f"{schema}.{table}"),
+        indexes=read_indexes(connection, oid=oid),
         privileges=frozenset(privileges),
+        is_partitioned=is_partitioned,
+        partitions=tuple(_fetch_all(connection, PartitionFacts, "partitions", by_oid)) if is_partitioned else (),
     )
 
 
-def read_indexes(connection: Connection, *, oid: int, table: str) -> tuple[IndexFacts, ...]:
-    """Return the vector indexes (HNSW, IVFFlat) of the table with this oid; `table` is its qualified name."""
-    return tuple(_fetch_all(connection, IndexFacts, "vector_indexes", {"oid": oid, "table": table}))
+def read_indexes(connection: Connection, *, oid: int) -> tuple[IndexFacts, ...]:
+    """Return the vector indexes (HNSW, IVFFlat) of the table with this oid and of its partitions."""
+    rows = connection.execute(statement("catalog", "vector_indexes"), {"oid": oid}).fetchall()
+    return tuple(_index(*row) for row in rows)
+
+
+def _index(*row: Any) -> IndexFacts:
+    return replace(IndexFacts(*row[:-1]), properties=IndexProperties.from_json(row[-1]))
 
 
 def table_bytes(connection: Connection, table: TableFacts) -> int:
@@ -117,8 +126,8 @@ def table_bytes(connection: Connection, table: TableFacts) -> int:
 
 def has_ragops_schema(connection: Connection) -> bool:
     """Return whether the schema `ragops` is there, in the form of this version."""
-    # `source` is the newest of its tables, and all are created in one transaction.
-    return connection.execute(statement("catalog", "ragops_table"), {"name": "source"}).fetchone() is not None
+    # `undo` is the newest of its tables, and all are created or extended in one transaction.
+    return connection.execute(statement("catalog", "ragops_table"), {"name": "undo"}).fetchone() is not None
 
 
 def _docs_per_s(connection: Connection, tables: Tables, metrics: TableFacts | None) -> float | None:

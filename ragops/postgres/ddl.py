@@ -5,14 +5,19 @@ A plan prints them, a step executes them, and the ledger keeps them: all three c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from psycopg import sql
 
-from ragops.facts import IndexFacts, TableFacts
+from ragops.facts import IndexFacts, IndexProperties, TableFacts, TriggerFacts
 from ragops.playbook.model import Index
 from ragops.postgres.statements import Statement
 
+# What `pg_get_indexdef` prints before the table's name. A quoted name may hold anything, ` ON ONLY ` included.
+_INDEX_HEAD = re.compile(
+    r"(?P<create>CREATE (?:UNIQUE )?INDEX )(?P<name>\"(?:[^\"]|\"\")+\"|[^\s\"]+) ON (?:ONLY )?"
+)
 OPERATOR_CLASSES = {"cosine": "vector_cosine_ops", "l2": "vector_l2_ops", "ip": "vector_ip_ops"}
 
 
@@ -63,10 +68,31 @@ def create_index_sql(index: Index, table: TableFacts, column: str, *, concurrent
 
 
 def restore_index_sql(definition: str, *, concurrently: bool) -> Statement:
-    """CREATE INDEX from a definition as `pg_get_indexdef` prints it."""
-    if concurrently:
-        definition = definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
-    return sql.Composed([sql.SQL(definition)])
+    """CREATE INDEX from a definition as `pg_get_indexdef` prints it.
+
+    Raises ValueError if it is none. The server prints ON ONLY for the index of a partitioned table. Created so, it
+    stays invalid until every partition's index is attached. Without ONLY the server attaches the equal indexes of
+    the partitions and creates those that are missing.
+    """
+    head = _INDEX_HEAD.match(definition)
+    if head is None:
+        raise ValueError(f"not the definition of an index: {definition!r}")
+    create, name = head["create"], head["name"]
+    how = "CONCURRENTLY " if concurrently else ""
+    return sql.Composed([sql.SQL(f"{create}{how}{name} ON {definition[head.end() :]}")])
+
+
+def index_property_statements(index: str, *, schema: str, properties: IndexProperties) -> list[Statement]:
+    """Return what gives an index its comment and statistics targets back, to be run after CREATE INDEX."""
+    name = sql.Identifier(schema, index)
+    statements: list[Statement] = []
+    if properties.comment is not None:
+        comment = sql.Literal(properties.comment)
+        statements.append(sql.SQL("COMMENT ON INDEX {} IS {}").format(name, comment))
+    for column, target in properties.statistics.items():
+        query = sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}")
+        statements.append(query.format(name, sql.Literal(int(column)), sql.Literal(target)))
+    return statements
 
 
 def archive_sql(archive: str, table: TableFacts) -> Statement:
@@ -76,9 +102,39 @@ def archive_sql(archive: str, table: TableFacts) -> Statement:
     )
 
 
-def restore_rows_sql(table: TableFacts, archive: str) -> Statement:
-    """Insert the archived rows into `table`, generated columns excepted."""
-    columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in table.columns.values() if not c.is_generated)
+def restore_rows_sql(table: TableFacts, archive: str, columns: Sequence[str]) -> Statement:
+    """Insert the archived rows into `table`, the named columns of them."""
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
     return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
-        table_identifier(table), columns, columns, sql.Identifier("ragops", archive)
+        table_identifier(table), listed, listed, sql.Identifier("ragops", archive)
+    )
+
+
+def checksum_sql(relation: sql.Identifier, columns: Mapping[str, str], *, as_text: bool = False) -> Statement:
+    """SELECT the number of rows and a sum over their contents that does not depend on their order.
+
+    `columns` are names with the type that their values are compared in, as `format_type` prints it. `record_send`
+    is the binary form; a row with a type that has none must be compared as text (`as_text`), which takes longer.
+    """
+    values = sql.SQL(", ").join(
+        sql.SQL("{}::{}").format(sql.Identifier(name), sql.SQL(type)) for name, type in columns.items()
+    )
+    row = sql.SQL("ROW({})::text" if as_text else "record_send(ROW({}))").format(values)
+    return sql.SQL(
+        "SELECT count(*), coalesce(sum(('x' || left(md5({}), 16))::bit(64)::bigint::numeric), 0) FROM {}"
+    ).format(row, relation)
+
+
+def disable_trigger_sql(trigger: TriggerFacts) -> Statement:
+    """ONLY: every partition's own copy of a trigger has a state of its own."""
+    return sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}").format(
+        sql.Identifier(trigger.schema, trigger.table), sql.Identifier(trigger.name)
+    )
+
+
+def enable_trigger_sql(trigger: TriggerFacts) -> Statement:
+    """Give a trigger back the state that it had."""
+    how = {"O": "ENABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}[trigger.state]
+    return sql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}").format(
+        sql.Identifier(trigger.schema, trigger.table), sql.SQL(how), sql.Identifier(trigger.name)
     )

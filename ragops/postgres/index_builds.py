@@ -84,10 +84,5 @@ def index_progress(connection: Connection, oid: int) -> StatementProgress | None
 
 def find_index(connection: Connection, table: TableFacts, name: str) -> IndexFacts | None:
     """Return the index of that name on the table, as the catalog has it now."""
-    indexes = read_indexes(connection, oid=table.oid, table=table.qualified)
-    return next((index for index in indexes if index.name == name), None)
-
-
-def mark_restored(connection: Connection, *, schema: str, name: str) -> None:
-    """Record that an index is there again."""
-    connection.execute(statement("ledger", "index_restored"), {"schema": schema, "name": name})
+    indexes = read_indexes(connection, oid=table.oid)
+    return next((index for index in indexes if index.name == name and index.table_oid == table.oid), None)

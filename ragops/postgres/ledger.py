@@ -17,7 +17,6 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ragops.errors import CampaignHeld, FenceLost
-from ragops.facts import IndexFacts
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.statements import statement
 
@@ -93,9 +92,24 @@ def latest_campaign(connection: Connection) -> CampaignRow | None:
     return CampaignRow(*row) if row else None
 
 
-def campaign_by_id(connection: Connection, campaign: int) -> CampaignRow | None:
-    row = connection.execute(statement("ledger", "by_id"), {"campaign": campaign}).fetchone()
-    return CampaignRow(*row) if row else None
+def campaign_statuses(connection: Connection) -> dict[int, str]:
+    """Return the status of every campaign by id, the oldest first."""
+    return dict(connection.execute(statement("ledger", "campaigns")).fetchall())
+
+
+def journaling_campaigns(connection: Connection) -> set[int]:
+    """Return the campaigns that dropped an index."""
+    return {row[0] for row in connection.execute(statement("ledger", "journaling_campaigns")).fetchall()}
+
+
+def lock_campaigns(connection: Connection) -> None:
+    """Keep controllers from starting or taking over a campaign until the end of the transaction."""
+    connection.execute(statement("ledger", "lock_campaigns"))
+
+
+def mark_undone(connection: Connection, campaigns: Sequence[int]) -> None:
+    """End campaigns that were taken back; a controller that still holds one loses its fence."""
+    connection.execute(statement("ledger", "undo_campaigns"), {"campaigns": list(campaigns)})
 
 
 def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
@@ -226,43 +240,6 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
     """End an unfinished campaign for good; what it did stays. Raises CampaignHeld while it is held."""
     check_free(row)
     connection.execute(statement("ledger", "abandon"), {"campaign": row.id, "epoch": row.epoch})
-
-
-@dataclass(frozen=True, slots=True)
-class JournaledIndex:
-    """A dropped index, as the journal keeps it."""
-
-    id: int
-    campaign: int | None
-    schema: str
-    name: str
-    table: str
-    """Schema-qualified."""
-    definition: str
-
-
-def journaled_indexes(connection: Connection, campaign: int | None = None) -> list[JournaledIndex]:
-    """Return dropped and not yet restored indexes: the newest definition of each name."""
-    rows = connection.execute(statement("ledger", "journaled_indexes"), {"campaign": campaign}).fetchall()
-    return [JournaledIndex(*row) for row in rows]
-
-
-def journal_index(connection: Connection, index: IndexFacts, *, campaign: int | None) -> None:
-    """Write an index's definition into the journal, in the transaction that drops it."""
-    row = {
-        "campaign": campaign,
-        "schema": index.schema,
-        "name": index.name,
-        "table": index.table,
-        "definition": index.definition,
-        "bytes": index.bytes,
-    }
-    connection.execute(statement("ledger", "journal_index"), row)
-
-
-def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:
-    """Say that the campaign's dropped indexes are missing again."""
-    connection.execute(statement("ledger", "indexes_unrestored"), {"campaign": campaign})
 
 
 def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:

@@ -57,7 +57,8 @@ def with_lock_retries(
     while True:
         try:
             return act()
-        except psycopg.errors.LockNotAvailable as error:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            # The server ended this transaction to resolve a deadlock: all of it is rolled back, and can run again.
             blockers = find_blockers(connection, tables)
             delay = next(delays, None)
             listed = "\n".join(map(str, blockers)) or "no session holds a lock any more"

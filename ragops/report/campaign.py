@@ -83,5 +83,19 @@ def validation_screen(result: ValidationResult) -> RenderableType:
 
 
 def undo_screen(result: UndoResult) -> RenderableType:
-    """The restored rows of each table."""
-    return table("restored", "rows", rows=[(name, f"{rows:,}") for name, rows in result.rows.items()], right=(1,))
+    """The restored rows of each table, the indexes, and where the removed rows are."""
+    if result.was_undone:
+        name = "what was emptied last" if result.campaign is None else f"campaign {result.campaign}"
+        return Text(
+            f"{name} is undone already; nothing was changed.\n"
+            "An earlier one: ragops undo --campaign N   the rows of any emptying: ragops archive status"
+        )
+    parts: list[RenderableType] = []
+    if result.rows:
+        rows = [(name, f"{count:,}") for name, count in result.rows.items()]
+        parts.append(table("restored", "rows", rows=rows, right=(1,)))
+    if result.indexes:
+        parts.append(Text(f"built again: {', '.join(result.indexes)}"))
+    if result.removed is not None:
+        parts.append(Text(f"the removed rows are kept: ragops undo --generation {result.removed}"))
+    return Group(*(parts or [Text("nothing was left to do")]))

@@ -24,8 +24,9 @@ def archives_screen(archives: Sequence[ArchiveRow]) -> RenderableType:
     rows = [
         [
             str(archive.id),
-            "–" if archive.campaign is None else str(archive.campaign),
-            archive.table,
+            str(archive.generation),
+            _origin(archive),
+            f"{archive.schema}.{archive.table}",
             number(archive.rows),
             size(archive.bytes),
             f"{archive.created_at:%Y-%m-%d %H:%M}",
@@ -35,4 +36,10 @@ def archives_screen(archives: Sequence[ArchiveRow]) -> RenderableType:
     ]
     if not rows:
         return "no archive"
-    return table("#", "campaign", "table", "rows", "size", "archived", "", rows=rows, right=(0, 1, 3, 4))
+    return table("#", "generation", "by", "table", "rows", "size", "archived", "", rows=rows, right=(0, 1, 4, 5))
+
+
+def _origin(archive: ArchiveRow) -> str:
+    if archive.undo is not None:
+        return f"undo {archive.undo}"
+    return "tables empty" if archive.campaign is None else f"campaign {archive.campaign}"

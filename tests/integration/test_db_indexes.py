@@ -133,7 +133,7 @@ def test_restored_concurrently(session: Session, dsn: str) -> None:
 
 def test_single_indexes_by_name(session: Session, dsn: str) -> None:
     execute(dsn, OWN, PARTIAL)
-    with pytest.raises(RagopsError, match="no such HNSW index: other"):
+    with pytest.raises(RagopsError, match="no such vector index: other"):
         drop(single(session), names=["partial", "other"])
     assert len(rows(dsn, INDEXES)) == 2
     drop(single(session), names=["partial"])

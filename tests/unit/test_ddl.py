@@ -43,7 +43,7 @@ TEXTS: list[tuple[Statement, str]] = [
     ),
     (archive_sql(EVIL, DOCUMENTS), f'CREATE TABLE "ragops".{QUOTED} AS TABLE "public"."documents"'),
     (
-        restore_rows_sql(GENERATED, EVIL),
+        restore_rows_sql(GENERATED, EVIL, [EVIL, "b"]),
         f'INSERT INTO "my schema".{QUOTED} ({QUOTED}, "b") OVERRIDING SYSTEM VALUE '
         f'SELECT {QUOTED}, "b" FROM "ragops".{QUOTED}',
     ),

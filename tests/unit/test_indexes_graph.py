@@ -18,6 +18,7 @@ def _created() -> Graph:
     """The graph of an index that the playbook describes."""
     book = playbook(f"indexes: [{{name: {NAME}, table: documents}}]")
     (build,) = index_builds(book, database(), existing=[], journal=[], concurrently=False)
+    assert isinstance(build.graph, Graph)
     return build.graph
 
 
@@ -28,6 +29,7 @@ def _restored(text: str, *, type: str = "vector(768)") -> Graph:
     journal = [JournalEntry("public", NAME, "public.documents", text)]
     facts = database({"documents": on})
     (build,) = index_builds(playbook("indexes: []"), facts, existing=[], journal=journal, concurrently=False)
+    assert isinstance(build.graph, Graph)
     return build.graph
 
 

@@ -53,13 +53,13 @@ def test_realign_step_by_step() -> None:
     rows = 930_394 + 930_950 + 13_653 + 1_139_250
     assert shown == [
         (1, "verify_build", "verify the workers' build and the model", None, None, None, None),
-        (2, "drop_indexes", "journal and drop 1 HNSW index", None, 3_600 * MB, None, None),
+        (2, "drop_indexes", "journal and drop 1 vector index", None, 3_600 * MB, None, None),
         (3, "empty_tables", "empty 5 tables", rows, freed, None, None),
         (4, "reseed_queue", "fill public.files_queue from the source", ITEMS, None, None, None),
         (5, "embed", "embed the first 1,000 items", 1_000, None, 1, 1_000 / 6),
         (6, "validate", "validate at 1,000 documents", None, None, None, None),
         (7, "embed", "embed the first 100,000 items", 99_000, None, 2, 99_000 / 6),
-        (8, "rebuild_indexes", "build 2 HNSW indexes", 100_000, None, None, 200.0),
+        (8, "rebuild_indexes", "build 2 vector indexes", 100_000, None, None, 200.0),
         (9, "embed", "embed the rest", 1_039_250, None, 32_767, 1_039_250 / 6),
         (10, "validate", "validate the whole corpus", None, None, None, None),
     ]
@@ -269,11 +269,9 @@ def test_a_table_that_a_foreign_key_reaches_is_listed() -> None:
 
 
 def test_nothing_to_drop_says_so() -> None:
-    ivfflat = hnsw("old", method="ivfflat")
-    facts = database({"documents": table("documents", indexes=(ivfflat,))})
-    (step,) = make_plan(with_steps("{step: drop_indexes}"), facts).steps
+    (step,) = make_plan(with_steps("{step: drop_indexes}"), database()).steps
     assert (step.title, step.statements, step.bytes, step.notes) == (
-        "journal and drop 0 HNSW indexes", (), 0, ("no HNSW index exists: nothing to drop",)
+        "journal and drop 0 vector indexes", (), 0, ("no vector index exists: nothing to drop",)
     )  # fmt: skip
 
 

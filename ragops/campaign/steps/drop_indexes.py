@@ -1,4 +1,4 @@
-"""drop_indexes: journal every HNSW index of the vector tables, then drop it, in one transaction."""
+"""drop_indexes: journal every vector index of the vector tables, then drop it, in one transaction."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ragops.facts import IndexFacts
 from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
 from ragops.playbook.steps import DropIndexes
 from ragops.postgres.ddl import drop_index_sql
-from ragops.postgres.ledger import journal_index
+from ragops.postgres.journal import journal_index
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.statements import text_of
+
+NOTHING_TO_DROP = "no vector index exists: nothing to drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +36,21 @@ class DropIndexesStep:
     def problems(self, facts: PlanFacts) -> Iterator[str]:
         for logical in VECTOR_TABLES:
             table = facts.database.tables.get(logical)
-            if table is not None and any(index.method == "hnsw" for index in table.indexes):
+            if table is not None and table.indexes:
                 yield from privilege_problems(facts.database, logical, "OWN")
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         indexes = droppable_indexes(facts.database)
+        dropped = _dropped_alone(indexes)
         return PlannedStep(
             number,
             self.settings.step,
-            f"journal and drop {len(indexes)} HNSW index{'es' if len(indexes) != 1 else ''}",
+            f"journal and drop {len(dropped)} vector index{'es' if len(dropped) != 1 else ''}",
             self.settings,
-            statements=tuple(map(drop_index_sql, indexes)),
+            statements=tuple(map(drop_index_sql, dropped)),
             bytes=sum(index.bytes for index in indexes),
             tables=tuple(dict.fromkeys(index.table for index in indexes)),
-            notes=() if indexes else ("no HNSW index exists: nothing to drop",),
+            notes=() if indexes else (NOTHING_TO_DROP,),
         )
 
     def run(self, run: Run) -> DropResult:
@@ -55,7 +58,7 @@ class DropIndexesStep:
 
 
 def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
-    """Drop the HNSW indexes that the catalog has, or only those named.
+    """Drop the vector indexes that the catalog has, or only those named.
 
     Raises UsageError for a name that is none of them, RagopsError when a lock cannot be had.
     """
@@ -70,6 +73,7 @@ def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
             for index in indexes:
                 # Journaled first: whatever happens next, the definition can be found again.
                 journal_index(session.connection, index, campaign=run.campaign)
+            for index in _dropped_alone(indexes):
                 statement = drop_index_sql(index)
                 session.connection.execute(statement)
                 executed.append(text_of(statement))
@@ -80,17 +84,36 @@ def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
         return result
 
     if not indexes:
-        session.reporter.info("no HNSW index exists: nothing to drop")
+        session.reporter.info(NOTHING_TO_DROP)
     return with_lock_retries(session.connection, act, tables=tables, reporter=session.reporter)
 
 
 def select_indexes(present: Sequence[IndexFacts], names: Sequence[str]) -> list[IndexFacts]:
-    """Return the named ones among `present`, or all. Raises UsageError for an unknown name."""
+    """Return the named ones among `present` with the partitions' indexes attached to them, or all.
+
+    Raises UsageError for an unknown name, or for the index of a partition that cannot be dropped alone.
+    """
     unknown = set(names) - {index.name for index in present}
     if unknown:
         raise UsageError(
-            f"no such HNSW index: {', '.join(sorted(unknown))}",
-            actual=", ".join(index.name for index in present) or "no HNSW index on the vector tables",
+            f"no such vector index: {', '.join(sorted(unknown))}",
+            actual=", ".join(index.name for index in present) or "no vector index on the vector tables",
             hint="ragops index status",
         )
-    return [index for index in present if not names or index.name in names]
+    chosen = [index for index in present if not names or index.name in names]
+    qualified = {f"{index.schema}.{index.name}" for index in chosen}
+    while added := [i for i in present if i.properties.parent in qualified and i not in chosen]:
+        chosen += added
+        qualified |= {f"{index.schema}.{index.name}" for index in added}
+    for index in chosen:
+        if index.properties.parent is not None and index.properties.parent not in qualified:
+            raise UsageError(
+                f"{index.name} belongs to the index {index.properties.parent} and cannot be dropped alone",
+                hint=f"ragops index drop {index.properties.parent.partition('.')[2]}",
+            )
+    return [index for index in present if index in chosen]
+
+
+def _dropped_alone(indexes: Sequence[IndexFacts]) -> list[IndexFacts]:
+    """Return the indexes that DROP INDEX takes: those of partitions go with that of their partitioned table."""
+    return [index for index in indexes if not index.is_attached]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.playbook.steps import DropIndexes, EmptyTables
@@ -119,7 +119,7 @@ class EmptyTablesStep:
         first = facts.next_archive + taken
         archiving = range(first, first + len(tables))
         # The step before has dropped the indexes: their bytes are not freed twice.
-        indexed = sum(index.bytes for table in tables for index in table.indexes if index.method == "hnsw")
+        indexed = sum(index.bytes for table in tables for index in table.indexes)
         dropped = indexed if any(isinstance(step, DropIndexes) for step in facts.playbook.steps) else 0
         reached = {key.table for table in tables for key in table.referenced_by}
         return PlannedStep(
@@ -194,10 +194,17 @@ def _chosen(facts: DatabaseFacts, settings: EmptyTables) -> list[TableFacts]:
 def _empty(run: Run, composed: Emptying) -> int:
     """Archive and remove the rows, in the caller's transaction; returns the number of archived rows."""
     session, archived = run.session, 0
+    queue = session.playbook.tables.files_queue.table
     for archiving in composed.archives:
         table = archiving.table
         session.reporter.info(f"archiving {table.rows:,} rows of {table.qualified}")
-        archived += archive_rows(session.connection, archiving, campaign=run.campaign)
+        archived += archive_rows(
+            session.connection,
+            archiving,
+            campaign=run.campaign,
+            generation=composed.archives[0].number,
+            queue=queue if archiving.logical == QUEUE else None,
+        )
     for removal in composed.removals:
         session.connection.execute(removal)
     return archived

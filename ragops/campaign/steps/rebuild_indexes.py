@@ -1,26 +1,34 @@
-"""rebuild_indexes: restore the journaled HNSW indexes or create the playbook's, with progress."""
+"""rebuild_indexes: restore the journaled vector indexes or create the playbook's, with progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
 
 from ragops.campaign.privileges import privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.errors import RagopsError
 from ragops.facts import version_of
-from ragops.indexes.plan import IndexBuild, JournalEntry, analyses, droppable_indexes, index_builds
-from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR
+from ragops.indexes.plan import (
+    IndexBuild,
+    JournalEntry,
+    analyses,
+    covered_indexes,
+    droppable_indexes,
+    index_builds,
+)
+from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Lists
 from ragops.indexes.watch import watched
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import DropIndexes, Embed, RebuildIndexes
-from ragops.postgres.catalog import has_ragops_schema, read_table
+from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ddl import drop_index_sql
-from ragops.postgres.index_builds import NoSharedMemory, create, find_index, index_progress, mark_restored
-from ragops.postgres.ledger import journaled_indexes
+from ragops.postgres.index_builds import NoSharedMemory, create, find_index, index_progress
+from ragops.postgres.journal import JournaledIndex, journaled_indexes, mark_restored
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.statements import text_of
 
@@ -33,6 +41,7 @@ class Rebuilding:
     present: tuple[str, ...]
     rows: int
     """Of the tables that get an index."""
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """What `ragops index rebuild --dry-run --json` prints."""
@@ -48,6 +57,7 @@ class Rebuilding:
             ],
             "present": list(self.present),
             "rows": self.rows,
+            "notes": list(self.notes),
         }
 
 
@@ -107,7 +117,7 @@ class RebuildIndexesStep:
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         existing, journal = droppable_indexes(facts.database), list(facts.journal)
         if any(isinstance(step, DropIndexes) for step in facts.before(number)):
-            journal += [JournalEntry(i.schema, i.name, i.table, i.definition) for i in existing]
+            journal += [JournalEntry(i.schema, i.name, i.table, i.definition, i.properties) for i in existing]
             existing = []
         server = facts.database.server
         builds = [
@@ -122,16 +132,21 @@ class RebuildIndexesStep:
         ]
         rows, rate = _embedded_before(facts, number), facts.database.index_rows_per_s
         notes = [f"{build.name}: {build.resources.note}" for build in builds if build.resources.note]
+        covered = covered_indexes(facts.playbook, facts.database, existing=existing, journal=journal)
+        notes += _covered_notes(covered)
+        later = facts.playbook.steps[number:]
+        if any(isinstance(build.graph, Lists) for build in builds) and any(isinstance(s, Embed) for s in later):
+            notes.append("IVFFlat lists are chosen from the rows that are there; later rows are sorted into them")
         return PlannedStep(
             number,
             self.settings.step,
-            f"build {len(builds)} HNSW index{'es' if len(builds) != 1 else ''}",
+            f"build {len(builds)} vector index{'es' if len(builds) != 1 else ''}",
             self.settings,
             statements=(*(statement for build in builds for statement in build.statements), *analyses(builds)),
             rows=rows,
             tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
             estimate_s=rows / rate if builds and rows and rate else None,
-            notes=tuple(notes) if builds else ("every index is present and valid: nothing to build",),
+            notes=tuple(notes) if builds or notes else ("every index is present and valid: nothing to build",),
         )
 
     def run(self, run: Run) -> RebuildResult:
@@ -148,7 +163,9 @@ def rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) ->
     planned = plan_rebuild(run, settings, names=names)
     for name in planned.present:
         session.reporter.info(f"index {name} is already present and valid")
-    built = tuple(_build(run, build) for build in planned.builds)
+    for note in planned.notes:
+        session.reporter.info(note)
+    built = tuple(build_index(run, build) for build in planned.builds)
     for analysis in analyses(planned.builds):
         with transaction(session.connection, is_long=True):
             session.connection.execute(analysis)
@@ -161,18 +178,17 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
     """Return what `rebuild` would do now. Raises PlanRefused where that would be unsafe."""
     session = run.session
     facts = session.facts()
-    existing = droppable_indexes(facts)
-    builds = [
-        build
-        for build in index_builds(
-            session.playbook,
-            facts,
-            existing=existing,
-            journal=read_journal(session.connection, run.campaign),
-            concurrently=settings.concurrently,
-        )
-        if not names or build.name in names
-    ]
+    existing, journal = droppable_indexes(facts), read_journal(session.connection)
+    covered = covered_indexes(session.playbook, facts, existing=existing, journal=journal)
+    all_builds = index_builds(
+        session.playbook,
+        facts,
+        existing=existing,
+        journal=journal,
+        concurrently=settings.concurrently,
+        named=names,
+    )
+    builds = [build for build in all_builds if not names or build.name in names]
     wanted = {index.name for index in session.playbook.indexes} | {build.name for build in builds}
     version = facts.server.pgvector_version
     if builds and version is not None and version_of(version) < SAFE_PARALLEL_PGVECTOR:
@@ -192,15 +208,29 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         ),
         tuple(index.name for index in existing if index.is_valid and index.name in wanted),
         sum(rows.values()),
+        _covered_notes({name: other for name, other in covered.items() if name not in names}),
     )
 
 
-def read_journal(connection: Connection, campaign: int | None = None) -> list[JournalEntry]:
-    """Return dropped and not yet restored indexes: one campaign's, or all of them; none without a ledger."""
-    if not has_ragops_schema(connection):
-        return []
-    rows = journaled_indexes(connection, campaign)
-    return [JournalEntry(row.schema, row.name, row.table, row.definition) for row in rows]
+def read_journal(connection: Connection) -> list[JournalEntry]:
+    """Return dropped and not yet restored indexes; none without a ledger.
+
+    Those of earlier campaigns are among them: one that was given up (`ragops reset --new`) leaves its definitions
+    to the next one.
+    """
+    return [entry_of(row) for row in journaled_indexes(connection)]
+
+
+def entry_of(row: JournaledIndex) -> JournalEntry:
+    """Return what a plan needs of a row of the journal."""
+    return JournalEntry(row.schema, row.name, row.table, row.definition, row.properties)
+
+
+def _covered_notes(covered: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"{name} is not built: {other} is equal to it (the same column and operator class)"
+        for name, other in covered.items()
+    )
 
 
 def _embedded_before(facts: PlanFacts, number: int) -> int | None:
@@ -222,7 +252,8 @@ def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
     return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
 
 
-def _build(run: Run, build: IndexBuild) -> BuiltIndex:
+def build_index(run: Run, build: IndexBuild) -> BuiltIndex:
+    """Build one index, and mark it as restored. Raises as `rebuild`."""
     started, reporter = time.monotonic(), run.session.reporter
     note = f": {build.resources.note}" if build.resources.note else ""
     reporter.info(f"building {build.name} on {build.table.qualified}{note}")
@@ -233,7 +264,15 @@ def _build(run: Run, build: IndexBuild) -> BuiltIndex:
         reporter.info(f"{short.what} ({short.actual}); going on without parallel workers")
         _build_once(run, build)
     index = find_index(run.session.connection, build.table, build.name)
-    return BuiltIndex(build, index.bytes if index else 0, round(time.monotonic() - started, 3))
+    if index is None or not index.is_valid:
+        raise RagopsError(
+            f"the server built the index {build.name}, but does not use it",
+            where=build.table.qualified,
+            actual="invalid" if index else "not in the catalog",
+            expected="a valid index",
+            hint="ragops index status   then: ragops index rebuild",
+        )
+    return BuiltIndex(build, index.bytes, round(time.monotonic() - started, 3))
 
 
 def _build_once(run: Run, build: IndexBuild) -> None:

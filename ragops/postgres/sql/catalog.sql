@@ -39,8 +39,12 @@ SELECT pg_backend_pid(),
 -- One table or partitioned table by its quoted name, with its size and the role's privileges; no row if it does
 -- not exist. The rows are the planner's estimate, -1 if the table was never analyzed. A privilege on any column
 -- counts as one on the table: which columns are needed depends on the playbook, and COPY checks each of them.
+-- pg_partition_tree() has no row for a table that is not partitioned, and includes a partitioned one.
 SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
-       pg_total_relation_size(c.oid),
+       pg_total_relation_size(c.oid)
+       + coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint FROM pg_partition_tree(c.oid) p
+                    WHERE p.relid <> c.oid), 0),
+       c.relkind = 'p',
        array_remove(ARRAY[
          CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
          CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
@@ -59,8 +63,17 @@ SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples:
 SELECT count(*) FROM {table};
 
 -- name: table_bytes
--- The size of a table with TOAST and indexes.
-SELECT pg_total_relation_size(%(oid)s::oid);
+-- The size of a table with TOAST and indexes, those of its partitions included.
+SELECT pg_total_relation_size(%(oid)s::oid)
+       + coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint FROM pg_partition_tree(%(oid)s::oid) p
+                    WHERE p.relid <> %(oid)s::oid), 0);
+
+-- name: partitions
+-- The partitions of a table at every level; none for a table that is not partitioned.
+SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid, p.level AS depth
+  FROM pg_partition_tree(%(oid)s::oid) p JOIN pg_class c ON c.oid = p.relid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE p.level > 0 ORDER BY p.level, n.nspname, c.relname;
 
 -- name: ragops_table
 -- Whether the role may read one of ragops' tables; no row if it does not exist.
@@ -97,23 +110,55 @@ SELECT {next_value} FROM generate_series(1, {count});
 -- partitioned table's key stands for them.
 SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
        CASE c.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
-                          WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete
+                          WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete,
+       n.nspname AS schema
   FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
  WHERE c.contype = 'f' AND c.confrelid = %(oid)s AND c.conrelid <> c.confrelid AND c.conparentid = 0
  ORDER BY 2, 1;
 
 -- name: vector_indexes
--- The HNSW and IVFFlat indexes of a table by name. The column is empty for an index on an expression (indkey 0).
-SELECT n.nspname AS schema, i.relname AS name, %(table)s::text AS "table", am.amname AS method,
-       coalesce(a.attname, '') AS "column", pg_get_indexdef(i.oid) AS definition, x.indisvalid AS is_valid,
-       pg_relation_size(i.oid) AS bytes
+-- The HNSW and IVFFlat indexes of a table and of its partitions by name, each with the index of the partitioned
+-- table that it is attached to. The column is empty for an index on an expression (indkey 0). A statistics target
+-- below 0, or NULL from PostgreSQL 17 on, is the default.
+SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce(a.attname, ''),
+       pg_get_indexdef(i.oid), x.indisvalid, pg_relation_size(i.oid), t.oid::bigint,
+       jsonb_build_object(
+         'tablespace', s.spcname, 'comment', obj_description(i.oid, 'pg_class'),
+         'statistics', coalesce((SELECT jsonb_object_agg(c.attnum, c.attstattarget) FROM pg_attribute c
+                                  WHERE c.attrelid = i.oid AND c.attstattarget >= 0), '{{}}'),
+         'parent', (SELECT pn.nspname || '.' || p.relname FROM pg_inherits h
+                      JOIN pg_class p ON p.oid = h.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
+                     WHERE h.inhrelid = i.oid))
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_am am ON am.oid = i.relam
   JOIN pg_namespace n ON n.oid = i.relnamespace
+  JOIN pg_class t ON t.oid = x.indrelid
+  JOIN pg_namespace tn ON tn.oid = t.relnamespace
+  LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace
   LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
- WHERE x.indrelid = %(oid)s AND am.amname IN ('hnsw', 'ivfflat')
- ORDER BY i.relname;
+ WHERE x.indrelid IN (SELECT %(oid)s::oid UNION ALL SELECT p.relid FROM pg_partition_tree(%(oid)s::oid) p
+                       WHERE p.level > 0)
+   AND am.amname IN ('hnsw', 'ivfflat')
+ ORDER BY n.nspname, i.relname;
+
+-- name: name_of
+-- The schema and name of a table by its oid; no row if it is gone.
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = %(oid)s::oid AND c.relkind IN ('r', 'p');
+
+-- name: triggers
+-- The users' triggers of a table and of its partitions that are not disabled, with their state.
+SELECT n.nspname AS schema, c.relname AS "table", t.tgname AS name, t.tgenabled::text AS state
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+   AND t.tgrelid IN (SELECT %(oid)s::oid UNION ALL SELECT p.relid FROM pg_partition_tree(%(oid)s::oid) p
+                      WHERE p.level > 0)
+ ORDER BY 1, 2, 3;
+
+-- name: has_rows
+-- Whether a table holds any row.
+SELECT EXISTS (SELECT 1 FROM {table});
 
 -- name: partial_indexes
 -- The valid indexes of a table that have a predicate: key columns in order (NULL: an expression), predicate.

@@ -14,10 +14,6 @@ INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(numb
 SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
   FROM ragops.campaign ORDER BY id DESC LIMIT 1;
 
--- name: by_id
-SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
-  FROM ragops.campaign WHERE id = %(campaign)s;
-
 -- name: take
 UPDATE ragops.campaign
    SET epoch = epoch + 1, holder = %(holder)s, status = 'running', error = NULL,
@@ -78,14 +74,24 @@ UPDATE ragops.step s
  WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
 -- name: journal_index
-INSERT INTO ragops.index_definition (campaign_id, schema_name, index_name, table_name, definition, bytes)
-VALUES (%(campaign)s, %(schema)s, %(name)s, %(table)s, %(definition)s, %(bytes)s);
+-- Writes a dropped index's definition into the journal.
+INSERT INTO ragops.index_definition
+       (campaign_id, undo_id, schema_name, index_name, table_name, definition, properties, bytes)
+VALUES (%(campaign)s, %(undo)s, %(schema)s, %(name)s, %(table)s, %(definition)s, %(properties)s, %(bytes)s);
 
 -- name: journaled_indexes
-SELECT DISTINCT ON (schema_name, index_name) id, campaign_id, schema_name, index_name, table_name, definition
-  FROM ragops.index_definition
- WHERE restored_at IS NULL AND (%(campaign)s::bigint IS NULL OR campaign_id = %(campaign)s)
+-- Dropped and not yet restored indexes: the newest definition of each name.
+SELECT DISTINCT ON (schema_name, index_name)
+       id, campaign_id, schema_name, index_name, table_name, definition, properties, undo_id
+  FROM ragops.index_definition WHERE restored_at IS NULL
  ORDER BY schema_name, index_name, id DESC;
+
+-- name: first_journaled
+-- What some campaigns dropped, restored since or not: the oldest definition of each name.
+SELECT DISTINCT ON (schema_name, index_name)
+       id, campaign_id, schema_name, index_name, table_name, definition, properties, undo_id
+  FROM ragops.index_definition WHERE campaign_id = ANY(%(campaigns)s) AND undo_id IS NULL
+ ORDER BY schema_name, index_name, id;
 
 -- name: index_restored
 UPDATE ragops.index_definition SET restored_at = clock_timestamp()
@@ -100,36 +106,84 @@ SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
             THEN coalesce(pg_sequence_last_value(s.name::regclass), 0) + 1 END
   FROM (SELECT pg_get_serial_sequence('ragops.archive', 'id') AS name) s;
 
--- name: archive_tables
-SELECT archive_table FROM ragops.archive;
-
 -- name: forget_archives
-DELETE FROM ragops.archive;
+-- Forgets all archives and returns their tables; one that is recorded meanwhile keeps its record and its table.
+DELETE FROM ragops.archive RETURNING archive_table;
 
 -- name: record_archive
-INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows)
+INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows,
+                            generation, table_oid, queue_source, undo_id)
 OVERRIDING SYSTEM VALUE
-VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s);
+VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
+        %(generation)s, %(oid)s,
+        (SELECT jsonb_build_object('queue', %(queue)s::text, 'source',
+                  (SELECT source FROM ragops.source WHERE queue = %(queue)s::text))
+          WHERE %(queue)s::text IS NOT NULL),
+        %(undo)s);
 
--- name: newest_archives
--- What was emptied together was archived in one transaction and has one time.
-SELECT campaign_id, logical, schema_name, table_name, archive_table, rows
-  FROM ragops.archive
- WHERE restored_at IS NULL
-   AND created_at = (SELECT max(created_at) FROM ragops.archive WHERE restored_at IS NULL)
- ORDER BY id;
+-- name: archives
+-- Archives with the state of their campaign, the oldest first.
+SELECT a.id, a.campaign_id, a.logical, a.schema_name, a.table_name, a.archive_table, a.rows, a.generation,
+       a.table_oid, a.queue_source, a.undo_id, a.restored_at IS NOT NULL
+  FROM ragops.archive a ORDER BY a.id;
 
 -- name: all_archives
+-- Archives with their size, for people.
 SELECT a.id, a.campaign_id, a.table_name, a.rows,
        coalesce(pg_total_relation_size(to_regclass('ragops.' || quote_ident(a.archive_table))), 0),
-       a.created_at, a.restored_at
+       a.created_at, a.restored_at, a.schema_name, a.generation, a.undo_id
   FROM ragops.archive a ORDER BY a.id;
 
 -- name: archives_restored
-UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE archive_table = ANY(%(names)s);
+UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE id = ANY(%(ids)s);
+
+-- name: campaigns
+-- All campaigns by id, with their status.
+SELECT id, status FROM ragops.campaign ORDER BY id;
+
+-- name: journaling_campaigns
+-- The campaigns that dropped an index.
+SELECT DISTINCT campaign_id FROM ragops.index_definition WHERE campaign_id IS NOT NULL;
+
+-- name: insert_undo
+INSERT INTO ragops.undo (campaign_id, generation, rows) VALUES (%(campaign)s, %(generation)s, %(rows)s)
+RETURNING id;
+
+-- name: undo_restored
+-- What an undo brought back, and the generation of the rows that it removed.
+UPDATE ragops.undo SET rows = %(rows)s, removed = %(removed)s WHERE id = %(undo)s;
+
+-- name: newest_undo
+-- The undo that began last.
+SELECT id, campaign_id, generation, rows, removed, finished_at IS NOT NULL FROM ragops.undo
+ ORDER BY id DESC LIMIT 1;
+
+-- name: finish_undo
+UPDATE ragops.undo SET finished_at = clock_timestamp() WHERE id = %(undo)s AND finished_at IS NULL;
+
+-- name: undo_campaigns
+-- Ends the campaigns that an undo took back; whoever still held one of them loses its fence.
+UPDATE ragops.campaign
+   SET status = 'undone', error = NULL, epoch = epoch + 1, holder = NULL, lease_until = NULL,
+       finished_at = coalesce(finished_at, clock_timestamp())
+ WHERE id = ANY(%(campaigns)s);
+
+-- name: forget_source
+DELETE FROM ragops.source WHERE queue = %(queue)s;
+
+-- name: restore_source
+-- What the queue was filled from when its rows were archived.
+INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
+ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
 
 -- name: save_fingerprint
 INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
 
--- name: indexes_unrestored
-UPDATE ragops.index_definition SET restored_at = NULL WHERE campaign_id = %(campaign)s;
+-- name: index_due
+-- Marks a journaled index as missing again, for an undo to build it.
+UPDATE ragops.index_definition SET restored_at = NULL, undo_id = %(undo)s WHERE id = %(id)s;
+
+-- name: due_indexes
+-- The indexes that an undo still has to build.
+SELECT id, campaign_id, schema_name, index_name, table_name, definition, properties, undo_id
+  FROM ragops.index_definition WHERE undo_id = %(undo)s AND restored_at IS NULL ORDER BY id;

@@ -80,3 +80,38 @@ CREATE TABLE IF NOT EXISTS ragops.source (
     source       jsonb       NOT NULL,
     seeded_at    timestamptz NOT NULL DEFAULT now()
 );
+
+-- name: create_undo
+-- Undos: which rows came back, and whether the indexes are all there again. An undo that a crash interrupted is
+-- found here and finished.
+CREATE TABLE IF NOT EXISTS ragops.undo (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    campaign_id  bigint REFERENCES ragops.campaign,
+    generation   bigint,
+    rows         jsonb       NOT NULL,
+    removed      bigint,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz
+);
+
+-- name: extend_archive
+-- What an archive belongs to: the emptying that it was made in (`generation`, the number of its first archive), the
+-- table itself, what the queue was filled from at that time, and the undo that made it, if one did.
+ALTER TABLE ragops.archive
+    ADD COLUMN IF NOT EXISTS generation   bigint,
+    ADD COLUMN IF NOT EXISTS table_oid    bigint,
+    ADD COLUMN IF NOT EXISTS queue_source jsonb,
+    ADD COLUMN IF NOT EXISTS undo_id      bigint REFERENCES ragops.undo;
+
+-- name: number_generations
+-- Archives of older versions: what was emptied together was archived in one transaction and has one time.
+UPDATE ragops.archive a
+   SET generation = (SELECT min(b.id) FROM ragops.archive b WHERE b.created_at = a.created_at)
+ WHERE generation IS NULL;
+
+-- name: extend_index_definition
+-- What a definition leaves out (tablespace, comment, statistics targets, the index of the partitioned table), and the
+-- undo that brings the index back.
+ALTER TABLE ragops.index_definition
+    ADD COLUMN IF NOT EXISTS properties jsonb,
+    ADD COLUMN IF NOT EXISTS undo_id    bigint REFERENCES ragops.undo;
