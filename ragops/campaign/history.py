@@ -39,10 +39,11 @@ class Unit:
         return list(first.values())
 
 
-def units(statuses: Mapping[int, str], archives: Sequence[Archive], *, dropped_by: Collection[int]) -> list[Unit]:
+def units(statuses: Mapping[int, str], archives: Sequence[Archive], *, changed_by: Collection[int]) -> list[Unit]:
     """Return every unit, the oldest first.
 
-    `statuses` are those of the campaigns by id, ascending; `dropped_by` are the campaigns that dropped indexes.
+    `statuses` are those of the campaigns by id, ascending; `changed_by` are the campaigns that
+    dropped an index or emptied a table.
     Rows that an undo removed are no unit.
     """
     found: list[tuple[float, Unit]] = []
@@ -52,7 +53,7 @@ def units(statuses: Mapping[int, str], archives: Sequence[Archive], *, dropped_b
     place = 0.0
     for chain in _chains(statuses):
         own = tuple(a for a in archives if a.campaign in chain and a.undo is None)
-        if not own and not any(campaign in dropped_by for campaign in chain):
+        if not own and not any(campaign in changed_by for campaign in chain):
             continue
         # Archives are numbered in the order of time. A campaign without any comes right after the one before it.
         place = float(own[-1].number) if own else place + 0.5

@@ -14,7 +14,7 @@ from ragops.postgres.archive import Archive, UndoRow, newest_undo, read_archives
 from ragops.postgres.catalog import Rows, has_ragops_schema
 from ragops.postgres.connection import Connection
 from ragops.postgres.journal import JournaledIndex, first_journaled
-from ragops.postgres.ledger import campaign_statuses, campaign_steps, journaling_campaigns
+from ragops.postgres.ledger import campaign_statuses, campaign_steps, changing_campaigns
 from ragops.postgres.restore import archived_columns, find_archived_table, holds_rows, read_triggers
 from ragops.session import Session
 
@@ -105,8 +105,8 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
     connection = session.connection
     known = has_ragops_schema(connection)
     statuses = campaign_statuses(connection) if known else {}
-    dropped_by = journaling_campaigns(connection) if known else set()
-    found = units(statuses, archives, dropped_by=dropped_by)
+    changed_by = changing_campaigns(connection) if known else set()
+    found = units(statuses, archives, changed_by=changed_by)
     if campaign is None and found:
         return found[-1]
     own = [place for place, unit in enumerate(found) if campaign is not None and campaign in unit.campaigns]

@@ -203,13 +203,21 @@ def _restorations(
 def in_build_order(
     wanted: Mapping[tuple[str, str], Entry], tables: Mapping[str, TableFacts]
 ) -> list[tuple[tuple[str, str], Entry]]:
-    """Return indexes by schema and name, those of partitions before that of their partitioned table.
+    """Return indexes by schema and name: those attached to a partitioned table's index, that one, then the others.
 
     By name, so that the order is the same whether they come from the catalog (when planning) or from the ledger
-    (when building). The index of a partitioned table takes the partitions' indexes over if they are there already.
+    (when building). CREATE INDEX on a partitioned table attaches every equal index that its partitions have: those
+    that belong to it must be there before, and a partition's own index must not.
     """
-    depth = {p.schema + "." + p.name: p.depth for table in tables.values() for p in table.partitions}
-    return sorted(wanted.items(), key=lambda item: (-depth.get(item[1].table, 0), item[0]))
+    depth = {f"{p.schema}.{p.name}": p.depth for table in tables.values() for p in table.partitions}
+
+    def place(item: tuple[tuple[str, str], Entry]) -> tuple[bool, int, tuple[str, str]]:
+        key, index = item
+        level = depth.get(index.table, 0)
+        is_own = index.properties.parent is None and level > 0
+        return is_own, -level, key
+
+    return sorted(wanted.items(), key=place)
 
 
 def tables_by_name(facts: DatabaseFacts) -> dict[str, TableFacts]:

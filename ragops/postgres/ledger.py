@@ -97,9 +97,9 @@ def campaign_statuses(connection: Connection) -> dict[int, str]:
     return dict(connection.execute(statement("ledger", "campaigns")).fetchall())
 
 
-def journaling_campaigns(connection: Connection) -> set[int]:
-    """Return the campaigns that dropped an index."""
-    return {row[0] for row in connection.execute(statement("ledger", "journaling_campaigns")).fetchall()}
+def changing_campaigns(connection: Connection) -> set[int]:
+    """Return the campaigns that dropped an index or emptied a table that held rows."""
+    return {row[0] for row in connection.execute(statement("ledger", "changing_campaigns")).fetchall()}
 
 
 def lock_campaigns(connection: Connection) -> None:

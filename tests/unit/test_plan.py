@@ -188,14 +188,14 @@ def test_rows_under_the_index(steps: list[str], items: int | None, rows: int | N
 DOCUMENTS, CHUNKS, PARSED, METRICS, QUEUE = (table(logical, rows=7) for logical in OIDS)
 EMPTYINGS: list[tuple[str, DatabaseFacts, list[str]]] = [
     (
-        "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
+        "{step: empty_tables, archive: false, tables: [{table: documents}, {table: document_chunks}]}",
         database(),
         ['TRUNCATE TABLE "public"."documents", "public"."document_chunks"'],
     ),
     (
         "{step: empty_tables, tables: [{table: documents}, {table: document_chunks}]}",
         database({"documents": DOCUMENTS}),
-        # The empty table too: what was emptied together is restored together.
+        # The empty table too: `undo` leaves it as empty as it was.
         [
             'CREATE TABLE "ragops"."archive_7_documents" AS TABLE "public"."documents"',
             'CREATE TABLE "ragops"."archive_8_document_chunks" AS TABLE "public"."document_chunks"',

@@ -115,7 +115,7 @@ class EmptyTablesStep:
         tables = [facts.table(entry.table) for entry in self.settings.tables]
         # Earlier steps of the same plan take the numbers before.
         earlier = [step for step in facts.before(number) if isinstance(step, EmptyTables)]
-        taken = sum(len(step.tables) for step in earlier if _is_archived(step, _chosen(facts.database, step)))
+        taken = sum(len(step.tables) for step in earlier if step.archive)
         first = facts.next_archive + taken
         archiving = range(first, first + len(tables))
         # The step before has dropped the indexes: their bytes are not freed twice.
@@ -149,8 +149,7 @@ class EmptyTablesStep:
                 # Counted under the lock: nothing that the plan did not show is wiped.
                 now = session.facts(exact=True)
                 run.check_unchanged(now)
-                archived = _is_archived(self.settings, _chosen(now, self.settings))
-                numbers = take_numbers(session.connection, len(tables)) if archived else ()
+                numbers = take_numbers(session.connection, len(tables)) if self.settings.archive else ()
                 composed = emptying(now, self.settings, numbers=numbers)
                 result = EmptyResult(
                     tuple(EmptiedTable(t.qualified, t.rows, t.bytes) for t in _chosen(now, self.settings)),
@@ -164,19 +163,14 @@ class EmptyTablesStep:
         return _give_space_back(run, composed, result)
 
 
-def _is_archived(settings: EmptyTables, tables: Sequence[TableFacts]) -> bool:
-    """Whether the tables are archived: all or none, since what was emptied together is restored together."""
-    return settings.archive and any(table.rows for table in tables)
-
-
 def emptying(facts: DatabaseFacts, settings: EmptyTables, *, numbers: Sequence[int]) -> Emptying:
     """Compose: archive all, truncate together, delete in the step's order, vacuum what was deleted from.
 
-    `numbers` are those of the archives, one a table.
+    `numbers` are those of the archives, one a table. A table without rows is archived, too: `undo` leaves it as
+    empty as it was.
     """
     chosen = [(entry, table) for entry in settings.tables if (table := facts.tables.get(entry.table)) is not None]
-    is_archived = _is_archived(settings, [table for _, table in chosen])
-    numbered = zip(numbers, chosen, strict=True) if is_archived else ()
+    numbered = zip(numbers, chosen, strict=True) if settings.archive else ()
     archives = tuple(Archiving(number, entry.table, table) for number, (entry, table) in numbered)
     truncated = [table for entry, table in chosen if entry.method == "truncate"]
     deleted = tuple(table for entry, table in chosen if entry.method == "delete")

@@ -141,9 +141,12 @@ UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE id = ANY(%(ids)s
 -- All campaigns by id, with their status.
 SELECT id, status FROM ragops.campaign ORDER BY id;
 
--- name: journaling_campaigns
--- The campaigns that dropped an index.
-SELECT DISTINCT campaign_id FROM ragops.index_definition WHERE campaign_id IS NOT NULL;
+-- name: changing_campaigns
+-- The campaigns that dropped an index or emptied a table that held rows.
+SELECT campaign_id FROM ragops.index_definition WHERE campaign_id IS NOT NULL
+ UNION
+SELECT campaign_id FROM ragops.step
+ WHERE verb = 'empty_tables' AND status = 'done' AND (effect->>'rows')::bigint > 0;
 
 -- name: insert_undo
 INSERT INTO ragops.undo (campaign_id, generation, rows) VALUES (%(campaign)s, %(generation)s, %(rows)s)
