@@ -13,7 +13,7 @@ from ragops.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="HNSW indexes: found in the catalog, journaled, restored.",
+    help="Vector indexes: found in the catalog, journaled, restored.",
     epilog="Example: ragops index status",
 )
 
@@ -24,7 +24,7 @@ Names = Annotated[
 
 @app.command()
 def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """List the HNSW indexes: valid, invalid, dropped (journaled) or missing, with their size.
+    """List the vector indexes: valid, invalid, dropped (journaled) or missing, with their size.
 
     Example: ragops index status
     """

@@ -18,7 +18,7 @@ class VerifyBuild(Section):
 
 
 class DropIndexes(Section):
-    """Journal, then drop every HNSW index that the catalog lists on the vector tables."""
+    """Journal, then drop every vector index that the catalog lists on the vector tables."""
 
     step: Literal["drop_indexes"]
 
@@ -77,7 +77,7 @@ class Validate(Section):
 
 
 class RebuildIndexes(Section):
-    """Restore the journaled HNSW indexes, or create those of the playbook."""
+    """Restore the journaled vector indexes, or create those of the playbook."""
 
     step: Literal["rebuild_indexes"]
     concurrently: bool = False

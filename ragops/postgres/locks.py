@@ -15,7 +15,8 @@ import psycopg
 
 from ragops.errors import RagopsError
 from ragops.facts import TableFacts
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.ddl import analyze_sql
 from ragops.postgres.statements import statement
 from ragops.reporter import NullReporter, Reporter
 from ragops.retry import Backoff
@@ -73,6 +74,16 @@ def with_lock_retries(
                 ) from error
             reporter.info(f"waiting for a lock on {names}: {listed}")
             sleep(delay)
+
+
+def analyze_if_free(connection: Connection, table: TableFacts) -> bool:
+    """Refresh the planner's statistics of a table; False if another session's lock, such as VACUUM's, is in the way."""
+    try:
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            connection.execute(analyze_sql(table))
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
 
 
 def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[Blocker]:

@@ -285,3 +285,9 @@ def test_the_planner_knows_the_rows_that_came_back(desk: Workplace) -> None:
     desk.execute("ANALYZE documents")
     assert desk.ragops("undo", "--yes").code == 0
     assert desk.value("SELECT reltuples FROM pg_class WHERE oid = 'documents'::regclass") == 40
+
+
+def test_the_planner_knows_what_was_embedded(desk: Workplace) -> None:
+    assert desk.ragops("queue", "reseed").code == 0
+    assert desk.ragops("embed", "--workers", "1").code == 0
+    assert desk.value("SELECT reltuples FROM pg_class WHERE oid = 'documents'::regclass") == 30

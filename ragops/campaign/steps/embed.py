@@ -9,9 +9,11 @@ from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
@@ -129,6 +131,12 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
+    if any(result.completed for result in results) and not any(queue.open_items()):
+        # After the load the statistics are those of an empty table, until autovacuum comes by.
+        for logical in VECTOR_TABLES:
+            table = session.tables().get(logical)
+            if table is not None and not analyze_if_free(session.connection, table):
+                session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
     return EmbedResult(
         queue=queue.counts(),
         completed=sum(result.completed for result in results),
