@@ -77,7 +77,7 @@ def with_lock_retries(
 
 
 def analyze_if_free(connection: Connection, table: TableFacts) -> bool:
-    """Refresh the planner's statistics of a table; False if another session's lock, such as VACUUM's, is in the way."""
+    """Refresh the planner's statistics of a table; False if another session's lock (VACUUM's) is in the way."""
     try:
         with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
             connection.execute(analyze_sql(table))
