@@ -245,6 +245,10 @@ class Queue:
         """Return whether the queue holds any item."""
         return bool(fetch_row(self._connection, self._sql("is_filled"))[0])
 
+    def distinct_locations(self) -> int:
+        """Return the number of different locations; a scan of the whole queue."""
+        return int(fetch_row(self._connection, self._sql("distinct_locations"))[0])
+
     def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
         """Stream locations into an empty queue by binary COPY, in the caller's transaction; return their number.
 

@@ -53,6 +53,9 @@ UPDATE ragops.campaign SET status = 'abandoned', epoch = epoch + 1, holder = NUL
        finished_at = clock_timestamp()
  WHERE id = %(campaign)s AND epoch = %(epoch)s;
 
+-- name: save_plan
+UPDATE ragops.campaign SET plan = %(plan)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
 -- name: steps
 SELECT number, verb, status, effect, error,
        extract(epoch FROM finished_at - started_at)::float8

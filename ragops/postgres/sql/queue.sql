@@ -159,6 +159,10 @@ SELECT {files_queue_location}, {files_queue_last_error} FROM {files_queue}
 -- Whether the queue holds any item.
 SELECT EXISTS (SELECT 1 FROM {files_queue});
 
+-- name: distinct_locations
+-- Different locations. COLLATE "C" because the order does not matter, and that of a language is slower.
+SELECT count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
+
 -- name: snapshot
 -- Makes all statements of a transaction see the same rows. Must be its first statement.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
