@@ -167,8 +167,8 @@ class SourceFacts:
     """How long one scan took."""
     repeated: tuple[str, int] | None = None
     """An id that several rows have, and the number of those rows."""
-    lost: tuple[str, str | None] | None = None
-    """An id that does not find its row again, and the id that was found instead."""
+    lost: tuple[str, str] | None = None
+    """An id that does not find its row again, and what is found instead, in words."""
     reads: Mapping[int, str] = field(default_factory=dict)
     """By the oid of a mapped table that the source reads: the relation that the source names."""
 

@@ -85,7 +85,7 @@ def read_source(connection: Connection, source: Source, tables: Iterable[TableFa
             found = connection.execute(statement("source", "repeated", {"relation": relation})).fetchone()
             repeated = (str(found[0]), int(found[1])) if found else None
         wanted = list(dict.fromkeys(id for id in samples if id is not None))
-        lost = _first_lost(wanted, RowTexts(source).fetch(connection, wanted)) if wanted else None
+        lost = _first_lost(connection, source, wanted) if wanted else None
     return SourceFacts(rows, with_id, distinct, seconds, repeated, lost, reads)
 
 
@@ -107,11 +107,17 @@ def count_rows(connection: Connection, source: Source) -> int:
         return int(fetch_row(connection, query)[0])
 
 
-def _first_lost(wanted: Sequence[str], found: dict[str, str | None]) -> tuple[str, str | None] | None:
-    """Return an id under which nothing was found, with one that was found and not asked for."""
+def _first_lost(connection: Connection, source: Source, wanted: Sequence[str]) -> tuple[str, str] | None:
+    """Ask for rows as a worker does; return an id that finds none, with what came instead, in words."""
+    try:
+        with connection.transaction():
+            found = RowTexts(source).fetch(connection, wanted)
+    except psycopg.Error as error:
+        # Arrays and composite types, for example, have no operator for this.
+        return wanted[0], first_line(error)
     missing = [id for id in wanted if id not in found]
-    others = [id for id in found if id not in wanted]
-    return (missing[0], others[0] if others else None) if missing else None
+    others = [f"the id {id!r}" for id in found if id not in wanted]
+    return (missing[0], others[0] if others else "no row") if missing else None
 
 
 class RowTexts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import psycopg
@@ -18,7 +18,7 @@ def tables_read(connection: Connection, relation: sql.Composable, tables: Iterab
 
     Acts inside the caller's transaction and leaves nothing behind.
     """
-    relations, functions = _explained(connection, relation), set[int]()
+    relations, functions = set[int](), set[int]()
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(statement("source", "create_view", {"relation": relation}))
@@ -27,11 +27,19 @@ def tables_read(connection: Connection, relation: sql.Composable, tables: Iterab
     except psycopg.Error:
         # The database is read-only, or the role may not create temporary objects: the plan has to do.
         pass
-    values = {
-        "relations": list(relations),
-        "functions": list(functions),
-        "tables": [table.oid for table in tables],
+    oids = [table.oid for table in tables]
+    # What the query names comes last, as it tells the operator more than what the server makes of it.
+    return {
+        **_reached(connection, _explained(connection, relation), set(), oids),
+        **_reached(connection, relations, functions, oids),
     }
+
+
+def _reached(
+    connection: Connection, relations: Set[int], functions: Set[int], tables: Sequence[int]
+) -> dict[int, str]:
+    """Return which of `tables` can be reached from relations and functions: by oid, the one that leads there."""
+    values = {"relations": list(relations), "functions": list(functions), "tables": tables}
     return dict(connection.execute(statement("source", "reads"), values).fetchall())
 
 

@@ -271,7 +271,8 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[str]]] = [
         ],
     ),
     (
-        "{step: empty_tables, archive: false, tables: [{table: documents, method: delete}, {table: document_chunks}]}",
+        "{step: empty_tables, archive: false, "
+        "tables: [{table: documents, method: delete}, {table: document_chunks}]}",
         database({"documents": DOCUMENTS, "document_chunks": CHUNKS}),
         # Chunks reference documents.
         [

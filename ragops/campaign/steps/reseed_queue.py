@@ -187,9 +187,8 @@ def id_problems(facts: SourceFacts, source: Source) -> Iterator[PlanProblem]:
         )
     if facts.lost is not None:
         wanted, found = facts.lost
-        shown = "no row" if found is None else f"the id {found!r}"
         yield PlanProblem(
-            f"{name}: the id {wanted!r}, asked for as a worker asks, gives {shown}: its text would be lost. "
+            f"{name}: the id {wanted!r}, asked for as a worker asks, gives {found}: its text would be lost. "
             "Take a column whose text form reads back unchanged, e.g. id::text in source.query"
         )
 

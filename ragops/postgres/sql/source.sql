@@ -5,8 +5,8 @@
 SELECT id::text FROM {relation} WHERE id IS NOT NULL ORDER BY source.id;
 
 -- name: check
--- Reads no row, but fails if the relation cannot be read or lacks a column.
-SELECT id, text::text FROM {relation} LIMIT 0;
+-- Reads no row, but fails if the relation cannot be read, lacks a column, or has ids without an order (json, point).
+SELECT id, text::text FROM {relation} ORDER BY source.id LIMIT 0;
 
 -- name: id_column
 -- Reads no row; the type of its column is the type of the ids.
