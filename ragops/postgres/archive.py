@@ -112,12 +112,16 @@ def mark_archives_restored(connection: Connection, archives: Sequence[ArchivedTa
     connection.execute(statement("ledger", "archives_restored"), {"names": names})
 
 
-def drop_archives(connection: Connection) -> int:
-    """Drop every archive of this database and forget it, in a transaction of its own; returns their number."""
+def drop_archives(connection: Connection, *, campaigns: Sequence[int] | None = None) -> int:
+    """Drop the archives of some campaigns (None: all) and forget them; returns their number.
+
+    Acts in a transaction of its own.
+    """
+    values = {"campaigns": None if campaigns is None else list(campaigns)}
     with connection.transaction():
         dropped = 0
-        for (name,) in connection.execute(statement("ledger", "archive_tables")).fetchall():
+        for (name,) in connection.execute(statement("ledger", "archive_tables"), values).fetchall():
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
             dropped += 1
-        connection.execute(statement("ledger", "forget_archives"))
+        connection.execute(statement("ledger", "forget_archives"), values)
     return dropped

@@ -93,6 +93,11 @@ def latest_campaign(connection: Connection) -> CampaignRow | None:
     return CampaignRow(*row) if row else None
 
 
+def all_campaigns(connection: Connection) -> list[CampaignRow]:
+    """Return every campaign of this database, the oldest first."""
+    return [CampaignRow(*row) for row in connection.execute(statement("ledger", "all_campaigns")).fetchall()]
+
+
 def lock_campaigns(connection: Connection) -> None:
     """Let nobody start, take or end a campaign until the caller's transaction ends; readers go on."""
     connection.execute(statement("ledger", "lock_campaigns"))

@@ -14,6 +14,10 @@ INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(numb
 SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
   FROM ragops.campaign ORDER BY id DESC LIMIT 1;
 
+-- name: all_campaigns
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
+  FROM ragops.campaign ORDER BY id;
+
 -- name: by_id
 SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
   FROM ragops.campaign WHERE id = %(campaign)s;
@@ -104,10 +108,13 @@ SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
   FROM (SELECT pg_get_serial_sequence('ragops.archive', 'id') AS name) s;
 
 -- name: archive_tables
-SELECT archive_table FROM ragops.archive;
+-- Those of some campaigns, or all of them.
+SELECT archive_table FROM ragops.archive
+ WHERE %(campaigns)s::bigint[] IS NULL OR campaign_id = ANY(%(campaigns)s::bigint[]);
 
 -- name: forget_archives
-DELETE FROM ragops.archive;
+DELETE FROM ragops.archive
+ WHERE %(campaigns)s::bigint[] IS NULL OR campaign_id = ANY(%(campaigns)s::bigint[]);
 
 -- name: record_archive
 INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows)
