@@ -9,6 +9,7 @@ from ragops.errors import PlanStale
 from ragops.facts import DatabaseFacts
 
 CHECK_AGAIN = "stop what writes there, then run the same command again: it shows the new numbers"
+RESUME = "stop what writes there, then: ragops reset --resume   (it shows the new numbers and asks)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,10 @@ class Confirmed:
                 changes.append(f"{table.qualified} holds {table.rows:,} rows, planned {planned.rows:,}")
         return changes
 
-    def check(self, now: DatabaseFacts, names: Iterable[str], *, done: str = "nothing was changed") -> None:
+    def check(self, now: DatabaseFacts, names: Iterable[str], *, done: str, hint: str) -> None:
         """Raise PlanStale when one of the tables `names` is not what was confirmed.
 
-        `done` says what happened before the check.
+        `done` says what happened before the check, `hint` what to type next.
         """
         changes = self.changes(now, names)
         if changes:
@@ -70,5 +71,5 @@ class Confirmed:
                 f"the database changed since the plan was made; {done}",
                 where=now.server.database,
                 actual="\n".join(changes),
-                hint=CHECK_AGAIN,
+                hint=hint,
             )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from ragops.campaign.confirmed import Confirmed
+from ragops.campaign.confirmed import RESUME, Confirmed
 from ragops.campaign.plan import Plan, make_plan
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
@@ -78,7 +78,7 @@ class CampaignRun:
         return self.plan.emptied_after(self.number)
 
     def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
-        self.plan.confirmed.check(now, names, done=done)
+        self.plan.confirmed.check(now, names, done=done, hint=RESUME)
 
     def open_phase(self, phase: int) -> None:
         self.ledger.set_phase(phase)

@@ -91,6 +91,7 @@ def test_a_bystander_waits_for_no_lock_and_loses_no_row(dsn: str, tiny_model: Pa
         place.execute(*FILL)
         planned = place.ragops("reset", "--dry-run")
         assert "readers of these tables wait 2 s at most" in planned.out
+        assert "the archive needs" in planned.out and "are free in" in planned.out
         assert "writers wait while the rows are counted and copied" in planned.out
         with Bystander(dsn).at_work() as bystander:
             wait_for(lambda: bystander.edits > 10 and bystander.reads > 10, what="the application works")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from campaigns import execute, make_playbook, open_session, rows, table_facts
+from campaigns import execute, make_playbook, open_session, reseed_queue, rows, table_facts
 
 from ragops.campaign import run as campaign
+from ragops.campaign.sources_at_risk import sources_at_risk
 from ragops.errors import PlanRefused
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables, ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
+from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.row_source import read_source
 from ragops.session import Session
 
@@ -180,3 +182,29 @@ def test_an_id_that_does_not_read_back_is_refused(session: Session, dsn: str) ->
     for table in ("absent", "documents_of_json"):
         with pytest.raises(PlanRefused, match="source cannot be read"):
             campaign.plan_campaign(session.with_playbook(playbook(Source(table=table), "files_queue")))
+
+
+def test_a_single_command_spares_what_the_queue_was_filled_from(session: Session, dsn: str) -> None:
+    """The playbook names no source; the queue's items are rows of documents, or an unfinished campaign's are."""
+    emptied = EmptyTables(step="empty_tables", tables=(EmptyTable(table="documents"),))
+
+    def at_risk() -> list[str]:
+        row = find_latest_campaign(session.connection)
+        return [problem.what for problem in sources_at_risk(session, session.facts(), emptied, row)]
+
+    assert at_risk() == []
+    filled = session.with_playbook(make_playbook(source=Source(query="SELECT id, content FROM public.documents")))
+    reseed_queue(filled)
+    (what,) = at_risk()
+    assert what.startswith("source.query reads public.documents, which empty_tables empties")
+    execute(dsn, "DELETE FROM ragops.source")
+    assert at_risk() == []
+    source = '{"source": {"table": "documents"}}'
+    execute(
+        dsn,
+        f"INSERT INTO ragops.campaign (name, playbook, plan, status) VALUES ('c', '{source}', '{{}}', 'stopped')",
+    )
+    (what,) = at_risk()
+    assert what.startswith("source.table reads public.documents")
+    execute(dsn, "UPDATE ragops.campaign SET status = 'done'")
+    assert at_risk() == []

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ragops.campaign.confirmed import Confirmed
+from ragops.campaign.confirmed import CHECK_AGAIN, Confirmed
 from ragops.errors import CampaignHeld
 from ragops.facts import DatabaseFacts, ModelFacts, SourceFacts, SpaceFacts, TableFacts
 from ragops.findings import PlanProblem
@@ -177,7 +177,7 @@ class SingleCommand:
 
     def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
         if self.confirmed is not None:
-            self.confirmed.check(now, names, done=done)
+            self.confirmed.check(now, names, done=done, hint=CHECK_AGAIN)
 
     def open_phase(self, phase: int) -> None: ...
 
