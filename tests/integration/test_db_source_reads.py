@@ -199,7 +199,7 @@ def test_a_single_command_spares_what_the_queue_was_filled_from(session: Session
     assert what.startswith("source.query reads public.documents, which empty_tables empties")
     execute(dsn, "DELETE FROM ragops.source")
     assert at_risk() == []
-    source = '{"source": {"table": "documents"}}'
+    stored = '{"source": {"table": "documents"}}'
     execute(
         dsn,
         f"INSERT INTO ragops.campaign (name, playbook, plan, status) VALUES ('c', '{source}', '{{}}', 'stopped')",
