@@ -202,7 +202,7 @@ def test_a_single_command_spares_what_the_queue_was_filled_from(session: Session
     stored = '{"source": {"table": "documents"}}'
     execute(
         dsn,
-        f"INSERT INTO ragops.campaign (name, playbook, plan, status) VALUES ('c', '{source}', '{{}}', 'stopped')",
+        f"INSERT INTO ragops.campaign (name, playbook, plan, status) VALUES ('c', '{stored}', '{{}}', 'stopped')",
     )
     (what,) = at_risk()
     assert what.startswith("source.table reads public.documents")
