@@ -208,8 +208,9 @@ def resume(
     done = _done_steps(session, row)
     plan = plan_campaign(session, done=done)
     confirmed = Confirmed.from_json(row.plan)
-    changes = confirmed.changes(session.facts(exact=True), plan.emptied(done)) if confirmed else []
-    if changes and plan.emptied(done):
+    emptied = plan.emptied(done)
+    changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
+    if changes:
         confirm(changes)
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)
