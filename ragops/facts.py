@@ -104,6 +104,10 @@ class ForeignKeyFacts:
     """NO ACTION, RESTRICT, CASCADE, SET NULL or SET DEFAULT."""
     schema: str = "public"
     """Of the referencing table."""
+    drop: str = ""
+    """The statement that drops it."""
+    add: str = ""
+    """The statement that makes it again; rows that are there already are not checked."""
 
     @property
     def table_name(self) -> str:
@@ -209,6 +213,41 @@ class TableFacts:
     def qualified(self) -> str:
         """Return `schema.name` unquoted, for messages; SQL uses `psycopg.sql.Identifier`."""
         return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """A source of documents that is a table or a query."""
+
+    rows: int
+    with_id: int
+    """Rows whose id is not NULL."""
+    distinct: int
+    """Distinct ids, compared as text."""
+    seconds: float
+    """How long one scan took."""
+    repeated: tuple[str, int] | None = None
+    """An id that several rows have, and the number of those rows."""
+    lost: tuple[str, str] | None = None
+    """An id that does not find its row again, and what is found instead, in words."""
+    reads: Mapping[int, str] = field(default_factory=dict)
+    """By the oid of a mapped table that the source reads: the relation that the source names."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceFacts:
+    """Space that an archive needs, and what is free on the server's disks."""
+
+    table_bytes: Mapping[int, int]
+    """Rows of a table with TOAST, without indexes, by the table's oid."""
+    max_wal_bytes: int
+    """`max_wal_size`: about as much WAL stays before a checkpoint recycles it."""
+    free: int | None = None
+    """Free bytes on the disk where new tables go; None if the server runs elsewhere, or that is unknown."""
+    folder: str | None = None
+    """A folder of that disk."""
+    wal_free: int | None = None
+    """Free bytes on the disk of the WAL, where that is another one; else None."""
 
 
 @dataclass(frozen=True, slots=True)

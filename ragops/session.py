@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.playbook.model import Playbook
 from ragops.postgres.catalog import Rows, read_database
-from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.queue import Queue
 from ragops.reporter import NullReporter, Reporter
 from ragops.workers.state import Stop
@@ -52,7 +53,10 @@ class Session:
 
     def facts(self, *, exact: bool = False, scans: bool = True) -> DatabaseFacts:
         """Read the database as it is now; without `scans` from the catalog alone."""
-        return read_database(self.connection, self.playbook.tables, rows=Rows.chosen(exact=exact, scans=scans))
+        rows = Rows.chosen(exact=exact, scans=scans)
+        # An exact count is a scan of every table, which may take longer than the role's statement_timeout.
+        with transaction(self.connection, is_long=True) if exact else nullcontext():
+            return read_database(self.connection, self.playbook.tables, rows=rows)
 
     def tables(self) -> dict[str, TableFacts]:
         """Return the mapped tables that exist, by their logical names."""

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from ragops.campaign.confirmed import Confirmed, PlannedTable
 from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep
 from ragops.campaign.steps.registry import step_of
-from ragops.errors import PlanStale
-from ragops.facts import DatabaseFacts
 from ragops.findings import PlanProblem
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTable:
-    oid: int
-    rows: int
+from ragops.playbook.steps import EmptyTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +18,41 @@ class Plan:
     """The steps in order, and the state of the database that they were made for."""
 
     name: str
-    database: str
-    database_oid: int
     steps: tuple[PlannedStep, ...]
-    tables: Mapping[str, PlannedTable] = field(default_factory=dict)
-    """By logical name; acting on anything larger is refused."""
+    confirmed: Confirmed
+    force: bool = False
+    """Reset although what is stored agrees with the workers already."""
+
+    @property
+    def database(self) -> str:
+        return self.confirmed.database
+
+    @property
+    def database_oid(self) -> int:
+        return self.confirmed.database_oid
+
+    @property
+    def tables(self) -> Mapping[str, PlannedTable]:
+        return self.confirmed.tables
+
+    def emptied(self, done: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the logical names of the tables that the steps still empty, those in `done` left out."""
+        return tuple(
+            dict.fromkeys(
+                entry.table
+                for step in self.steps
+                if isinstance(step.settings, EmptyTables) and step.number not in done
+                for entry in step.settings.tables
+            )
+        )
+
+    def emptied_after(self, number: int) -> tuple[str, ...]:
+        """Return the logical names of the tables that the steps behind step `number` empty."""
+        return self.emptied(range(1, number + 1))
+
+    def as_confirmed(self, confirmed: Confirmed) -> Plan:
+        """Return the plan with what the operator confirmed at another time."""
+        return replace(self, confirmed=confirmed)
 
     def to_json(self) -> dict[str, object]:
         """What `--dry-run --json` prints and the ledger keeps."""
@@ -37,27 +61,9 @@ class Plan:
             "database": self.database,
             "database_oid": self.database_oid,
             "tables": {name: {"oid": table.oid, "rows": table.rows} for name, table in self.tables.items()},
+            "force": self.force,
             "steps": [step.to_json() for step in self.steps],
         }
-
-    def check_unchanged(self, now: DatabaseFacts) -> None:
-        """Raise PlanStale when the database is another, or a table has grown or been replaced since planning."""
-        changes = []
-        if (now.server.database_oid, now.server.database) != (self.database_oid, self.database):
-            changes.append(f"the database is {now.server.database}, planned for {self.database}")
-        for logical, planned in self.tables.items():
-            table = now.tables.get(logical)
-            if table is None or table.oid != planned.oid:
-                changes.append(f"{logical} was replaced")
-            elif table.rows > planned.rows:
-                changes.append(f"{table.qualified} holds {table.rows:,} rows, planned {planned.rows:,}")
-        if changes:
-            raise PlanStale(
-                "the database changed since the plan was made; nothing was emptied",
-                where=now.server.database,
-                actual="\n".join(changes),
-                hint="stop what writes there, check the new plan with --dry-run, then: ragops reset --resume",
-            )
 
 
 def make_plan(facts: PlanFacts) -> Plan:
@@ -66,12 +72,10 @@ def make_plan(facts: PlanFacts) -> Plan:
     refuse_problems(find_problems(facts), where=database.server.database)
     return Plan(
         name=playbook.name,
-        database=database.server.database,
-        database_oid=database.server.database_oid,
         steps=tuple(
             step_of(settings).plan(facts, number) for number, settings in enumerate(playbook.steps, start=1)
         ),
-        tables={name: PlannedTable(table.oid, table.rows) for name, table in database.tables.items() if table},
+        confirmed=Confirmed.of(database),
     )
 
 

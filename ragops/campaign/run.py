@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+from ragops.campaign.confirmed import RESUME, Confirmed
 from ragops.campaign.plan import Plan, make_plan
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, StepResult
+from ragops.campaign.result import CampaignResult as CampaignResult
+from ragops.campaign.result import summary
+from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, StepResult
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.registry import step_of
+from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.campaign.steps.validate import ValidationResult
-from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError, first_line
+from ragops.errors import (
+    FenceLost,
+    Interrupted,
+    NegativeVerdict,
+    NothingToReset,
+    PlanStale,
+    RagopsError,
+    first_line,
+)
 from ragops.facts import DatabaseFacts, ModelFacts
 from ragops.playbook.model import Playbook
 from ragops.postgres.archive import expected_number
@@ -24,10 +36,12 @@ from ragops.postgres.ledger import (
     StepRow,
     abandon,
     campaign_steps,
+    check_free,
     find_latest_campaign,
 )
-from ragops.postgres.queue import ItemStatus
+from ragops.postgres.row_source import read_source
 from ragops.postgres.setup import ensure_ragops_schema
+from ragops.postgres.space import read_space
 from ragops.session import Session
 from ragops.workers.sizing import size_fleet
 
@@ -59,8 +73,12 @@ class CampaignRun:
     def record_failure(self, reason: str, result: StepResult) -> None:
         self.ledger.step_failed(self.number, reason, result.to_json())
 
-    def check_unchanged(self, now: DatabaseFacts) -> None:
-        self.plan.check_unchanged(now)
+    @property
+    def emptied_later(self) -> tuple[str, ...]:
+        return self.plan.emptied_after(self.number)
+
+    def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
+        self.plan.confirmed.check(now, names, done=done, hint=RESUME)
 
     def open_phase(self, phase: int) -> None:
         self.ledger.set_phase(phase)
@@ -69,55 +87,40 @@ class CampaignRun:
         self.ledger.on(connection).renew()
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignResult:
-    """What `reset --json` prints."""
+def plan_campaign(
+    session: Session,
+    *,
+    model: ModelFacts | None = None,
+    items: int | None = None,
+    done: Collection[int] = (),
+) -> Plan:
+    """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
 
-    campaign: int
-    status: str
-    seeded: int
-    completed: int
-    failed: int
-    verdict: str | None
-    steps: tuple[StepRow, ...]
-    nothing_to_reset: NothingToReset | None = None
-
-    @property
-    def bytes_freed(self) -> int:
-        """Bytes of emptied tables and of dropped indexes."""
-        emptied = sum(step.recorded_number("bytes_freed") for step in self.steps)
-        return emptied + sum(step.recorded_number("bytes") for step in self.steps if step.verb == "drop_indexes")
-
-    def to_json(self) -> dict[str, object]:
-        steps = [
-            {"number": s.number, "name": s.verb, "status": s.status, "seconds": s.seconds, "effect": s.effect}
-            for s in self.steps
-        ]
-        reason = self.nothing_to_reset.as_dict() if self.nothing_to_reset else {}
-        return {
-            "campaign": self.campaign,
-            "status": self.status,
-            "seeded": self.seeded,
-            "completed": self.completed,
-            "failed": self.failed,
-            "verdict": self.verdict,
-            "bytes_freed": self.bytes_freed,
-            "steps": steps,
-            **reason,
-        }
-
-
-def plan_campaign(session: Session, *, model: ModelFacts | None = None, items: int | None = None) -> Plan:
-    """Plan the playbook against the database as it is. Raises PlanRefused with every problem."""
-    embeds = any(step.step == "embed" for step in session.playbook.steps)
+    `done` are the numbers of steps that an earlier controller finished: what they needed is not asked for again.
+    """
+    steps = session.playbook.steps
+    open_verbs = {step.step for number, step in enumerate(steps, start=1) if number not in done}
+    embeds = any(step.step == "embed" for step in steps)
+    database = session.facts(exact=True)
+    tables = [table for table in database.tables.values() if table]
+    source = session.playbook.source
+    needs_source = bool(open_verbs & {"empty_tables", "reseed_queue"}) and (source.table or source.query)
+    # Tables that were emptied already are in no danger any more.
+    endangered = tables if "empty_tables" in open_verbs else []
+    rows = read_source(session.connection, source, endangered) if needs_source else None
+    if rows is not None and not rows.rows:
+        # Known only after the tables have been emptied, it would cost them.
+        raise empty_corpus(source)
     return make_plan(
         PlanFacts(
             playbook=session.playbook,
-            database=session.facts(exact=True),
+            database=database,
             journal=read_journal(session.connection),
             next_archive=expected_number(session.connection),
             model=model,
-            items=items,
+            items=rows.rows if rows and items is None else items,
+            source=rows,
+            space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
             sizing=size_fleet(session.playbook) if embeds else None,
         )
     )
@@ -145,8 +148,9 @@ def give_up_unfinished(session: Session) -> None:
 def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResult:
     """Write a new campaign into the ledger and run it to its end. Raises what stops it.
 
-    `force` resets although what is stored agrees already.
+    `force` resets although what is stored agrees already; the ledger keeps it for `resume`.
     """
+    plan = replace(plan, force=force)
     ensure_ragops_schema(session.connection)
     ledger = Ledger.open_new(
         session.connection,
@@ -155,15 +159,33 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
         plan=plan.to_json(),
         steps=[(step.number, step.verb) for step in plan.steps],
     )
-    return _run(session, ledger, plan, done={}, force=force)
+    return _run(session, ledger, plan, done={})
+
+
+Confirm = Callable[[Sequence[str]], None]
+"""Ask the operator about changes since the plan was confirmed. Raises RagopsError for any answer but yes."""
+
+
+def refuse_changes(changes: Sequence[str]) -> None:
+    """Raise PlanStale: what would be wiped now is not what was confirmed, and nobody can be asked."""
+    raise PlanStale(
+        "the campaign would empty more than was confirmed; nothing was changed",
+        actual="\n".join(changes),
+        hint="ragops reset --resume   on a terminal, without --yes, asks;   or plan anew: ragops reset --new",
+    )
 
 
 def resume(
-    session: Session, *, workers: Mapping[str, object] | None = None, force: bool = False
+    session: Session,
+    *,
+    workers: Mapping[str, object] | None = None,
+    force: bool = False,
+    confirm: Confirm = refuse_changes,
 ) -> CampaignResult:
     """Go on with the newest campaign, with the playbook that it was started with.
 
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
+    `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
     row = find_latest_campaign(session.connection)
     if row is None or row.is_finished:
@@ -177,13 +199,31 @@ def resume(
     session = adopt_playbook(session, row)
     if workers:
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
+    check_free(row)
     reporter = session.reporter
     if row.holder:
         reporter.info(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
+    # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
+    done = _done_steps(session, row)
+    plan = plan_campaign(session, done=done)
+    confirmed = Confirmed.from_json(row.plan)
+    emptied = plan.emptied(done)
+    changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
+    if changes:
+        confirm(changes)
+    elif confirmed is not None:
+        plan = plan.as_confirmed(confirmed)
+    plan = replace(plan, force=force or row.plan.get("force") is True)
     ledger = Ledger.take(session.connection, row)
-    done = {step.number: step for step in campaign_steps(session.connection, row.id) if step.status == "done"}
+    done = _done_steps(session, row)
+    ledger.save_plan(plan.to_json())
     reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
-    return _run(session, ledger, plan_campaign(session), done=done, force=force)
+    return _run(session, ledger, plan, done=done)
+
+
+def _done_steps(session: Session, row: CampaignRow) -> dict[int, StepRow]:
+    steps = campaign_steps(session.connection, row.id)
+    return {step.number: step for step in steps if step.status == "done"}
 
 
 def adopt_playbook(session: Session, row: CampaignRow) -> Session:
@@ -199,9 +239,7 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
     return session.with_playbook(stored.with_changes(database={"dsn": session.playbook.database.dsn}))
 
 
-def _run(
-    session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow], force: bool
-) -> CampaignResult:
+def _run(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow]) -> CampaignResult:
     verdict: str | None = None
     with heartbeat(session, ledger):
         for step in plan.steps:
@@ -212,7 +250,7 @@ def _run(
                 continue
             session.reporter.info(f"step {step.number}/{len(plan.steps)} {step.title}")
             try:
-                result = _run_step(CampaignRun(session, ledger, plan, step.number, force), step)
+                result = _run_step(CampaignRun(session, ledger, plan, step.number, plan.force), step)
             except NothingToReset as nothing:
                 # That nothing had to be reset is a result, too.
                 ended = summary(session, ledger, status="nothing_to_reset", verdict="pass")
@@ -262,33 +300,24 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
             actual=f"{type(error).__name__}: {first}",
             hint="fix the cause, then: ragops reset --resume",
         ) from error
+    except Exception as error:
+        # A fault of ragops itself. Without this the ledger would say that the step still runs.
+        first = f"{type(error).__name__}: {first_line(error)}"
+        _end(run, "failed", first, step_failed=True)
+        raise
 
 
-def _end(run: CampaignRun, status: str, error: str) -> None:
+def _end(run: CampaignRun, status: str, error: str, *, step_failed: bool = False) -> None:
     """Write how the campaign ended; without a database the lease runs out by itself."""
     connection = run.session.connection
     try:
-        if is_lost(connection):
-            with run.session.connect() as fresh:
-                run.ledger.on(fresh).finish(status, error)
-        else:
-            run.ledger.finish(status, error)
-    except OUTAGES as outage:
+        with run.session.connect() if is_lost(connection) else nullcontext(connection) as usable:
+            ledger = run.ledger.on(usable)
+            if step_failed:
+                ledger.step_failed(run.number, error)
+            ledger.finish(status, error)
+    except (*OUTAGES, FenceLost) as outage:
         run.session.reporter.warning(f"the ledger could not be written: {first_line(outage)}")
-
-
-def summary(session: Session, ledger: Ledger, *, status: str, verdict: str | None) -> CampaignResult:
-    """Read the campaign's steps and the queue's counts."""
-    counts = session.queue.counts()
-    return CampaignResult(
-        campaign=ledger.campaign,
-        status=status,
-        seeded=sum(counts.values()),
-        completed=counts[ItemStatus.COMPLETED],
-        failed=counts[ItemStatus.FAILED],
-        verdict=verdict,
-        steps=tuple(campaign_steps(session.connection, ledger.campaign)),
-    )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ragops.postgres.archive import Archive, UndoRow, newest_undo, read_archives
 from ragops.postgres.catalog import Rows, has_ragops_schema
 from ragops.postgres.connection import Connection
 from ragops.postgres.journal import JournaledIndex, first_journaled
-from ragops.postgres.ledger import campaign_statuses, campaign_steps, changing_campaigns
+from ragops.postgres.ledger import all_campaigns, campaign_steps, changing_campaigns
 from ragops.postgres.restore import archived_columns, find_archived_table, holds_rows, read_triggers
 from ragops.session import Session
 
@@ -104,7 +104,7 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
 def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None) -> Unit:
     connection = session.connection
     known = has_ragops_schema(connection)
-    statuses = campaign_statuses(connection) if known else {}
+    statuses = {row.id: row.status for row in all_campaigns(connection)} if known else {}
     changed_by = changing_campaigns(connection) if known else set()
     found = units(statuses, archives, changed_by=changed_by)
     if campaign is None and found:
@@ -236,7 +236,7 @@ def _reference_problems(
             yield PlanProblem(
                 f"{key.table} references {restoration.table.qualified} (foreign key {key.name}, "
                 f"ON DELETE {key.on_delete}), and is not archived",
-                f"ALTER TABLE {TableName(key.schema, key.table_name).quoted} DROP CONSTRAINT {quote(key.name)}",
+                key.drop,
             )
 
 

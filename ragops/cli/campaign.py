@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,8 @@ from ragops.cli.session import (
 from ragops.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ragops.campaign.plan import Plan
     from ragops.playbook.model import Playbook
     from ragops.session import Session
@@ -82,7 +85,9 @@ def reset(
             )
     with open_session(playbook, dsn, changes=changes) as session:
         if resume:
-            result = campaign.resume(session, workers=changes["workers"], force=force)
+            result = campaign.resume(
+                session, workers=changes["workers"], force=force, confirm=_confirm_changes(session, yes=yes)
+            )
             emit(result, as_json=as_json, screen=campaign_screen)
             return
         if no_archive:
@@ -113,10 +118,14 @@ def prepare_plan(session: Session) -> Plan:
     if verbs & {"embed", "validate", "verify_build"}:
         checked_sha256(session.playbook)
         model = probe_model(session.playbook)
-    items = count_locations(session.playbook.source, session.connect) if "reseed_queue" in verbs else None
-    if items == 0:
-        # Known only after the tables have been emptied, it would cost them.
-        raise empty_corpus(session.playbook.source)
+    items = None
+    source = session.playbook.source
+    # Rows are counted where the plan looks at their ids, too.
+    if "reseed_queue" in verbs and not (source.table or source.query):
+        items = count_locations(source, session.connection)
+        if items == 0:
+            # Known only after the tables have been emptied, it would cost them.
+            raise empty_corpus(source)
     return plan_campaign(session, model=model, items=items)
 
 
@@ -143,6 +152,25 @@ def _confirm_plan(session: Session, plan: Plan, *, yes: bool) -> None:
 
     Console(stderr=True).print(plan_screen(plan))
     confirm(f"This empties {wiped:,} rows of {session.target.label}.", answer=plan.database, yes=yes)
+
+
+def _confirm_changes(session: Session, *, yes: bool) -> Callable[[Sequence[str]], None]:
+    """Return what asks about a campaign that would empty more now than was confirmed when it started."""
+    from ragops.campaign.run import refuse_changes
+
+    def ask(changes: Sequence[str]) -> None:
+        # --yes confirms what was shown. This was not: nobody has seen these numbers.
+        if yes or sys.stdin is None or not sys.stdin.isatty():
+            refuse_changes(changes)
+        listed = "\n".join(changes)
+        database = session.connection.info.dbname
+        confirm(
+            f"The campaign would empty more of {session.target.label} than was confirmed:\n{listed}",
+            answer=database,
+            yes=False,
+        )
+
+    return ask
 
 
 def undo(

@@ -41,11 +41,15 @@ def empty(
 
     Example: ragops tables empty documents document_chunks --no-archive
     """
+    from ragops.campaign.confirmed import Confirmed
     from ragops.campaign.plan import find_problems
     from ragops.campaign.preflight import refuse_problems
+    from ragops.campaign.sources_at_risk import sources_at_risk
     from ragops.campaign.steps.base import PlanFacts, SingleCommand
     from ragops.campaign.steps.empty_tables import EmptyTablesStep
     from ragops.playbook.steps import EmptyTables
+    from ragops.postgres.ledger import find_latest_campaign
+    from ragops.postgres.space import read_space
     from ragops.report.tables import emptied_screen
 
     with write_session(playbook, dsn) as session:
@@ -55,12 +59,17 @@ def empty(
         # Only this step's tables count for the foreign keys.
         alone = session.playbook.model_copy(update={"steps": (settings,)})
         facts = session.facts(exact=True)
-        refuse_problems(find_problems(PlanFacts(alone, facts)), where=session.target.label)
+        present = [table for table in facts.tables.values() if table]
+        newest = find_latest_campaign(session.connection)
+        problems = list(find_problems(PlanFacts(alone, facts, space=read_space(session.connection, present))))
+        problems += sources_at_risk(session, facts, settings, newest)
+        refuse_problems(problems, where=session.target.label)
         chosen = [facts.tables[entry.table] for entry in settings.tables]
         rows = sum(table.rows for table in chosen if table)
         listed = ", ".join(f"{table.qualified} ({table.rows:,})" for table in chosen if table)
         confirm(f"This empties {rows:,} rows of {listed}.", answer=facts.server.database, yes=yes or rows == 0)
-        result = EmptyTablesStep(settings).run(SingleCommand(session))
+        run = SingleCommand(session, Confirmed.of(facts), newest.id if newest else None)
+        result = EmptyTablesStep(settings).run(run)
     emit(result, as_json=as_json, screen=emptied_screen)
 
 

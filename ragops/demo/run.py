@@ -20,14 +20,13 @@ from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
 from ragops.demo.model import minilm_gguf
+from ragops.demo.ownership import own_campaigns, refuse_foreign_data
 from ragops.documents.sources import walk_folder
 from ragops.embedder.config import probe_model
-from ragops.errors import RagopsError
 from ragops.paths import cache_folder, data_folder, demo_file, with_defaults
 from ragops.playbook import load_playbook
 from ragops.postgres.archive import drop_archives
 from ragops.postgres.connection import Target, connect
-from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.setup import drop_tables, ensure_pgvector, initialise, plan_setup
 from ragops.quality.validation import self_retrieval
 from ragops.quality.vectors import normalize
@@ -130,6 +129,8 @@ def run_demo(
     started = time.monotonic()
     corpus = data_folder() / "demo" / "corpus"
     reporter.info(f"corpus: docstrings of this Python's standard library, in {corpus}")
+    # What an earlier demo may have stored: the corpus is written anew where the number of documents is another.
+    earlier = frozenset(walk_folder(corpus, ["**/*.txt"])) if corpus.is_dir() else frozenset()
     written = write_stdlib_corpus(corpus, documents=documents)
     model_file = model.absolute() if model else minilm_gguf(cache_folder(), progress=reporter.info)
     reporter.info(f"model: {model_file}")
@@ -142,6 +143,7 @@ def run_demo(
         ensure_pgvector(connection, target)
     with connect(target) as connection:
         session = Session(target, playbook, connection, reporter, stop)
+        refuse_foreign_data(session, corpus, earlier)
         _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
@@ -181,29 +183,12 @@ def _variables(documents: int, *, corpus: Path, model: Path, workers: int | None
 def _prepare_database(session: Session, corpus: Path) -> None:
     """Make five empty tables of the model's dimensions, without indexes, and end an unfinished campaign."""
     tables, connection = session.playbook.tables, session.connection
-    _refuse_foreign_data(session, corpus)
     dimensions = probe_model(session.playbook).dimensions
     drop_tables(connection, tables)
     initialise(connection, session.target, plan_setup(connection, tables, dimensions=lambda: dimensions))
     campaign.give_up_unfinished(session)
     # Archives of earlier demos hold nothing that the corpus does not.
-    drop_archives(connection)
-
-
-def _refuse_foreign_data(session: Session, corpus: Path) -> None:
-    """Raise RagopsError when the embedded database holds documents that no demo made."""
-    documents = session.facts(exact=True).tables["documents"]
-    if documents is None or documents.rows == 0:
-        return
-    row = find_latest_campaign(session.connection)
-    source = row.source_folder if row else None
-    if not demo_file().is_file() or source not in (None, str(corpus)):
-        raise RagopsError(
-            "the embedded database holds documents that the demo did not create; nothing was changed",
-            where=session.target.label,
-            actual=f"{documents.rows:,} documents" + (f" from {source}" if source else ""),
-            hint="RAGOPS_DATA_DIR=NEW_FOLDER ragops demo",
-        )
+    drop_archives(connection, campaigns=own_campaigns(connection, corpus))
 
 
 def _stage(session: Session, documents: int) -> None:

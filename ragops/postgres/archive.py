@@ -201,10 +201,14 @@ def mark_archives_restored(connection: Connection, archives: Sequence[Archive]) 
     connection.execute(statement("ledger", "archives_restored"), {"ids": [archive.number for archive in archives]})
 
 
-def drop_archives(connection: Connection) -> int:
-    """Drop every archive of this database and forget it, in a transaction of its own; return their number."""
+def drop_archives(connection: Connection, *, campaigns: Sequence[int] | None = None) -> int:
+    """Drop the archives of some campaigns (None: all) and forget them; return their number.
+
+    Acts in a transaction of its own.
+    """
+    values = {"campaigns": None if campaigns is None else list(campaigns)}
     with connection.transaction():
-        forgotten = connection.execute(statement("ledger", "forget_archives")).fetchall()
+        forgotten = connection.execute(statement("ledger", "forget_archives"), values).fetchall()
         for (name,) in forgotten:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
     return len(forgotten)

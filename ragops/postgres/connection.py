@@ -153,6 +153,8 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         )
     except psycopg.Error as error:
         raise unavailable(target, error) from None
+    # Whatever the role's default is: a snapshot from before a lock would not show what was written until it came.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     if with_vector:
         try:
             register_vector(connection)

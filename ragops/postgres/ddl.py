@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from psycopg import sql
 
@@ -18,6 +19,7 @@ from ragops.postgres.statements import Statement
 _INDEX_HEAD = re.compile(
     r"(?P<create>CREATE (?:UNIQUE )?INDEX )(?P<name>\"(?:[^\"]|\"\")+\"|[^\s\"]+) ON (?:ONLY )?"
 )
+LockMode = Literal["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"]
 OPERATOR_CLASSES = {"cosine": "vector_cosine_ops", "l2": "vector_l2_ops", "ip": "vector_ip_ops"}
 
 
@@ -47,10 +49,10 @@ def analyze_sql(table: TableFacts) -> Statement:
     return sql.SQL("ANALYZE {}").format(table_identifier(table))
 
 
-def lock_sql(tables: Iterable[TableFacts]) -> Statement:
-    """ACCESS EXCLUSIVE on all tables at once, so that the archive and the emptying see the same rows."""
+def lock_sql(tables: Iterable[TableFacts], mode: LockMode = "ACCESS EXCLUSIVE") -> Statement:
+    """LOCK TABLE. SHARE ROW EXCLUSIVE keeps writers out and another ragops; ACCESS EXCLUSIVE readers, too."""
     listed = sql.SQL(", ").join(map(table_identifier, tables))
-    return sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(listed)
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(listed, sql.SQL(mode))
 
 
 def create_index_sql(index: Index, table: TableFacts, column: str, *, concurrently: bool) -> Statement:
@@ -100,6 +102,11 @@ def archive_sql(archive: str, table: TableFacts) -> Statement:
     return sql.SQL("CREATE TABLE {} AS TABLE {}").format(
         sql.Identifier("ragops", archive), table_identifier(table)
     )
+
+
+def copy_texts_sql(schema: str, name: str, relation: sql.Composable) -> Statement:
+    """Copy ids and texts of a source into a table that no campaign empties."""
+    return sql.SQL("CREATE TABLE {} AS SELECT id, text FROM {}").format(sql.Identifier(schema, name), relation)
 
 
 def restore_rows_sql(table: TableFacts, archive: str, columns: Sequence[str]) -> Statement:

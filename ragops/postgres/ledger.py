@@ -92,9 +92,9 @@ def latest_campaign(connection: Connection) -> CampaignRow | None:
     return CampaignRow(*row) if row else None
 
 
-def campaign_statuses(connection: Connection) -> dict[int, str]:
-    """Return the status of every campaign by id, the oldest first."""
-    return dict(connection.execute(statement("ledger", "campaigns")).fetchall())
+def all_campaigns(connection: Connection) -> list[CampaignRow]:
+    """Return every campaign of this database, the oldest first."""
+    return [CampaignRow(*row) for row in connection.execute(statement("ledger", "all_campaigns")).fetchall()]
 
 
 def changing_campaigns(connection: Connection) -> set[int]:
@@ -103,7 +103,7 @@ def changing_campaigns(connection: Connection) -> set[int]:
 
 
 def lock_campaigns(connection: Connection) -> None:
-    """Keep controllers from starting or taking over a campaign until the end of the transaction."""
+    """Let nobody start, take or end a campaign until the caller's transaction ends; readers go on."""
     connection.execute(statement("ledger", "lock_campaigns"))
 
 
@@ -150,7 +150,7 @@ class Ledger:
         Raises CampaignHeld when another one was started in the meantime.
         """
         with transaction(connection):
-            connection.execute(statement("ledger", "lock_campaigns"))
+            lock_campaigns(connection)
             other = latest_campaign(connection)
             if other is not None and not other.is_finished:
                 raise CampaignHeld(
@@ -233,13 +233,22 @@ class Ledger:
         self._record("step_failed", number=number, error=error, effect=json)
 
     def finish(self, status: str, error: str | None = None) -> None:
-        self._connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})
+        """Give the campaign up with this status. Raises FenceLost when another controller took it."""
+        self._record("finish", status=status, error=error)
+
+    def save_plan(self, plan: Mapping[str, object]) -> None:
+        """Replace the plan that the campaign was started with by the one that was confirmed since."""
+        self._record("save_plan", plan=Jsonb(plan))
 
 
 def abandon(connection: Connection, row: CampaignRow) -> None:
     """End an unfinished campaign for good; what it did stays. Raises CampaignHeld while it is held."""
     check_free(row)
-    connection.execute(statement("ledger", "abandon"), {"campaign": row.id, "epoch": row.epoch})
+    values = {"campaign": row.id, "epoch": row.epoch}
+    if connection.execute(statement("ledger", "abandon"), values).rowcount != 1:
+        raise CampaignHeld(
+            f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
+        )
 
 
 def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:

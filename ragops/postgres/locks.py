@@ -15,13 +15,19 @@ import psycopg
 
 from ragops.errors import RagopsError
 from ragops.facts import TableFacts
-from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.ddl import analyze_sql
+from ragops.postgres.connection import Connection, set_parameter_sql, transaction
+from ragops.postgres.ddl import LockMode, analyze_sql, lock_sql
 from ragops.postgres.statements import statement
 from ragops.reporter import NullReporter, Reporter
 from ragops.retry import Backoff
 
 LOCK_TIMEOUT_S = 2.0
+
+# A lock that the catalog's shortest wait may still need when the time of a whole list of tables is used up.
+SHORTEST_LOCK_TIMEOUT_S = 0.1
+TIMED_OUT = (psycopg.errors.LockNotAvailable,)
+# The server found that two transactions wait for each other, and ended this one.
+DEADLOCKED = (psycopg.errors.DeadlockDetected,)
 
 Result = TypeVar("Result")
 
@@ -49,6 +55,7 @@ def with_lock_retries(
     backoff: Backoff = Backoff(first_s=0.5, longest_s=5.0, total_s=60.0),  # noqa: B008 (a frozen value)
     reporter: Reporter = NullReporter(),  # noqa: B008 (it has no state)
     sleep: Callable[[float], None] = time.sleep,
+    repeats: tuple[type[psycopg.Error], ...] = TIMED_OUT + DEADLOCKED,
 ) -> Result:
     """Run `act` (a whole transaction with a lock timeout) until it gets its locks.
 
@@ -58,8 +65,7 @@ def with_lock_retries(
     while True:
         try:
             return act()
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            # The server ended this transaction to resolve a deadlock: all of it is rolled back, and can run again.
+        except repeats as error:
             blockers = find_blockers(connection, tables)
             delay = next(delays, None)
             listed = "\n".join(map(str, blockers)) or "no session holds a lock any more"
@@ -84,6 +90,36 @@ def analyze_if_free(connection: Connection, table: TableFacts) -> bool:
     except psycopg.errors.LockNotAvailable:
         return False
     return True
+
+
+def lock_tables(
+    connection: Connection, tables: Iterable[TableFacts], mode: LockMode, *, within_s: float = LOCK_TIMEOUT_S
+) -> None:
+    """Lock the tables one by one in the caller's transaction. Raises LockNotAvailable after `within_s` in all.
+
+    One LOCK TABLE of all of them would wait `lock_timeout` for each: readers of the first table would wait for
+    five tables ten seconds.
+    """
+    until = time.monotonic() + within_s
+    for table in tables:
+        left = max(SHORTEST_LOCK_TIMEOUT_S, until - time.monotonic())
+        connection.execute(set_parameter_sql("lock_timeout", f"{int(left * 1000)}ms"))
+        connection.execute(lock_sql([table], mode))
+    connection.execute(set_parameter_sql("lock_timeout", f"{int(within_s * 1000)}ms"))
+
+
+def close_to_readers(connection: Connection, tables: Sequence[TableFacts], *, reporter: Reporter) -> None:
+    """Turn the caller's SHARE ROW EXCLUSIVE locks into ACCESS EXCLUSIVE ones, keeping what it did so far.
+
+    A try that fails is rolled back to a savepoint, which gives readers their turn. Raises DeadlockDetected when a
+    reader waits for this transaction in turn: only a rollback helps, and the caller's `with_lock_retries` does it.
+    """
+
+    def act() -> None:
+        with connection.transaction():
+            lock_tables(connection, tables, "ACCESS EXCLUSIVE")
+
+    with_lock_retries(connection, act, tables=tables, reporter=reporter, repeats=TIMED_OUT)
 
 
 def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[Blocker]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -244,6 +244,15 @@ class Queue:
     def is_filled(self) -> bool:
         """Return whether the queue holds any item."""
         return bool(fetch_row(self._connection, self._sql("is_filled"))[0])
+
+    def foreign_documents(self, locations: Collection[str]) -> int:
+        """Return the number of stored documents that come from none of these locations."""
+        values = {"locations": list(locations)}
+        return int(fetch_row(self._connection, self._sql("foreign_documents"), values)[0])
+
+    def distinct_locations(self) -> int:
+        """Return the number of different locations; a scan of the whole queue."""
+        return int(fetch_row(self._connection, self._sql("distinct_locations"))[0])
 
     def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
         """Stream locations into an empty queue by binary COPY, in the caller's transaction; return their number.

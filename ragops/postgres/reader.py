@@ -97,6 +97,11 @@ class Reader:
         total, with_embedding, zero, dimensions = self._scan(self._sql("counts", table))
         return VectorCounts(total, with_embedding, zero, tuple(sorted(dimensions or ())))
 
+    def documents_without_chunks(self) -> int:
+        """Return the number of documents that no chunk belongs to."""
+        query = statement("reader", "documents_without_chunks", self._identifiers)
+        return int(self._scan(query)[0])
+
     def sample(self, *, size: int, seed: float) -> list[StoredRow]:
         """Return random documents among those with a vector; `seed` (−1 to 1) makes the draw repeatable."""
         with transaction(self._connection, is_long=True):

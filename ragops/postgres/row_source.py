@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg
 from psycopg import sql
 
 from ragops.errors import PlanRefused, first_line
+from ragops.facts import SourceFacts, TableFacts
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
 from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.source_reads import tables_read
 from ragops.postgres.statements import identifier, statement
 
 # Rows per round trip of the server-side cursor; psycopg's default of 100 would take 10,000 of them per million.
@@ -34,11 +37,17 @@ def source_relation(source: Source) -> sql.Composable:
 
 def iterate_ids(connection: Connection, source: Source) -> Iterator[str]:
     """Yield the ids of all rows as text, through a server-side cursor in the caller's transaction."""
+    pin_text_form(connection)
     with connection.cursor(name="ragops_source") as cursor:
         cursor.itersize = ROWS_PER_FETCH
         cursor.execute(statement("source", "ids", {"relation": source_relation(source)}))
         for row in cursor:
             yield row[0]
+
+
+def pin_text_form(connection: Connection) -> None:
+    """Make ids read the same in every session, until the caller's transaction ends."""
+    connection.execute(statement("source", "pin_text_form"))
 
 
 def check_source(connection: Connection, source: Source) -> None:
@@ -56,6 +65,61 @@ def check_source(connection: Connection, source: Source) -> None:
         ) from error
 
 
+def read_source(connection: Connection, source: Source, tables: Iterable[TableFacts]) -> SourceFacts:
+    """Count the rows and ids of a source, and find out which of `tables` it reads.
+
+    Raises PlanRefused if the source cannot be read.
+    """
+    check_source(connection, source)
+    relation = source_relation(source)
+    with transaction(connection, is_long=True):
+        pin_text_form(connection)
+        reads = tables_read(connection, relation, tables)
+        started = time.monotonic()
+        rows, with_id, distinct, *samples = fetch_row(
+            connection, statement("source", "count", {"relation": relation})
+        )
+        seconds = time.monotonic() - started
+        repeated = None
+        if distinct < with_id:
+            found = connection.execute(statement("source", "repeated", {"relation": relation})).fetchone()
+            repeated = (str(found[0]), int(found[1])) if found else None
+        wanted = list(dict.fromkeys(id for id in samples if id is not None))
+        lost = _first_lost(connection, source, wanted) if wanted else None
+    return SourceFacts(rows, with_id, distinct, seconds, repeated, lost, reads)
+
+
+def read_tables(connection: Connection, source: Source, tables: Iterable[TableFacts]) -> SourceFacts:
+    """Find out which of `tables` a source reads, without a look at its rows.
+
+    Raises PlanRefused if the source cannot be read.
+    """
+    check_source(connection, source)
+    with transaction(connection):
+        return SourceFacts(0, 0, 0, 0.0, reads=tables_read(connection, source_relation(source), tables))
+
+
+def count_rows(connection: Connection, source: Source) -> int:
+    """Return the number of rows with an id. Raises PlanRefused if the source cannot be read."""
+    check_source(connection, source)
+    with transaction(connection, is_long=True):
+        query = statement("source", "count_ids", {"relation": source_relation(source)})
+        return int(fetch_row(connection, query)[0])
+
+
+def _first_lost(connection: Connection, source: Source, wanted: Sequence[str]) -> tuple[str, str] | None:
+    """Ask for rows as a worker does; return an id that finds none, with what came instead, in words."""
+    try:
+        with connection.transaction():
+            found = RowTexts(source).fetch(connection, wanted)
+    except psycopg.Error as error:
+        # Arrays and composite types, for example, have no operator for this.
+        return wanted[0], first_line(error)
+    missing = [id for id in wanted if id not in found]
+    others = [f"the id {id!r}" for id in found if id not in wanted]
+    return (missing[0], others[0] if others else "no row") if missing else None
+
+
 class RowTexts:
     """Fetches the texts of claimed rows."""
 
@@ -65,12 +129,15 @@ class RowTexts:
 
     def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
         """Return the text by id, for the rows that still exist."""
-        if self._id_type is None:
-            cursor = connection.execute(statement("source", "id_column", {"relation": self._relation}))
-            assert cursor.description is not None, "a SELECT has a description even without rows"
-            oid = cursor.description[0].type_code
-            self._id_type = str(fetch_row(connection, statement("source", "type_name"), {"oid": oid})[0])
-        # The type's name comes from the server, already quoted.
-        placeholders = {"relation": self._relation, "id_type": sql.SQL(self._id_type)}
-        query = statement("source", "texts", placeholders)
-        return dict(connection.execute(query, {"ids": list(ids)}).fetchall())
+        # A source's query may take longer than the role's statement_timeout.
+        with transaction(connection, is_long=True):
+            pin_text_form(connection)
+            if self._id_type is None:
+                cursor = connection.execute(statement("source", "id_column", {"relation": self._relation}))
+                assert cursor.description is not None, "a SELECT has a description even without rows"
+                oid = cursor.description[0].type_code
+                self._id_type = str(fetch_row(connection, statement("source", "type_name"), {"oid": oid})[0])
+            # The type's name comes from the server, already quoted.
+            placeholders = {"relation": self._relation, "id_type": sql.SQL(self._id_type)}
+            query = statement("source", "texts", placeholders)
+            return dict(connection.execute(query, {"ids": list(ids)}).fetchall())

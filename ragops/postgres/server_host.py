@@ -24,15 +24,7 @@ def find_server_host(
     `started_s` is the start of that process, in seconds since 1970 on the server's clock; `shared_memory` is the
     server's `dynamic_shared_memory_type`.
     """
-    # A local address proves nothing: it may be a tunnel, or a container's published port. A process with the same
-    # id, name and start does. In a container the server reports the id within its namespace, which fails here.
-    try:
-        process = psutil.Process(pid)
-        is_here = process.name().lower().startswith("postgres")
-        is_here = is_here and abs(process.create_time() - started_s) < START_TOLERANCE_S
-    except psutil.Error:
-        return None
-    if not is_here:
+    if _process(pid, started_s) is None:
         return None
     # The server may run in another control group than ragops, with other limits.
     limits = read_limits(membership=CGROUP_OF_SELF.parents[1] / str(pid) / CGROUP_OF_SELF.name)
@@ -43,3 +35,28 @@ def find_server_host(
         shared_bytes=shutil.disk_usage(folder).free if is_bounded else None,
         cores=limits.cores,
     )
+
+
+def working_folder(pid: int, started_s: float) -> Path | None:
+    """Return the data directory of the server's process `pid`; None if it runs elsewhere.
+
+    An empty path if the server runs here as a user whose processes cannot be looked into.
+    """
+    process = _process(pid, started_s)
+    try:
+        return Path(process.cwd()) if process else None
+    except psutil.Error:
+        return Path()
+
+
+def _process(pid: int, started_s: float) -> psutil.Process | None:
+    """Return the server's process if it is one of this machine."""
+    # A local address proves nothing: it may be a tunnel, or a container's published port. A process with the same
+    # id, name and start does. In a container the server reports the id within its namespace, which fails here.
+    try:
+        process = psutil.Process(pid)
+        is_here = process.name().lower().startswith("postgres")
+        is_here = is_here and abs(process.create_time() - started_s) < START_TOLERANCE_S
+    except psutil.Error:
+        return None
+    return process if is_here else None

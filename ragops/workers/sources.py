@@ -12,9 +12,9 @@ from ragops.documents.manifest import read_manifest
 from ragops.documents.sources import open_regular, walk_folder
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
-from ragops.postgres.row_source import RowTexts, iterate_ids
+from ragops.postgres.row_source import RowTexts, count_rows, iterate_ids
 
 
 class Documents:
@@ -77,13 +77,16 @@ def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[
         yield from read_manifest(source.manifest)
     else:
         # A second connection: the queue's is busy with the COPY that these rows go into.
-        with connect() as connection, connection.transaction():
+        with connect() as connection, transaction(connection, is_long=True):
             yield from iterate_ids(connection, source)
 
 
-def count_locations(source: Source, connect: Callable[[], Connection]) -> int:
-    """Count the documents that the source has now."""
-    return sum(1 for _ in locations_of(source, connect))
+def count_locations(source: Source, connection: Connection) -> int:
+    """Count the documents that the source has now, within the server where they are rows."""
+    require_source(source)
+    if source.table is not None or source.query is not None:
+        return count_rows(connection, source)
+    return sum(1 for _ in locations_of(source, lambda: connection))
 
 
 class Preparer:

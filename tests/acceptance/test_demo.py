@@ -87,6 +87,12 @@ def test_the_demo_can_be_told_again_and_spares_a_user_s_own_corpus(demo: Finishe
     own = home.folder / "own"
     own.mkdir()
     (own / "mine.txt").write_text("a document that the demo did not make", encoding="utf-8")
+    # Without a campaign, too: the queue knows what it was filled from.
+    assert home.ragops("tables", "empty", "--yes", "--no-archive").code == 0
+    assert home.ragops("queue", "reseed", "--folder", str(own), "--json").json["seeded"] == 1
+    assert home.ragops("embed", "--json").json["completed"] == 1
+    refused = home.ragops("demo", "--docs", "20", "--json")
+    assert refused.code == 1 and str(own) in refused.json["error"]["found"], refused.out
     mine = home.ragops("reset", "--yes", "--json", RAGOPS_CORPUS=str(own), RAGOPS_VALIDATE_AFTER="1")
     assert mine.code == 0, mine.err
     refused = home.ragops("demo", "--docs", "20", "--json")

@@ -103,7 +103,8 @@ def test_only_the_tables_named_and_no_archive_when_declined(session: Session, ds
 def test_what_the_plan_did_not_show_is_not_wiped(session: Session, dsn: str, change: str, found: str) -> None:
     plan = campaign.plan_campaign(session)
     execute(dsn, *change.split("; "))
-    before = contents(dsn)
+    before, indexes = contents(dsn), rows(dsn, INDEXES)
+    assert len(indexes) == 2
     with pytest.raises(PlanStale) as caught:
         campaign.start(session, plan)
     assert caught.value.exit_code == 4
@@ -111,9 +112,11 @@ def test_what_the_plan_did_not_show_is_not_wiped(session: Session, dsn: str, cha
     assert contents(dsn) == before
     assert rows(dsn, "SELECT status FROM ragops.campaign") == [("failed",)]
     assert rows(dsn, "SELECT verb, status FROM ragops.step ORDER BY number")[:2] == [
-        ("drop_indexes", "done"),
-        ("empty_tables", "running"),
+        ("drop_indexes", "running"),
+        ("empty_tables", "planned"),
     ]
+    # A stale plan costs nothing, not even an index.
+    assert rows(dsn, INDEXES) == indexes
 
 
 def test_a_plan_for_another_database_is_refused(session: Session, dsn18: str) -> None:

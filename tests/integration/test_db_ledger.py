@@ -134,7 +134,8 @@ def test_an_earlier_holders_embed_step_is_not_taken_for_done(connection: Connect
 def test_an_earlier_holder_ends_no_campaign(connection: Connection) -> None:
     first = open_ledger(connection)
     take_over(connection)
-    first.finish("failed", "late")
+    with pytest.raises(FenceLost):
+        first.finish("failed", "late")
     first.renew()
     row = latest_campaign(connection)
     assert row is not None

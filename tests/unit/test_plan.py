@@ -11,13 +11,15 @@ from facts_factory import MB, OIDS, database, hnsw, incident, model, table
 from playbook_factory import playbook, realign, with_steps
 
 from ragops.campaign import plan as planning
-from ragops.campaign.plan import Plan, PlannedTable
+from ragops.campaign.confirmed import PlannedTable
+from ragops.campaign.plan import Plan
 from ragops.campaign.steps.base import PlanFacts, PlannedStep
 from ragops.campaign.steps.registry import STEPS
 from ragops.errors import PlanRefused
-from ragops.facts import DatabaseFacts, ModelFacts
+from ragops.facts import DatabaseFacts, ModelFacts, SpaceFacts, TableFacts
 from ragops.playbook import Playbook
 from ragops.playbook.steps import Step
+from ragops.playbook.tables import LogicalTable
 from ragops.postgres.queue import MAX_PHASE
 from ragops.postgres.statements import text_of
 from ragops.workers.sizing import Sizing
@@ -81,9 +83,10 @@ def test_realign_sql() -> None:
             'CREATE TABLE "ragops"."archive_9_parsed_files" AS TABLE "public"."parsed_files"',
             'CREATE TABLE "ragops"."archive_10_ingestion_metrics" AS TABLE "public"."ingestion_metrics"',
             'CREATE TABLE "ragops"."archive_11_files_queue" AS TABLE "public"."files_queue"',
-            'TRUNCATE TABLE "public"."documents", "public"."document_chunks", "public"."files_queue"',
+            # The truncation comes last: it shuts out the readers.
             'DELETE FROM "public"."parsed_files"',
             'DELETE FROM "public"."ingestion_metrics"',
+            'TRUNCATE TABLE "public"."documents", "public"."document_chunks", "public"."files_queue"',
             'VACUUM "public"."parsed_files"',
             'VACUUM "public"."ingestion_metrics"',
         ],
@@ -116,9 +119,51 @@ def test_no_archive_when_declined() -> None:
     (step,) = [s for s in incident_plan(RAGOPS_ARCHIVE="false").steps if s.verb == "empty_tables"]
     assert not [statement for statement in _sql(step) if "archive" in statement]
     assert len(step.statements) == 5
-    assert step.notes == ("no archive: `ragops undo` cannot restore these rows",)
+    waits = "readers of these tables wait 2 s at most; writers wait while the rows are counted"
+    assert step.notes == ("no archive: `ragops undo` cannot restore these rows", waits)
     (archiving,) = [s for s in incident_plan().steps if s.verb == "empty_tables"]
-    assert archiving.notes == ("the rows are copied into the schema ragops first (`ragops undo` restores them)",)
+    kept = "the rows are copied into the schema ragops first (`ragops undo` restores them)"
+    assert archiving.notes == (kept, f"{waits} and copied: about 103 s")
+
+
+def test_the_space_that_an_archive_needs() -> None:
+    sizes = {table.oid: table.bytes for table in incident().tables.values() if table}
+    space = SpaceFacts(sizes, max_wal_bytes=1024 * MB)
+    _, note, _ = _emptying(space).notes
+    assert note.startswith("the archive needs 10.0 GiB free on the server, and as much WAL is written")
+    local = replace(space, free=12 * 1024 * MB, folder="/data")
+    _, note, _ = _emptying(local).notes
+    assert "12.0 GiB are free in /data" in note
+    with pytest.raises(PlanRefused) as caught:
+        _emptying(replace(local, free=10 * 1024 * MB))
+    assert "needs 11.0 GiB (10.0 GiB of rows and 1.0 GiB of WAL), and 10.0 GiB are free in /data" in str(
+        caught.value.actual
+    )
+    # The WAL has a disk of its own.
+    _emptying(replace(local, free=10_300 * MB, wal_free=2048 * MB))
+    with pytest.raises(PlanRefused) as caught:
+        _emptying(replace(local, wal_free=1023 * MB))
+    assert "writes 1.0 GiB of WAL, and 1,023 MiB are free" in str(caught.value.actual)
+    _emptying(replace(local, free=0), RAGOPS_ARCHIVE="false")
+
+
+def _emptying(space: SpaceFacts, **variables: str) -> PlannedStep:
+    made = realign(RAGOPS_CORPUS="/corpus", **variables)
+    plan = planning.make_plan(PlanFacts(made, incident(indexes=(INCIDENT_INDEX,)), space=space))
+    (step,) = [s for s in plan.steps if s.verb == "empty_tables"]
+    return step
+
+
+def test_an_index_that_stays_in_place_under_a_delete() -> None:
+    made = with_steps(
+        "{step: empty_tables, tables: [{table: document_chunks}, {table: documents, method: delete}]}"
+    )
+    tables: dict[LogicalTable, TableFacts | None] = {
+        "documents": table("documents", rows=9, referenced_by=(), indexes=(hnsw("i"), hnsw("j")))
+    }
+    (step,) = make_plan(made, database(tables)).steps
+    assert step.notes[-1].startswith("i, j on public.documents stays in place: after a DELETE, VACUUM walks")
+    assert step.notes[-1].endswith("put drop_indexes before this step")
 
 
 UNKNOWN = "time unknown: no batch of this database has been measured yet"
@@ -220,9 +265,20 @@ EMPTYINGS: list[tuple[str, DatabaseFacts, list[str]]] = [
         "tables: [{table: parsed_files, method: delete}, {table: files_queue}]}",
         database({"parsed_files": PARSED, "files_queue": QUEUE}),
         [
-            'TRUNCATE TABLE "public"."files_queue"',
             'DELETE FROM "public"."parsed_files"',
+            'TRUNCATE TABLE "public"."files_queue"',
             'VACUUM "public"."parsed_files"',
+        ],
+    ),
+    (
+        "{step: empty_tables, archive: false, "
+        "tables: [{table: documents, method: delete}, {table: document_chunks}]}",
+        database({"documents": DOCUMENTS, "document_chunks": CHUNKS}),
+        # Chunks reference documents.
+        [
+            'TRUNCATE TABLE "public"."document_chunks"',
+            'DELETE FROM "public"."documents"',
+            'VACUUM "public"."documents"',
         ],
     ),
     (

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ragops.facts import DatabaseFacts, ModelFacts, TableFacts
+from ragops.campaign.confirmed import CHECK_AGAIN, Confirmed
+from ragops.errors import CampaignHeld
+from ragops.facts import DatabaseFacts, ModelFacts, SourceFacts, SpaceFacts, TableFacts
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Step as Settings
 from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.ledger import check_free, latest_campaign, lock_campaigns
 from ragops.postgres.statements import Statement, text_of
 from ragops.session import Session
 
 if TYPE_CHECKING:
     from ragops.indexes.plan import JournalEntry
     from ragops.workers.sizing import Sizing
+
+NOTHING_DONE = "nothing was changed"
 
 
 class StepResult(Protocol):
@@ -38,6 +43,10 @@ class PlanFacts:
     model: ModelFacts | None = None
     items: int | None = None
     """Size of the source, where it is known before reseeding."""
+    source: SourceFacts | None = None
+    """Of a source that is a table or a query; None for files, and where no step needs it any more."""
+    space: SpaceFacts | None = None
+    """None: not looked at."""
     sizing: Sizing | None = None
     """The fleet that embeds; None where no step does."""
 
@@ -110,8 +119,12 @@ class Run(Protocol):
     def record_failure(self, reason: str, result: StepResult) -> None:
         """Write a step that failed, with what it measured."""
 
-    def check_unchanged(self, now: DatabaseFacts) -> None:
-        """Raise PlanStale when the database is not the one that was planned for."""
+    @property
+    def emptied_later(self) -> tuple[str, ...]:
+        """The tables, by logical name, that later steps of the campaign empty."""
+
+    def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
+        """Raise PlanStale when the tables `names` are not what was planned for; `done` is what happened so far."""
 
     def open_phase(self, phase: int) -> None:
         """Let workers claim items up to `phase`."""
@@ -122,22 +135,49 @@ class Run(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SingleCommand:
-    """A step that the operator runs by itself: no ledger, no fence, no plan that could have become stale."""
+    """A step that the operator runs by itself: no ledger, no fence."""
 
     session: Session
+    confirmed: Confirmed | None = None
+    """What the operator has confirmed; None for a command that asks for nothing."""
+    newest_campaign: int | None = None
+    """The newest campaign when that was confirmed."""
     campaign: ClassVar[int | None] = None
+    emptied_later: ClassVar[tuple[str, ...]] = ()
     force: ClassVar[bool] = False
 
     def transaction(
         self, *, lock_timeout_s: float | None = None, is_long: bool = False
     ) -> AbstractContextManager[object]:
-        return transaction(self.session.connection, lock_timeout_s=lock_timeout_s, is_long=is_long)
+        return self._transaction(lock_timeout_s, is_long)
+
+    @contextmanager
+    def _transaction(self, lock_timeout_s: float | None, is_long: bool) -> Iterator[None]:
+        with transaction(self.session.connection, lock_timeout_s=lock_timeout_s, is_long=is_long):
+            if self.confirmed is not None:
+                self._keep_campaigns_out()
+            yield
+
+    def _keep_campaigns_out(self) -> None:
+        """Let no campaign start until the transaction ends. Raises CampaignHeld when one started meanwhile."""
+        connection = self.session.connection
+        lock_campaigns(connection)
+        row = latest_campaign(connection)
+        if row is None or row.is_finished:
+            return
+        check_free(row)
+        if row.id != self.newest_campaign:
+            raise CampaignHeld(
+                f"campaign {row.id} was started meanwhile; nothing was changed", hint="ragops status"
+            )
 
     def record(self, result: StepResult) -> None: ...
 
     def record_failure(self, reason: str, result: StepResult) -> None: ...
 
-    def check_unchanged(self, now: DatabaseFacts) -> None: ...
+    def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
+        if self.confirmed is not None:
+            self.confirmed.check(now, names, done=done, hint=CHECK_AGAIN)
 
     def open_phase(self, phase: int) -> None: ...
 

@@ -13,7 +13,7 @@ from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
 from ragops.playbook.steps import DropIndexes
 from ragops.postgres.ddl import drop_index_sql
 from ragops.postgres.journal import journal_index
-from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.locks import LOCK_TIMEOUT_S, lock_tables, with_lock_retries
 from ragops.postgres.statements import text_of
 
 NOTHING_TO_DROP = "no vector index exists: nothing to drop"
@@ -70,6 +70,9 @@ def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
     def act() -> DropResult:
         executed = []
         with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            refuse_stale_plan(run)
+            # One after the other within one time limit: a lock that is had shuts readers out until all are had.
+            lock_tables(session.connection, tables, "ACCESS EXCLUSIVE")
             for index in indexes:
                 # Journaled first: whatever happens next, the definition can be found again.
                 journal_index(session.connection, index, campaign=run.campaign)
@@ -86,6 +89,19 @@ def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
     if not indexes:
         session.reporter.info(NOTHING_TO_DROP)
     return with_lock_retries(session.connection, act, tables=tables, reporter=session.reporter)
+
+
+def refuse_stale_plan(run: Run) -> None:
+    """Raise PlanStale when what the campaign will empty is not what was planned: no index is dropped in vain.
+
+    Counted under a lock that keeps writers out and lets readers go on, in the caller's transaction.
+    """
+    if not run.emptied_later:
+        return
+    session = run.session
+    wiped = [table for name, table in session.tables().items() if name in run.emptied_later]
+    lock_tables(session.connection, wiped, "SHARE ROW EXCLUSIVE")
+    run.check_unchanged(session.facts(exact=True), run.emptied_later)
 
 
 def select_indexes(present: Sequence[IndexFacts], names: Sequence[str]) -> list[IndexFacts]:

@@ -1,4 +1,7 @@
-"""empty_tables: archive, truncate and delete in one transaction, then give the space back."""
+"""empty_tables: archive, truncate and delete in one transaction, then give the space back.
+
+Readers go on while the rows are counted and copied; only the truncation shuts them out, for a moment.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.emptying import (
+    foreign_key_problems,
+    notes_of,
+    source_problems,
+    space_problems,
+    truncates_first,
+)
+from ragops.errors import RagopsError
 from ragops.facts import DatabaseFacts, TableFacts
+from ragops.findings import PlanProblem
 from ragops.playbook.steps import DropIndexes, EmptyTables
 from ragops.postgres.archive import Archiving, archive_rows, take_numbers
 from ragops.postgres.catalog import table_bytes
 from ragops.postgres.connection import execute_within_timeout
-from ragops.postgres.ddl import delete_sql, lock_sql, truncate_sql, vacuum_sql
-from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.ddl import delete_sql, truncate_sql, vacuum_sql
+from ragops.postgres.journal import journaled_indexes
+from ragops.postgres.locks import LOCK_TIMEOUT_S, close_to_readers, lock_tables, with_lock_retries
 from ragops.postgres.statements import Statement, text_of
-
-LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +35,24 @@ class Emptying:
     """The statements that empty some tables, in order; VACUUM cannot run in the others' transaction."""
 
     archives: tuple[Archiving, ...]
-    removals: tuple[Statement, ...]
-    vacuums: tuple[TableFacts, ...]
+    truncated: tuple[TableFacts, ...]
+    deleted: tuple[TableFacts, ...]
+
+    @property
+    def truncation(self) -> tuple[Statement, ...]:
+        return (truncate_sql(self.truncated),) if self.truncated else ()
+
+    @property
+    def removals(self) -> tuple[Statement, ...]:
+        deletions = tuple(map(delete_sql, self.deleted))
+        if truncates_first(self.truncated, self.deleted):
+            return (*self.truncation, *deletions)
+        return (*deletions, *self.truncation)
 
     @property
     def statements(self) -> tuple[Statement, ...]:
         archives = (archiving.statement for archiving in self.archives)
-        return (*archives, *self.removals, *map(vacuum_sql, self.vacuums))
+        return (*archives, *self.removals, *map(vacuum_sql, self.deleted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +100,13 @@ class EmptyResult:
 class EmptyTablesStep:
     settings: EmptyTables
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         for entry in self.settings.tables:
             if entry.table not in facts.database.tables:
                 yield f"empty_tables names {entry.table}, which tables: sets to null"
-        yield from self._foreign_keys(facts.database)
+        yield from source_problems(facts, self.settings)
+        yield from foreign_key_problems(facts.database, self.settings)
+        yield from space_problems(facts, self.settings)
         server = facts.database.server
         if self.settings.archive and not server.may_archive:
             yield (
@@ -91,25 +115,6 @@ class EmptyTablesStep:
             )
         for entry in self.settings.tables:
             yield from privilege_problems(facts.database, entry.table, entry.method.upper())
-
-    def _foreign_keys(self, facts: DatabaseFacts) -> Iterator[str]:
-        """Yield the tables that reference an emptied one and stand in its way: nothing cascades here."""
-        entries = self.settings.tables
-        methods: dict[str, str] = {entry.table: entry.method for entry in entries}
-        places: dict[str, int] = {entry.table: place for place, entry in enumerate(entries)}
-        logical_names = {t.qualified: logical for logical, t in facts.tables.items() if t}
-        for entry in entries:
-            table = facts.tables.get(entry.table)
-            for key in table.referenced_by if table else ():
-                other = logical_names.get(key.table, "")
-                remedy = _remedy(entry.method, methods.get(other), key.on_delete)
-                # Rows are deleted in the order of the list.
-                is_earlier = other in places and places[other] < places[entry.table]
-                if table and remedy and not (remedy == LIST_BEFORE and is_earlier):
-                    yield (
-                        f"{key.table} references {table.qualified} (foreign key {key.name}, "
-                        f"ON DELETE {key.on_delete}): {remedy}"
-                    )
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         tables = [facts.table(entry.table) for entry in self.settings.tables]
@@ -131,11 +136,7 @@ class EmptyTablesStep:
             rows=sum(table.rows for table in tables),
             bytes=sum(table.bytes for table in tables) - dropped,
             tables=tuple(dict.fromkeys([table.qualified for table in tables] + sorted(reached))),
-            notes=(
-                "the rows are copied into the schema ragops first (`ragops undo` restores them)"
-                if self.settings.archive
-                else "no archive: `ragops undo` cannot restore these rows",
-            ),
+            notes=tuple(notes_of(facts, self.settings, number)),
         )
 
     def run(self, run: Run) -> EmptyResult:
@@ -145,10 +146,13 @@ class EmptyTablesStep:
 
         def act() -> tuple[Emptying, EmptyResult]:
             with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
-                session.connection.execute(lock_sql(tables))
+                # Readers go on, writers wait. It conflicts with itself, so that two of these never wait for each
+                # other when they shut the readers out.
+                lock_tables(session.connection, tables, "SHARE ROW EXCLUSIVE")
                 # Counted under the lock: nothing that the plan did not show is wiped.
                 now = session.facts(exact=True)
-                run.check_unchanged(now)
+                names = [entry.table for entry in self.settings.tables]
+                run.check_unchanged(now, names, done=_what_was_done(run))
                 numbers = take_numbers(session.connection, len(tables)) if self.settings.archive else ()
                 composed = emptying(now, self.settings, numbers=numbers)
                 result = EmptyResult(
@@ -172,12 +176,10 @@ def emptying(facts: DatabaseFacts, settings: EmptyTables, *, numbers: Sequence[i
     chosen = [(entry, table) for entry in settings.tables if (table := facts.tables.get(entry.table)) is not None]
     numbered = zip(numbers, chosen, strict=True) if settings.archive else ()
     archives = tuple(Archiving(number, entry.table, table) for number, (entry, table) in numbered)
-    truncated = [table for entry, table in chosen if entry.method == "truncate"]
-    deleted = tuple(table for entry, table in chosen if entry.method == "delete")
     return Emptying(
         archives,
-        (*([truncate_sql(truncated)] if truncated else []), *map(delete_sql, deleted)),
-        deleted,
+        tuple(table for entry, table in chosen if entry.method == "truncate"),
+        tuple(table for entry, table in chosen if entry.method == "delete"),
     )
 
 
@@ -192,22 +194,44 @@ def _empty(run: Run, composed: Emptying) -> int:
     for archiving in composed.archives:
         table = archiving.table
         session.reporter.info(f"archiving {table.rows:,} rows of {table.qualified}")
-        archived += archive_rows(
+        copied = archive_rows(
             session.connection,
             archiving,
             campaign=run.campaign,
             generation=composed.archives[0].number,
             queue=queue if archiving.logical == QUEUE else None,
         )
+        if copied != table.rows:
+            # The lock rules it out; were it possible, the rows that are missing would have no copy.
+            raise RagopsError(
+                f"the archive of {table.qualified} is not what was counted; nothing was emptied",
+                actual=f"{copied:,} rows copied",
+                expected=f"{table.rows:,} rows",
+                hint="check whether row-level security or a rule changes what this role reads",
+            )
+        archived += copied
     for removal in composed.removals:
+        if removal in composed.truncation:
+            close_to_readers(session.connection, composed.truncated, reporter=session.reporter)
         session.connection.execute(removal)
     return archived
+
+
+def _what_was_done(run: Run) -> str:
+    """Say what the campaign did before this step, for an operator who must decide how to go on."""
+    if run.campaign is None:
+        return NOTHING_DONE
+    dropped = [index for index in journaled_indexes(run.session.connection) if index.campaign == run.campaign]
+    if not dropped:
+        return NOTHING_DONE
+    names = ", ".join(index.name for index in dropped)
+    return f"no row was removed, but these indexes are dropped: {names} (`ragops undo` builds them again)"
 
 
 def _give_space_back(run: Run, composed: Emptying, result: EmptyResult) -> EmptyResult:
     """VACUUM returns the pages of deleted rows to the system; then record how much was freed."""
     session = run.session
-    for table in composed.vacuums:
+    for table in composed.deleted:
         if not execute_within_timeout(session.connection, vacuum_sql(table)):
             session.reporter.info(f"VACUUM of {table.qualified} timed out; autovacuum gives the space back later")
     tables = {table.qualified: table for table in session.tables().values()}
@@ -220,12 +244,3 @@ def _give_space_back(run: Run, composed: Emptying, result: EmptyResult) -> Empty
     )
     run.record(result)
     return result
-
-
-def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
-    """What must change so that one table can be emptied although another references it."""
-    if method == "truncate":
-        return None if other == "truncate" else "empty_tables must truncate both, or delete from both"
-    if other is None:
-        return "empty_tables must list it too"
-    return LIST_BEFORE if other == "delete" and on_delete in ("NO ACTION", "RESTRICT") else None

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
-from ragops.errors import RagopsError
+from ragops.errors import PlanRefused, RagopsError
+from ragops.facts import SourceFacts
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
+from ragops.postgres.connection import transaction
 from ragops.postgres.queue import seed_statement
-from ragops.postgres.row_source import check_source, source_relation
+from ragops.postgres.row_source import pin_text_form, read_source, source_relation
 from ragops.postgres.statements import Statement, text_of
 from ragops.session import Session
 from ragops.workers.sources import locations_of
@@ -36,8 +39,10 @@ class ReseedResult:
 class ReseedQueueStep:
     settings: ReseedQueue
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         yield from privilege_problems(facts.database, QUEUE, "INSERT", "COPY")
+        if facts.source is not None:
+            yield from id_problems(facts.source, facts.playbook.source)
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         queue, playbook = facts.table(QUEUE), facts.playbook
@@ -50,14 +55,15 @@ class ReseedQueueStep:
             if playbook.source.is_named
             else (),
             rows=facts.items,
+            notes=tuple(_notes(facts)),
         )
 
     def run(self, run: Run) -> ReseedResult:
         """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
         session = run.session
         playbook, queue = session.playbook, session.queue
-        _check_rows(session)
         with run.transaction(is_long=True):
+            _check_rows(session)
             statement = _seeding(playbook.tables, playbook.source, playbook.gates())
             if _are_rows(playbook.source):
                 # Rows of the same database are inserted within the server, without a way through the client.
@@ -66,6 +72,8 @@ class ReseedQueueStep:
                 seeded = queue.seed(statement, _locations(session), gates=playbook.gates())
             if seeded == 0:
                 raise empty_corpus(playbook.source)
+            if _are_rows(playbook.source):
+                _refuse_repeated(session, seeded)
             queue.save_source(_absolute(playbook.source).model_dump(mode="json"))
             result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
             run.record(result)
@@ -75,16 +83,27 @@ class ReseedQueueStep:
         return result
 
 
+def _refuse_repeated(session: Session, seeded: int) -> None:
+    """Raise RagopsError when a location was queued twice: the source has changed since its ids were counted."""
+    distinct = session.queue.distinct_locations()
+    if distinct != seeded:
+        raise RagopsError(
+            "the source has changed while it was queued; nothing was queued",
+            actual=f"{seeded:,} rows with {distinct:,} different ids",
+            hint="stop what writes there, then run the command again",
+        )
+
+
 def append_source(session: Session) -> ReseedResult:
     """Add the locations that are not in the queue yet, behind every gate.
 
     Raises RagopsError while items of another source are open.
     """
     playbook, queue = session.playbook, session.queue
-    _check_rows(session)
     refuse_other_source(session)
     phase = len(playbook.gates()) + 1
-    with session.connection.transaction():
+    with transaction(session.connection, is_long=True):
+        _check_rows(session)
         if _are_rows(playbook.source):
             seeded = queue.append_rows(source_relation(playbook.source), phase=phase)
         else:
@@ -135,8 +154,51 @@ def _are_rows(source: Source) -> bool:
 
 
 def _check_rows(session: Session) -> None:
-    if _are_rows(session.playbook.source):
-        check_source(session.connection, session.playbook.source)
+    """Raise PlanRefused for ids that are no identity, in the transaction that queues them; pin their text form."""
+    source = session.playbook.source
+    if not _are_rows(source):
+        return
+    facts = read_source(session.connection, source, ())
+    pin_text_form(session.connection)
+    problems = list(id_problems(facts, source))
+    if problems:
+        raise PlanRefused(
+            "the ids of the source identify no rows; nothing was queued",
+            where=f"source.{'table' if source.table else 'query'}",
+            problems=problems,
+            hint="fix source: in the playbook, or the rows, then run the command again",
+        )
+
+
+def id_problems(facts: SourceFacts, source: Source) -> Iterator[PlanProblem]:
+    """Yield why the ids of a table or query cannot stand for its rows: text would be lost in silence."""
+    name = f"source.table {source.table}" if source.table else "source.query"
+    if facts.with_id < facts.rows:
+        yield PlanProblem(
+            f"{name} gives {facts.rows - facts.with_id:,} of {facts.rows:,} rows no id (NULL): their texts would "
+            "never be embedded. Give them one, or leave them out with source.query (… WHERE id IS NOT NULL)"
+        )
+    if facts.distinct < facts.with_id:
+        id, times = facts.repeated or ("?", 2)
+        yield PlanProblem(
+            f"{name} gives {facts.with_id:,} rows only {facts.distinct:,} different ids, e.g. {id!r} {times:,} "
+            "times: one text of each id would be embedded, the others never. Take a unique column as the id, or a "
+            "source.query that makes one (SELECT DISTINCT ON (id) …, or id || ':' || part AS id)"
+        )
+    if facts.lost is not None:
+        wanted, found = facts.lost
+        yield PlanProblem(
+            f"{name}: the id {wanted!r}, asked for as a worker asks, gives {found}: its text would be lost. "
+            "Take a column whose text form reads back unchanged, e.g. id::text in source.query"
+        )
+
+
+def _notes(facts: PlanFacts) -> Iterator[str]:
+    if facts.playbook.source.query is not None and facts.source is not None:
+        yield (
+            f"source.query runs again for each claim of documents; one run takes {facts.source.seconds:.1f} s. If "
+            "that is slow, materialise it: CREATE TABLE … AS, then source.table"
+        )
 
 
 def _absolute(source: Source) -> Source:

@@ -56,7 +56,9 @@ class ValidationResult:
             where=f"{self.documents:,} documents",
             actual="\n".join(f"{check.id}: {check.measured}" for check in failed),
             expected="\n".join(f"{check.id}: {check.expected}" for check in failed),
-            hint="ragops verify   (is it the build, the pooling, a prefix?), then: ragops reset --resume"
+            # What is stored fails the same check again: resuming alone cannot pass.
+            hint="ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
+            "   or bring the old rows back: ragops undo"
             if decisive and self.documents
             else "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume",
         )

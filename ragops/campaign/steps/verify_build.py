@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.campaign.completeness import missing_parts
 from ragops.campaign.measure import Agreement, measure_stored
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import other_source
@@ -103,6 +104,8 @@ def compare_with_stored(run: Run) -> Agreement | None:
     other = other_source(session)
     if other is not None:
         session.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
+    elif not run.force and (missing := missing_parts(session)):
+        session.reporter.info(f"the corpus is not complete: {'; '.join(missing)}: going on")
     elif not run.force:
         raise NothingToReset(
             "nothing to reset: what is stored is what these workers would store again",
@@ -115,5 +118,4 @@ def compare_with_stored(run: Run) -> Agreement | None:
 
 
 def _has_documents(session: Session) -> bool:
-    documents = session.facts(exact=True).tables["documents"]
-    return documents is not None and documents.rows > 0
+    return session.reader.counts("documents").total > 0

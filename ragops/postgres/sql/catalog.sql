@@ -111,7 +111,10 @@ SELECT {next_value} FROM generate_series(1, {count});
 SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
        CASE c.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'r' THEN 'RESTRICT' WHEN 'c' THEN 'CASCADE'
                           WHEN 'n' THEN 'SET NULL' ELSE 'SET DEFAULT' END AS on_delete,
-       n.nspname AS schema
+       n.nspname AS schema,
+       format('ALTER TABLE %%I.%%I DROP CONSTRAINT %%I', n.nspname, r.relname, c.conname) AS drop,
+       format('ALTER TABLE %%I.%%I ADD CONSTRAINT %%I %%s', n.nspname, r.relname, c.conname,
+              regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', '') || ' NOT VALID') AS add
   FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace
  WHERE c.contype = 'f' AND c.confrelid = %(oid)s AND c.conrelid <> c.confrelid AND c.conparentid = 0
  ORDER BY 2, 1;

@@ -14,6 +14,10 @@ INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(numb
 SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
   FROM ragops.campaign ORDER BY id DESC LIMIT 1;
 
+-- name: all_campaigns
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
+  FROM ragops.campaign ORDER BY id;
+
 -- name: take
 UPDATE ragops.campaign
    SET epoch = epoch + 1, holder = %(holder)s, status = 'running', error = NULL,
@@ -48,6 +52,9 @@ UPDATE ragops.campaign
 UPDATE ragops.campaign SET status = 'abandoned', epoch = epoch + 1, holder = NULL, lease_until = NULL,
        finished_at = clock_timestamp()
  WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: save_plan
+UPDATE ragops.campaign SET plan = %(plan)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
 
 -- name: steps
 SELECT number, verb, status, effect, error,
@@ -107,8 +114,11 @@ SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
   FROM (SELECT pg_get_serial_sequence('ragops.archive', 'id') AS name) s;
 
 -- name: forget_archives
--- Forgets all archives and returns their tables; one that is recorded meanwhile keeps its record and its table.
-DELETE FROM ragops.archive RETURNING archive_table;
+-- Forgets the archives of some campaigns, or all, and returns their tables; one that is recorded meanwhile keeps its
+-- record and its table.
+DELETE FROM ragops.archive
+ WHERE %(campaigns)s::bigint[] IS NULL OR campaign_id = ANY(%(campaigns)s::bigint[])
+RETURNING archive_table;
 
 -- name: record_archive
 INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows,
@@ -136,10 +146,6 @@ SELECT a.id, a.campaign_id, a.table_name, a.rows,
 
 -- name: archives_restored
 UPDATE ragops.archive SET restored_at = clock_timestamp() WHERE id = ANY(%(ids)s);
-
--- name: campaigns
--- All campaigns by id, with their status.
-SELECT id, status FROM ragops.campaign ORDER BY id;
 
 -- name: changing_campaigns
 -- The campaigns that dropped an index or emptied a table that held rows.

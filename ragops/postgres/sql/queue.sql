@@ -159,6 +159,15 @@ SELECT {files_queue_location}, {files_queue_last_error} FROM {files_queue}
 -- Whether the queue holds any item.
 SELECT EXISTS (SELECT 1 FROM {files_queue});
 
+-- name: foreign_documents
+-- Stored documents that come from none of these locations.
+SELECT count(*) FROM {documents}
+ WHERE {documents_file_path} IS NULL OR NOT {documents_file_path} = ANY(%(locations)s::text[]);
+
+-- name: distinct_locations
+-- Different locations. COLLATE "C" because the order does not matter, and that of a language is slower.
+SELECT count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
+
 -- name: snapshot
 -- Makes all statements of a transaction see the same rows. Must be its first statement.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;

@@ -53,3 +53,8 @@ SELECT {id} FROM {table} WHERE {path} = %(path)s;
 -- depends on the settings of the transaction.
 SELECT {id}, {embedding} {distance} %(vector)s AS distance, left({content}, 300) FROM {table}
  WHERE {embedding} IS NOT NULL ORDER BY {embedding} {distance} %(vector)s LIMIT %(limit)s;
+
+-- name: documents_without_chunks
+-- Documents that no chunk belongs to, by one hash join.
+SELECT count(*) FROM {documents} d
+ WHERE NOT EXISTS (SELECT 1 FROM {document_chunks} c WHERE c.{document_chunks_document_id} = d.{documents_id});
