@@ -7,6 +7,7 @@ a short count rolls everything back before a row is written.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import Rollback, errors, sql
 
 from ragops.errors import PlanRefused
-from ragops.facts import TableFacts
+from ragops.facts import ColumnFacts, TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
-from ragops.postgres.copy_binary import HEADER, TRAILER, Column, encode_rows, fields_of, is_text
+from ragops.postgres.copy_binary import (
+    HEADER,
+    TRAILER,
+    Column,
+    encode_rows,
+    fields_of,
+    has_fields,
+    is_text,
+    plain_type,
+)
+from ragops.postgres.copy_text import encode_text_rows
 from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.statements import statement
 
 
@@ -73,12 +85,17 @@ class Writer:
     """Writes batches into the mapped tables."""
 
     def __init__(self, tables: Tables, facts: dict[str, TableFacts]) -> None:
-        """Take the facts of the mapped tables. Raises PlanRefused if ragops cannot make ids for new documents."""
+        """Take the facts of the mapped tables.
+
+        Raises PlanRefused if ragops cannot make ids for new documents, or if a column for the ids of queue items
+        cannot hold any of them.
+        """
         self._tables = tables
         self._facts = facts
         self._id_column = tables.columns_of("documents")["id"]
-        self._id_type = facts["documents"].columns[self._id_column].type
+        self._id_type = facts["documents"].columns[self._id_column].stored_type
         check_id_column(facts["documents"], self._id_column)
+        check_file_ids(tables, facts)
 
     def write(self, connection: Connection, *batches: Batch) -> None:
         """Store all batches, or none of them.
@@ -91,12 +108,34 @@ class Writer:
             for batch in batches:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)
-            if documents:
-                ids = self._new_ids(connection, len(documents))
-                self._copy(connection, "documents", lambda: document_columns(documents, ids))
-                self._copy(connection, "document_chunks", lambda: chunk_columns(documents, ids))
-                self._copy(connection, "parsed_files", lambda: parsed_columns(documents))
-                self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
+            self._insert(connection, documents, batches)
+
+    def accepts(self, connection: Connection, batch: Batch) -> bool:
+        """Return whether the tables still take documents that they took before: store them and roll back.
+
+        A document that is stored already may be refused as a duplicate, which shows that its row was fine.
+        """
+        try:
+            with transaction(connection):
+                self._insert(connection, batch.documents, [batch])
+                connection.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
+                raise Rollback()
+        except errors.UniqueViolation:
+            return True
+        except Exception as error:
+            if refusal_of(error) is None:
+                raise
+            return False
+        return True
+
+    def _insert(self, connection: Connection, documents: Sequence[DocumentRow], batches: Sequence[Batch]) -> None:
+        """Store documents, in the caller's transaction."""
+        if documents:
+            ids = self._new_ids(connection, len(documents))
+            self._copy(connection, "documents", lambda: document_columns(documents, ids))
+            self._copy(connection, "document_chunks", lambda: chunk_columns(documents, ids))
+            self._copy(connection, "parsed_files", lambda: parsed_columns(documents))
+            self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         """Return ids for new documents, which their chunks refer to before any row is stored."""
@@ -117,15 +156,40 @@ class Writer:
             return
         values = make()
         facts = self._facts[logical]
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(facts.schema, facts.name),
-            sql.SQL(", ").join(sql.Identifier(column) for column in columns.values()),
+        named = {facts.columns[column]: values[word] for word, column in columns.items()}
+        is_binary = all(
+            has_fields(column.stored_type, is_vector=isinstance(rows, np.ndarray))
+            for column, rows in named.items()
         )
-        fields = [
-            fields_of(values[word], facts.columns[column].type, connection) for word, column in columns.items()
-        ]
+        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+            sql.Identifier(facts.schema, facts.name),
+            sql.SQL(", ").join(sql.Identifier(column.name) for column in named),
+            sql.SQL("BINARY" if is_binary else "TEXT"),
+        )
+        if is_binary:
+            fields = [_fields(facts, column, rows) for column, rows in named.items()]
+            data = HEADER + encode_rows(fields) + TRAILER
+        else:
+            data = encode_text_rows(list(named.values()))
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            copy.write(HEADER + encode_rows(fields) + TRAILER)
+            copy.write(data)
+
+
+def _fields(table: TableFacts, column: ColumnFacts, values: Column) -> list[bytes]:
+    """Encode a column. Raises ValueRefused for a value that it cannot hold."""
+    try:
+        return fields_of(values, column.stored_type)
+    except UnicodeError:
+        raise
+    except (OverflowError, ValueError, TypeError, AttributeError) as error:
+        given = str(error) if isinstance(error, OverflowError) else repr(str(values[0]))
+        raise ValueRefused(
+            "a value does not fit its column",
+            where=f"{table.qualified}.{column.name}",
+            actual=given,
+            expected=f"values of type {column.type}",
+            hint="change the column's type, or map another column in the playbook's tables",
+        ) from error
 
 
 def document_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:
@@ -174,13 +238,29 @@ def metrics_columns(batches: Sequence[Batch]) -> dict[str, Column]:
     }
 
 
+# The length of a uuid's text, which is a new document's id in a column of texts.
+UUID_CHARACTERS = 36
+_LENGTH = re.compile(r"\((\d+)\)")
+_INTEGERS = ("bigint", "integer", "smallint")
+
+
 def check_id_column(documents: TableFacts, column: str) -> None:
     """Raise PlanRefused unless ragops can make ids for new rows of the documents table."""
     facts = documents.columns[column]
-    if facts.type == "uuid" or is_text(facts.type):
+    length = _LENGTH.search(facts.stored_type)
+    is_long_enough = length is None or int(length[1]) >= UUID_CHARACTERS
+    if facts.stored_type == "uuid" or (is_text(facts.stored_type) and is_long_enough):
         return
-    if facts.type in ("bigint", "integer") and (facts.is_identity or facts.has_default):
+    if facts.stored_type in _INTEGERS and (facts.is_identity or facts.has_default):
         return
+    if not is_long_enough:
+        raise PlanRefused(
+            "ragops cannot make ids for new documents",
+            where=f"{documents.qualified}.{column}",
+            actual=f"{facts.type}, too short for the text of a uuid",
+            expected=f"at least {UUID_CHARACTERS} characters",
+            hint=f'ALTER TABLE {documents.qualified} ALTER COLUMN "{column}" TYPE text',
+        )
     raise PlanRefused(
         "ragops cannot make ids for new documents",
         where=f"{documents.qualified}.{column}",
@@ -188,3 +268,30 @@ def check_id_column(documents: TableFacts, column: str) -> None:
         expected="bigint or integer with an identity or serial sequence, uuid, or text",
         hint=f'ALTER TABLE {documents.qualified} ALTER COLUMN "{column}" ADD GENERATED BY DEFAULT AS IDENTITY',
     )
+
+
+def check_file_ids(tables: Tables, facts: Mapping[str, TableFacts]) -> None:
+    """Raise PlanRefused if a column for the ids of queue items can hold none of them: a uuid is no number."""
+    if "files_queue" not in facts:
+        return
+    item = facts["files_queue"].columns[tables.columns_of("files_queue")["id"]]
+    for logical in ("documents", "parsed_files"):
+        column = tables.columns_of(logical).get("file_id") if logical in facts else None
+        if column is None:
+            continue
+        held = facts[logical].columns[column]
+        kinds = {_id_kind(item.stored_type), _id_kind(held.stored_type)}
+        if kinds == {"number", "uuid"}:
+            raise PlanRefused(
+                "a column cannot hold the ids of the queue's items",
+                where=f"{facts[logical].qualified}.{column}",
+                actual=held.type,
+                expected=f"{item.type}, the type of {facts['files_queue'].qualified}.{item.name}",
+                hint=f'ALTER TABLE {facts[logical].qualified} ALTER COLUMN "{column}" TYPE {item.type} USING NULL',
+            )
+
+
+def _id_kind(type_name: str) -> str:
+    if plain_type(type_name) in (*_INTEGERS, "numeric", "real", "double precision"):
+        return "number"
+    return "uuid" if type_name == "uuid" else "other"

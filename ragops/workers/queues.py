@@ -78,6 +78,11 @@ class FinishedQueue:
         self.expected = 0
         """Documents that were claimed and are not finished yet."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether documents are here or expected."""
+        return bool(self._documents) or (self.expected > 0 and not self._is_ended)
+
     def put(self, document: InFlight) -> None:
         """Add a document, unless it is here or gone already: several of its texts may fail it."""
         if document.is_finished:

@@ -28,6 +28,7 @@ from ragops.playbook.tables import (
     Tables,
 )
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.refusals import ValueRefused
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.postgres.writer import Writer
 
@@ -294,8 +295,11 @@ def test_columns_of_the_users_own_type(
 def test_a_number_that_its_column_cannot_hold_loses_nothing(connection: Connection, dsn: str) -> None:
     execute(dsn, "ALTER TABLE documents ALTER file_id TYPE smallint")
     execute(dsn, "ALTER TABLE files_queue ALTER id RESTART WITH 40000")
-    with pytest.raises(OverflowError, match="40001 does not fit 16 bits"):
+    with pytest.raises(ValueRefused) as caught:
         write(connection, count=2)
+    assert caught.value.where == "public.documents.file_id"
+    assert caught.value.actual == "40000 to 40001 does not fit 16 bits"
+    assert caught.value.expected == "values of type smallint"
     assert {k: n for k, n in queue_of(connection).counts().items() if n} == {"processing": 2}
     assert value(dsn, "SELECT count(*) FROM documents") == 0
 

@@ -220,9 +220,15 @@ def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
 
 
 def test_a_child_that_dies_on_every_document_raises() -> None:
-    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
+    vocabulary = Vocabulary(is_deadly=lambda text: text != "ok")
     with pytest.raises(EmbedderError, match=f"failed on {MAX_FAILURES} documents in a row"):
         vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10))))
+
+
+def test_many_documents_in_a_row_that_the_child_dies_on_fail_alone() -> None:
+    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
+    prepared = vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10)), "good"))
+    assert [isinstance(one, Unreadable) for one in prepared] == [True] * 10 + [False]
 
 
 def test_a_child_that_does_not_start_raises() -> None:
