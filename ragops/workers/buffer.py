@@ -184,7 +184,7 @@ class Pipeline:
     def wait_for_more(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` for documents that are finished or will be; return whether there are any."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._finished.has_more, timeout_s)
+            return self._finished.wait_for_more(timeout_s)
 
     def settle(self, documents: Sequence[InFlight]) -> None:
         """Take documents out of flight that are stored, failed or dropped."""

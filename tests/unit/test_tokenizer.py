@@ -15,7 +15,7 @@ from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
-from ragops.workers.supervisor import MAX_FAILURES
+from ragops.workers.supervisor import CANARY, MAX_FAILURES
 from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Prepared, Tokenizer
 
 MOST_TOKENS = 12
@@ -220,7 +220,7 @@ def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
 
 
 def test_a_child_that_dies_on_every_document_raises() -> None:
-    vocabulary = Vocabulary(is_deadly=lambda text: text != "ok")
+    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text") or text == CANARY)
     with pytest.raises(EmbedderError, match=f"failed on {MAX_FAILURES} documents in a row"):
         vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10))))
 
