@@ -31,7 +31,7 @@ FIRST_STORE, FEWEST, MOST = 20, 10, 1000
 # Documents in a row that may be failed without a proof that the database still stores others.
 MAX_REFUSED = 3
 # How long to wait for documents of the next claim before everything counts as refused.
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0
 _ZERO_MEAN = "its chunks' vectors cancel out: the mean is zero"
 # The lengths of a reason, tried in turn where the queue's column does not take it.
 _SHORTER = (250, 80, 30)
