@@ -14,6 +14,7 @@ from psycopg import sql
 from ragops.errors import PlanRefused
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row
+from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.writer import Writer
 
 # The type of the extension citext, as that makes it; the servers of these tests come without it.
@@ -147,6 +148,29 @@ def test_a_column_that_can_hold_no_item_s_id_is_refused(
     execute(dsn, str(caught.value.hint))
     if queue_id != "uuid":
         Writer(Tables(), table_facts(connection))
+
+
+@pytest.mark.parametrize("table", ["documents", "document_chunks"])
+def test_a_column_of_bytes_for_texts_is_refused(connection: Connection, dsn: str, table: str) -> None:
+    execute(dsn, f"ALTER TABLE {table} ALTER content TYPE bytea USING NULL")
+    with pytest.raises(PlanRefused) as caught:
+        Writer(Tables(), table_facts(connection))
+    assert (caught.value.where, caught.value.actual) == (f"public.{table}.content", "bytea")
+    execute(dsn, str(caught.value.hint))
+    Writer(Tables(), table_facts(connection))
+
+
+def test_paths_that_are_numbers_fit_a_column_of_numbers(connection: Connection, dsn: str) -> None:
+    execute(dsn, "ALTER TABLE documents ALTER file_path TYPE bigint USING NULL")
+    seed(connection, 2)
+    batch = batch_of(claim(connection))
+    one, other = batch.documents
+    writer = Writer(Tables(), table_facts(connection))
+    with pytest.raises(ValueRefused) as caught:
+        writer.write(connection, replace(batch, documents=(one, replace(other, location="7"))))
+    assert refusal_of(caught.value) == "public.documents.file_path holds values of type bigint, not '1.txt'"
+    writer.write(connection, replace(batch, documents=(replace(one, location="70"), replace(other, location="7"))))
+    assert value(dsn, "SELECT array_agg(file_path ORDER BY file_path) FROM documents") == [7, 70]
 
 
 def test_ids_that_have_no_room_for_a_uuid_are_refused(connection: Connection, dsn: str) -> None:
