@@ -317,3 +317,28 @@ def test_batches_of_several_claims_are_stored_together_or_not_at_all(connection:
     assert queue_of(connection).counts()["completed"] == 4
     assert value(dsn, "SELECT count(DISTINCT file_id) FROM documents") == 4
     assert rows(dsn, "SELECT documents, chunks FROM ingestion_metrics") == [(2, 4)] * 2
+
+
+def test_a_proof_stores_nothing_and_sees_what_the_tables_take(connection: Connection, dsn: str) -> None:
+    seed(connection, 2)
+    batch = batch_of(claim(connection))
+    writer = Writer(Tables(), table_facts(connection))
+    writer.write(connection, batch)
+    assert writer.accepts(connection, batch)
+    execute(dsn, "CREATE UNIQUE INDEX ON documents (file_path)")
+    # It is there already, so its row was fine.
+    assert writer.accepts(connection, batch)
+    execute(dsn, "DROP INDEX documents_file_path_idx", "ALTER TABLE documents ADD CHECK (content <> '') NOT VALID")
+    assert writer.accepts(connection, batch)
+    execute(
+        dsn,
+        "CREATE TABLE approved (id bigint PRIMARY KEY)",
+        "ALTER TABLE documents ADD FOREIGN KEY (file_id) REFERENCES approved DEFERRABLE INITIALLY DEFERRED NOT VALID",
+    )
+    assert not writer.accepts(connection, batch)
+    execute(dsn, "ALTER TABLE documents DROP COLUMN file_id")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        writer.accepts(connection, batch)
+    execute(dsn, "ALTER TABLE documents ADD file_id bigint")
+    assert value(dsn, "SELECT count(*) FROM documents") == 2
+    assert value(dsn, "SELECT count(*) FROM ingestion_metrics") == 1
