@@ -333,7 +333,8 @@ def test_a_proof_stores_nothing_and_sees_what_the_tables_take(connection: Connec
     execute(
         dsn,
         "CREATE TABLE approved (id bigint PRIMARY KEY)",
-        "ALTER TABLE documents ADD FOREIGN KEY (file_id) REFERENCES approved DEFERRABLE INITIALLY DEFERRED NOT VALID",
+        "ALTER TABLE documents ADD FOREIGN KEY (file_id) REFERENCES approved"
+        " DEFERRABLE INITIALLY DEFERRED NOT VALID",
     )
     assert not writer.accepts(connection, batch)
     execute(dsn, "ALTER TABLE documents DROP COLUMN file_id")
