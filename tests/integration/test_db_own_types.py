@@ -12,9 +12,12 @@ from campaigns import batch_of, claim, execute, queue_of, random_vector, seed, t
 from psycopg import sql
 
 from ragops.errors import PlanRefused
+from ragops.playbook.model import Source
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row
+from ragops.postgres.queue import seed_statement
 from ragops.postgres.refusals import ValueRefused, refusal_of
+from ragops.postgres.row_source import source_relation
 from ragops.postgres.writer import Writer
 
 # The type of the extension citext, as that makes it; the servers of these tests come without it.
@@ -209,7 +212,22 @@ def test_a_queue_of_other_types_works_from_end_to_end(connection: Connection, ds
             connection.execute("DROP TABLE files_queue")
             connection.execute(create.encode())
             connection.execute("CREATE INDEX ON files_queue (phase, id) WHERE status = 'pending'")
+            assert_rows_are_queued(connection)
             assert_queue_works(connection)
+
+
+def assert_rows_are_queued(connection: Connection) -> None:
+    relation = source_relation(Source(query="SELECT n AS id, 'text' AS body FROM generate_series(1, 4) n"))
+    more = source_relation(Source(query="SELECT n AS id, 'text' AS body FROM generate_series(3, 6) n"))
+    queue = queue_of(connection)
+    assert queue.seed_rows(seed_statement(Tables(), relation=relation, gates=(2,))) == 4
+    with connection.transaction():
+        assert queue.append_rows(more, phase=3) == 2
+    found = connection.execute("SELECT file_path::text, phase::int, attempts::int FROM files_queue ORDER BY id")
+    assert found.fetchall() == [("1", 1, 0), ("2", 1, 0), ("3", 2, 0), ("4", 2, 0), ("5", 3, 0), ("6", 3, 0)]
+    assert queue.counts()["pending"] == 6
+    connection.execute("TRUNCATE files_queue")
+    connection.execute("DROP TABLE IF EXISTS incoming")
 
 
 def assert_queue_works(connection: Connection) -> None:
