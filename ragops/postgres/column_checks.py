@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ragops.errors import PlanRefused
-from ragops.facts import TableFacts
+from ragops.facts import ColumnFacts, TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.copy_binary import plain_type
 
@@ -21,38 +21,43 @@ def without_domains(table: TableFacts) -> TableFacts:
 
 def check_file_ids(tables: Tables, facts: Mapping[str, TableFacts]) -> None:
     """Raise PlanRefused if a column for the ids of queue items can hold none of them: a uuid is no number."""
-    if "files_queue" not in facts:
-        return
-    item = facts["files_queue"].columns[tables.columns_of("files_queue")["id"]]
+    item = _column(tables, facts, "files_queue", "id")
     for logical in ("documents", "parsed_files"):
-        column = tables.columns_of(logical).get("file_id") if logical in facts else None
-        if column is None:
+        held = _column(tables, facts, logical, "file_id")
+        if item is None or held is None:
             continue
-        held = facts[logical].columns[column]
-        kinds = {_id_kind(item.stored_type), _id_kind(held.stored_type)}
-        if kinds == {"number", "uuid"}:
+        table, queue = facts[logical].qualified, facts["files_queue"].qualified
+        if {_id_kind(item.stored_type), _id_kind(held.stored_type)} == {"number", "uuid"}:
             raise PlanRefused(
                 "a column cannot hold the ids of the queue's items",
-                where=f"{facts[logical].qualified}.{column}",
+                where=f"{table}.{held.name}",
                 actual=held.type,
-                expected=f"{item.type}, the type of {facts['files_queue'].qualified}.{item.name}",
-                hint=f'ALTER TABLE {facts[logical].qualified} ALTER COLUMN "{column}" TYPE {item.type} USING NULL',
+                expected=f"{item.type}, the type of {queue}.{item.name}",
+                hint=f'ALTER TABLE {table} ALTER COLUMN "{held.name}" TYPE {item.type} USING NULL',
             )
 
 
 def check_contents(tables: Tables, facts: Mapping[str, TableFacts]) -> None:
     """Raise PlanRefused if a column for texts is one of bytes: a text that begins with \\x would become others."""
     for logical in ("documents", "document_chunks"):
-        column = tables.columns_of(logical)["content"] if logical in facts else None
-        if column is not None and facts[logical].columns[column].stored_type == "bytea":
+        column = _column(tables, facts, logical, "content")
+        if column is not None and column.stored_type == "bytea":
+            table = facts[logical].qualified
             raise PlanRefused(
                 "a column cannot hold texts",
-                where=f"{facts[logical].qualified}.{column}",
-                actual=facts[logical].columns[column].type,
+                where=f"{table}.{column.name}",
+                actual=column.type,
                 expected="text",
-                hint=f'ALTER TABLE {facts[logical].qualified} ALTER COLUMN "{column}" TYPE text'
-                f" USING convert_from(\"{column}\", 'UTF8')",
+                hint=f'ALTER TABLE {table} ALTER COLUMN "{column.name}" TYPE text'
+                f" USING convert_from(\"{column.name}\", 'UTF8')",
             )
+
+
+def _column(tables: Tables, facts: Mapping[str, TableFacts], logical: str, word: str) -> ColumnFacts | None:
+    """Return a mapped column; None if nothing is mapped or it does not exist, which preflight reports."""
+    if logical not in facts:
+        return None
+    return facts[logical].columns.get(tables.columns_of(logical).get(word, ""))
 
 
 def _id_kind(type_name: str) -> str:
