@@ -1,4 +1,4 @@
-"""Filling the queue from a manifest, a query and a folder, against a bare binary COPY of the same rows.
+"""Filling the queue from a manifest, a query and a folder, against a bare COPY of the same rows.
 
     python benchmarks/reseed.py
     python benchmarks/reseed.py --rows 200000 --sources manifest query
@@ -35,7 +35,6 @@ from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.copy_binary import HEADER, TRAILER
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.queue_seed import queue_blocks
 from ragops.postgres.setup import initialise, plan_setup
@@ -46,7 +45,7 @@ GATES = (1_000, 100_000)
 RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
 FILES_PER_FOLDER = 1_000
 CHUNK_BYTES = 1 << 20
-COPY = "COPY files_queue (file_path, status, attempts, phase) FROM STDIN (FORMAT BINARY)"
+COPY = "COPY files_queue (file_path, status, attempts, phase) FROM STDIN"
 
 
 class PeakMemory:
@@ -116,10 +115,8 @@ def write_files(root: Path, rows: int) -> None:
 
 def encode(file: Path, rows: int) -> None:
     with file.open("wb") as out:
-        out.write(HEADER)
         for block in queue_blocks(map(location, range(rows)), status="pending", gates=GATES):
             out.write(block.data)
-        out.write(TRAILER)
 
 
 def bare_copy(connection: Connection, encoded: Path) -> float:

@@ -91,6 +91,13 @@ class ColumnFacts:
     has_default: bool
     is_identity: bool
     is_generated: bool
+    base_type: str = ""
+    """What a domain stands for, down to a type that is no domain; empty if `type` is none."""
+
+    @property
+    def stored_type(self) -> str:
+        """The type of the values, whatever domain is around it."""
+        return self.base_type or self.type
 
 
 @dataclass(frozen=True, slots=True)

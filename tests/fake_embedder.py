@@ -34,6 +34,8 @@ class Nursery:
 
     is_deadly: Callable[[str], bool] = lambda text: "poison" in text
     dies_at_start: Callable[[int], bool] = lambda number: False
+    word: str = ""
+    """What every vector is made of, whatever the text."""
     children: list[FakeEmbedder] = field(default_factory=list)
     starts: int = 0
     stop: Stop = field(default_factory=Stop)
@@ -75,7 +77,9 @@ class FakeEmbedder(Embedder):
     def embed(self, texts: Sequence[str]) -> Embeddings:
         self.requests.append(tuple(texts))
         self._die_of(texts)
-        return Embeddings(np.array([_vector(text) for text in texts], np.float32), tuple(1 for _ in texts))
+        return Embeddings(
+            np.array([_vector(self._nursery.word or text) for text in texts], np.float32), tuple(1 for _ in texts)
+        )
 
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
         return self.embed([text_of(ids) for ids in tokens])

@@ -15,10 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import Format
-
-from ragops.postgres.connection import Connection
 
 # Signature, flags, and the length of the header's extension; sent once, before the first block.
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -26,6 +22,9 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 # A length of -1 without bytes.
 NULL_FIELD = b"\xff\xff\xff\xff"
+# As `format_type` prints them. citext, char(n) and name are received as text is.
+TEXT_TYPES = frozenset({"text", "character varying", "character", "citext", "name"})
+_BINARY_TYPES = TEXT_TYPES | {"bigint", "integer", "smallint", "uuid", "json", "jsonb"}
 _length = struct.Struct(">i").pack
 # The values of one column, one per row; vectors as an array of shape (rows, dimensions).
 Column = Sequence[Any] | NDArray[np.float32]
@@ -36,17 +35,6 @@ def encode_rows(columns: Sequence[Sequence[bytes]]) -> bytes:
     # zip and join do the work in C; the endless repeat() is why zip cannot be strict.
     fields = repeat(len(columns).to_bytes(2, "big"))
     return b"".join(chain.from_iterable(zip(fields, *columns, strict=False)))
-
-
-def encode_rows_alike(fields: Sequence[bytes], rest: Sequence[bytes]) -> bytes:
-    """Encode rows that share every field but the first: one field of `fields`, then those of `rest`."""
-    head, tail = (1 + len(rest)).to_bytes(2, "big"), b"".join(rest)
-    return head + (tail + head).join(fields) + tail if fields else b""
-
-
-def bytes_field(value: bytes) -> bytes:
-    """Encode one field from its bytes."""
-    return _length(len(value)) + value
 
 
 def text_fields(values: Iterable[str | None]) -> list[bytes]:
@@ -114,16 +102,13 @@ def _sliced(rows: NDArray[np.void]) -> list[bytes]:
     return [raw[start : start + size] for start in range(0, len(raw), size)]
 
 
-def fields_of(values: Column, type_name: str, connection: Connection) -> list[bytes]:
-    """Encode a column of the type that the catalog spells as `type_name`.
+def fields_of(values: Column, type_name: str) -> list[bytes]:
+    """Encode a column of the type that the catalog spells as `type_name`, one for which `has_fields` is true.
 
-    Raises OverflowError for a number, and psycopg.DataError for another value, that the type cannot hold.
+    Raises OverflowError, ValueError, TypeError or AttributeError for a value that the type cannot hold.
     """
     if isinstance(values, np.ndarray):
         return vector_fields(values)
-    if is_text(type_name) or type_name == "json":
-        # A mapped `file_id` may be text where ragops' is a number; numbers and uuids have one spelling each.
-        return text_fields(value if isinstance(value, str) else str(value) for value in values)
     match plain_type(type_name):
         case "bigint":
             return int8_fields(values)
@@ -132,15 +117,18 @@ def fields_of(values: Column, type_name: str, connection: Connection) -> list[by
         case "smallint":
             return int2_fields(values)
         case "uuid":
-            return uuid_fields(values)
+            return uuid_fields(value if isinstance(value, uuid.UUID) else uuid.UUID(value) for value in values)
         case "jsonb":
             return jsonb_fields(values)
-        case name:
-            # Any other type, such as numeric, by psycopg's own dumpers: value by value, and slower.
-            transformer = Transformer(connection)
-            transformer.set_dumper_types([connection.adapters.types.get_oid(name)], Format.BINARY)
-            raw = (transformer.dump_sequence([value], [PyFormat.BINARY])[0] for value in values)
-            return [NULL_FIELD if field is None else bytes_field(bytes(field)) for field in raw]
+        case _:
+            # A mapped `file_id` may be text where ragops' is a number; numbers and uuids have one spelling each.
+            return text_fields(value if isinstance(value, str) else str(value) for value in values)
+
+
+def has_fields(type_name: str, *, is_vector: bool) -> bool:
+    """Return whether `fields_of` encodes this type; `is_vector`: the values are vectors."""
+    plain = plain_type(type_name)
+    return plain == "vector" if is_vector else plain in _BINARY_TYPES
 
 
 def plain_type(type_name: str) -> str:
@@ -149,5 +137,5 @@ def plain_type(type_name: str) -> str:
 
 
 def is_text(type_name: str) -> bool:
-    """Return whether a type is text or varchar."""
-    return type_name == "text" or type_name.startswith("character varying")
+    """Return whether a type holds texts in the binary format of `text`."""
+    return plain_type(type_name) in TEXT_TYPES

@@ -255,7 +255,7 @@ class Queue:
         return int(fetch_row(self._connection, self._sql("distinct_locations"))[0])
 
     def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
-        """Stream locations into an empty queue by binary COPY, in the caller's transaction; return their number.
+        """Stream locations into an empty queue by COPY, in the caller's transaction; return their number.
 
         `statement` comes from `seed_statement`. An item gets phase k+1 if k gates lie at or below its position,
         from 0: with gates (1000, 100000) the first 1,000 items have phase 1, those up to 100,000 phase 2, the rest

@@ -14,14 +14,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import Rollback, errors, sql
 
 from ragops.errors import PlanRefused
-from ragops.facts import TableFacts
+from ragops.facts import ColumnFacts, TableFacts
 from ragops.playbook.tables import Tables
+from ragops.postgres.column_checks import check_contents, check_file_ids, without_domains
 from ragops.postgres.connection import Connection, fetch_row, transaction
-from ragops.postgres.copy_binary import HEADER, TRAILER, Column, encode_rows, fields_of, is_text
+from ragops.postgres.copy_binary import (
+    HEADER,
+    TRAILER,
+    Column,
+    encode_rows,
+    fields_of,
+    has_fields,
+    is_text,
+)
+from ragops.postgres.copy_text import encode_text_rows
 from ragops.postgres.queue import Claim, Queue
+from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.statements import statement
 
 
@@ -73,30 +84,60 @@ class Writer:
     """Writes batches into the mapped tables."""
 
     def __init__(self, tables: Tables, facts: dict[str, TableFacts]) -> None:
-        """Take the facts of the mapped tables. Raises PlanRefused if ragops cannot make ids for new documents."""
+        """Take the facts of the mapped tables.
+
+        Raises PlanRefused if ragops cannot make ids for new documents, or if a column cannot hold what belongs
+        into it, whatever the document.
+        """
         self._tables = tables
         self._facts = facts
         self._id_column = tables.columns_of("documents")["id"]
-        self._id_type = facts["documents"].columns[self._id_column].type
-        check_id_column(facts["documents"], self._id_column)
+        self._id_type = facts["documents"].columns[self._id_column].stored_type
+        check_id_column(without_domains(facts["documents"]), self._id_column)
+        check_file_ids(tables, facts)
+        check_contents(tables, facts)
 
     def write(self, connection: Connection, *batches: Batch) -> None:
         """Store all batches, or none of them.
 
         Raises FenceLost, with nothing written, if one of them no longer holds its items.
         """
-        documents = [document for batch in batches for document in batch.documents]
         queue = Queue(connection, self._tables)
         with transaction(connection):
             for batch in batches:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)
-            if documents:
-                ids = self._new_ids(connection, len(documents))
-                self._copy(connection, "documents", lambda: document_columns(documents, ids))
-                self._copy(connection, "document_chunks", lambda: chunk_columns(documents, ids))
-                self._copy(connection, "parsed_files", lambda: parsed_columns(documents))
-                self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
+            self.store(connection, *batches)
+
+    def store(self, connection: Connection, *batches: Batch) -> Sequence[Any]:
+        """Copy the rows of the batches' documents, in the caller's transaction; return the documents' ids."""
+        documents = [document for batch in batches for document in batch.documents]
+        if not documents:
+            return []
+        ids = self._new_ids(connection, len(documents))
+        self._copy(connection, "documents", lambda: document_columns(documents, ids))
+        self._copy(connection, "document_chunks", lambda: chunk_columns(documents, ids))
+        self._copy(connection, "parsed_files", lambda: parsed_columns(documents))
+        self._copy(connection, "ingestion_metrics", lambda: metrics_columns(batches))
+        return ids
+
+    def accepts(self, connection: Connection, batch: Batch) -> bool:
+        """Return whether the tables still take documents that they took before: store them and roll back.
+
+        A document that is stored already may be refused as a duplicate, which shows that its row was fine.
+        """
+        try:
+            with transaction(connection):
+                self.store(connection, batch)
+                connection.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
+                raise Rollback()
+        except errors.UniqueViolation:
+            return True
+        except Exception as error:
+            if refusal_of(error) is None:
+                raise
+            return False
+        return True
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         """Return ids for new documents, which their chunks refer to before any row is stored."""
@@ -117,15 +158,40 @@ class Writer:
             return
         values = make()
         facts = self._facts[logical]
-        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(facts.schema, facts.name),
-            sql.SQL(", ").join(sql.Identifier(column) for column in columns.values()),
+        named = {facts.columns[column]: values[word] for word, column in columns.items()}
+        is_binary = all(
+            has_fields(column.stored_type, is_vector=isinstance(rows, np.ndarray))
+            for column, rows in named.items()
         )
-        fields = [
-            fields_of(values[word], facts.columns[column].type, connection) for word, column in columns.items()
-        ]
+        query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
+            sql.Identifier(facts.schema, facts.name),
+            sql.SQL(", ").join(sql.Identifier(column.name) for column in named),
+            sql.SQL("BINARY" if is_binary else "TEXT"),
+        )
+        if is_binary:
+            fields = [_fields(facts, column, rows) for column, rows in named.items()]
+            data = HEADER + encode_rows(fields) + TRAILER
+        else:
+            data = encode_text_rows(list(named.values()))
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            copy.write(HEADER + encode_rows(fields) + TRAILER)
+            copy.write(data)
+
+
+def _fields(table: TableFacts, column: ColumnFacts, values: Column) -> list[bytes]:
+    """Encode a column. Raises ValueRefused for a value that it cannot hold."""
+    try:
+        return fields_of(values, column.stored_type)
+    except UnicodeError:
+        raise
+    except (OverflowError, ValueError, TypeError, AttributeError) as error:
+        given = str(error) if isinstance(error, OverflowError) else repr(str(values[0]))
+        raise ValueRefused(
+            "a value does not fit its column",
+            where=f"{table.qualified}.{column.name}",
+            actual=given,
+            expected=f"values of type {column.type}",
+            hint="change the column's type, or map another column in the playbook's tables",
+        ) from error
 
 
 def document_columns(documents: Sequence[DocumentRow], ids: Sequence[Any]) -> dict[str, Column]:

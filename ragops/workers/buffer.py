@@ -181,6 +181,11 @@ class Pipeline:
         with self._changed:
             return self._finished.take(limit=limit, within_s=within_s)
 
+    def wait_for_more(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for documents that are finished or will be; return whether there are any."""
+        with self._changed:
+            return self._finished.wait_for_more(timeout_s)
+
     def settle(self, documents: Sequence[InFlight]) -> None:
         """Take documents out of flight that are stored, failed or dropped."""
         with self._changed:

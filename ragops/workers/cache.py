@@ -29,6 +29,9 @@ EVICTED_AT_ONCE = 2000
 # How long to wait for another program's lock. A cache miss costs less than a longer wait.
 BUSY_S = 2.0
 
+# How far from 1 the length of a vector may be; float32 leaves it within 1e-6.
+LENGTH_TOLERANCE = 1e-3
+
 Result = TypeVar("Result")
 
 
@@ -63,15 +66,23 @@ class VectorCache:
         """Return the same cache for another thread."""
         return VectorCache(self._file, limit_bytes=self._limit)
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """Return the vectors that are known, shape (dimensions,) each, by key."""
+    def get(self, keys: Sequence[bytes], *, dimensions: int) -> dict[bytes, NDArray[np.float32]]:
+        """Return the vectors that are known, shape (dimensions,) and length 1 each, by key.
+
+        What is no such vector was damaged on disk: it is deleted, and its text is embedded again.
+        """
 
         def read(database: sqlite3.Connection) -> dict[bytes, NDArray[np.float32]]:
             known: dict[bytes, NDArray[np.float32]] = {}
             for start in range(0, len(keys), KEYS_PER_QUERY):
                 part = keys[start : start + KEYS_PER_QUERY]
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(part))})"
-                known.update((key, np.frombuffer(raw, "<f4")) for key, raw in database.execute(query, part))
+                found = unit_vectors(database.execute(query, part).fetchall(), dimensions=dimensions)
+                known.update((key, vector) for key, vector in found.items() if vector is not None)
+                damaged = [(key,) for key, vector in found.items() if vector is None]
+                if damaged:
+                    with database:
+                        database.executemany("DELETE FROM vectors WHERE key = ?", damaged)
             return known
 
         return self._try(read, {})
@@ -167,3 +178,19 @@ class VectorCache:
             # Repeated: one call of `put` with documents of many chunks can add more than EVICTED_AT_ONCE.
             if database.execute(oldest, [EVICTED_AT_ONCE]).rowcount == 0:
                 return
+
+
+def unit_vectors(
+    rows: Sequence[tuple[bytes, object]], *, dimensions: int
+) -> dict[bytes, NDArray[np.float32] | None]:
+    """Return vectors by key from their bytes; None for bytes that are no finite vector of length 1."""
+    size = dimensions * np.dtype("<f4").itemsize
+    whole = [(key, raw) for key, raw in rows if isinstance(raw, bytes) and len(raw) == size]
+    found: dict[bytes, NDArray[np.float32] | None] = dict.fromkeys((key for key, _ in rows), None)
+    if whole:
+        vectors = np.frombuffer(b"".join(raw for _, raw in whole), "<f4").reshape(len(whole), dimensions)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # False for NaN and infinite ones too.
+            is_unit = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1) < LENGTH_TOLERANCE
+        found.update((key, vectors[at]) for at, (key, _) in enumerate(whole) if is_unit[at])
+    return found

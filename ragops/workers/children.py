@@ -32,13 +32,18 @@ class Children:
 
         An error of a start ends its thread, and so stops the fleet: a build that cannot start once is broken.
         """
-        # Shared: a broken build shows in the first documents of any child.
-        failures = ConsecutiveFailures()
+        # Shared by all embedders: a broken build shows in the first documents of any of them. The tokenizer counts
+        # by itself, as its documents are not those that an embedder has succeeded on.
+        failures, tokenizer_failures = ConsecutiveFailures(), ConsecutiveFailures()
         vocabulary = dataclasses.replace(config, vocab_only=True)
 
         def start_tokenizer() -> Tokenizer:
             return Tokenizer(
-                lambda: Embedder(vocabulary, command=command), playbook, stop=stop, stats=stats, failures=failures
+                lambda: Embedder(vocabulary, command=command),
+                playbook,
+                stop=stop,
+                stats=stats,
+                failures=tokenizer_failures,
             )
 
         def start_embedder() -> Supervisor:

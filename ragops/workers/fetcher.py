@@ -39,6 +39,7 @@ class Fetcher:
         tokenizer: Tokenizer,
         *,
         fingerprint: str,
+        dimensions: int,
         stop: Stop,
         claimant: str,
         lease_s: float,
@@ -47,7 +48,8 @@ class Fetcher:
         open_items: int | None = None,
         cache: VectorCache | None = None,
     ) -> None:
-        """`fingerprint` names the vector space: a text has another key, and another vector, in each of them.
+        """`fingerprint` names the vector space: a text has another key, and another vector, in each of them, which
+        has `dimensions`.
 
         `last_id` bounds what is claimed; `open_items`, if known, makes claims smaller towards the end.
         """
@@ -57,6 +59,7 @@ class Fetcher:
         self._documents = documents
         self._tokenizer = tokenizer
         self._key = fingerprint.encode()
+        self._dimensions = dimensions
         self._stop = stop
         self._claimant = claimant
         self._lease_s = lease_s
@@ -152,7 +155,7 @@ class Fetcher:
         """Return the texts that must be embedded; the others get their vector from the cache at once."""
         if self._cache is None or not texts:
             return texts
-        known = self._cache.get([text.key for text in texts])
+        known = self._cache.get([text.key for text in texts], dimensions=self._dimensions)
         if known:
             self._pipeline.deliver([(text, known[text.key]) for text in texts if text.key in known], [])
         return [text for text in texts if text.key not in known]

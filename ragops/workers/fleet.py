@@ -228,6 +228,7 @@ class Fleet:
             self._documents,
             children.tokenizer.result(),
             fingerprint=fingerprint,
+            dimensions=children.first.embedder.model.dimensions,
             stop=self._stop,
             claimant=self._name,
             lease_s=self._playbook.workers.lease_s,

@@ -78,6 +78,15 @@ class FinishedQueue:
         self.expected = 0
         """Documents that were claimed and are not finished yet."""
 
+    def wait_for_more(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for documents that are here or expected; False at once if no more come."""
+        due_at = time.monotonic() + timeout_s
+        while not self._documents and (self.expected == 0 or self._is_ended):
+            if self._is_ended or self._stop.requested.is_set() or time.monotonic() >= due_at:
+                return False
+            self._changed.wait(POLL_S)
+        return True
+
     def put(self, document: InFlight) -> None:
         """Add a document, unless it is here or gone already: several of its texts may fail it."""
         if document.is_finished:

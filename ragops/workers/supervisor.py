@@ -17,9 +17,13 @@ from ragops.quality.vectors import check_vectors, normalize
 from ragops.workers.inflight import UniqueText, UnitVector
 from ragops.workers.state import Stats, Stop
 
-# If this many documents in a row fail, or this many new children in a row die, then the build or the model is
-# broken, not a document, and going on would mark the whole queue as failed.
+# After this many documents in a row that fail, the child must embed the canary: if it cannot, then the build or
+# the model is broken, not a document, and going on would mark the whole queue as failed. As many new children in a
+# row that die end the run as well.
 MAX_FAILURES = 3
+# Documents in a row after which the run ends although the child embeds the canary: it embeds nothing else.
+HOPELESS = 1000
+CANARY = "The quick brown fox jumps over the lazy dog."
 _HEALTH_CHECK = ["ok"]
 # Of a child's log, as much as fits into a notice or into an item's last error.
 _LONGEST_CAUSE = 200
@@ -42,6 +46,7 @@ class ConsecutiveFailures:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owners: list[object] = []
+        self._excused = 0
 
     def add(self, owner: object) -> int:
         """Count a document once, however many of its texts fail; return the number of documents in a row."""
@@ -50,17 +55,26 @@ class ConsecutiveFailures:
                 self._owners.append(owner)
             return len(self._owners)
 
+    def excuse(self) -> bool:
+        """Start from zero after a child has embedded the canary; False after `HOPELESS` documents in a row."""
+        with self._lock:
+            self._excused += len(self._owners)
+            self._owners.clear()
+            return self._excused < HOPELESS
+
     def reset(self) -> None:
         """Start from zero after a success."""
         with self._lock:
             self._owners.clear()
+            self._excused = 0
 
 
 class Supervisor:
     """One child that is replaced when it crashes. `kill` and `close` work from any thread.
 
     A crash is blamed on a document only if one of its texts was alone in the request. After `MAX_FAILURES`
-    documents in a row, over all supervisors that share `failures`, the child itself is considered broken.
+    documents in a row, over all supervisors that share `failures`, the child must embed a canary: if it cannot, it
+    is considered broken.
     """
 
     def __init__(
@@ -119,6 +133,19 @@ class Supervisor:
                 last = again
         raise last
 
+    def is_broken(self) -> bool:
+        """Return whether the child fails on the canary too. Raises EmbedderDied if the run was aborted."""
+        try:
+            if self.embedder.config.vocab_only:
+                self.embedder.count_tokens([CANARY])
+                return False
+            vectors = self.embedder.embed([CANARY]).vectors
+        except EmbedderError:
+            if self._stop.aborted.is_set():
+                raise
+            return True
+        return bool(check_vectors(vectors, dimensions=self.embedder.model.dimensions))
+
     def replace(self) -> None:
         """Start a new child in place of one that made an invalid vector: it may go on making them."""
         self._stats.info("embedder child returned an invalid vector; restarting it")
@@ -142,7 +169,7 @@ def bisect(supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome
         if isinstance(error, EmbedderDied):
             supervisor.restart(error)
         if len(wanted) == 1:
-            _fail(wanted[0], supervisor.failures, outcome, error=error, reason=_blame(error))
+            _fail(wanted[0], supervisor, outcome, error=error, reason=_blame(error))
         else:
             middle = len(wanted) // 2
             bisect(supervisor, wanted[:middle], outcome)
@@ -162,32 +189,34 @@ def _accept(
         supervisor.failures.reset()
         outcome.done += zip(texts, units, strict=True)
         return
+    # Before a document is blamed: the new child is the one that the canary is for.
+    supervisor.replace()
     for index, text in enumerate(texts):
         if index in reasons:
             error = EmbedderError("the embedder child returned invalid vectors", actual=reasons[index])
-            _fail(text, supervisor.failures, outcome, error=error, reason=reasons[index], names_chunk=True)
+            _fail(text, supervisor, outcome, error=error, reason=reasons[index], names_chunk=True)
         else:
             supervisor.failures.reset()
             outcome.done.append((text, units[index]))
-    supervisor.replace()
 
 
 def _fail(
     text: UniqueText,
-    failures: ConsecutiveFailures,
+    supervisor: Supervisor,
     outcome: Outcome,
     *,
     error: EmbedderError,
     reason: str,
     names_chunk: bool = False,
 ) -> None:
-    in_a_row = failures.add(text.owner)
+    in_a_row = supervisor.failures.add(text.owner)
+    is_broken = in_a_row >= MAX_FAILURES and (supervisor.is_broken() or not supervisor.failures.excuse())
     # The last of MAX_FAILURES is failed as well, so that the next run does not start with the same document;
     # another worker may be past that number already.
-    if in_a_row <= MAX_FAILURES:
+    if not is_broken or in_a_row <= MAX_FAILURES:
         text.fail(reason, names_chunk=names_chunk)
         outcome.failed.append(text)
-    if in_a_row >= MAX_FAILURES:
+    if is_broken:
         raise _broken(error) from error
 
 
@@ -203,24 +232,28 @@ def try_twice(supervisor: Supervisor, owner: object, work: Callable[[Embedder], 
         # Once may be chance, such as the system's out-of-memory killer.
         supervisor.restart(death)
     except EmbedderError as refusal:
-        raise _blamed(supervisor.failures, owner, refusal) from refusal
+        raise _blamed(supervisor, owner, refusal) from refusal
     try:
         return work(supervisor.embedder)
     except EmbedderError as error:
         if isinstance(error, EmbedderDied):
             supervisor.restart(error)
-        raise _blamed(supervisor.failures, owner, error) from error
+        raise _blamed(supervisor, owner, error) from error
 
 
-def _blamed(failures: ConsecutiveFailures, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
+def _blamed(supervisor: Supervisor, owner: object, error: EmbedderError) -> Unreadable | EmbedderError:
+    failures = supervisor.failures
     # One more than in `_fail`: the caller fails a document by the Unreadable that it gets, so the document
     # that ends the run could not be marked as failed.
-    return _broken(error) if failures.add(owner) > MAX_FAILURES else Unreadable(_blame(error))
+    if failures.add(owner) > MAX_FAILURES and (supervisor.is_broken() or not failures.excuse()):
+        return _broken(error)
+    return Unreadable(_blame(error))
 
 
 def _broken(error: EmbedderError) -> EmbedderError:
     return EmbedderError(
-        f"the embedder failed on {MAX_FAILURES} documents in a row; stopped before it fails the whole queue",
+        f"the embedder failed on {MAX_FAILURES} documents in a row and on a simple sentence; stopped before it "
+        "fails the whole queue",
         where=error.where,
         actual=error.actual or error.what,
         hint=error.hint or "ragops verify   then, for the failed items: ragops queue retry",

@@ -28,6 +28,7 @@ from ragops.playbook.tables import (
     Tables,
 )
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.refusals import ValueRefused
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.postgres.writer import Writer
 
@@ -294,8 +295,11 @@ def test_columns_of_the_users_own_type(
 def test_a_number_that_its_column_cannot_hold_loses_nothing(connection: Connection, dsn: str) -> None:
     execute(dsn, "ALTER TABLE documents ALTER file_id TYPE smallint")
     execute(dsn, "ALTER TABLE files_queue ALTER id RESTART WITH 40000")
-    with pytest.raises(OverflowError, match="40001 does not fit 16 bits"):
+    with pytest.raises(ValueRefused) as caught:
         write(connection, count=2)
+    assert caught.value.where == "public.documents.file_id"
+    assert caught.value.actual == "40000 to 40001 does not fit 16 bits"
+    assert caught.value.expected == "values of type smallint"
     assert {k: n for k, n in queue_of(connection).counts().items() if n} == {"processing": 2}
     assert value(dsn, "SELECT count(*) FROM documents") == 0
 
@@ -313,3 +317,29 @@ def test_batches_of_several_claims_are_stored_together_or_not_at_all(connection:
     assert queue_of(connection).counts()["completed"] == 4
     assert value(dsn, "SELECT count(DISTINCT file_id) FROM documents") == 4
     assert rows(dsn, "SELECT documents, chunks FROM ingestion_metrics") == [(2, 4)] * 2
+
+
+def test_a_proof_stores_nothing_and_sees_what_the_tables_take(connection: Connection, dsn: str) -> None:
+    seed(connection, 2)
+    batch = batch_of(claim(connection))
+    writer = Writer(Tables(), table_facts(connection))
+    writer.write(connection, batch)
+    assert writer.accepts(connection, batch)
+    execute(dsn, "CREATE UNIQUE INDEX ON documents (file_path)")
+    # It is there already, so its row was fine.
+    assert writer.accepts(connection, batch)
+    execute(dsn, "DROP INDEX documents_file_path_idx", "ALTER TABLE documents ADD CHECK (content <> '') NOT VALID")
+    assert writer.accepts(connection, batch)
+    execute(
+        dsn,
+        "CREATE TABLE approved (id bigint PRIMARY KEY)",
+        "ALTER TABLE documents ADD FOREIGN KEY (file_id) REFERENCES approved"
+        " DEFERRABLE INITIALLY DEFERRED NOT VALID",
+    )
+    assert not writer.accepts(connection, batch)
+    execute(dsn, "ALTER TABLE documents DROP COLUMN file_id")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        writer.accepts(connection, batch)
+    execute(dsn, "ALTER TABLE documents ADD file_id bigint")
+    assert value(dsn, "SELECT count(*) FROM documents") == 2
+    assert value(dsn, "SELECT count(*) FROM ingestion_metrics") == 1

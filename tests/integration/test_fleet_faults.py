@@ -142,12 +142,16 @@ def test_after_a_broken_build_is_fixed_everything_is_embedded(run: Run, dsn18: s
     assert_stored(dsn18, DOCUMENTS)
 
 
-def test_many_poison_documents_in_a_row_do_not_block_the_queue_for_ever(run: Run, dsn18: str) -> None:
-    texts = {f"part0/a{n}.txt": f"POISON {n}" for n in range(5)}
-    run(texts, raises=EmbedderError)
-    assert counts(dsn18)["failed"] <= 3
-    run(again=True)
-    assert counts(dsn18) == {"failed": 5, "completed": DOCUMENTS}
+def test_many_poison_documents_in_a_row_cost_one_run(run: Run, dsn18: str) -> None:
+    run({f"part0/a{n}.txt": f"POISON {n}" for n in range(7)})
+    assert counts(dsn18) == {"failed": 7, "completed": DOCUMENTS}
+    assert_stored(dsn18, DOCUMENTS)
+
+
+@pytest.mark.parametrize("word", ["NAN", "REFUSED"])
+def test_many_documents_in_a_row_that_a_living_child_fails_on_fail_alone(run: Run, dsn18: str, word: str) -> None:
+    run({f"part0/a{n}.txt": f"{word} {n}" for n in range(7)})
+    assert counts(dsn18) == {"failed": 7, "completed": DOCUMENTS}
     assert_stored(dsn18, DOCUMENTS)
 
 

@@ -105,3 +105,20 @@ def test_a_stop_wakes_the_fetcher_up() -> None:
     assert is_waiting(future)
     line.stop.requested.set()
     assert future.result(DEADLINE_S) is False
+
+
+def test_the_completer_waits_for_the_next_claim_only_while_one_may_come() -> None:
+    """It holds documents that were refused, and must know whether others are still to come."""
+    line = Line()
+    assert within(lambda: line.pipe.wait_for_more(0.0)) is False
+    future = started(lambda: line.pipe.wait_for_more(DEADLINE_S))
+    assert is_waiting(future)
+    line.take_in(["a"])
+    assert future.result(DEADLINE_S) is True
+    line.embed(line.request())
+    assert within(lambda: line.pipe.wait_for_more(0.0)) is True
+    line.finished()
+    future = started(lambda: line.pipe.wait_for_more(2 * DEADLINE_S))
+    assert is_waiting(future)
+    line.pipe.end()
+    assert future.result(DEADLINE_S) is False

@@ -17,6 +17,7 @@ from ragops.workers.cache import KEYS_PER_QUERY, VectorCache
 
 DIMENSIONS = 64
 ROOMY = 1 << 30
+Vector = NDArray[np.float32]
 
 
 @pytest.fixture
@@ -28,22 +29,31 @@ def key_of(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def vectors(numbers: Sequence[int], *, dimensions: int = DIMENSIONS) -> list[tuple[bytes, NDArray[np.float32]]]:
-    """A vector that no two numbers share, for each."""
-    return [(key_of(n), np.random.default_rng(n).normal(size=dimensions).astype(np.float32)) for n in numbers]
+def vectors(numbers: Sequence[int], *, dimensions: int = DIMENSIONS) -> list[tuple[bytes, Vector]]:
+    """A unit vector that no two numbers share, for each."""
+    drawn = [np.random.default_rng(n).normal(size=dimensions) for n in numbers]
+    return [
+        (key_of(n), (vector / np.linalg.norm(vector)).astype(np.float32))
+        for n, vector in zip(numbers, drawn, strict=True)
+    ]
 
 
-def known(cache: VectorCache, numbers: Sequence[int]) -> list[int]:
+def get(cache: VectorCache, keys: Sequence[bytes], *, dimensions: int = DIMENSIONS) -> dict[bytes, Vector]:
+    return cache.get(keys, dimensions=dimensions)
+
+
+def known(cache: VectorCache, numbers: Sequence[int], *, dimensions: int = DIMENSIONS) -> list[int]:
     """Those of the numbers whose vector is there."""
-    return sorted(int.from_bytes(key, "big") for key in cache.get([key_of(n) for n in numbers]))
+    found = get(cache, [key_of(n) for n in numbers], dimensions=dimensions)
+    return sorted(int.from_bytes(key, "big") for key in found)
 
 
 def test_what_is_put_is_got_bit_by_bit(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
-    assert cache.get([key_of(1)]) == {}
+    assert get(cache, [key_of(1)]) == {}
     put = dict(vectors([1, 2, 3]))
     cache.put(list(put.items()))
-    read = cache.get([key_of(3), key_of(9), key_of(1)])
+    read = get(cache, [key_of(3), key_of(9), key_of(1)])
     assert read.keys() == {key_of(3), key_of(1)}
     for key, vector in read.items():
         assert vector.dtype == np.float32
@@ -62,31 +72,32 @@ def test_what_is_known_stays_as_it_is(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put(vectors([1]))
     cache.put([(key_of(1), np.zeros(DIMENSIONS, np.float32)), *vectors([2])])
-    np.testing.assert_array_equal(cache.get([key_of(1)])[key_of(1)], vectors([1])[0][1])
+    np.testing.assert_array_equal(get(cache, [key_of(1)])[key_of(1)], vectors([1])[0][1])
     assert cache.facts().vectors == 2
 
 
 def test_rows_of_an_array_are_stored_as_they_are(file: Path) -> None:
     """A vector may be a row or a column of a larger array, in any byte order."""
     cache = VectorCache(file, limit_bytes=ROOMY)
-    square = np.arange(16, dtype=np.float32).reshape(4, 4)
-    cache.put([(key_of(1), square[1]), (key_of(2), square[:, 2]), (key_of(3), square[3].astype(">f4"))])
-    read = cache.get(list(map(key_of, (1, 2, 3))))
-    assert [vector.tolist() for vector in read.values()] == [[4, 5, 6, 7], [2, 6, 10, 14], [12, 13, 14, 15]]
+    square = np.array([[1, 0, 0, 0], [0, 1, 0.6, 0], [0, 0, 0.8, 0], [0, 0.8, 0, 0.6]], np.float32)
+    cache.put([(key_of(1), square[0]), (key_of(2), square[:, 2]), (key_of(3), square[3].astype(">f4"))])
+    read = get(cache, list(map(key_of, (1, 2, 3))), dimensions=4)
+    expected = [square[0], square[:, 2], square[3]]
+    np.testing.assert_array_equal(list(read.values()), expected)
 
 
 @pytest.mark.parametrize("count", [KEYS_PER_QUERY - 1, KEYS_PER_QUERY, KEYS_PER_QUERY + 1, 3 * KEYS_PER_QUERY])
 def test_more_keys_than_a_query_takes(file: Path, count: int) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put(vectors(range(count), dimensions=4))
-    assert known(cache, range(count + 10)) == list(range(count))
+    assert known(cache, range(count + 10), dimensions=4) == list(range(count))
     assert cache.fault is None
 
 
 def test_nothing_at_all(file: Path) -> None:
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put([])
-    assert cache.get([]) == {}
+    assert get(cache, []) == {}
     assert cache.fault is None
 
 
@@ -136,7 +147,7 @@ def test_a_damaged_file_is_replaced_and_reported(file: Path, damage: bytes) -> N
     file.parent.mkdir()
     file.write_bytes(damage)
     cache = VectorCache(file, limit_bytes=ROOMY)
-    assert cache.get([key_of(1)]) == {}
+    assert get(cache, [key_of(1)]) == {}
     assert cache.fault is not None
     assert cache.fault.endswith("; deleted the file and started an empty one")
     cache.put(vectors([1]))
@@ -151,17 +162,52 @@ def test_a_file_damaged_in_the_middle_is_replaced(file: Path) -> None:
         raw.seek(4096)
         raw.write(b"\xff" * (file.stat().st_size - 4096))
     cache = VectorCache(file, limit_bytes=ROOMY)
-    assert cache.get([key_of(1)]) == {}
+    assert get(cache, [key_of(1)]) == {}
     assert "malformed" in str(cache.fault)
     cache.put(vectors([1]))
     assert known(cache, range(500)) == [1]
+
+
+UNIT = np.eye(DIMENSIONS, dtype="<f4")[3]
+DAMAGED = {
+    "zeros": np.zeros(DIMENSIONS, "<f4").tobytes(),
+    "NaN": np.where(UNIT > 0, np.nan, UNIT).astype("<f4").tobytes(),
+    "infinite": np.where(UNIT > 0, np.inf, UNIT).astype("<f4").tobytes(),
+    "too long": (UNIT * 5).astype("<f4").tobytes(),
+    "a little too long": (UNIT * 1.002).astype("<f4").tobytes(),
+    "too short": UNIT.tobytes()[:-4],
+    "of another dimension": np.eye(DIMENSIONS + 1, dtype="<f4")[3].tobytes(),
+    "cut within a number": UNIT.tobytes()[:-1],
+    "empty": b"",
+    "a text": "vector",
+    "a number": 7,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_row_is_unknown_and_can_be_put_again(file: Path, damage: bytes | str | int) -> None:
+    cache = VectorCache(file, limit_bytes=ROOMY)
+    cache.put(vectors(range(10)))
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute("UPDATE vectors SET vector = ? WHERE key IN (?, ?)", [damage, key_of(4), key_of(7)])
+    assert known(cache, range(10)) == [0, 1, 2, 3, 5, 6, 8, 9]
+    assert (cache.fault, cache.facts().vectors) == (None, 8)
+    cache.put(vectors([4]))
+    assert known(cache, range(10)) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+
+
+def test_a_vector_of_float32_is_never_taken_for_damaged(file: Path) -> None:
+    cache = VectorCache(file, limit_bytes=ROOMY)
+    for dimensions in (1, 3, 384, 4096):
+        cache.put(vectors([dimensions], dimensions=dimensions))
+        assert known(cache, [dimensions], dimensions=dimensions) == [dimensions]
 
 
 def test_a_folder_out_of_reach_counts_as_not_known(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = VectorCache(tmp_path / "file" / "below" / "vectors.sqlite", limit_bytes=ROOMY)
     cache.put(vectors([1]))
-    assert cache.get([key_of(1)]) == {}
+    assert get(cache, [key_of(1)]) == {}
     assert cache.fault is not None
     assert str(tmp_path / "file" / "below") in cache.fault
     assert cache.facts().vectors == 0
@@ -171,7 +217,7 @@ def test_a_folder_in_the_file_s_place_counts_as_not_known(file: Path) -> None:
     file.mkdir(parents=True)
     cache = VectorCache(file, limit_bytes=ROOMY)
     cache.put(vectors([1]))
-    assert cache.get([key_of(1)]) == {}
+    assert get(cache, [key_of(1)]) == {}
     assert "unable to open" in str(cache.fault)
     assert file.is_dir()
 
@@ -191,7 +237,7 @@ def test_a_locked_database_counts_as_not_known_until_it_is_free(
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         cache.put(vectors([2]))
-        assert cache.get([key_of(2)]) == {}
+        assert get(cache, [key_of(2)]) == {}
         assert "locked" in str(cache.fault)
         other.execute("ROLLBACK")
     cache.put(vectors([3]))
@@ -216,7 +262,7 @@ def test_one_may_clear_while_another_has_it_open(file: Path) -> None:
     except PermissionError:  # Windows keeps an open file
         return
     one.put(vectors([2]))
-    assert one.get([key_of(3)]) == {}
+    assert get(one, [key_of(3)]) == {}
     one.close()
     fresh = one.sibling()
     fresh.put(vectors([4]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pipelines import Line, unit
+from pipelines import DIMENSIONS, Line, unit
 
 from ragops.workers.cache import VectorCache
 from ragops.workers.cache_writer import CacheWriter
@@ -23,7 +23,7 @@ def test_new_vectors_go_into_the_cache_and_are_then_forgotten(tmp_path: Path) ->
     line.embed(line.request())
     line.embed(line.request())
     write(line, cache.sibling())
-    written = cache.get([b"a", b"b"])
+    written = cache.get([b"a", b"b"], dimensions=DIMENSIONS)
     np.testing.assert_array_equal([written[b"a"], written[b"b"]], [unit("a"), unit("b")])
     line.take_in(["a"])
     assert line.next() == ["a"]

@@ -6,15 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pipelines import Line, unit, within
 
 from ragops.documents.chunking import Chunk
 from ragops.documents.extraction import Extracted
-from ragops.errors import FenceLost, Interrupted
+from ragops.errors import FenceLost, Interrupted, RagopsError
 from ragops.postgres.queue import Claim
+from ragops.postgres.refusals import ValueRefused
 from ragops.postgres.writer import Batch, Writer
-from ragops.workers.completer import Completer, mean_of
+from ragops.workers.completer import FIRST_STORE, MAX_REFUSED, Completer, mean_of
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UnitVector
 
@@ -31,16 +35,40 @@ class AtHand(Database):
 
 
 class Notebook(Writer):
-    """Keeps batches, transaction by transaction; refuses those of lost claims."""
+    """Keeps batches, transaction by transaction; refuses those of lost claims, and documents of some texts."""
 
     def __init__(self) -> None:
         self.transactions: list[tuple[Batch, ...]] = []
         self.lost: list[Claim] = []
+        self.refuses: Callable[[str], bool] = lambda text: "refused" in text
+        self.refuses_reason: Callable[[str], bool] = lambda reason: False
+        self.attempts = self.proofs = 0
+        self.error: Exception = psycopg.errors.CheckViolation("violates a check\nDETAIL: the row")
 
     def write(self, connection: object, *batches: Batch) -> None:
+        self.attempts += 1
         if any(batch.claim in self.lost for batch in batches):
             raise FenceLost(LOST)
+        if any(self.refuses(row.text) for batch in batches for row in batch.documents):
+            raise self.error
+        if any(self.refuses_reason(reason) for batch in batches for _, reason in batch.failures):
+            raise psycopg.errors.UntranslatableCharacter("no such character")
         self.transactions.append(batches)
+
+    def accepts(self, connection: object, batch: Batch) -> bool:
+        self.proofs += 1
+        return not any(self.refuses(row.text) for row in batch.documents)
+
+    @property
+    def stored(self) -> list[object]:
+        """Items in the order in which they were stored."""
+        return [row.item_id for batch in self.batches for row in batch.documents]
+
+    @property
+    def failures(self) -> dict[object, str]:
+        failed = [failure for batch in self.batches for failure in batch.failures]
+        assert len(failed) == len(dict(failed)), "failed twice"
+        return dict(failed)
 
     @property
     def batches(self) -> list[Batch]:
@@ -218,15 +246,156 @@ def test_after_an_abort_nothing_is_written() -> None:
     assert store.line.pipe.held_claims() == [document.claim]
 
 
-def test_what_the_database_refuses_ends_the_completer() -> None:
+NO_ROW_IS_TO_BLAME = (
+    OSError("no such folder"),
+    psycopg.errors.DiskFull("no space left on device"),
+    psycopg.errors.OutOfMemory("out of memory"),
+    psycopg.errors.ReadOnlySqlTransaction("read-only transaction"),
+    psycopg.errors.InsufficientPrivilege("permission denied"),
+    psycopg.errors.UndefinedTable("does not exist"),
+    psycopg.errors.QueryCanceled("canceling statement due to user request"),
+    psycopg.errors.LockNotAvailable("lock timeout"),
+    psycopg.errors.SerializationFailure("could not serialize"),
+    psycopg.errors.FeatureNotSupported("COPY FROM not supported with row-level security"),
+    psycopg.errors.BadCopyFileFormat("row field count is 5, expected 6"),
+    psycopg.errors.InternalError_("cache lookup failed"),
+    psycopg.OperationalError("the connection is lost"),
+)
+
+
+@pytest.mark.parametrize("error", NO_ROW_IS_TO_BLAME, ids=lambda error: type(error).__name__)
+def test_what_no_row_is_to_blame_for_ends_the_completer_and_fails_none(error: Exception) -> None:
     store = Store()
-    store.take_in(["a"])
-    store.embed(1)
-
-    class Full(Notebook):
-        def write(self, connection: object, *batches: Batch) -> None:
-            raise OSError("disk full")
-
-    store.completer._writer = Full()
-    with pytest.raises(OSError, match="disk full"):
+    (document, _) = store.take_in(["a refused one"], ["b"])
+    store.embed(2)
+    store.notebook.error = error
+    with pytest.raises(type(error)):
         store.run()
+    assert (store.notebook.attempts, store.notebook.transactions) == (1, [])
+    assert store.line.pipe.held_claims() == [document.claim]
+
+
+ABOUT_A_ROW = (
+    psycopg.errors.NotNullViolation("null value"),
+    psycopg.errors.StringDataRightTruncation("value too long"),
+    psycopg.errors.ProgramLimitExceeded("index row size 2800 exceeds maximum 2704"),
+    psycopg.errors.RaiseException("the trigger objects"),
+    psycopg.errors.CaseNotFound("case not found"),
+    psycopg.errors.ExternalRoutineException("a function in another language failed"),
+    psycopg.errors.NameTooLong("identifier too long"),
+    psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    ValueRefused("it does not fit", where="public.documents.file_id", actual="70000", expected="smallint"),
+)
+
+
+@pytest.mark.parametrize("error", ABOUT_A_ROW, ids=lambda error: type(error).__name__)
+def test_what_is_about_a_row_fails_it_alone(error: Exception) -> None:
+    store = Store()
+    refused, _ = store.take_in(["a refused one"], ["b"])
+    store.embed(2)
+    store.notebook.error = error
+    store.run()
+    assert store.notebook.stored == [1]
+    assert store.notebook.failures.keys() == {refused.item.id}
+    assert store.notebook.failures[refused.item.id].startswith("the database refused this document: ")
+
+
+def embedded(texts: Sequence[str], *, claims: int = 1) -> Store:
+    """A store with one embedded document per text, spread over claims."""
+    store = Store()
+    share = -(-len(texts) // claims)
+    for start in range(0, len(texts), share):
+        store.take_in(*([text] for text in texts[start : start + share]))
+    store.embed(len(texts))
+    return store
+
+
+@given(data=st.data(), size=st.integers(2, 100), claims=st.integers(1, 3))
+def test_exactly_the_refused_documents_fail_and_bisecting_is_logarithmic(
+    data: st.DataObject, size: int, claims: int
+) -> None:
+    refused = data.draw(st.sets(st.integers(0, size - 1), max_size=min(size, FIRST_STORE) - 1))
+    store = embedded([f"{n} {'refused' if n in refused else 'fine'}" for n in range(size)], claims=claims)
+    store.run()
+    notebook, stats = store.notebook, store.line.stats
+    texts = [row.text for batch in notebook.batches for row in batch.documents]
+    assert sorted(texts) == sorted(f"{n} fine" for n in range(size) if n not in refused)
+    reason = "the database refused this document: violates a check"
+    failed = [failure for batch in notebook.batches for _, failure in batch.failures]
+    assert failed == [reason] * len(refused)
+    assert (stats.completed, stats.failed) == (size - len(refused), len(refused))
+    assert stats.tokens == sum(len(f"{n} {'refused' if n in refused else 'fine'}") for n in range(size))
+    assert store.line.pipe.held_claims() == []
+    # Per refused document two transactions on each level of its tree, one that fails it, and a third of a proof.
+    takes = size // 10 + 2
+    assert notebook.attempts <= takes + len(refused) * (2 * np.ceil(np.log2(size)) + 2)
+    assert notebook.proofs <= len(refused) + takes
+
+
+@given(data=st.data(), size=st.integers(4, 100))
+def test_a_database_that_refuses_everything_stops_with_at_most_three_failed(
+    data: st.DataObject, size: int
+) -> None:
+    """From the first document on, or after some: a constraint may be added while a campaign runs."""
+    stored = data.draw(st.integers(0, size - 4))
+    store = embedded([f"{n} {'fine' if n < stored else 'refused'}" for n in range(size)])
+    if stored:
+        # What was stored before would be refused now, too.
+        store.notebook.accepts = lambda connection, batch: False  # type: ignore[method-assign]
+    with pytest.raises(RagopsError, match="stopped before it refuses the whole queue") as caught:
+        store.run()
+    assert caught.value.actual == "violates a check"
+    assert len(store.notebook.failures) == MAX_REFUSED
+    assert sorted(map(str, store.notebook.stored)) == sorted(str(n) for n in range(stored))
+    assert len(store.line.pipe.held_claims()) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, MAX_REFUSED])
+def test_the_last_documents_of_a_queue_may_all_be_refused(size: int) -> None:
+    store = embedded([f"{n} refused" for n in range(size)])
+    store.run()
+    assert len(store.notebook.failures) == size
+    assert store.line.pipe.held_claims() == []
+
+
+def test_many_documents_in_a_row_fail_alone_although_nothing_was_stored_before() -> None:
+    store = embedded([*(f"{n} refused" for n in range(FIRST_STORE - 1)), "fine"])
+    store.run()
+    assert len(store.notebook.failures) == FIRST_STORE - 1
+    assert len(store.notebook.stored) == 1
+    assert store.notebook.proofs == 0
+
+
+def test_any_number_in_a_row_fails_alone_while_what_was_stored_is_still_accepted() -> None:
+    store = embedded(["fine", *(f"{n} refused" for n in range(200))])
+    store.run()
+    assert (len(store.notebook.failures), len(store.notebook.stored)) == (200, 1)
+
+
+def test_a_failure_whose_reason_the_database_refuses_gets_a_plainer_one() -> None:
+    store = embedded(["a refused one", "b"])
+    store.notebook.error = psycopg.errors.CheckViolation("‹é› violates \0 " + "x" * 100)
+    store.notebook.refuses_reason = lambda reason: not reason.isascii() or "\0" in reason or len(reason) > 40
+    store.run()
+    assert list(store.notebook.failures.values()) == ["the database refused this docu"]
+    assert len(store.notebook.stored) == 1
+
+
+def test_a_failure_that_cannot_be_recorded_at_all_ends_the_run() -> None:
+    store = embedded(["a refused one", "b"])
+    store.notebook.refuses_reason = lambda reason: True
+    with pytest.raises(psycopg.errors.UntranslatableCharacter):
+        store.run()
+
+
+def test_a_claim_that_is_lost_while_bisecting_is_dropped() -> None:
+    store = Store()
+    lost = store.take_in(["1 refused"], ["1 fine"])
+    kept = store.take_in(["2 refused"], ["2 fine"])
+    store.embed(4)
+    store.notebook.lost = [lost[0].claim]
+    store.run()
+    assert len(store.notebook.failures) == 1
+    assert {batch.claim for batch in store.notebook.batches} == {kept[0].claim}
+    assert store.line.pipe.held_claims() == []

@@ -91,7 +91,7 @@ def test_realign_sql() -> None:
             'VACUUM "public"."ingestion_metrics"',
         ],
         4: [
-            'COPY "files_queue" ("file_path", "status", "attempts", "phase")\nFROM STDIN (FORMAT BINARY)',
+            'COPY "files_queue" ("file_path", "status", "attempts", "phase")\nFROM STDIN',
         ],
         8: [
             INCIDENT_INDEX.definition,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError
+from ragops.workers import supervisor as module
 from ragops.workers.inflight import UniqueText
-from ragops.workers.supervisor import MAX_FAILURES, Outcome, try_twice
+from ragops.workers.supervisor import CANARY, MAX_FAILURES, Outcome, try_twice
 
 BLAMED = "the embedder child crashed on this document: during a request"
 
@@ -143,7 +144,7 @@ def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> Non
     assert f"failed on {MAX_FAILURES} documents in a row" in outcome.fatal.what
     # They are stored as failed, so that the next run does not meet them again.
     assert _items(outcome.failed) == [0, 1, 2]
-    documents = [request for request in nursery.requests if request != ("ok",)]
+    documents = [request for request in nursery.requests if request not in (("ok",), (CANARY,))]
     assert sum(len(request) == 1 for request in documents) == MAX_FAILURES
 
 
@@ -156,11 +157,44 @@ def test_deaths_in_a_row_are_counted_across_batches() -> None:
 
 
 def test_a_child_that_makes_only_broken_vectors_stops_after_three() -> None:
-    nursery = Nursery()
-    outcome = nursery.supervisor().embed(_batch(20, range(20), "nan"))
+    nursery = Nursery(word="nan")
+    outcome = nursery.supervisor().embed(_batch(20))
     assert outcome.fatal is not None
+    assert outcome.fatal.actual == "NaN at position 1"
     assert len(outcome.failed) == MAX_FAILURES
     assert outcome.done == []
+
+
+@pytest.mark.parametrize("word", ["poison", "nan"])
+@given(data=st.data(), size=st.integers(1, 40))
+def test_many_failing_documents_in_a_row_fail_alone(word: str, data: st.DataObject, size: int) -> None:
+    """Any set of documents, all of them included: the child embeds the canary, so the fault is theirs."""
+    failing = data.draw(st.sets(st.integers(0, size - 1)))
+    outcome = Nursery().supervisor().embed(_batch(size, sorted(failing), word))
+    assert outcome.fatal is None
+    assert _items(outcome.failed) == sorted(failing)
+    assert _completed(outcome) == [n for n in range(size) if n not in failing]
+
+
+def test_the_canary_is_asked_for_at_every_third_failure_in_a_row() -> None:
+    nursery = Nursery()
+    assert len(nursery.supervisor().embed(_batch(12, range(12))).failed) == 12
+    assert nursery.requests.count((CANARY,)) == 4
+
+
+def test_a_child_that_embeds_nothing_but_the_canary_stops_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOPELESS", 9)
+    nursery = Nursery(is_deadly=lambda text: text not in ("ok", CANARY))
+    outcome = nursery.supervisor().embed(_batch(100))
+    assert outcome.fatal is not None
+    assert len(outcome.failed) <= 9
+
+
+def test_a_success_between_lets_any_number_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOPELESS", 9)
+    outcome = Nursery().supervisor().embed(_batch(60, [n for n in range(60) if n % 7]))
+    assert outcome.fatal is None
+    assert _completed(outcome) == list(range(0, 60, 7))
 
 
 def test_a_success_starts_the_count_anew() -> None:
@@ -259,10 +293,23 @@ def test_try_twice_blames_a_document_that_the_child_refuses() -> None:
     def refuse(embedder: Embedder) -> None:
         raise EmbedderError("refused", actual="llama.cpp could not tokenise a text")
 
-    for number in range(MAX_FAILURES):
+    for number in range(3 * MAX_FAILURES):
         with pytest.raises(Unreadable, match="refused this document: llama"):
             try_twice(supervisor, number, refuse)
     assert nursery.starts == 1
+
+
+def test_try_twice_stops_when_the_canary_fails_too() -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+
+    def refuse(embedder: Embedder) -> None:
+        raise EmbedderError("refused", actual="llama.cpp could not tokenise a text")
+
+    for number in range(MAX_FAILURES):
+        with pytest.raises(Unreadable):
+            try_twice(supervisor, number, refuse)
+    supervisor.kill()
     with pytest.raises(EmbedderError, match="in a row"):
         try_twice(supervisor, MAX_FAILURES, refuse)
 

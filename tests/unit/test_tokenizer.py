@@ -15,7 +15,7 @@ from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
-from ragops.workers.supervisor import MAX_FAILURES
+from ragops.workers.supervisor import CANARY, MAX_FAILURES
 from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Prepared, Tokenizer
 
 MOST_TOKENS = 12
@@ -220,9 +220,15 @@ def test_a_child_that_dies_on_everything_raises_and_blames_nobody() -> None:
 
 
 def test_a_child_that_dies_on_every_document_raises() -> None:
-    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
+    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text") or text == CANARY)
     with pytest.raises(EmbedderError, match=f"failed on {MAX_FAILURES} documents in a row"):
         vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10))))
+
+
+def test_many_documents_in_a_row_that_the_child_dies_on_fail_alone() -> None:
+    vocabulary = Vocabulary(is_deadly=lambda text: text.startswith("text"))
+    prepared = vocabulary.tokenizer().prepare(documents(*(f"text {number}" for number in range(10)), "good"))
+    assert [isinstance(one, Unreadable) for one in prepared] == [True] * 10 + [False]
 
 
 def test_a_child_that_does_not_start_raises() -> None:

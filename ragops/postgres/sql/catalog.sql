@@ -87,9 +87,15 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
 SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector');
 
 -- name: columns
--- The columns of a table in their order.
+-- The columns of a table in their order. A domain may be one of another domain; the last has no base.
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS is_nullable,
-       a.atthasdef AS has_default, a.attidentity <> '' AS is_identity, a.attgenerated <> '' AS is_generated
+       a.atthasdef AS has_default, a.attidentity <> '' AS is_identity, a.attgenerated <> '' AS is_generated,
+       coalesce((WITH RECURSIVE base (oid, modifier) AS (
+            SELECT t.typbasetype, t.typtypmod FROM pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'd'
+            UNION ALL
+            SELECT t.typbasetype, t.typtypmod FROM base b JOIN pg_type t ON t.oid = b.oid AND t.typtype = 'd')
+         SELECT format_type(b.oid, b.modifier) FROM base b JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+       ), '') AS base_type
   FROM pg_attribute a WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum;
 

@@ -33,7 +33,7 @@ WITH gate AS ({gate}
            {files_queue_lease_until} = clock_timestamp() + make_interval(secs => %(lease_s)s)
       FROM picked
      WHERE q.{files_queue_id} = picked.id
-    RETURNING q.{files_queue_id} AS id, q.{files_queue_location} AS location, q.{files_queue_phase} AS phase
+    RETURNING q.{files_queue_id} AS id, q.{files_queue_location}::text AS location, q.{files_queue_phase} AS phase
 )
 -- UPDATE ... RETURNING has no order. The last row is the next claim's cursor, so it must be sorted as the index is;
 -- for text that depends on the collation, which the client does not know.
@@ -107,7 +107,7 @@ UPDATE {files_queue} q
 
 -- name: claimants
 -- The workers that hold items under a live lease. Expired leases are `reap_expired`'s business.
-SELECT DISTINCT {files_queue_claimed_by} FROM {files_queue}
+SELECT DISTINCT {files_queue_claimed_by}::text FROM {files_queue}
  WHERE {files_queue_status} = 'processing' AND {files_queue_claimed_by} IS NOT NULL
    AND {files_queue_lease_until} >= now();
 
@@ -115,7 +115,7 @@ SELECT DISTINCT {files_queue_claimed_by} FROM {files_queue}
 -- Puts items of workers that are known to be dead back into the queue, before their leases expire.
 WITH abandoned AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
-     WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_claimed_by} = ANY(%(workers)s)
+     WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_claimed_by}::text = ANY(%(workers)s)
        AND q.{files_queue_lease_until} >= now()
        FOR UPDATE OF q SKIP LOCKED
 )
@@ -131,8 +131,9 @@ UPDATE {files_queue}
  WHERE {files_queue_status} = 'failed';
 
 -- name: counts
--- Items by status; a status without items has no row. A scan of the whole queue.
-SELECT {files_queue_status}, count(*) FROM {files_queue} GROUP BY 1;
+-- Items by status; a status without items has no row. A scan of the whole queue. As text, here and in the next
+-- statements, because a value of char(n) comes with its blanks.
+SELECT {files_queue_status}::text, count(*) FROM {files_queue} GROUP BY 1;
 
 -- name: open_items
 -- Pending and processing items up to a phase and, if given, an id.
@@ -152,7 +153,7 @@ SELECT {files_queue_id} FROM {files_queue}
 
 -- name: failures
 -- The first failed items with their reasons.
-SELECT {files_queue_location}, {files_queue_last_error} FROM {files_queue}
+SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
  WHERE {files_queue_status} = 'failed' ORDER BY {files_queue_id} LIMIT %(limit)s;
 
 -- name: is_filled
@@ -175,15 +176,16 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 -- name: seed
 -- Fills the queue with locations that the client streams, with their phases.
 COPY {files_queue} ({files_queue_location}, {files_queue_status}, {files_queue_attempts}, {files_queue_phase})
-FROM STDIN (FORMAT BINARY);
+FROM STDIN;
 
 -- name: create_incoming
--- A temporary table for locations to append, gone with the transaction.
-CREATE TEMPORARY TABLE incoming (position bigint, location text) ON COMMIT DROP;
+-- A temporary table for locations to append, in the type that the queue has them in; gone with the transaction.
+CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS
+SELECT 0::bigint AS position, q.{files_queue_location} AS location FROM {files_queue} q WITH NO DATA;
 
 -- name: copy_incoming
 -- Receives locations that the client streams.
-COPY incoming (position, location) FROM STDIN (FORMAT BINARY);
+COPY incoming (position, location) FROM STDIN;
 
 -- name: append_incoming
 -- Queues the incoming locations that are not in the queue yet, each once, in the order they came in.
