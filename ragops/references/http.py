@@ -14,8 +14,9 @@ from typing import Self
 import httpx
 
 from ragops.errors import ReferenceFailed
+from ragops.playbook.endpoints import has_secret_parameter, is_readable_on_the_way, shown_url
 from ragops.references.failures import BUSY, explain_connection, explain_status
-from ragops.references.messages import message_in, safe_line, secrets_in, shown_url
+from ragops.references.messages import message_in, safe_line, secrets_in
 from ragops.retry import Backoff
 
 # 16 vectors (a batch) of 4,096 numbers take about 1.3 MB as JSON.
@@ -90,6 +91,7 @@ class HttpClient:
         credential: Credential,
         *,
         timeout_s: float,
+        allow_plaintext: bool = False,
         max_bytes: int = MAX_RESPONSE_BYTES,
         backoff: Backoff = PATIENCE,
         transport: httpx.BaseTransport | None = None,
@@ -98,6 +100,7 @@ class HttpClient:
         """Raises ReferenceFailed for a token that no header can carry."""
         self._credential = credential
         self._timeout_s = timeout_s
+        self._allow_plaintext = allow_plaintext
         self._max_bytes = max_bytes
         self._backoff = backoff
         self._sleep = sleep
@@ -127,6 +130,7 @@ class HttpClient:
         self, method: str, url: str, *, body: object = None, is_patient: bool = True, hint_404: str = ""
     ) -> object:
         """Return the parsed JSON of a 2xx response. Raises ReferenceFailed for everything else."""
+        self._check_plaintext(url)
         content = None if body is None else json.dumps(body).encode()
         delays = self._backoff.delays() if is_patient else iter(())
         attempts = 0
@@ -161,6 +165,18 @@ class HttpClient:
                 status=response.status,
             ) from None
         return parsed
+
+    def _check_plaintext(self, url: str) -> None:
+        """Raise ReferenceFailed before a key is sent to another machine without TLS."""
+        has_secret = bool(self._token) or has_secret_parameter(url)
+        if has_secret and is_readable_on_the_way(url) and not self._allow_plaintext:
+            raise self.failure(
+                "the reference endpoint's key would be sent in plain text; nothing was sent",
+                url,
+                actual="http:// to another machine",
+                expected="https://, or http:// to this machine",
+                hint="use the backend's https address, or set allow_plaintext: true in `reference:`",
+            )
 
     def failure(
         self,

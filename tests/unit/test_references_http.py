@@ -15,9 +15,9 @@ import pytest
 from loopback import Loopback, Reply, loopback, reply
 
 from ragops.errors import ReferenceFailed
+from ragops.playbook.endpoints import shown_url
 from ragops.references import http
 from ragops.references.http import Credential, HttpClient
-from ragops.references.messages import shown_url
 from ragops.retry import Backoff
 
 KEY = "sk-very-secret-key"
@@ -43,7 +43,7 @@ def server() -> Iterator[Loopback]:
 
 
 def client(*, token: str | None = KEY, variable: str | None = "BACKEND_KEY", **options: Any) -> HttpClient:
-    options = {"timeout_s": 10.0, "backoff": Backoff(total_s=0.0), **options}
+    options = {"timeout_s": 10.0, "backoff": Backoff(total_s=0.0), "allow_plaintext": True, **options}
     return HttpClient(Credential(token, SETTING, variable), **options)
 
 
@@ -63,6 +63,23 @@ def test_json_with_the_key_in_the_header_and_nowhere_else(server: Loopback) -> N
     sent = server.requests[0]
     assert sent.headers["Authorization"] == f"Bearer {KEY}"
     assert (sent.method, sent.path, sent.headers["Accept-Encoding"]) == ("GET", "/v1/models", "identity")
+
+
+@pytest.mark.parametrize("url", ["http://backend.invalid/v1", "http://10.255.255.1/v1"])
+def test_a_key_is_not_sent_in_plain_text_to_another_machine(url: str) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json={})
+
+    plain = client(transport=httpx.MockTransport(answer), allow_plaintext=False)
+    error = refused(plain, url)
+    assert "plain text" in error.what
+    assert not sent
+    client(transport=httpx.MockTransport(answer)).request("GET", url)
+    client(transport=httpx.MockTransport(answer), allow_plaintext=False, token=None).request("GET", url)
+    assert len(sent) == 2
 
 
 def test_without_a_key_no_header_is_sent(server: Loopback) -> None:
