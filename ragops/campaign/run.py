@@ -13,6 +13,7 @@ from ragops.campaign.steps.base import PlanFacts, PlannedStep, StepResult
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
+from ragops.campaign.trust import remember_playbook, trusted_playbook
 from ragops.errors import Interrupted, NegativeVerdict, NothingToReset, RagopsError, first_line
 from ragops.facts import DatabaseFacts, ModelFacts
 from ragops.playbook.model import Playbook
@@ -26,6 +27,7 @@ from ragops.postgres.ledger import (
     campaign_steps,
     find_latest_campaign,
 )
+from ragops.postgres.ownership import check_owners
 from ragops.postgres.queue import ItemStatus
 from ragops.postgres.setup import ensure_ragops_schema
 from ragops.session import Session
@@ -149,6 +151,7 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     `force` resets although what is stored agrees already.
     """
     ensure_ragops_schema(session.connection)
+    remember_playbook(session, session.playbook)
     ledger = Ledger.open_new(
         session.connection,
         name=session.playbook.name,
@@ -187,8 +190,13 @@ def resume(
     return _run(session, ledger, plan_campaign(session), done=done, force=force)
 
 
-def adopt_playbook(session: Session, row: CampaignRow) -> Session:
-    """Return the session with the playbook that the campaign was started with, whatever its file has now."""
+def adopt_playbook(session: Session, row: CampaignRow, *, is_local: bool = True) -> Session:
+    """Return the session with the playbook that the campaign was started with, whatever its file has now.
+
+    With `is_local` it also says which files are read and which programs run here: raises PlanRefused if the
+    database alone vouches for those. Without, this machine's own settings stay.
+    """
+    check_owners(session.connection)
     try:
         stored = Playbook.model_validate_json(json.dumps(row.playbook))
     except ValueError as error:
@@ -197,7 +205,12 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
             actual=first_line(error),
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
-    return session.with_playbook(stored.with_changes(database={"dsn": session.playbook.database.dsn}))
+    given = session.playbook
+    if is_local:
+        stored = trusted_playbook(session, stored, campaign=row.id)
+        return session.with_playbook(stored.with_changes(database={"dsn": given.database.dsn}))
+    own = {name: getattr(given, name) for name in ("database", "model", "build", "reference", "workers", "source")}
+    return session.with_playbook(stored.model_copy(update=own))
 
 
 def _run(

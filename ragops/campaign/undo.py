@@ -93,7 +93,7 @@ def undo(session: Session) -> UndoResult:
             return transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True)
 
         return UndoResult(None, _restore(session, undoable.archives, plain, lambda: None, drop=False))
-    session = adopt_playbook(session, row)
+    session = adopt_playbook(session, row, is_local=False)
     ledger = Ledger.take(session.connection, row)
 
     def fenced() -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from ragops.cli.options import (
     NoCache,
     PlaybookName,
     ThreadCount,
+    TrustStored,
     WorkerCount,
     Yes,
 )
@@ -58,6 +59,7 @@ def reset(
     threads: ThreadCount = None,
     batch_size: BatchSize = None,
     no_cache: NoCache = False,
+    trust_stored: TrustStored = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +67,8 @@ def reset(
 
     Example: ragops reset --playbook realign.yaml --dry-run
     """
+    from dataclasses import replace
+
     from ragops.campaign import run as campaign
     from ragops.report.campaign import campaign_screen, plan_screen
 
@@ -80,8 +84,11 @@ def reset(
                 expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force",
                 hint="ragops reset --resume   or, to give that campaign up: ragops reset --new",
             )
+    if trust_stored and not resume:
+        raise UsageError("--trust-stored is for --resume", hint="ragops reset --resume --trust-stored")
     with open_session(playbook, dsn, changes=changes) as session:
         if resume:
+            session = replace(session, trust_stored=trust_stored)
             result = campaign.resume(session, workers=changes["workers"], force=force)
             emit(result, as_json=as_json, screen=campaign_screen)
             return

@@ -11,6 +11,7 @@ from ragops.indexes.resources import NOTHING_SET, Graph, Resources, resources_of
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.ddl import analyze_sql, create_index_sql, restore_index_sql
+from ragops.postgres.single import check_index_definition
 from ragops.postgres.statements import Statement
 
 VECTOR_TABLES = ("documents", "document_chunks")
@@ -109,6 +110,7 @@ def index_builds(
 
 
 def _restoration(index: JournalEntry | IndexFacts, table: TableFacts, concurrently: bool) -> IndexBuild:
+    check_index_definition(index.definition, table)
     create = restore_index_sql(index.definition, concurrently=concurrently)
     return IndexBuild(index.name, table, create, concurrently, graph_of(index.definition, table))
 

@@ -11,6 +11,7 @@ from ragops.errors import PlanRefused, first_line
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
 from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.single import execute_single
 from ragops.postgres.statements import identifier, statement
 
 # Rows per round trip of the server-side cursor; psycopg's default of 100 would take 10,000 of them per million.
@@ -26,8 +27,8 @@ def source_relation(source: Source) -> sql.Composable:
             identifier(TableName.parse(source.table)),
         )
     assert source.query is not None
-    # The operator's SQL, executed with the operator's privileges. In parentheses it can be nothing but one SELECT;
-    # the line break ends a trailing `--` comment.
+    # The operator's SQL, executed with the operator's privileges; `check_source` refuses more than one statement.
+    # The line break ends a trailing `--` comment.
     text = sql.SQL(source.query.strip().rstrip(";"))
     return sql.SQL("({}\n) AS source (id, text)").format(text)
 
@@ -45,7 +46,7 @@ def check_source(connection: Connection, source: Source) -> None:
     """Raise PlanRefused if the table or query cannot be read or does not have the two columns."""
     try:
         with transaction(connection):
-            connection.execute(statement("source", "check", {"relation": source_relation(source)}))
+            execute_single(connection, statement("source", "check", {"relation": source_relation(source)}))
     except psycopg.Error as error:
         raise PlanRefused(
             "the source cannot be read",

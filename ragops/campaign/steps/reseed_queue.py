@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.trust import remember_source
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
@@ -66,7 +67,7 @@ class ReseedQueueStep:
                 seeded = queue.seed(statement, _locations(session), gates=playbook.gates())
             if seeded == 0:
                 raise empty_corpus(playbook.source)
-            queue.save_source(_absolute(playbook.source).model_dump(mode="json"))
+            _save_source(session)
             result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
             run.record(result)
         session.reporter.end_progress()
@@ -89,7 +90,7 @@ def append_source(session: Session) -> ReseedResult:
             seeded = queue.append_rows(source_relation(playbook.source), phase=phase)
         else:
             seeded = queue.append(_locations(session), phase=phase)
-        queue.save_source(_absolute(playbook.source).model_dump(mode="json"))
+        _save_source(session)
     session.reporter.end_progress()
     queue.analyze()
     return ReseedResult(seeded, playbook.gates())
@@ -137,6 +138,12 @@ def _are_rows(source: Source) -> bool:
 def _check_rows(session: Session) -> None:
     if _are_rows(session.playbook.source):
         check_source(session.connection, session.playbook.source)
+
+
+def _save_source(session: Session) -> None:
+    source = _absolute(session.playbook.source)
+    session.queue.save_source(source.model_dump(mode="json"))
+    remember_source(session, source)
 
 
 def _absolute(source: Source) -> Source:
