@@ -16,6 +16,7 @@ from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection
 from ragops.postgres.ddl import archive_sql, restore_rows_sql
+from ragops.postgres.privacy import close_archive
 from ragops.postgres.statements import Statement, statement
 
 
@@ -79,6 +80,7 @@ def take_numbers(connection: Connection, count: int) -> list[int]:
 def archive_rows(connection: Connection, archiving: Archiving, *, campaign: int | None) -> int:
     """Copy all rows of a table and record the copy; returns their count."""
     rows = connection.execute(archiving.statement).rowcount
+    close_archive(connection, archiving.name, of=archiving.table)
     record = {
         "id": archiving.number,
         "campaign": campaign,

@@ -180,3 +180,19 @@ def test_a_journal_restores_indexes_and_nothing_else(place: Workplace, definitio
     assert done.code == 1, done.out
     assert place.value("SELECT to_regclass('parsed_files')::text") == "parsed_files"
     assert place.value("SELECT to_regclass('x')") is None
+
+
+def test_a_cache_that_others_may_write_is_not_used(place: Workplace, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    variables = {"RAGOPS_CACHE_DIR": str(cache), "RAGOPS_CACHE_MIB": "16"}
+    assert place.ragops("queue", "reseed").code == 0
+    done = place.ragops("embed", "--until", "5", **variables)
+    assert done.code == 0, done.err
+    assert f"the vector cache is not used: {cache}: other users may write to it" in done.err
+    assert list(cache.iterdir()) == []
+    cache.chmod(0o700)
+    done = place.ragops("embed", "--until", "10", **variables)
+    assert "not used" not in done.err
+    assert {oct(file.stat().st_mode & 0o777) for file in cache.iterdir()} == {"0o600"}
