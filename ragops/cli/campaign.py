@@ -144,11 +144,10 @@ def _confirm_plan(session: Session, plan: Plan, *, yes: bool) -> None:
     is_demo = session.target.is_embedded and bool(demo_defaults()) and is_archived
     if yes or wiped == 0 or is_demo:
         return
-    from rich.console import Console
-
     from ragops.report.campaign import plan_screen
+    from ragops.report.terminal import err
 
-    Console(stderr=True).print(plan_screen(plan))
+    err().print(plan_screen(plan))
     confirm(f"This empties {wiped:,} rows of {session.target.label}.", answer=plan.database, yes=yes)
 
 
