@@ -35,8 +35,16 @@ def tuning_file() -> Path:
 
 
 def server_folder() -> Path:
-    """Return the folder of the embedded server's data."""
-    return data_folder() / "postgres"
+    """Return the folder of the embedded server's data.
+
+    Run by root, the server has a user of its own, who must be able to pass through every folder above: root's home
+    folder stays closed if the data are not in there.
+    """
+    folder = data_folder() / "postgres"
+    is_root = sys.platform != "win32" and os.geteuid() == 0
+    if is_root and not os.environ.get("RAGOPS_DATA_DIR") and not (folder / "PG_VERSION").exists():
+        return Path("/var/lib/ragops/postgres")
+    return folder
 
 
 def demo_file() -> Path:

@@ -15,6 +15,7 @@ import httpx
 
 from ragops.errors import ReferenceFailed
 from ragops.playbook.endpoints import has_secret_parameter, is_readable_on_the_way, shown_url
+from ragops.references.deadline import Deadline
 from ragops.references.failures import BUSY, explain_connection, explain_status
 from ragops.references.messages import message_in, safe_line, secrets_in
 from ragops.retry import Backoff
@@ -105,6 +106,7 @@ class HttpClient:
         self._backoff = backoff
         self._sleep = sleep
         self._token = credential.checked_token()
+        self._deadline = Deadline()
         # Without compression: the size of a compressed response is not bounded by the bytes that arrive.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._token:
@@ -227,12 +229,31 @@ class HttpClient:
 
     def _send(self, method: str, url: str, content: bytes | None) -> _Response:
         headers = {} if content is None else {"Content-Type": "application/json"}
-        # httpx limits each read; a server that trickles one byte per second would never exceed that.
+        with self._deadline.limit(self._timeout_s) as expired:
+            try:
+                return self._receive(method, url, content, headers)
+            except ReferenceFailed:
+                if expired.is_set():
+                    raise self._timed_out(url, "the response was still arriving") from None
+                raise
+
+    def _receive(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> _Response:
         until = time.monotonic() + self._timeout_s
         parts, size = [], 0
+        trace = {"trace": self._deadline.watch}
         try:
-            with self._client.stream(method, url, content=content, headers=headers) as response:
-                for part in response.iter_bytes():
+            with self._client.stream(method, url, content=content, headers=headers, extensions=trace) as response:
+                encoding = response.headers.get("content-encoding", "identity")
+                if encoding.lower() != "identity":
+                    # 64 KiB can stand for 64 MiB, and would be unpacked before they are counted.
+                    raise self.failure(
+                        "the reference endpoint compresses its response, although it was asked not to",
+                        url,
+                        actual=f"Content-Encoding: {encoding}",
+                        expected="a response without compression, as Accept-Encoding: identity asks for",
+                        hint="is a proxy in between that compresses? use the backend's own address",
+                    )
+                for part in response.iter_bytes():  # as they arrive: no encoding is left to undo
                     size += len(part)
                     if size > self._max_bytes:
                         raise self.failure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import ssl
 import threading
@@ -147,6 +149,37 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     trickle = httpx.MockTransport(lambda _: httpx.Response(200, content=(b" " for _ in range(50))))
     error = refused(client(timeout_s=10.0, transport=trickle), "http://b/v1")
     assert (error.what, error.actual) == ("the reference endpoint timed out", "the response was still arriving")
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_headers_or_a_body_that_trickle_are_cut_off(start: bytes) -> None:
+    """Each byte starts the limit of a read anew; a limit of the whole request has none."""
+    gone = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(start or b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ")
+            for _ in range(200):  # ten seconds, then an answer
+                connection.sendall(b"x")
+                if gone.wait(0.05):
+                    return
+            connection.sendall(b"\r\n\r\n{}" if not start else b" " * 9999)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=trickle, args=(listening,), daemon=True)
+        thread.start()
+        error = refused(client(timeout_s=0.5), f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+        gone.set()
+        thread.join()
+    assert (error.what, error.expected) == ("the reference endpoint timed out", "a response within 0.5 s")
+
+
+def test_a_compressed_answer_is_refused_unread(server: Loopback) -> None:
+    server.answers = [Reply(200, gzip.compress(b"0" * 10_000_000), {"Content-Encoding": "gzip"})]
+    error = refused(client(max_bytes=100_000), server.url)
+    assert "compresses its response" in error.what
+    assert error.actual == "Content-Encoding: gzip"
 
 
 def test_no_tls_behind_an_https_url(server: Loopback) -> None:
