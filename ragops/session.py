@@ -30,6 +30,8 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child, for tests."""
+    trust_stored: bool = False
+    """Use paths, programs and addresses that only the database names."""
 
     @property
     def queue(self) -> Queue:

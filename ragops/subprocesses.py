@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import IO, TypedDict
 
@@ -19,9 +21,113 @@ from ragops.errors import RagopsError
 # Windows ends a crashed process with an NTSTATUS code, where POSIX has a signal:
 # https://learn.microsoft.com/openspecs/windows_protocols/ms-erref/596a1078-e883-4972-9bbc-49e60bebca55
 _WINDOWS_SIGNALS = {0xC000001D: "SIGILL", 0xC0000005: "SIGSEGV", 0xC0000409: "SIGABRT", 0xC0000094: "SIGFPE"}
-_SECRET_NAMES = frozenset({"RAGOPS_DSN", "DATABASE_URL"})
-# Point an interpreter at another one's packages; __PYVENV_LAUNCHER__ is macOS's.
-_FOREIGN_NAMES = frozenset({"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"})
+# What a child may inherit, with the reason. A trailing * stands for any ending. Names are compared in capitals,
+# because Windows ignores the case. Everything else stays here: a list of names to drop forgets the next secret.
+_EVERY_CHILD = {
+    "PATH": "the loader and the interpreter look for programs there",
+    "HOME": "expanduser, and caches of libraries",
+    "USER": "getpass, which some libraries call when they are imported",
+    "LOGNAME": "the same",
+    "LANG": "the encoding of file names and messages",
+    "LANGUAGE": "the same",
+    "LC_*": "the same",
+    "TZ": "times in logs",
+    "TMPDIR": "temporary files",
+    "TEMP": "the same on Windows",
+    "TMP": "the same on Windows",
+    "LD_LIBRARY_PATH": "shared libraries outside the system's folders, such as CUDA's",
+    "LD_PRELOAD": "an allocator or a libgomp that the machine needs",
+    "DYLD_*": "both on macOS",
+    "PYTHONUTF8": "how Python reads and prints text",
+    "PYTHONIOENCODING": "the same",
+    "PYTHONDONTWRITEBYTECODE": "a file system that may not be written to",
+    "PYTHONPYCACHEPREFIX": "the same",
+    "SYSTEMROOT": "Windows: Python does not start without it",
+    "SYSTEMDRIVE": "Windows: the standard library builds paths from it",
+    "WINDIR": "Windows: system libraries",
+    "COMSPEC": "Windows: the shell that os.system starts",
+    "PATHEXT": "Windows: which files are programs",
+    "USERPROFILE": "Windows: expanduser",
+    "HOMEDRIVE": "Windows: expanduser",
+    "HOMEPATH": "Windows: expanduser",
+    "APPDATA": "Windows: packages of the user",
+    "LOCALAPPDATA": "Windows: temporary files and caches",
+    "NUMBER_OF_PROCESSORS": "Windows: os.cpu_count",
+    "PROCESSOR_*": "Windows: platform.machine",
+}
+_SAME_INTERPRETER = {
+    "PYTHONPATH": "ragops itself and its packages, where they are not installed",
+    "PYTHONHOME": "a relocated Python",
+    "VIRTUAL_ENV": "names this interpreter's environment",
+    "__PYVENV_LAUNCHER__": "the same on macOS",
+}
+_EMBEDDERS = {
+    "GGML_*": "llama.cpp's devices and limits",
+    "LLAMA_*": "the place of llama.cpp's library, traces",
+    "CUDA_*": "which GPUs, and where CUDA is",
+    "NVIDIA_*": "which GPUs a container may use",
+    "HIP_*": "AMD's GPUs",
+    "ROCR_*": "AMD's GPUs",
+    "HSA_*": "AMD's GPUs",
+    "VK_*": "Vulkan's drivers",
+    "ONEAPI_*": "Intel's GPUs",
+    "SYCL_*": "Intel's GPUs",
+    "OMP_*": "OpenMP's threads",
+    "GOMP_*": "the same, GCC's",
+    "KMP_*": "the same, Intel's and LLVM's",
+    "OPENBLAS_*": "numpy's threads",
+    "MKL_*": "numpy's threads",
+    "CMAKE_ARGS": "recorded in a fingerprint, if the build has no record of its own",
+}
+_BUILDS = {
+    "CC": "the compiler",
+    "CXX": "the compiler",
+    "CUDACXX": "the compiler",
+    "CUDAHOSTCXX": "the compiler",
+    "HIPCXX": "the compiler",
+    "CFLAGS": "its options",
+    "CXXFLAGS": "its options",
+    "CPPFLAGS": "its options",
+    "LDFLAGS": "its options",
+    "ARCHFLAGS": "its options on macOS",
+    "CPATH": "headers",
+    "C_INCLUDE_PATH": "headers",
+    "CPLUS_INCLUDE_PATH": "headers",
+    "LIBRARY_PATH": "libraries",
+    "INCLUDE": "headers, Visual Studio",
+    "LIB": "libraries, Visual Studio",
+    "LIBPATH": "libraries, Visual Studio",
+    "VS*": "where Visual Studio is",
+    "VC*": "where Visual Studio is",
+    "WINDOWSSDK*": "where Windows' SDK is",
+    "PROGRAMFILES*": "where Visual Studio's locator is",
+    "PROGRAMDATA": "the same, and pip's settings",
+    "SDKROOT": "macOS' SDK",
+    "DEVELOPER_DIR": "macOS' SDK",
+    "MACOSX_DEPLOYMENT_TARGET": "the oldest macOS that the library has to run on",
+    "CMAKE_*": "CMake's generator, toolchain and parallelism",
+    "SKBUILD_*": "scikit-build-core, which calls CMake",
+    "MAKEFLAGS": "how many compilers run at once",
+    "PKG_CONFIG_*": "where libraries are described",
+    "CCACHE_*": "a cache of compiled files",
+    "VULKAN_SDK": "Vulkan's headers",
+    # Such a URL may have the password of a package index or a proxy: pip cannot download without it.
+    "PIP_*": "the package index",
+    "HTTP_PROXY": "the way to the package index",
+    "HTTPS_PROXY": "the same",
+    "ALL_PROXY": "the same",
+    "NO_PROXY": "the same",
+    "NETRC": "the same",
+    "SSL_CERT_FILE": "the certificates that the package index is checked against",
+    "SSL_CERT_DIR": "the same",
+    "REQUESTS_CA_BUNDLE": "the same",
+    "CURL_CA_BUNDLE": "the same",
+    "XDG_CONFIG_HOME": "pip's settings",
+    "XDG_CACHE_HOME": "the compilers' caches",
+}
+# The second line: an allowed prefix or value may still hold a secret, such as LLAMA_ARG_API_KEY.
+_SECRET_NAME = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)")
+_SECRET_VALUE = re.compile(r"postgres(ql)?(\+\w+)?://|\bpass(word|wd)\s*=", re.IGNORECASE)
 # Often enough for a clock of seconds that never skips one.
 _TICK_S = 0.5
 # A killed process is gone at once unless it is stuck in the kernel, on a dead network file system for one.
@@ -48,19 +154,39 @@ def new_session_flags() -> SessionFlags:
     }
 
 
-def child_environment(environment: Mapping[str, str], *, own_interpreter: bool = True) -> dict[str, str]:
-    """Return the environment without anything that opens a database.
+class Purpose(Enum):
+    """What a child is for, and so what it may inherit."""
 
-    RAGOPS_DSN, DATABASE_URL, every PG* variable, every name that contains PASSWORD and every value that
-    contains a PostgreSQL URL are dropped. With `own_interpreter=False`, the variables that would lead
-    another interpreter to this one's packages are dropped too.
+    PARSER = "parser"
+    """Reads other people's documents in native code: the least of all."""
+    EMBEDDER = "embedder"
+    """Loads llama.cpp."""
+    BUILD = "build"
+    """Runs pip and compilers."""
+
+
+def child_environment(
+    environment: Mapping[str, str], purpose: Purpose, *, own_interpreter: bool = True
+) -> dict[str, str]:
+    """Return what a child of ragops inherits: the variables on the list for its purpose, and no secret.
+
+    With `own_interpreter=False`, the variables that would lead another interpreter to this one's packages are
+    dropped too.
     """
+    allowed = set(_EVERY_CHILD)
+    if own_interpreter:
+        allowed |= _SAME_INTERPRETER.keys()
+    if purpose is not Purpose.PARSER:
+        allowed |= _EMBEDDERS.keys()
+    if purpose is Purpose.BUILD:
+        allowed |= _BUILDS.keys()
+    exact = {name for name in allowed if not name.endswith("*")}
+    prefixes = tuple(name.removesuffix("*") for name in allowed - exact)
     kept = {}
     for name, value in environment.items():
-        upper = name.upper()  # names are case-insensitive on Windows
-        is_secret = upper.startswith("PG") or upper in _SECRET_NAMES or "PASSWORD" in upper
-        is_foreign = not own_interpreter and upper in _FOREIGN_NAMES
-        if not (is_secret or is_foreign or "postgres://" in value or "postgresql://" in value):
+        upper = name.upper()
+        is_allowed = upper in exact or upper.startswith(prefixes)
+        if is_allowed and not _SECRET_NAME.search(upper) and not _SECRET_VALUE.search(value):
             kept[name] = value
     return kept
 

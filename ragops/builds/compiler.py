@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ragops.errors import RagopsError
+from ragops.subprocesses import Purpose, child_environment
 
 Which = Callable[[str], str | None]
 # In the order in which CMake tries them.
@@ -97,7 +98,14 @@ def _studio(environment: Mapping[str, str], which: Which) -> str | None:
 def _output_of(command: list[str]) -> str:
     """Return what a command prints; empty if it fails or does not exist."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            env=child_environment(os.environ, Purpose.BUILD),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

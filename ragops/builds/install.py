@@ -35,7 +35,7 @@ from ragops.builds.verify import findings_of
 from ragops.errors import RagopsError, UsageError
 from ragops.facts import HostFacts
 from ragops.reporter import Reporter
-from ragops.subprocesses import child_environment, run_logged
+from ragops.subprocesses import Purpose, child_environment, run_logged
 
 PACKAGE = "llama-cpp-python"
 # GCC 12 drops most of the stores that prepare AMX's tile configuration as dead, and the build then dies in
@@ -184,7 +184,7 @@ def build_environment(
 
     `flags` are added to CFLAGS and CXXFLAGS.
     """
-    kept = child_environment(given, own_interpreter=False)
+    kept = child_environment(given, Purpose.BUILD, own_interpreter=False)
     # ggml reads it as a wish for a reproducible build: GGML_NATIVE and all instruction sets default to OFF.
     kept.pop("SOURCE_DATE_EPOCH", None)
     changes = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ragops.builds.standalone import parse_system_info
 from ragops.errors import EmbedderDied, EmbedderError
-from ragops.subprocesses import child_environment, signal_name
+from ragops.subprocesses import Purpose, child_environment, signal_name
 
 PROBE_PROGRAM = Path(__file__).with_name("library_child.py")
 # Loading takes about a second; a network file system or a scanner of new files may take a minute.
@@ -67,7 +67,7 @@ def run_probe(interpreter: Path) -> Probe:
     try:
         done = subprocess.run(
             [str(interpreter), str(PROBE_PROGRAM)],
-            env=child_environment(os.environ, own_interpreter=False),
+            env=child_environment(os.environ, Purpose.EMBEDDER, own_interpreter=False),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_DEADLINE_S,

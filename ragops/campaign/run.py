@@ -17,6 +17,7 @@ from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.campaign.steps.validate import ValidationResult
+from ragops.campaign.trust import remember_playbook, trusted_playbook
 from ragops.errors import (
     FenceLost,
     Interrupted,
@@ -39,6 +40,7 @@ from ragops.postgres.ledger import (
     check_free,
     find_latest_campaign,
 )
+from ragops.postgres.ownership import check_owners
 from ragops.postgres.row_source import read_source
 from ragops.postgres.setup import ensure_ragops_schema
 from ragops.postgres.space import read_space
@@ -152,6 +154,7 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     """
     plan = replace(plan, force=force)
     ensure_ragops_schema(session.connection)
+    remember_playbook(session, session.playbook)
     ledger = Ledger.open_new(
         session.connection,
         name=session.playbook.name,
@@ -227,7 +230,12 @@ def _done_steps(session: Session, row: CampaignRow) -> dict[int, StepRow]:
 
 
 def adopt_playbook(session: Session, row: CampaignRow) -> Session:
-    """Return the session with the playbook that the campaign was started with, whatever its file has now."""
+    """Return the session with the playbook that the campaign was started with, whatever its file has now.
+
+    It says which files are read and which programs run here. Raises PlanRefused if the database alone vouches for
+    those.
+    """
+    check_owners(session.connection)
     try:
         stored = Playbook.model_validate_json(json.dumps(row.playbook))
     except ValueError as error:
@@ -236,7 +244,8 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
             actual=first_line(error),
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
-    return session.with_playbook(stored.with_changes(database={"dsn": session.playbook.database.dsn}))
+    trusted = trusted_playbook(session, stored, campaign=row.id)
+    return session.with_playbook(trusted.with_changes(database={"dsn": session.playbook.database.dsn}))
 
 
 def _run(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow]) -> CampaignResult:

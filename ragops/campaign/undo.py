@@ -36,6 +36,7 @@ from ragops.postgres.index_builds import find_index
 from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
 from ragops.postgres.ledger import check_free, find_latest_campaign, lock_campaigns, mark_undone
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.ownership import check_owners
 from ragops.postgres.restore import disable_triggers, enable_triggers, restore_rows
 from ragops.session import Session
 
@@ -73,6 +74,8 @@ def undo(
     when there is nothing to bring back, PlanRefused with everything that stands in the way, CampaignHeld while a
     controller runs the newest campaign. Nothing was changed then.
     """
+    # What the ledger says decides which statements run.
+    check_owners(session.connection)
     undoable = find_undoable(session, campaign=campaign, generation=generation)
     if undoable.is_done:
         return UndoResult(undoable.campaign, {}, was_undone=True)

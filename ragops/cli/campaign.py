@@ -16,6 +16,7 @@ from ragops.cli.options import (
     NoCache,
     PlaybookName,
     ThreadCount,
+    TrustStored,
     WorkerCount,
     Yes,
 )
@@ -61,6 +62,7 @@ def reset(
     threads: ThreadCount = None,
     batch_size: BatchSize = None,
     no_cache: NoCache = False,
+    trust_stored: TrustStored = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +70,8 @@ def reset(
 
     Example: ragops reset --playbook realign.yaml --dry-run
     """
+    from dataclasses import replace
+
     from ragops.campaign import run as campaign
     from ragops.report.campaign import campaign_screen, plan_screen
 
@@ -83,8 +87,11 @@ def reset(
                 expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force",
                 hint="ragops reset --resume   or, to give that campaign up: ragops reset --new",
             )
+    if trust_stored and not resume:
+        raise UsageError("--trust-stored is for --resume", hint="ragops reset --resume --trust-stored")
     with open_session(playbook, dsn, changes=changes) as session:
         if resume:
+            session = replace(session, trust_stored=trust_stored)
             result = campaign.resume(
                 session, workers=changes["workers"], force=force, confirm=_confirm_changes(session, yes=yes)
             )
@@ -146,11 +153,10 @@ def _confirm_plan(session: Session, plan: Plan, *, yes: bool) -> None:
     is_demo = session.target.is_embedded and bool(demo_defaults()) and is_archived
     if yes or wiped == 0 or is_demo:
         return
-    from rich.console import Console
-
     from ragops.report.campaign import plan_screen
+    from ragops.report.terminal import err
 
-    Console(stderr=True).print(plan_screen(plan))
+    err().print(plan_screen(plan))
     confirm(f"This empties {wiped:,} rows of {session.target.label}.", answer=plan.database, yes=yes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from types import TracebackType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -47,6 +48,7 @@ def _program(
 
 def main() -> NoReturn:
     """Run the program: run the app and end with its exit code."""
+    sys.excepthook = _print_traceback
     code = run(sys.argv[1:])
     try:
         _flush()
@@ -54,6 +56,16 @@ def main() -> NoReturn:
         # Nobody reads any more, or the disk is full: Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what --debug lets through, as Python does, but with harmful characters as escapes."""
+    import traceback
+
+    from ragops.report.printable import printable
+
+    if sys.stderr is not None:
+        sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _flush() -> None:
@@ -110,13 +122,11 @@ def _run(arguments: list[str], invocation: Invocation) -> int:
 
 
 def _show(error: RagopsError, *, as_json: bool) -> None:
-    from rich.console import Console
-
-    from ragops.report.terminal import error_text
+    from ragops.report.terminal import err, error_text
 
     if as_json:
         _print_json(error)
-    Console(stderr=True, highlight=False).print(error_text(error), soft_wrap=True)
+    err().print(error_text(error), soft_wrap=True)
 
 
 def _print_json(error: RagopsError) -> None:

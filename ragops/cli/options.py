@@ -52,6 +52,13 @@ ModelFile = Annotated[
     typer.Option("--model", metavar="FILE.gguf", help="GGUF embedding model.", show_default="the playbook's"),
 ]
 
+TrustStored = Annotated[
+    bool,
+    typer.Option(
+        "--trust-stored", help="Use files, programs and addresses that only the database names, not the playbook."
+    ),
+]
+
 # One place for them all: `ragops.cli.command` adds them to each command and group.
 _PANEL = "Logging"
 Debug = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,25 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="Name to answer to beside localhost and --host; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    query_timeout: Annotated[
+        float, typer.Option("--query-timeout", min=1, metavar="SECONDS", help="Longest scan for one query.")
+    ] = 60.0,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM), to serve https.", show_default=False),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).", show_default=False)
+    ] = None,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     model: ModelFile = None,
@@ -60,9 +80,24 @@ def serve(
             expected="the name of a variable that holds the token",
         )
     probe.check_exposure(host, token=token)
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together", expected="both, or neither")
+    tls = probe.Tls(tls_cert, tls_key) if tls_cert and tls_key else None
+    if tls is not None:
+        tls.check()
     changes = overrides(model=model)
     with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
         target, adapted = session.target, session.playbook
     reporter = console_reporter()
     with stoppable(reporter):
-        probe.serve(target=target, playbook=adapted, host=host, port=port, token=token, info=reporter.info)
+        probe.serve(
+            target=target,
+            playbook=adapted,
+            host=host,
+            port=port,
+            token=token,
+            reporter=reporter,
+            query_timeout_s=query_timeout,
+            allowed_hosts=allowed_host or (),
+            tls=tls,
+        )

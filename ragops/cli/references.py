@@ -19,6 +19,7 @@ def parse_reference(text: str) -> Reference:
     # Only here: `--help` does without pydantic.
     from pydantic import ValidationError
 
+    from ragops.playbook.leaks import reference_problems
     from ragops.playbook.model import DebugReference, OpenAIReference, Reference
 
     if not text.startswith(("http://", "https://")):
@@ -33,9 +34,10 @@ def parse_reference(text: str) -> Reference:
         return Reference(fingerprint=path)
     try:
         if "{query}" in text:
-            return Reference(debug=DebugReference(url=text))
-        # The client appends /embeddings; people paste the URL that works in curl.
-        return Reference(openai=OpenAIReference(url=text.removesuffix("/embeddings").rstrip("/")))
+            reference = Reference(debug=DebugReference(url=text))
+        else:
+            # The client appends /embeddings; people paste the URL that works in curl.
+            reference = Reference(openai=OpenAIReference(url=text.removesuffix("/embeddings").rstrip("/")))
     except ValidationError as error:
         # Not str(error): it repeats the URL, which may contain a token.
         raise UsageError(
@@ -44,3 +46,12 @@ def parse_reference(text: str) -> Reference:
             actual=error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "),
             expected="http(s)://HOST/v1, or a debug endpoint's URL with {query}",
         ) from error
+    for _, message in reference_problems(reference):
+        raise UsageError(
+            "the reference's URL would show a secret",
+            where="--against",
+            actual=message,
+            expected="a URL without a key; `reference:` in a playbook names the variable that holds it",
+            hint="ragops verify --playbook FILE   with reference.openai.api_key_env or reference.debug.token_env",
+        )
+    return reference

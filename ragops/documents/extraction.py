@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import hashlib
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ragops.documents.errors import Unreadable
+from ragops.documents.opening import open_file
 from ragops.documents.parser import ParserLimits, parse_document
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
@@ -46,7 +45,15 @@ class Extracted:
 
 
 def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None) -> Extracted:
-    """Return the text of a regular file of at most `max_bytes`.
+    """Return the text of the regular file at a path; raises as `extract`."""
+    with open_file(path) as handle:
+        return extract(handle, path, max_bytes=max_bytes, limits=limits)
+
+
+def extract(
+    handle: BinaryIO, path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None
+) -> Extracted:
+    """Return the text of an opened file of at most `max_bytes`; `path` is its name, and is not opened.
 
     Text formats are read as UTF-8, or as UTF-16 if a byte order mark says so; HTML and XML also in the
     encoding that they declare; every other format goes through a parser in a child process.
@@ -55,7 +62,7 @@ def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits
     """
     suffix = path.suffix.lower()
     try:
-        data = _read(path, max_bytes)
+        data = _read(handle, max_bytes)
         if not data:
             raise Unreadable("empty document: 0 bytes")
         if suffix in _MARKDOWN:
@@ -79,28 +86,11 @@ def extract_text(text: str) -> Extracted:
     return _result(checked, text.encode("utf-8"), "text/plain")
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a regular file. Raises Unreadable."""
-    # Another file may have replaced the one that `open_regular` has checked (time of check, time of use):
-    # O_NOFOLLOW refuses a link, and O_NONBLOCK returns from a FIFO that nobody writes to.
-    flags = os.O_RDONLY
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):
-        flags |= getattr(os, name, 0)
+def _read(handle: BinaryIO, max_bytes: int) -> bytes:
+    """Return the bytes of an opened file. Raises Unreadable."""
     try:
-        descriptor = os.open(path, flags)
-        with os.fdopen(descriptor, "rb") as handle:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Unreadable("not a regular file")
-            data = handle.read(max_bytes + 1)
-    except FileNotFoundError:
-        raise Unreadable("no such file") from None
-    except PermissionError:
-        raise Unreadable("permission denied") from None
+        data = handle.read(max_bytes + 1)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # what O_NOFOLLOW gives for a link
-            raise Unreadable("symbolic link, not a regular file") from None
-        if error.errno in (errno.EISDIR, errno.ENXIO):
-            raise Unreadable("not a regular file") from None
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
     if len(data) > max_bytes:
         raise Unreadable(f"file larger than {max_bytes} bytes")

@@ -7,6 +7,7 @@ inside this process it would end the campaign. Starting a child takes about 0.15
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from ragops.documents.errors import Unreadable
 from ragops.errors import RagopsError
-from ragops.subprocesses import new_session_flags, signal_name
+from ragops.subprocesses import Purpose, child_environment, new_session_flags, signal_name
 
 _CHILD = Path(__file__).with_name("parse_child.py")
 # The suffix becomes part of a file name; whatever is not plain cannot name a format either.
@@ -70,6 +71,7 @@ def _run_child(file: Path, limits: ParserLimits) -> dict[str, str]:
     try:
         done = subprocess.run(
             command,
+            env=child_environment(os.environ, Purpose.PARSER),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ from ragops.embedder.process import ChildProcess
 from ragops.embedder.protocol import BrokenFrame, Frame, encode_frame, read_frame
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
 from ragops.facts import BuildFacts, ModelFacts
-from ragops.subprocesses import child_environment, signal_name
+from ragops.subprocesses import Purpose, child_environment, signal_name
 
 CHILD_PROGRAM = Path(__file__).with_name("child.py")
 # A text as the model's token ids, shape (tokens,).
@@ -92,7 +92,8 @@ class Embedder:
         self._closed = False
         self._command = list(command) if command else [self._interpreter, str(CHILD_PROGRAM)]
         own = self._interpreter == sys.executable
-        self._child = ChildProcess(self._command, child_environment(os.environ, own_interpreter=own))
+        environment = child_environment(os.environ, Purpose.EMBEDDER, own_interpreter=own)
+        self._child = ChildProcess(self._command, environment)
         try:
             hello = self._exchange(config.for_child(), doing="while it started", limit=config.start_deadline_s)
             try:

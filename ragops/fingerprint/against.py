@@ -18,6 +18,7 @@ from ragops.findings import Finding
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, FingerprintDocument, ModelSection, capture
 from ragops.host import read_exact_host
+from ragops.playbook.endpoints import masked_url
 from ragops.playbook.model import OpenAIReference, Playbook, Reference
 from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
 
@@ -56,8 +57,8 @@ def reference_name(reference: Reference) -> str | None:
     if reference.fingerprint is not None:
         return str(reference.fingerprint)
     if reference.openai is not None:
-        return reference.openai.url
-    return reference.debug.url if reference.debug is not None else None
+        return masked_url(reference.openai.url)
+    return masked_url(reference.debug.url) if reference.debug is not None else None
 
 
 def capture_config(playbook: Playbook) -> EmbedderConfig:
@@ -119,7 +120,7 @@ def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerpri
     document: FingerprintDocument = {
         "canary": mine.document["canary"],
         "build": {},
-        "model": cast(ModelSection, {"endpoint": settings.url, **description.to_json()}),
+        "model": cast(ModelSection, {"endpoint": masked_url(settings.url), **description.to_json()}),
         "prefixes": mine.document["prefixes"],
         "tokens": [],
         "normalisation": "unknown",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ragops.errors import UsageError
 from ragops.findings import Finding
+from ragops.playbook.endpoints import masked_url
 from ragops.playbook.model import DebugReference
 from ragops.postgres.reader import Reader
 from ragops.quality.spaces import Verdict
@@ -88,4 +89,4 @@ def compare_with_debug(
         verdict = "divergent"
     elif max(gaps) == 0:
         verdict = "identical"
-    return DebugComparison(verdict, tuple(findings), settings.url, answer.query, own, theirs, bound)
+    return DebugComparison(verdict, tuple(findings), masked_url(settings.url), answer.query, own, theirs, bound)

@@ -18,6 +18,7 @@ from ragops.postgres.ddl import (
     index_property_statements,
     restore_index_sql,
 )
+from ragops.postgres.single import check_index_definition
 from ragops.postgres.statements import Statement
 
 VECTOR_TABLES = ("documents", "document_chunks")
@@ -240,6 +241,7 @@ def partition_tables(table: TableFacts) -> list[TableFacts]:
 
 def restoration(index: JournalEntry | IndexFacts, table: TableFacts, *, concurrently: bool) -> IndexBuild:
     """Return the build of an index as it was; that of a partitioned table is never built concurrently."""
+    check_index_definition(index.definition, table)
     alone = concurrently and " ON ONLY " not in index.definition and not table.is_partitioned
     create = restore_index_sql(index.definition, concurrently=alone)
     graph = graph_of(index.definition, table)

@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from ragops.errors import PlaybookError, Problem, UsageError
+from ragops.playbook.leaks import reference_problems
 from ragops.playbook.model import Playbook
 from ragops.playbook.problems import Place, dotted, problems_of
 
@@ -104,9 +105,17 @@ def parse_playbook(text: str, *, file: str, environment: Mapping[str, str]) -> P
         raise PlaybookError(file, [Problem("", message)])
     try:
         # JSON mode: strict about types, while paths and tuples may come from strings and lists.
-        return Playbook.model_validate_json(json.dumps(data))
+        playbook = Playbook.model_validate_json(json.dumps(data))
     except ValidationError as error:
         raise PlaybookError(file, problems_of(error, line_of=reader.nearest_line)) from error
+    # Not a validator of the model: a campaign that an older version started has to be resumed and undone.
+    leaks = [
+        Problem(dotted(place), message, reader.nearest_line(place))
+        for place, message in reference_problems(playbook.reference)
+    ]
+    if leaks:
+        raise PlaybookError(file, leaks)
+    return playbook
 
 
 class _Reader:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ragops.errors import OverrideError
+from ragops.playbook.endpoints import masked_url
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
 from ragops.playbook.steps import Embed, Step, wrong_order
@@ -99,6 +100,8 @@ class OpenAIReference(Section):
     model: str = "default"
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; the key itself is stored nowhere."""
+    allow_plaintext: bool = False
+    """Allow the key to be sent to another machine without TLS."""
     timeout_s: PositiveFloat = 30.0
 
 
@@ -119,6 +122,8 @@ class DebugReference(Section):
     query: str = "test urbanisme"
     token_env: str | None = None
     """Name of the environment variable that holds a bearer token."""
+    allow_plaintext: bool = False
+    """Allow the token to be sent to another machine without TLS."""
     timeout_s: PositiveFloat = 30.0
     paths: DebugPaths = DebugPaths()
 
@@ -292,5 +297,9 @@ class Playbook(Section):
             raise OverrideError(problems_of(error)) from error
 
     def ledger_copy(self) -> dict[str, object]:
-        """Return the playbook as JSON for the ledger, without the DSN: passwords are stored nowhere."""
-        return self.with_changes(database={"dsn": None}).model_dump(mode="json")
+        """Return the playbook as JSON for the ledger, without the DSN and the keys in URLs."""
+        copy = self.with_changes(database={"dsn": None}).model_dump(mode="json")
+        for settings in copy["reference"].values():
+            if isinstance(settings, dict):
+                settings["url"] = masked_url(settings["url"])
+        return copy

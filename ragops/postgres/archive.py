@@ -18,6 +18,7 @@ from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.ddl import archive_sql
+from ragops.postgres.privacy import close_archive
 from ragops.postgres.statements import Statement, statement
 
 
@@ -167,6 +168,7 @@ def archive_rows(
     # With `row_security = off` the server refuses what policies would filter, instead of leaving rows out.
     connection.execute(set_parameter_sql("row_security", "off"))
     rows = connection.execute(archiving.statement).rowcount
+    close_archive(connection, archiving.name, of=archiving.table)
     record = {
         "id": archiving.number,
         "campaign": campaign,

@@ -6,7 +6,7 @@ A plan prints them, a step executes them, and the ledger keeps them: all three c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from psycopg import sql
@@ -107,6 +107,26 @@ def archive_sql(archive: str, table: TableFacts) -> Statement:
 def copy_texts_sql(schema: str, name: str, relation: sql.Composable) -> Statement:
     """Copy ids and texts of a source into a table that no campaign empties."""
     return sql.SQL("CREATE TABLE {} AS SELECT id, text FROM {}").format(sql.Identifier(schema, name), relation)
+
+
+def private_table_statements(
+    name: str, grantees: Sequence[str], *, row_security: bool = False
+) -> Iterator[Statement]:
+    """Yield what leaves a relation of the schema `ragops` to its owner; the grantee "" is PUBLIC.
+
+    With `row_security`, as the archived table has it, roles that are granted the archive later see no rows.
+    """
+    relation = sql.Identifier("ragops", name)
+    if grantees:
+        yield revoke_sql(sql.SQL("TABLE {}").format(relation), grantees)
+    if row_security:
+        yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(relation)
+
+
+def revoke_sql(target: sql.Composed, grantees: Sequence[str]) -> Statement:
+    """REVOKE ALL on a target such as `TABLE t`."""
+    names = [sql.Identifier(name) if name else sql.SQL("PUBLIC") for name in grantees]
+    return sql.SQL("REVOKE ALL ON {} FROM {} CASCADE").format(target, sql.SQL(", ").join(names))
 
 
 def restore_rows_sql(table: TableFacts, archive: str, columns: Sequence[str]) -> Statement:

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from ragops.errors import DatabaseUnavailable, RagopsError, first_line
 from ragops.postgres.connection import Target
+from ragops.postgres.embedded_access import clean_environment, close_socket_folder, protect
 
 DATABASE = "ragops"
 # The first one is for a new data folder.
@@ -101,8 +102,11 @@ class EmbeddedServer:
         version = package.postgres_server.pgdata_version(self.folder) or self._version
         # cleanup_mode None: the server keeps running after this command, so that others share it.
         server = package.get_server(self.folder, cleanup_mode=None, start=False, postgres_version=version)
+        protect(package, server)
         # get_server() returns a known server as it is, running or not, so it must be started here.
-        server.start()
+        with clean_environment():
+            server.start()
+        close_socket_folder(server.get_postmaster_info().socket_dir, server)
         return server
 
     def _create_database(self, target: Target) -> None:

@@ -11,6 +11,7 @@ from ragops.errors import RagopsError, first_line
 from ragops.facts import IndexFacts, TableFacts
 from ragops.postgres.catalog import read_indexes
 from ragops.postgres.connection import Connection
+from ragops.postgres.single import execute_single
 from ragops.postgres.statements import Statement, statement
 
 
@@ -36,7 +37,7 @@ def create(connection: Connection, statements: Sequence[Statement], *, table: Ta
     """
     try:
         for statement in statements:
-            connection.execute(statement)
+            execute_single(connection, statement)
     except psycopg.errors.QueryCanceled:
         raise
     except (

@@ -71,10 +71,14 @@ class VectorCounts:
 
 
 class Reader:
-    """Queries on the mapped `documents` and `document_chunks`, over one connection."""
+    """Queries on the mapped `documents` and `document_chunks`, over one connection.
 
-    def __init__(self, connection: Connection, tables: Tables) -> None:
+    `timeout_s` limits each scan of a table; None lets it take as long as it needs.
+    """
+
+    def __init__(self, connection: Connection, tables: Tables, *, timeout_s: float | None = None) -> None:
         self._connection = connection
+        self._timeout_s = timeout_s
         self._identifiers = identifiers_of(tables)
 
     def _sql(self, name: str, table: str = "documents", **more: sql.Composable) -> Statement:
@@ -88,8 +92,9 @@ class Reader:
         return statement("reader", name, {**own, **more})
 
     def _scan(self, query: Statement, values: Mapping[str, object] | None = None) -> tuple[Any, ...]:
-        """Run a query that reads the whole table, however long it takes; return its only row."""
-        with transaction(self._connection, is_long=True):
+        """Run a query that reads the whole table; return its only row."""
+        limit = {} if self._timeout_s is None else {"statement_timeout": f"{int(self._timeout_s * 1000)}ms"}
+        with transaction(self._connection, is_long=self._timeout_s is None, settings=limit):
             return fetch_row(self._connection, query, values)
 
     def counts(self, table: str = "documents") -> VectorCounts:

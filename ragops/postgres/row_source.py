@@ -13,6 +13,7 @@ from ragops.facts import SourceFacts, TableFacts
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
 from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.single import execute_single
 from ragops.postgres.source_reads import tables_read
 from ragops.postgres.statements import identifier, statement
 
@@ -29,8 +30,8 @@ def source_relation(source: Source) -> sql.Composable:
             identifier(TableName.parse(source.table)),
         )
     assert source.query is not None
-    # The operator's SQL, executed with the operator's privileges. In parentheses it can be nothing but one SELECT;
-    # the line break ends a trailing `--` comment.
+    # The operator's SQL, executed with the operator's privileges; `check_source` refuses more than one statement.
+    # The line break ends a trailing `--` comment.
     text = sql.SQL(source.query.strip().rstrip(";"))
     return sql.SQL("({}\n) AS source (id, text)").format(text)
 
@@ -54,7 +55,7 @@ def check_source(connection: Connection, source: Source) -> None:
     """Raise PlanRefused if the table or query cannot be read or does not have the two columns."""
     try:
         with transaction(connection):
-            connection.execute(statement("source", "check", {"relation": source_relation(source)}))
+            execute_single(connection, statement("source", "check", {"relation": source_relation(source)}))
     except psycopg.Error as error:
         raise PlanRefused(
             "the source cannot be read",

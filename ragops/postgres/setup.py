@@ -16,6 +16,8 @@ from ragops.facts import TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import Rows, has_ragops_schema, read_table
 from ragops.postgres.connection import Connection, Target, fetch_row, transaction
+from ragops.postgres.ownership import check_owners
+from ragops.postgres.privacy import close_schema
 from ragops.postgres.statements import identifiers_of, statement, statement_names
 
 EXTENSION = "extension vector"
@@ -55,13 +57,19 @@ class Addition:
 
 
 def ensure_ragops_schema(connection: Connection) -> None:
-    """Create the schema `ragops` unless it exists. Raises PlanRefused without the privilege."""
+    """Create the schema `ragops` unless it exists.
+
+    Raises PlanRefused without the privilege, or if a stranger owns what is there.
+    """
     if has_ragops_schema(connection):
+        check_owners(connection)
         return
     try:
         with transaction(connection):
             for name in statement_names("ragops_schema"):
                 connection.execute(statement("ragops_schema", name))
+            check_owners(connection)
+            close_schema(connection)
     except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema):
         # CREATE ... IF NOT EXISTS checks before it locks, so two commands at once can collide. The other one
         # committed, and this one only has to look again.

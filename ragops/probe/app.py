@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -23,7 +22,9 @@ from ragops.embedder.errors import TextTooLong
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Target
-from ragops.probe.comparer import Comparer, EmbedderFactory, embedder_factory_of, finite_or_none
+from ragops.probe.comparer import QUERY_TIMEOUT_S, Comparer, EmbedderFactory, embedder_factory_of
+from ragops.probe.exposure import KnownHost, public_document
+from ragops.probe.responses import json_response, refusal
 
 COMPARE_PATH = "/api/v3/debug/compare-rag-embedding"
 FINGERPRINT_PATH = "/fingerprint"
@@ -62,35 +63,40 @@ class ProbeEndpoints:
         query = request.query_params.get("query", "").strip()
         if not query:
             error = RagopsError("the query is missing", expected="?query=TEXT")
-            return _refusal(error, status=400)
+            return refusal(error, status=400)
         if len(query) > MAX_QUERY_CHARACTERS:
             length, limit = f"{len(query):,} characters", f"at most {MAX_QUERY_CHARACTERS:,}"
-            return _refusal(RagopsError("the query is too long", actual=length, expected=limit), status=413)
+            return refusal(RagopsError("the query is too long", actual=length, expected=limit), status=413)
         return await self._answer(lambda: self._comparer.compare(query))
 
     async def fingerprint(self, request: Request) -> Response:
-        """Handle GET /fingerprint: the document given to `create_probe_app`, or 404."""
+        """Handle GET /fingerprint: the document given to `create_probe_app`, or 404.
+
+        Paths, the interpreter and this machine's name are left out.
+        """
         given = self._fingerprint
         if given is None:
             expected = "create_probe_app(…, fingerprint=…)"
-            return _refusal(RagopsError("this probe has no fingerprint", expected=expected), status=404)
-        return await self._answer(given) if callable(given) else _json(given)
+            return refusal(RagopsError("this probe has no fingerprint", expected=expected), status=404)
+        if callable(given):
+            return await self._answer(lambda: public_document(given()))
+        return json_response(public_document(given))
 
     async def _answer(self, work: Callable[[], Mapping[str, object]]) -> Response:
         """Run `work` on the thread and return its JSON, or the error with its status."""
         # No lock: handlers run on the event loop, and nothing awaits between a check and its change.
         if self._is_closed:
-            return _refusal(RagopsError("the probe is shutting down"), status=503)
+            return refusal(RagopsError("the probe is shutting down"), status=503)
         if self._waiting >= MAX_WAITING:
             error = RagopsError("the probe is busy", actual=f"{self._waiting} queries are waiting")
-            return _refusal(error, status=503, headers={"Retry-After": "2"})
+            return refusal(error, status=503, headers={"Retry-After": "2"})
         self._waiting += 1
         try:
-            return _json(await asyncio.wrap_future(self._thread.submit(work)))
+            return json_response(await asyncio.wrap_future(self._thread.submit(work)))
         except TextTooLong as error:
-            return _refusal(error, status=413)
+            return refusal(error, status=413)
         except RagopsError as error:
-            return _refusal(error, status=503)
+            return refusal(error, status=503)
         finally:
             self._waiting -= 1
 
@@ -109,7 +115,7 @@ class BearerToken:
             await self._app(scope, receive, send)
             return
         error = RagopsError("this probe needs a token", expected="the header Authorization: Bearer TOKEN")
-        response = _refusal(error, status=401, headers={"WWW-Authenticate": "Bearer"})
+        response = refusal(error, status=401, headers={"WWW-Authenticate": "Bearer"})
         await response(scope, receive, send)
 
 
@@ -120,15 +126,20 @@ def create_probe_app(
     embedder_factory: EmbedderFactory | None = None,
     token: str | None = None,
     fingerprint: Fingerprint | None = None,
+    query_timeout_s: float = QUERY_TIMEOUT_S,
+    allowed_hosts: Collection[str] | None = None,
 ) -> Starlette:
     """Return the app. The embedder starts with the first query, or with `app.state.probe.start()`.
 
     A server that runs the app ends the embedder at shutdown; if the app is mounted, call
-    `app.state.probe.close()`. Raises UsageError for an empty token.
+    `app.state.probe.close()`. `query_timeout_s` limits the scan for one query. With `allowed_hosts`, requests
+    whose Host is neither a loopback name nor one of these are refused. Raises UsageError for an empty token.
     """
     if token is not None and not token.strip():
         raise UsageError("the probe's token is empty", expected="a token, or None to require none")
-    comparer = Comparer(target, playbook, embedder_factory or embedder_factory_of(playbook))
+    comparer = Comparer(
+        target, playbook, embedder_factory or embedder_factory_of(playbook), timeout_s=query_timeout_s
+    )
     probe = ProbeEndpoints(comparer, fingerprint)
 
     @asynccontextmanager
@@ -144,27 +155,11 @@ def create_probe_app(
             Route(COMPARE_PATH, probe.compare, methods=["GET"]),
             Route(FINGERPRINT_PATH, probe.fingerprint, methods=["GET"]),
         ],
-        middleware=[Middleware(BearerToken, token=token.strip())] if token else [],
+        middleware=[
+            *([Middleware(KnownHost, hosts=allowed_hosts)] if allowed_hosts is not None else []),
+            *([Middleware(BearerToken, token=token.strip())] if token else []),
+        ],
         lifespan=lifespan,
     )
     app.state.probe = probe
     return app
-
-
-def _json(
-    content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    # Not Starlette's JSONResponse: it raises ValueError for NaN and UnicodeEncodeError for a lone surrogate, both
-    # of which a query or a fingerprint may contain.
-    text = json.dumps(finite_or_none(content), ensure_ascii=False, allow_nan=False, default=str)
-    own = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(
-        text.encode("utf-8", "replace"), status_code=status, headers=own, media_type="application/json"
-    )
-
-
-def _refusal(error: RagopsError, *, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as JSON."""
-    # Without `where`: it names folders and servers of this machine, and the client may be anyone.
-    parts = {key: value for key, value in error.as_dict().items() if key != "where"}
-    return _json({"success": False, **parts}, status=status, headers=headers)

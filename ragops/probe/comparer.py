@@ -21,6 +21,11 @@ from ragops.postgres.reader import DistanceStats, Reader, VectorCounts
 from ragops.quality.validation import QueryMeasure, comparison_stats
 from ragops.quality.vectors import check_vectors, normalize
 
+# One query runs at a time: a scan of 100 million rows would keep all others waiting for hours.
+QUERY_TIMEOUT_S = 60.0
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: query_canceled
+_CANCELLED = "57014"
+
 EmbedderFactory = Callable[[], Embedder]
 
 
@@ -37,7 +42,15 @@ def embedder_factory_of(playbook: Playbook) -> EmbedderFactory:
 class Comparer:
     """Owns the embedder, which starts with the first query and again after a crash."""
 
-    def __init__(self, target: Target, playbook: Playbook, start_embedder: EmbedderFactory) -> None:
+    def __init__(
+        self,
+        target: Target,
+        playbook: Playbook,
+        start_embedder: EmbedderFactory,
+        *,
+        timeout_s: float = QUERY_TIMEOUT_S,
+    ) -> None:
+        self._timeout_s = timeout_s
         self._target = target
         self._playbook = playbook
         self._start_embedder = start_embedder
@@ -111,7 +124,7 @@ class Comparer:
             # psycopg sends it with every BEGIN, so that it also holds behind a transaction pooler.
             connection.read_only = True
             self._connection = connection
-            reader = Reader(connection, self._playbook.tables)
+            reader = Reader(connection, self._playbook.tables, timeout_s=self._timeout_s)
             try:
                 stats = reader.distance_stats(vector, thresholds=thresholds)
             except connection.DataError as error:
@@ -131,6 +144,14 @@ class Comparer:
                 cause = explain(stats, reader.counts())
         except connection.Error as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            if error.sqlstate == _CANCELLED and not self._is_closed:
+                raise RagopsError(
+                    "the comparison takes too long and was cancelled",
+                    where=self._target.label,
+                    actual=first,
+                    expected=f"a scan of the documents within {self._timeout_s:g} s",
+                    hint="ragops probe serve --query-timeout SECONDS",
+                ) from error
             raise RagopsError(
                 "the database refused the comparison",
                 where=self._target.label,

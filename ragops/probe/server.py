@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib
-import ipaddress
 import socket
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Target
+from ragops.reporter import Reporter
 
 # For requests that are still running at Ctrl-C; a scan of a large table may take longer and is cancelled.
 GRACE_S = 5
@@ -32,6 +35,8 @@ def check_extra() -> None:
 
 def check_exposure(host: str, *, token: str | None) -> None:
     """Raise UsageError if other machines could use the probe without a token."""
+    from ragops.probe.exposure import is_loopback  # with Starlette
+
     if token is None and not is_loopback(host):
         raise UsageError(
             "the probe would be open to every machine that reaches this one",
@@ -40,15 +45,24 @@ def check_exposure(host: str, *, token: str | None) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches `host`."""
-    # Any other name may resolve to any address, and to another one tomorrow.
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files of the probe's certificate (with its chain) and key."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Raise UsageError unless the two can be loaded and belong together."""
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+        except OSError as error:  # SSLError is one
+            raise UsageError(
+                "the probe's certificate cannot be used",
+                where=f"--tls-cert {self.certificate} --tls-key {self.key}",
+                actual=error.strerror or str(error),
+                expected="a certificate and its key, without a passphrase, as PEM files",
+            ) from None
 
 
 def serve(
@@ -58,7 +72,10 @@ def serve(
     host: str,
     port: int,
     token: str | None,
-    info: Callable[[str], None],
+    reporter: Reporter,
+    query_timeout_s: float,
+    allowed_hosts: Collection[str] = (),
+    tls: Tls | None = None,
 ) -> None:
     """Serve until a signal arrives; print the address once it listens. Port 0 takes any free one.
 
@@ -70,13 +87,23 @@ def serve(
 
     from ragops.fingerprint.against import capture_own
     from ragops.probe.app import COMPARE_PATH, create_probe_app
+    from ragops.probe.exposure import is_loopback
 
     @functools.cache
     def fingerprint() -> Mapping[str, object]:
         """Return the fingerprint, captured at the first request: it takes another child some seconds."""
         return capture_own(playbook).document
 
-    app = create_probe_app(target=target, playbook=playbook, token=token, fingerprint=fingerprint)
+    # A browser has no token: with one, any name may lead here, such as that of a proxy.
+    hosts = None if token and not allowed_hosts else [host, *allowed_hosts]
+    app = create_probe_app(
+        target=target,
+        playbook=playbook,
+        token=token,
+        fingerprint=fingerprint,
+        query_timeout_s=query_timeout_s,
+        allowed_hosts=hosts,
+    )
     with listen(host, port) as listening:
         try:
             # Started before it is announced: a wrong model or build must end the command, not the first query.
@@ -84,8 +111,14 @@ def serve(
             bound_host, bound_port = listening.getsockname()[:2]
             if ":" in bound_host:
                 bound_host = f"[{bound_host}]"
-            info(f"the probe compares with {target.label}; Ctrl-C stops it")
-            info(f"listening on http://{bound_host}:{bound_port}{COMPARE_PATH}?query=TEXT")
+            if tls is None and not is_loopback(host):
+                reporter.warning(
+                    "the token and the answers cross the network in plain text: "
+                    "--tls-cert FILE --tls-key FILE, or a proxy with TLS in front"
+                )
+            reporter.info(f"the probe compares with {target.label}; Ctrl-C stops it")
+            scheme = "https" if tls else "http"
+            reporter.info(f"listening on {scheme}://{bound_host}:{bound_port}{COMPARE_PATH}?query=TEXT")
             config = uvicorn.Config(
                 app,
                 # Its own configuration closes every handler that exists, the log file of the command included.
@@ -94,6 +127,8 @@ def serve(
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_S,
+                ssl_certfile=None if tls is None else str(tls.certificate),
+                ssl_keyfile=None if tls is None else str(tls.key),
             )
             uvicorn.Server(config).run(sockets=[listening])
         finally:

@@ -54,6 +54,7 @@ class DebugEndpoint(Endpoint):
             HttpClient(
                 Credential(token, SETTING, settings.token_env),
                 timeout_s=settings.timeout_s,
+                allow_plaintext=settings.allow_plaintext,
                 max_bytes=MAX_BYTES,
                 backoff=backoff,
                 transport=transport,

@@ -14,8 +14,10 @@ from typing import Self
 import httpx
 
 from ragops.errors import ReferenceFailed
+from ragops.playbook.endpoints import has_secret_parameter, is_readable_on_the_way, shown_url
+from ragops.references.deadline import Deadline
 from ragops.references.failures import BUSY, explain_connection, explain_status
-from ragops.references.messages import message_in, safe_line, secrets_in, shown_url
+from ragops.references.messages import message_in, safe_line, secrets_in
 from ragops.retry import Backoff
 
 # 16 vectors (a batch) of 4,096 numbers take about 1.3 MB as JSON.
@@ -90,6 +92,7 @@ class HttpClient:
         credential: Credential,
         *,
         timeout_s: float,
+        allow_plaintext: bool = False,
         max_bytes: int = MAX_RESPONSE_BYTES,
         backoff: Backoff = PATIENCE,
         transport: httpx.BaseTransport | None = None,
@@ -98,10 +101,12 @@ class HttpClient:
         """Raises ReferenceFailed for a token that no header can carry."""
         self._credential = credential
         self._timeout_s = timeout_s
+        self._allow_plaintext = allow_plaintext
         self._max_bytes = max_bytes
         self._backoff = backoff
         self._sleep = sleep
         self._token = credential.checked_token()
+        self._deadline = Deadline()
         # Without compression: the size of a compressed response is not bounded by the bytes that arrive.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if self._token:
@@ -127,6 +132,7 @@ class HttpClient:
         self, method: str, url: str, *, body: object = None, is_patient: bool = True, hint_404: str = ""
     ) -> object:
         """Return the parsed JSON of a 2xx response. Raises ReferenceFailed for everything else."""
+        self._check_plaintext(url)
         content = None if body is None else json.dumps(body).encode()
         delays = self._backoff.delays() if is_patient else iter(())
         attempts = 0
@@ -161,6 +167,18 @@ class HttpClient:
                 status=response.status,
             ) from None
         return parsed
+
+    def _check_plaintext(self, url: str) -> None:
+        """Raise ReferenceFailed before a key is sent to another machine without TLS."""
+        has_secret = bool(self._token) or has_secret_parameter(url)
+        if has_secret and is_readable_on_the_way(url) and not self._allow_plaintext:
+            raise self.failure(
+                "the reference endpoint's key would be sent in plain text; nothing was sent",
+                url,
+                actual="http:// to another machine",
+                expected="https://, or http:// to this machine",
+                hint="use the backend's https address, or set allow_plaintext: true in `reference:`",
+            )
 
     def failure(
         self,
@@ -211,12 +229,31 @@ class HttpClient:
 
     def _send(self, method: str, url: str, content: bytes | None) -> _Response:
         headers = {} if content is None else {"Content-Type": "application/json"}
-        # httpx limits each read; a server that trickles one byte per second would never exceed that.
+        with self._deadline.limit(self._timeout_s) as expired:
+            try:
+                return self._receive(method, url, content, headers)
+            except ReferenceFailed:
+                if expired.is_set():
+                    raise self._timed_out(url, "the response was still arriving") from None
+                raise
+
+    def _receive(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> _Response:
         until = time.monotonic() + self._timeout_s
         parts, size = [], 0
+        trace = {"trace": self._deadline.watch}
         try:
-            with self._client.stream(method, url, content=content, headers=headers) as response:
-                for part in response.iter_bytes():
+            with self._client.stream(method, url, content=content, headers=headers, extensions=trace) as response:
+                encoding = response.headers.get("content-encoding", "identity")
+                if encoding.lower() != "identity":
+                    # 64 KiB can stand for 64 MiB, and would be unpacked before they are counted.
+                    raise self.failure(
+                        "the reference endpoint compresses its response, although it was asked not to",
+                        url,
+                        actual=f"Content-Encoding: {encoding}",
+                        expected="a response without compression, as Accept-Encoding: identity asks for",
+                        hint="is a proxy in between that compresses? use the backend's own address",
+                    )
+                for part in response.iter_bytes():  # as they arrive: no encoding is left to undo
                     size += len(part)
                     if size > self._max_bytes:
                         raise self.failure(

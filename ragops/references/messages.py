@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 # An error page may be megabytes long; its first sentence is enough to find it in the backend's log.
 SHOWN_CHARACTERS = 200
-
-
-def shown_url(url: str) -> str:
-    """Return a URL without user, password, query and fragment."""
-    # Not urlsplit: a malformed URL, whose password contains a slash, must lose it as well.
-    address = url.split("?", 1)[0].split("#", 1)[0]
-    return re.sub(r"//.*@", "//", address)
 
 
 def message_in(content: bytes) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.errors import ReferenceFailed
+from ragops.playbook.endpoints import shown_url
 from ragops.playbook.model import OpenAIReference
 from ragops.references.http import PATIENCE, Credential, Endpoint, HttpClient, UnusableResponse
-from ragops.references.messages import shown_url
 from ragops.retry import Backoff
 
 SETTING = "reference.openai.api_key_env"
@@ -63,6 +63,7 @@ class OpenAIEndpoint(Endpoint):
             HttpClient(
                 Credential(api_key, SETTING, settings.api_key_env),
                 timeout_s=settings.timeout_s,
+                allow_plaintext=settings.allow_plaintext,
                 backoff=backoff,
                 transport=transport,
             )

@@ -51,9 +51,9 @@ class ConsoleHandler(logging.Handler):
 
     @cached_property
     def _console(self) -> Console:
-        from rich.console import Console
+        from ragops.report.terminal import err
 
-        return self._given or Console(stderr=True, highlight=False)
+        return self._given or err()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a notice, or move or remove the progress display."""

@@ -12,14 +12,12 @@ from pathlib import Path
 from time import monotonic
 
 from ragops.errors import UsageError
+from ragops.report.printable import printable, printable_json
 from ragops.reporter import END_OF_PROGRESS, ERROR, NOTICE, PROGRESS
 
 # A fleet reports progress many times a second; a campaign of 14 hours would fill its log with it.
 PROGRESS_EVERY_S = 1.0
 
-# An escape sequence in a file's name must not act on the terminal that shows the log later. Tab and line feed
-# stay: the text format indents the lines after the first, so that no message can forge an event.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 # Fields of an error in the order of the error screen, with what stands before their lines.
 _LABELS = {"where": "where: ", "found": "found: ", "needed": "needed: ", "hint": "next: ", "traceback": ""}
 
@@ -118,7 +116,9 @@ class TextLines(logging.Formatter):
             for name, label in _LABELS.items():
                 lines += [label + line for line in str(fields.get(name) or "").splitlines()]
         text = f"{_time(record)} {record.levelname}  {event}  " + "\n    ".join(lines)
-        return text.translate(_CONTROL)
+        # The terminal that shows the log later must not act on it. The lines after the first are indented, so that
+        # no message can forge an event.
+        return printable(text)
 
 
 class JsonLines(logging.Formatter):
@@ -133,7 +133,7 @@ class JsonLines(logging.Formatter):
             "message": _message(record, event, fields),
             "fields": _plain(fields),
         }
-        return json.dumps(line, ensure_ascii=False)
+        return printable_json(json.dumps(line, ensure_ascii=False))
 
 
 def _event_and_fields(record: logging.LogRecord) -> tuple[str, dict[str, object]]:

@@ -5,21 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from ragops.errors import Interrupted, NothingToReset, RagopsError
 from ragops.findings import Finding
+from ragops.report.printable import printable
 
 STYLES = {"pass": "green", "match": "green", "done": "green", "fail": "red", "mismatch": "red", "failed": "red"}
 
 
+class SafeConsole(Console):
+    """A console that prints no control character of what it is given; those of its own styles remain."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, with harmful characters of the text as visible escapes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def out() -> Console:
     """The console for data; plain text when stdout is no terminal (`NO_COLOR` is honoured by Rich)."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     # A pipe has no width: nothing may be cut there.
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return console if console.is_terminal else SafeConsole(highlight=False, width=160)
+
+
+def err() -> Console:
+    """The console for notices, errors and questions."""
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def show(renderable: RenderableType) -> None:
@@ -36,7 +52,8 @@ def table(
         # Folded, never cut: in a narrow window two names would look alike.
         grid.add_column(header, justify=justify, header_style="dim", overflow="fold")
     for row in rows:
-        grid.add_row(*[Text(cell) for cell in row])
+        # Here, before the columns are measured.
+        grid.add_row(*[Text(printable(cell)) for cell in row])
     return grid
 
 

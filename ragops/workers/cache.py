@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ragops.paths import cache_file
+from ragops.paths import cache_file, make_private_file, make_private_folder
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL)"
@@ -149,9 +149,13 @@ class VectorCache:
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(self._file.parent)
+                # Vectors tell much about their texts, and what another user put here would be stored as theirs.
+                # SQLite gives the files of its log the mode of the file itself.
+                for file in (self._file, *self._parts()):
+                    make_private_file(file)
             except OSError as error:
-                raise sqlite3.OperationalError(f"{self._file.parent}: {error.strerror}") from error
+                raise sqlite3.OperationalError(f"{error.filename or self._file}: {error.strerror}") from error
             database = sqlite3.connect(self._file, timeout=BUSY_S)
             try:
                 # A power loss may cost the last vectors, never the file:

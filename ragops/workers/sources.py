@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ragops.documents.chunking import Chunk, Chunker, CountTokens
 from ragops.documents.errors import Unreadable
-from ragops.documents.extraction import Extracted, extract_file, extract_text
+from ragops.documents.extraction import Extracted, extract, extract_text
 from ragops.documents.manifest import read_manifest
-from ragops.documents.sources import open_regular, walk_folder
+from ragops.documents.opening import open_document
+from ragops.documents.sources import walk_folder
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
@@ -39,7 +40,8 @@ class Documents:
         """Return the item's text, out of `texts` or from its file, or the reason why it has none."""
         try:
             if self._root is not None:
-                return extract_file(open_regular(self._root, item.location))
+                with open_document(self._root, item.location) as opened:
+                    return extract(opened, self._root / item.location)
             if item.location not in texts:
                 raise Unreadable("no such row in the source", where=item.location)
             # NULL is reported like an empty text.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import sys
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from ragops.builds.library import run_probe
 from ragops.embedder.config import checked_sha256, worker_python
 from ragops.errors import EmbedderError
 from ragops.host import read_limits
-from ragops.paths import tuning_file
+from ragops.paths import read_private, replace_private, tuning_file
 from ragops.playbook.model import Playbook
 
 
@@ -49,12 +48,7 @@ def save_choice(playbook: Playbook, tuned: Tuned) -> Path:
     """Store a choice and return its file. Raises OSError if the file cannot be written."""
     choice = {**asdict(tuned), "build": effective_build(playbook), "cores": read_limits().cores}
     file = tuning_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_read(), key_of(playbook): choice}, indent=1)
-    # Replaced as a whole: another command may read it at this moment.
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(file)
+    replace_private(file, json.dumps({**_read(), key_of(playbook): choice}, indent=1))
     return file
 
 
@@ -77,9 +71,9 @@ def _interpreter(playbook: Playbook) -> str:
 
 
 def _read() -> dict[str, object]:
-    """Return all choices by key; a missing or damaged file counts as empty, because tuning is optional."""
+    """Return all choices by key; a missing, damaged or other user's file counts as empty: tuning is optional."""
     try:
-        choices = json.loads(tuning_file().read_text(encoding="utf-8"))
+        choices = json.loads(read_private(tuning_file()))
     except (OSError, ValueError):
         return {}
     return choices if isinstance(choices, dict) else {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -84,3 +87,66 @@ def test_a_server_that_does_not_start_says_so_once(
     assert found.startswith("pg_ctl ended with exit code 1 | ")
     assert 'unrecognized configuration parameter "no_such_setting"' in found
     assert capfd.readouterr().err == ""
+
+
+def connect_as_nobody(conninfo: str) -> str:
+    """What another user of this machine gets: the error, or an empty text."""
+    # Forked: that user may not run this interpreter's program, which can lie in a home folder.
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            psycopg.connect(conninfo, connect_timeout=5).close()
+        except Exception as error:  # noqa: BLE001 (told by the parent)
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        return pipe.read().decode()
+
+
+is_root = sys.platform != "win32" and os.geteuid() == 0
+
+
+@pytest.mark.skipif(not is_root, reason="only root can run a program as another user")
+@pytest.mark.parametrize("version", [16, 18])
+def test_another_user_of_the_machine_cannot_connect(version: int) -> None:
+    # With a space, so that the socket is outside of the data, which are closed anyway.
+    with tempfile.TemporaryDirectory(prefix="my ragops ") as folder:
+        Path(folder).chmod(0o755)
+        server = EmbeddedServer(Path(folder) / "closed" / "postgres", version=version)
+        (Path(folder) / "closed").mkdir(mode=0o700)
+        try:
+            target = server.start()
+            with psycopg.connect(target.conninfo, autocommit=True) as connection:
+                connection.execute("CREATE ROLE other LOGIN")
+                (sockets,) = connection.execute("SHOW unix_socket_directories").fetchone() or ("",)
+                (mode,) = connection.execute("SHOW unix_socket_permissions").fetchone() or ("",)
+            # The user itself may be any role.
+            psycopg.connect(target.conninfo, user="other").close()
+            assert (mode, stat.S_IMODE(Path(sockets).stat().st_mode)) == ("0700", 0o700)
+            # Passed through, not listed.
+            assert stat.S_IMODE((Path(folder) / "closed").stat().st_mode) == 0o711
+            # Even with the folder open and the socket's file too, the server asks the system who it is.
+            Path(sockets).chmod(0o755)
+            for file in Path(sockets).glob(".s.PGSQL.*"):
+                file.chmod(0o777)
+            for role in ("postgres", "other", "nobody"):
+                said = connect_as_nobody(psycopg.conninfo.make_conninfo(target.conninfo, user=role))
+                assert "Peer authentication failed" in said
+        finally:
+            server.stop()
+
+
+def test_the_server_keeps_no_secret_of_who_started_it(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKEND_API_KEY", "c4n4ry")
+    server.start()
+    pid = int((server.folder / "postmaster.pid").read_text().splitlines()[0])
+    assert "c4n4ry" not in str(psutil.Process(pid).environ())
+    assert os.environ["BACKEND_API_KEY"] == "c4n4ry"

@@ -207,3 +207,44 @@ def test_it_can_be_mounted_and_closed(stored: str, make_app: Callable[..., Starl
     probe.state.probe.close()
     closed = get(host, "/ragops" + COMPARE_PATH, query=QUERY)
     assert (closed.status_code, closed.json()["what"]) == (503, "the probe is shutting down")
+
+
+def test_a_fingerprint_says_nothing_about_this_machine(stored: str, make_app: Callable[..., Starlette]) -> None:
+    document = {
+        "build": {
+            "python": "/home/me/venv/bin/python",
+            "package_version": "0.3.16",
+            "cmake_args": "-DGGML_AVX=OFF -DX=/home/me/x",
+        },
+        "model": {"path": "/home/me/models/m.gguf", "sha256": "ab"},
+        "host": {"name": "me-laptop", "cpu": "a cpu"},
+    }
+    for given in (document, lambda: document):
+        answer = get(make_app(stored, fingerprint=given), "/fingerprint")
+        assert "me" not in answer.text.replace("name", "")
+        assert answer.json() == {
+            "build": {"python": "", "package_version": "0.3.16", "cmake_args": "-DGGML_AVX=OFF"},
+            "model": {"path": "m.gguf", "sha256": "ab"},
+            "host": {"name": "", "cpu": "a cpu"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8791", 200),
+        ("[::1]:8791", 200),
+        ("LocalHost", 200),
+        ("probe.intern:80", 200),
+        ("attacker.example", 421),
+        ("127.0.0.1.attacker.example:8791", 421),
+        ("", 421),
+    ],
+)
+def test_only_known_names_are_answered(
+    stored: str, make_app: Callable[..., Starlette], host: str, status: int
+) -> None:
+    app = make_app(stored, fingerprint={"a": 1}, allowed_hosts=["probe.intern"])
+    answer = get(app, "/fingerprint", headers={"Host": host})
+    assert answer.status_code == status
+    assert get(make_app(stored, fingerprint={"a": 1}), "/fingerprint", headers={"Host": host}).status_code == 200

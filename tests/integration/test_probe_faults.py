@@ -140,3 +140,14 @@ def test_closing_cancels_a_scan(stored: str, make_app: Callable[..., Starlette])
     assert [answer.status_code for answer in answers] == [503]
     assert "cancel" in answers[0].json()["found"]
     assert value(stored, sleeping) == 0
+
+
+def test_a_scan_that_takes_too_long_is_cancelled(stored: str, make_app: Callable[..., Starlette]) -> None:
+    execute(
+        stored,
+        "ALTER TABLE documents RENAME TO real_documents",
+        "CREATE VIEW documents AS SELECT id, content, embedding FROM real_documents, pg_sleep(300)",
+    )
+    answer = get(make_app(stored, query_timeout_s=1.0), query=QUERY)
+    assert (answer.status_code, answer.json()["success"]) == (503, False)
+    assert answer.json()["needed"] == "a scan of the documents within 1 s"

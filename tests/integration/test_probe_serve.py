@@ -18,6 +18,26 @@ from probe_factory import QUERY, TEXTS, fill
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.probe.app import COMPARE_PATH
 
+# Of this test alone, valid for a hundred years.
+CERTIFICATE = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg4Y271G/UC7C9+kp7
+7LlHdS9alZOVBlc8CZHKmj6vOdahRANCAAQLvwMGaG/f7GazbfE6Ep6cml3Cos5f
+gs+j4cb1TEtxt3QNRCxXeWVGmLZyhKsRx2TXvWFH/im06W395IylW1lm
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBgDCCASWgAwIBAgIUeDs/ReTUVJTYqIzQSoXAqPYCJjQwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNzA0MDA0OVoYDzIxMjYxMTAz
+MDQwMDQ5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQLvwMGaG/f7GazbfE6Ep6cml3Cos5fgs+j4cb1TEtxt3QNRCxXeWVG
+mLZyhKsRx2TXvWFH/im06W395IylW1lmo1MwUTAdBgNVHQ4EFgQUAVpii3GzGeHm
+zrUXibBQM9tq0AcwHwYDVR0jBBgwFoAUAVpii3GzGeHmzrUXibBQM9tq0AcwDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEAoR8ADVTOTWkvWlh41QAL
+p0gAH79EbRWhG8e8gjtOvVICIQD+mzKocs2p4jSFIg2AW5EbpoJbkP7yJJ7qR1cp
+dwRuug==
+-----END CERTIFICATE-----
+"""
+
 
 @pytest.fixture
 def stored(dsn18: str, tiny_model: Path) -> str:
@@ -26,15 +46,22 @@ def stored(dsn18: str, tiny_model: Path) -> str:
         return fill(dsn18, embedder)
 
 
-def address_of(process: subprocess.Popen[str]) -> str:
-    """Where a started probe listens, as it says itself."""
+def heard_before_listening(process: subprocess.Popen[str]) -> str:
+    """What a started probe says up to the line with its address."""
     assert process.stderr is not None
     said = ""
     for line in process.stderr:
         said += line
-        if found := re.search(r"listening on (http://\S+)\?query=TEXT", line):
-            return found[1]
+        if "listening on" in line:
+            return said
     pytest.fail(f"the probe ended: {said}")
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a started probe listens, as it says itself."""
+    found = re.search(r"listening on (https?://\S+)\?query=TEXT", heard_before_listening(process))
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -71,6 +98,8 @@ def test_the_program_serves_until_a_signal(
         (["--token-env", "PROBE_TOKEN"], {}, "PROBE_TOKEN is not set, or empty"),
         (["--token-env", "PROBE_TOKEN", "--host", "::"], {"PROBE_TOKEN": " "}, "PROBE_TOKEN is not set, or empty"),
         (["--port", "70000"], {}, "--port"),
+        (["--tls-cert", "c.pem"], {}, "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "c.pem", "--tls-key", "k.pem"], {}, "the probe's certificate cannot be used"),
     ],
 )
 def test_a_wrong_command_line_serves_nothing(
@@ -95,3 +124,34 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path, rago
     done = ragops("probe", "serve", PYTHONPATH=str(tmp_path), RAGOPS_DSN="postgresql://nobody@127.0.0.1:1/none")
     assert done.code == 2
     assert "pip install 'ragops[probe]'" in done.err
+
+
+def test_on_the_network_it_serves_https_or_warns(
+    stored: str, spawn: Spawn, tiny_model: Path, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "both.pem"
+    certificate.write_text(CERTIFICATE, encoding="utf-8")
+    variables = {"RAGOPS_DSN": stored, "PROBE_TOKEN": "a-token"}
+    options = ["--port", "0", "--model", str(tiny_model), "--token-env", "PROBE_TOKEN", "--host", "0.0.0.0"]
+    process = spawn(
+        "probe", "serve", *options, "--tls-cert", str(certificate), "--tls-key", str(certificate), **variables
+    )
+    address = address_of(process).replace("0.0.0.0", "127.0.0.1")
+    assert address.startswith("https://")
+    with httpx.Client(trust_env=False, timeout=60, verify=False) as client:
+        answer = client.get(address, params={"query": QUERY}, headers={"Authorization": "Bearer a-token"})
+    assert answer.status_code == 200
+    process.terminate()
+    assert "plain text" not in process.communicate(timeout=60)[1]
+    plain = spawn("probe", "serve", *options, **variables)
+    assert "the token and the answers cross the network in plain text" in heard_before_listening(plain)
+    plain.terminate()
+
+
+def test_without_a_token_a_page_s_name_is_refused(stored: str, spawn: Spawn, tiny_model: Path) -> None:
+    process = spawn("probe", "serve", "--port", "0", "--model", str(tiny_model), RAGOPS_DSN=stored)
+    address = address_of(process)
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        assert client.get(address, params={"query": QUERY}, headers={"Host": "evil.example"}).status_code == 421
+        assert client.get(address, params={"query": QUERY}).status_code == 200
+    process.terminate()

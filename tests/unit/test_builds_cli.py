@@ -95,9 +95,9 @@ def test_install(tmp_path: Path) -> None:
     assert (first.code, first.json["verdict"], first.json["is_new"]) == (0, "as_asked", True), first.err
     assert (again.code, again.json["is_new"]) == (0, False)
     assert again.json["created_at"] == first.json["created_at"]
-    dead = install("--name", "dead", FAKE_PROBE="kill")
+    dead = install("--name", "dead", GGML_FAKE_PROBE="kill")
     assert dead.code == 3
     assert "this machine cannot run it" in dead.out
-    failed = install("--name", "failed", "--json", FAKE_PIP="fail")
+    failed = install("--name", "failed", "--json", GGML_FAKE_PIP="fail")
     assert failed.code == 1
     assert json.loads(failed.out)["error"]["where"].endswith("install.log")

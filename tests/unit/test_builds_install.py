@@ -106,14 +106,14 @@ def test_only_gcc_s_builds_with_amx_get_them(
 
 
 def test_features_that_differ_are_recorded(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_INFO", "CPU : SSE3 = 1 | SSSE3 = 1 | F16C = 1 | ")
+    monkeypatch.setenv("GGML_FAKE_INFO", "CPU : SSE3 = 1 | SSSE3 = 1 | F16C = 1 | ")
     record = install(request_for(python), reporter=NullReporter(), host=HOST)
     assert record.verdict == "unusable"  # this CPU has no F16C
     assert {"flag-f16c", "illegal-f16c"} <= {finding.id for finding in record.findings}
 
 
 def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_PROBE", "kill")
+    monkeypatch.setenv("GGML_FAKE_PROBE", "kill")
     record = install(request_for(python), reporter=NullReporter(), host=HOST)
     assert (record.verdict, record.features) == ("unusable", {})
     (error,) = [finding for finding in record.findings if finding.severity == "error"]
@@ -123,7 +123,7 @@ def test_a_library_that_dies_is_recorded_as_unusable(python: str, monkeypatch: p
 
 
 def test_a_failing_compile_leaves_its_log_only(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_PIP", "fail")
+    monkeypatch.setenv("GGML_FAKE_PIP", "fail")
     with pytest.raises(RagopsError) as caught:
         install(request_for(python), reporter=NullReporter(), host=HOST)
     folder = Path(os.environ["RAGOPS_DATA_DIR"], "builds", "one")
@@ -131,12 +131,12 @@ def test_a_failing_compile_leaves_its_log_only(python: str, monkeypatch: pytest.
     assert caught.value.actual == "ggml.c:12:3: error: unknown type name 'floaty'"
     assert [path.name for path in folder.iterdir()] == [LOG]
     assert (list_builds(), list_incomplete()) == ([], ["one"])
-    monkeypatch.delenv("FAKE_PIP")
+    monkeypatch.delenv("GGML_FAKE_PIP")
     assert install(request_for(python), reporter=NullReporter(), host=HOST).verdict == "as_asked"
 
 
 def test_no_virtual_environment(python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_VENV", "fail")
+    monkeypatch.setenv("GGML_FAKE_VENV", "fail")
     with pytest.raises(RagopsError) as caught:
         install(request_for(python), reporter=NullReporter(), host=HOST)
     assert "python3-venv" in (caught.value.hint or "")
@@ -179,11 +179,11 @@ def test_one_install_of_a_name_at_a_time(python: str) -> None:
 
 
 def test_the_probe_names_what_is_wrong(python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_PROBE", "error")
+    monkeypatch.setenv("GGML_FAKE_PROBE", "error")
     with pytest.raises(EmbedderError, match="cannot read the interpreter") as caught:
         run_probe(Path(python))
     assert "libgomp" in (caught.value.actual or "")
-    monkeypatch.setenv("FAKE_PROBE", "kill")
+    monkeypatch.setenv("GGML_FAKE_PROBE", "kill")
     with pytest.raises(LibraryDied) as died:
         run_probe(Path(python))
     assert (died.value.signal, died.value.probe.package_version) == ("SIGILL", "0.3.16")
@@ -204,7 +204,12 @@ def test_a_signal_removes_the_half_build_and_ends_the_compiler(
     python: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     pid_file = tmp_path / "pid"
-    variables = {"FAKE_PIP": "hang", "FAKE_PID_FILE": str(pid_file), "CC": sys.executable, "CXX": sys.executable}
+    variables = {
+        "GGML_FAKE_PIP": "hang",
+        "GGML_FAKE_PID_FILE": str(pid_file),
+        "CC": sys.executable,
+        "CXX": sys.executable,
+    }
     arguments = ["build", "install", "--version", "0.3.16", "--name", "one", "--python", python]
     running = start_program(arguments, environment={**clean_environment(tmp_path), **variables}, cwd=tmp_path)
     until = time.monotonic() + 60

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -193,6 +195,25 @@ def test_a_parser_that_eats_memory_is_ended(tmp_path: Path, monkeypatch: pytest.
     file = stub_child(tmp_path, monkeypatch, body)
     with pytest.raises(Unreadable, match=r"parser failed: ended with code 1 \(256 MiB"):
         extract_file(file, limits=ParserLimits(memory_bytes=256 * 1024**2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="user namespaces are Linux's")
+def test_a_parser_reaches_no_server_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel lets an unprivileged process leave the network; elsewhere parsing goes on with it."""
+    try_it = [sys.executable, "-c", "import ctypes; raise SystemExit(-ctypes.CDLL(None).unshare(0x50000000))"]
+    can_leave = subprocess.run(try_it, check=False).returncode == 0
+    real = parser._CHILD
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        body = (
+            f"import sys, json, socket; sys.path.insert(0, {str(real.parent)!r}); import parse_child\n"
+            "parse_child.leave_the_network()\n"
+            f"try: text = repr(socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5))\n"
+            "except OSError as error: text = 'unreachable'\n"
+            "print(json.dumps({'text': text, 'media_type': open(sys.argv[1]).read()}))"
+        )
+        found = extract_file(stub_child(tmp_path, monkeypatch, body))
+    assert (found.text == "unreachable") is can_leave
+    assert found.media_type == "%PDF"  # it still reads its file
 
 
 def test_a_missing_parser_is_no_documents_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragops.documents.errors import LONGEST_REASON, Unreadable
+from ragops.documents.extraction import Extracted
 from ragops.documents.locations import is_reserved, refusal
 from ragops.documents.sources import open_regular, walk_folder
 from ragops.errors import RagopsError, UsageError
+from ragops.playbook.model import Source
+from ragops.postgres.queue import Item
+from ragops.workers.sources import Documents
 
 NAMES = st.text(alphabet="abcXY1_", min_size=1, max_size=6).filter(lambda name: not is_reserved(name))
 FILES = ["a.md", "b.txt", "docs/a.txt", "docs/deep/c.md", "docs/deep/d.txt", "docs/z.md"]
@@ -233,3 +239,45 @@ def test_a_reason_can_be_stored() -> None:
     assert len(failure.reason) == LONGEST_REASON
     assert failure.where == "a\\ud800"
     assert refusal("a/b..c/...d") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a link needs a privilege there")
+@pytest.mark.parametrize("location", ["docs/deep/a.txt", "docs/a.txt", "a.txt"])
+def test_a_link_that_appears_after_the_check_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """The first component becomes a link to a folder, or file, of the same shape outside the corpus."""
+    for base, text in (("corpus", "ours"), ("outside", "SECRET")):
+        file = tmp_path / base / location
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    root, first = tmp_path / "corpus", location.split("/", maxsplit=1)[0]
+    item = Item(1, location)
+    read = Documents(Source(folder=root))
+    found = read.extract(item, {})
+    assert isinstance(found, Extracted)
+    assert found.text == "ours"
+    real = Path.is_relative_to
+
+    def swap(path: Path, *others: Path) -> bool:  # the last thing that the check looks at
+        result = real(path, *others)
+        (root / first).rename(tmp_path / "moved")
+        (root / first).symlink_to(tmp_path / "outside" / first)
+        return result
+
+    monkeypatch.setattr(Path, "is_relative_to", swap)
+    failure = read.extract(item, {})
+    assert (root / first).is_symlink()
+    assert isinstance(failure, Unreadable)
+    assert failure.reason == "symbolic link, not a regular file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("x", encoding="utf-8")
+    (tmp_path / "docs" / "folder").mkdir()
+    read, before = Documents(Source(folder=tmp_path)), psutil.Process().num_fds()
+    for location in ("docs/a.txt", "docs/none", "docs/folder", "docs/a.txt/x"):
+        read.extract(Item(1, location), {})
+    assert psutil.Process().num_fds() == before

@@ -14,7 +14,7 @@ from ragops.playbook.model import DebugPaths, DebugReference
 from ragops.references.debug import CAUSES, DebugEndpoint
 from ragops.retry import Backoff
 
-URL = "http://backend/api/v3/debug/compare-rag-embedding?query={query}"
+URL = "https://backend/api/v3/debug/compare-rag-embedding?query={query}"
 # As the procedure documents it.
 DOCUMENTED: dict[str, Any] = {
     "success": True,
@@ -58,7 +58,7 @@ def changed(**stats: Any) -> dict[str, Any]:
 def refused(answer: object, **paths: str) -> ReferenceFailed:
     with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer, **paths).ask()
-    assert caught.value.where == "http://backend/api/v3/debug/compare-rag-embedding"
+    assert caught.value.where == "https://backend/api/v3/debug/compare-rag-embedding"
     return caught.value
 
 

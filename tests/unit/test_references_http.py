@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import ssl
 import threading
@@ -15,9 +17,9 @@ import pytest
 from loopback import Loopback, Reply, loopback, reply
 
 from ragops.errors import ReferenceFailed
+from ragops.playbook.endpoints import shown_url
 from ragops.references import http
 from ragops.references.http import Credential, HttpClient
-from ragops.references.messages import shown_url
 from ragops.retry import Backoff
 
 KEY = "sk-very-secret-key"
@@ -43,7 +45,7 @@ def server() -> Iterator[Loopback]:
 
 
 def client(*, token: str | None = KEY, variable: str | None = "BACKEND_KEY", **options: Any) -> HttpClient:
-    options = {"timeout_s": 10.0, "backoff": Backoff(total_s=0.0), **options}
+    options = {"timeout_s": 10.0, "backoff": Backoff(total_s=0.0), "allow_plaintext": True, **options}
     return HttpClient(Credential(token, SETTING, variable), **options)
 
 
@@ -63,6 +65,23 @@ def test_json_with_the_key_in_the_header_and_nowhere_else(server: Loopback) -> N
     sent = server.requests[0]
     assert sent.headers["Authorization"] == f"Bearer {KEY}"
     assert (sent.method, sent.path, sent.headers["Accept-Encoding"]) == ("GET", "/v1/models", "identity")
+
+
+@pytest.mark.parametrize("url", ["http://backend.invalid/v1", "http://10.255.255.1/v1"])
+def test_a_key_is_not_sent_in_plain_text_to_another_machine(url: str) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json={})
+
+    plain = client(transport=httpx.MockTransport(answer), allow_plaintext=False)
+    error = refused(plain, url)
+    assert "plain text" in error.what
+    assert not sent
+    client(transport=httpx.MockTransport(answer)).request("GET", url)
+    client(transport=httpx.MockTransport(answer), allow_plaintext=False, token=None).request("GET", url)
+    assert len(sent) == 2
 
 
 def test_without_a_key_no_header_is_sent(server: Loopback) -> None:
@@ -130,6 +149,37 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     trickle = httpx.MockTransport(lambda _: httpx.Response(200, content=(b" " for _ in range(50))))
     error = refused(client(timeout_s=10.0, transport=trickle), "http://b/v1")
     assert (error.what, error.actual) == ("the reference endpoint timed out", "the response was still arriving")
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_headers_or_a_body_that_trickle_are_cut_off(start: bytes) -> None:
+    """Each byte starts the limit of a read anew; a limit of the whole request has none."""
+    gone = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(start or b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ")
+            for _ in range(200):  # ten seconds, then an answer
+                connection.sendall(b"x")
+                if gone.wait(0.05):
+                    return
+            connection.sendall(b"\r\n\r\n{}" if not start else b" " * 9999)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=trickle, args=(listening,), daemon=True)
+        thread.start()
+        error = refused(client(timeout_s=0.5), f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+        gone.set()
+        thread.join()
+    assert (error.what, error.expected) == ("the reference endpoint timed out", "a response within 0.5 s")
+
+
+def test_a_compressed_answer_is_refused_unread(server: Loopback) -> None:
+    server.answers = [Reply(200, gzip.compress(b"0" * 10_000_000), {"Content-Encoding": "gzip"})]
+    error = refused(client(max_bytes=100_000), server.url)
+    assert "compresses its response" in error.what
+    assert error.actual == "Content-Encoding: gzip"
 
 
 def test_no_tls_behind_an_https_url(server: Loopback) -> None:

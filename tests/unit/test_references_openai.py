@@ -21,7 +21,7 @@ from ragops.retry import Backoff
 Answer = Callable[[list[str]], httpx.Response]
 
 
-def endpoint(answer: Answer, *, url: str = "http://backend/v1", **options: Any) -> OpenAIEndpoint:
+def endpoint(answer: Answer, *, url: str = "https://backend/v1", **options: Any) -> OpenAIEndpoint:
     """An endpoint whose server answers the texts of each request."""
 
     def respond(request: httpx.Request) -> httpx.Response:
@@ -127,7 +127,7 @@ def test_the_text_that_the_server_cannot_embed_is_named() -> None:
 
     with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer).embed(["a", "long", "c"])
-    assert caught.value.where == "http://backend/v1/embeddings, text 2 of 3"
+    assert caught.value.where == "https://backend/v1/embeddings, text 2 of 3"
     assert caught.value.actual == "HTTP 500: input is too large"
 
 
@@ -142,12 +142,15 @@ def test_other_refusals_are_not_asked_again_text_by_text(status: int) -> None:
     with pytest.raises(ReferenceFailed) as caught:
         endpoint(answer).embed(["a", "b"])
     assert sizes == [2]
-    assert caught.value.where == "http://backend/v1/embeddings, texts 1 to 2 of 2"
+    assert caught.value.where == "https://backend/v1/embeddings, texts 1 to 2 of 2"
 
 
 @pytest.mark.parametrize(
     ("url", "hint"),
-    [("http://backend:8080", "is /v1 missing in reference.openai.url?"), ("http://b/v1", "does the server offer")],
+    [
+        ("https://backend:8080", "is /v1 missing in reference.openai.url?"),
+        ("https://b/v1", "does the server offer"),
+    ],
 )
 def test_an_unknown_address(url: str, hint: str) -> None:
     with pytest.raises(ReferenceFailed) as caught:
@@ -229,7 +232,7 @@ def test_unusable_vectors_are_an_error_about_the_endpoint() -> None:
     with pytest.raises(ReferenceFailed, match="no usable vectors") as caught:
         endpoint(lambda _: nulls).embed(["a"])
     assert caught.value.actual == "nan at position 0 of row 0"
-    assert caught.value.where == "http://backend/v1/embeddings, text 1 of 1"
+    assert caught.value.where == "https://backend/v1/embeddings, text 1 of 1"
 
 
 def test_a_length_that_changes_between_requests() -> None:
@@ -265,4 +268,4 @@ def test_a_server_that_lists_no_models(server: Loopback, content: object) -> Non
 def test_a_server_without_a_list_of_models() -> None:
     found = endpoint(good).describe()
     problem = "the reference endpoint returned 404 (HTTP 404: Not Found)"
-    assert found == ServerDescription("http://backend/v1", "solon", None, problem)
+    assert found == ServerDescription("https://backend/v1", "solon", None, problem)

@@ -8,21 +8,36 @@ import sys
 
 import pytest
 
-from ragops.subprocesses import child_environment, new_session_flags, signal_name
+from ragops.subprocesses import Purpose, child_environment, new_session_flags, signal_name
+
+KEPT = {"PATH": "/bin", "LC_ALL": "C", "Temp": "t", "LD_LIBRARY_PATH": "/lib"}
+NEVER = {
+    "PGHOST": "h",
+    "PgPassword": "x",
+    "DATABASE_URL": "x",
+    "DB_PASSWORD": "x",
+    "OTHER": "postgresql://u:p@h/d",
+    "OPENAI_API_KEY": "x",
+    "AWS_SESSION_TOKEN": "x",
+    "LLAMA_ARG_API_KEY": "x",
+    "LC_NOTE": "host=h password = x",
+    "GGML_NOTE": "postgresql+psycopg://u:p@h/d",
+    "ANYTHING": "x",
+}
 
 
-def test_the_environment_is_filtered_by_name_and_value() -> None:
-    full = {
-        "PATH": "/bin",
-        "PGHOST": "h",
-        "PgPassword": "x",
-        "DATABASE_URL": "x",
-        "DB_PASSWORD": "x",
-        "OTHER": "postgresql://u:p@h/d",
-        "PYTHONPATH": "lib",
+def test_a_child_inherits_what_is_on_the_list_for_its_purpose_alone() -> None:
+    given = {**KEPT, **NEVER, "PYTHONPATH": "lib", "OMP_NUM_THREADS": "2", "PIP_INDEX_URL": "i", "CC": "cc"}
+    expected: dict[Purpose, set[str]] = {
+        Purpose.PARSER: set(),
+        Purpose.EMBEDDER: {"OMP_NUM_THREADS"},
+        Purpose.BUILD: {"OMP_NUM_THREADS", "PIP_INDEX_URL", "CC"},
     }
-    assert child_environment(full) == {"PATH": "/bin", "PYTHONPATH": "lib"}
-    assert child_environment(full, own_interpreter=False) == {"PATH": "/bin"}
+    for purpose, more in expected.items():
+        assert child_environment(given, purpose).keys() == KEPT.keys() | more | {"PYTHONPATH"}
+        other = child_environment(given, purpose, own_interpreter=False)
+        assert other.keys() == KEPT.keys() | more
+        assert other["Temp"] == "t"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.trust import trusted_source
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
@@ -150,7 +151,10 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
 
 
 def with_queue_source(session: Session) -> Session:
-    """Return the session with the source that the queue was filled from, unless its folder is missing here."""
+    """Return the session with the source that the queue was filled from, unless its folder is missing here.
+
+    Raises PlanRefused if the database alone vouches for that source.
+    """
     stored = session.queue.load_source()
     if stored is None:
         return session
@@ -159,6 +163,7 @@ def with_queue_source(session: Session) -> Session:
     if root is not None and not root.is_dir() and session.playbook.source.is_named:
         session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
         return session
+    source = trusted_source(session, source)
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.trust import remember_source
 from ragops.errors import PlanRefused, RagopsError
 from ragops.facts import SourceFacts
 from ragops.findings import PlanProblem
@@ -74,7 +75,7 @@ class ReseedQueueStep:
                 raise empty_corpus(playbook.source)
             if _are_rows(playbook.source):
                 _refuse_repeated(session, seeded)
-            queue.save_source(_absolute(playbook.source).model_dump(mode="json"))
+            _save_source(session)
             result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
             run.record(result)
         session.reporter.end_progress()
@@ -108,7 +109,7 @@ def append_source(session: Session) -> ReseedResult:
             seeded = queue.append_rows(source_relation(playbook.source), phase=phase)
         else:
             seeded = queue.append(_locations(session), phase=phase)
-        queue.save_source(_absolute(playbook.source).model_dump(mode="json"))
+        _save_source(session)
     session.reporter.end_progress()
     queue.analyze()
     return ReseedResult(seeded, playbook.gates())
@@ -199,6 +200,12 @@ def _notes(facts: PlanFacts) -> Iterator[str]:
             f"source.query runs again for each claim of documents; one run takes {facts.source.seconds:.1f} s. If "
             "that is slow, materialise it: CREATE TABLE … AS, then source.table"
         )
+
+
+def _save_source(session: Session) -> None:
+    source = _absolute(session.playbook.source)
+    session.queue.save_source(source.model_dump(mode="json"))
+    remember_source(session, source)
 
 
 def _absolute(source: Source) -> Source:
