@@ -80,15 +80,17 @@ def test_a_source_that_would_be_emptied_is_refused(place: Workplace) -> None:
         "CREATE MATERIALIZED VIEW copied AS SELECT * FROM over_it",
     )
     before = place.snapshot()
-    for source in ("{table: documents}", '{query: "SELECT id, content FROM copied"}'):
+    for source, flags in (
+        ("{table: documents}", ("--dry-run",)),
+        ('{query: "SELECT id, content FROM copied"}', ("--yes", "--no-archive")),
+    ):
         with_source(place, source)
-        for flags in (("--dry-run",), ("--yes", "--no-archive")):
-            refused = place.ragops("reset", "-p", "rows.yaml", "--json", *flags)
-            assert refused.code == 1, refused.out
-            (problem,) = problems(refused.json)
-            assert "reads public.documents" in problem["what"] and "empty_tables" in problem["what"]
-        emptied = place.ragops("tables", "empty", "documents", "document_chunks", "-p", "rows.yaml", "--yes")
-        assert emptied.code == 1 and "reads public.documents" in emptied.err
+        refused = place.ragops("reset", "-p", "rows.yaml", "--json", *flags)
+        assert refused.code == 1, refused.out
+        (problem,) = problems(refused.json)
+        assert "reads public.documents" in problem["what"] and "empty_tables" in problem["what"]
+    emptied = place.ragops("tables", "empty", "documents", "document_chunks", "-p", "rows.yaml", "--yes")
+    assert emptied.code == 1 and "reads public.documents" in emptied.err
     assert place.snapshot() == before
     # The cure, run as it is printed, and the playbook changed as it says, let the campaign pass.
     place.execute(problem["cure"])
