@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     embedder_command: tuple[str, ...] | None = None
     """Another program than the embedder child, for tests."""
+    has_queue: bool = True
+    """The queue can be read; false only for a command that looks and does without."""
 
     @property
     def queue(self) -> Queue:
@@ -41,6 +44,16 @@ class Session:
         from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
 
         return Reader(self.connection, self.playbook.tables)
+
+    def without(self, logical_tables: Collection[str]) -> Session:
+        """Return the same session for a command that reads no row of those tables."""
+        if not logical_tables:
+            return self
+        tables = self.playbook.tables
+        # A copy without validation: the playbook's indexes and steps may name them all the same.
+        mapped = {name: None for name in logical_tables if name != "files_queue"}
+        playbook = self.playbook.model_copy(update={"tables": tables.model_copy(update=mapped)})
+        return replace(self, playbook=playbook, has_queue=self.has_queue and "files_queue" not in logical_tables)
 
     def with_playbook(self, playbook: Playbook) -> Session:
         """Return the same session for another playbook."""

@@ -50,7 +50,7 @@ class Plan:
             if table is None or table.oid != planned.oid:
                 changes.append(f"{logical} was replaced")
             elif table.rows > planned.rows:
-                changes.append(f"{table.qualified} holds {table.rows:,} rows, planned {planned.rows:,}")
+                changes.append(f"{table.quoted} holds {table.rows:,} rows, planned {planned.rows:,}")
         if changes:
             raise PlanStale(
                 "the database changed since the plan was made; nothing was emptied",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import overrides, read_session, stoppable
+from ragops.cli.session import look, overrides, stoppable
 from ragops.errors import UsageError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ def serve(
 
     Example: ragops probe serve --port 8791 --model model.gguf
     """
+    from ragops.campaign.reading import VECTORS
     from ragops.probe import server as probe
     from ragops.report.console import console_reporter
 
@@ -61,7 +62,7 @@ def serve(
         )
     probe.check_exposure(host, token=token)
     changes = overrides(model=model)
-    with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
+    with look(playbook, dsn, changes=changes, needs=VECTORS, computes=True) as (session, _):
         target, adapted = session.target, session.playbook
     reporter = console_reporter()
     with stoppable(reporter):

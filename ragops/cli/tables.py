@@ -58,7 +58,7 @@ def empty(
         refuse_problems(find_problems(PlanFacts(alone, facts)), where=session.target.label)
         chosen = [facts.tables[entry.table] for entry in settings.tables]
         rows = sum(table.rows for table in chosen if table)
-        listed = ", ".join(f"{table.qualified} ({table.rows:,})" for table in chosen if table)
+        listed = ", ".join(f"{table.quoted} ({table.rows:,})" for table in chosen if table)
         confirm(f"This empties {rows:,} rows of {listed}.", answer=facts.server.database, yes=yes or rows == 0)
         result = EmptyTablesStep(settings).run(SingleCommand(session))
     emit(result, as_json=as_json, screen=emptied_screen)

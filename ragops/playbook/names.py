@@ -64,5 +64,14 @@ class TableName:
             raise ValueError(f"{text!r} is not a table name; write name or schema.name")
         return cls(parts[0] if len(parts) == 2 else None, parts[-1])
 
+    def quoted(self) -> str:
+        """Return the name as `parse` reads it back, whatever characters it has."""
+        parts = [part for part in (self.schema, self.name) if part is not None]
+        return ".".join(part if _PART.fullmatch(part) and '"' not in part else _in_quotes(part) for part in parts)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+def _in_quotes(part: str) -> str:
+    return '"' + part.replace('"', '""') + '"'

@@ -14,7 +14,25 @@ SELECT current_database() AS database,
        current_user::text AS role,
        coalesce((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
                    FROM pg_namespace WHERE nspname = 'ragops'),
-                has_database_privilege(current_database(), 'CREATE')) AS may_archive;
+                has_database_privilege(current_database(), 'CREATE')) AS may_archive,
+       (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+         WHERE e.extname = 'vector') AS vector_schema,
+       coalesce((SELECT has_schema_privilege(extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'vector'),
+                true) AS may_use_vector;
+
+-- name: vector_types
+-- The types of pgvector in this database, wherever the extension is installed: name, oid, oid of the array.
+SELECT t.typname::text, t.oid::bigint, t.typarray::bigint
+  FROM pg_extension e JOIN pg_type t ON t.typnamespace = e.extnamespace
+ WHERE e.extname = 'vector' AND t.typname IN ('vector', 'halfvec', 'sparsevec');
+
+-- name: vector_schema
+-- The schema that pgvector is installed in; no row if it is not installed.
+SELECT n.nspname::text, pg_catalog.pg_type_is_visible(t.oid)
+  FROM pg_extension e
+  JOIN pg_namespace n ON n.oid = e.extnamespace
+  JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = 'vector'
+ WHERE e.extname = 'vector';
 
 -- name: limits
 -- The settings that limit an index build, in bytes and processes: one row.
@@ -35,12 +53,42 @@ SELECT pg_backend_pid(),
        (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid()),
        current_setting('dynamic_shared_memory_type');
 
+-- name: find_relation
+-- The oid and kind of what a name stands for; no row if there is none. A name with a schema is looked up directly,
+-- because to_regclass() fails for a role without USAGE on that schema.
+SELECT c.oid::bigint, c.relkind::text
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE CASE WHEN %(schema)s::text IS NULL THEN c.oid = to_regclass(%(quoted)s)
+            ELSE n.nspname = %(schema)s AND c.relname = %(name)s END;
+
+-- name: blocker
+-- Who holds or awaits a lock that keeps readers of a table out, granted locks first; no row if nobody does.
+-- Sizes and definitions of indexes take a lock themselves, so that they would wait for it.
+WITH RECURSIVE part AS (
+    SELECT %(oid)s::oid AS oid
+     UNION
+    SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
+), related AS (
+    SELECT oid FROM part
+     UNION ALL
+    SELECT x.indexrelid FROM part JOIN pg_index x ON x.indrelid = part.oid
+     UNION ALL
+    SELECT c.reltoastrelid FROM part JOIN pg_class c ON c.oid = part.oid WHERE c.reltoastrelid <> 0
+)
+SELECT l.pid, a.application_name
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.relation IN (SELECT oid FROM related)
+ ORDER BY l.granted DESC LIMIT 1;
+
 -- name: table
--- One table or partitioned table by its quoted name, with its size and the role's privileges; no row if it does
--- not exist. The rows are the planner's estimate, -1 if the table was never analyzed. A privilege on any column
--- counts as one on the table: which columns are needed depends on the playbook, and COPY checks each of them.
-SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
-       pg_total_relation_size(c.oid),
+-- One table or partitioned table with its size and the role's privileges. The rows are the planner's estimate, -1
+-- if the table was never analyzed. A privilege on any column counts as one on the table: which columns are needed
+-- depends on the playbook, and COPY checks each of them.
+SELECT n.nspname, c.relname, c.relpersistence = 'u', c.reltuples::bigint,
+       CASE WHEN %(may_lock)s THEN pg_total_relation_size(c.oid)
+            ELSE c.relpages::bigint * current_setting('block_size')::bigint END,
        array_remove(ARRAY[
          CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
          CASE WHEN has_any_column_privilege(c.oid, 'INSERT') THEN 'INSERT' END,
@@ -49,10 +97,11 @@ SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples:
          CASE WHEN has_table_privilege(c.oid, 'TRUNCATE') THEN 'TRUNCATE' END,
          CASE WHEN NOT row_security_active(c.oid) THEN 'COPY' END,
          CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'OWN' END,
+         CASE WHEN has_schema_privilege(c.relnamespace, 'USAGE') THEN 'USAGE' END,
          CASE WHEN has_schema_privilege(c.relnamespace, 'CREATE') THEN 'CREATE' END
        ], NULL) AS privileges
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
+ WHERE c.oid = %(oid)s;
 
 -- name: count_rows
 -- The number of rows of a table, by a full scan.
@@ -69,9 +118,9 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
--- name: has_pgvector
--- Whether the extension pgvector is installed in this database.
-SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector');
+-- name: is_available
+-- Whether the server has the files of pgvector.
+SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector');
 
 -- name: columns
 -- The columns of a table in their order.
@@ -105,8 +154,10 @@ SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
 -- name: vector_indexes
 -- The HNSW and IVFFlat indexes of a table by name. The column is empty for an index on an expression (indkey 0).
 SELECT n.nspname AS schema, i.relname AS name, %(table)s::text AS "table", am.amname AS method,
-       coalesce(a.attname, '') AS "column", pg_get_indexdef(i.oid) AS definition, x.indisvalid AS is_valid,
-       pg_relation_size(i.oid) AS bytes
+       coalesce(a.attname, '') AS "column",
+       CASE WHEN %(may_lock)s THEN pg_get_indexdef(i.oid) ELSE '' END AS definition, x.indisvalid AS is_valid,
+       CASE WHEN %(may_lock)s THEN pg_relation_size(i.oid)
+            ELSE i.relpages::bigint * current_setting('block_size')::bigint END AS bytes
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_am am ON am.oid = i.relam
