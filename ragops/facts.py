@@ -257,7 +257,8 @@ def vector_kind(table: TableFacts, column: str) -> str:
 
 def shown_vector_schema(table: TableFacts, column: str) -> str | None:
     """Return pgvector's schema if a name of pgvector needs it; None if the search path finds the type."""
-    match = READABLE_TYPE.fullmatch(table.columns[column].type)
+    found = table.columns.get(column)
+    match = READABLE_TYPE.fullmatch(found.type) if found else None
     schema = match["schema"] if match else None
     if schema is None or not schema.startswith('"'):
         return schema

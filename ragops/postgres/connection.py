@@ -20,6 +20,7 @@ from ragops.errors import DatabaseUnavailable, PlanRefused
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.encodings import server_encoding
 from ragops.postgres.vector_type import register_vector_types
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -61,7 +62,7 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         )
     except psycopg.Error as error:
         raise unavailable(target, error) from None
-    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+    if server_encoding(connection) == "SQL_ASCII":
         # Such a database takes any bytes, and cuts texts in the middle of a character.
         for name in ("text", "varchar", "bpchar", "name"):
             connection.adapters.register_loader(name, LenientText)

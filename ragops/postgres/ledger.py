@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
-from ragops.errors import CampaignHeld, FenceLost
+from ragops.errors import CampaignHeld, FenceLost, PlanRefused
 from ragops.facts import IndexFacts
 from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.encodings import jsonb, server_encoding, storable
 from ragops.postgres.statements import statement
 
 LEASE_S = 60.0
@@ -135,6 +134,13 @@ class Ledger:
 
         Raises CampaignHeld when another one was started in the meantime.
         """
+        if storable(connection, playbook) != playbook:
+            # A resumed campaign would read another folder than the one that is meant.
+            raise PlanRefused(
+                f"the encoding of this database, {server_encoding(connection)}, cannot store the playbook",
+                expected="names and texts in the playbook that the encoding has",
+                hint="rename the folder or file, or use a database in UTF8",
+            )
         with transaction(connection):
             connection.execute(statement("ledger", "lock_campaigns"))
             other = latest_campaign(connection)
@@ -145,8 +151,8 @@ class Ledger:
                 )
             values = {
                 "name": name,
-                "playbook": Jsonb(playbook),
-                "plan": Jsonb(plan),
+                "playbook": jsonb(connection, playbook),
+                "plan": jsonb(connection, plan),
                 "holder": holder_name(),
                 "lease_s": LEASE_S,
             }
@@ -212,14 +218,15 @@ class Ledger:
 
     def step_done(self, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
-        self._record("step_done", number=number, effect=Jsonb(effect))
+        self._record("step_done", number=number, effect=jsonb(self._connection, effect))
 
     def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
-        json = Jsonb(effect) if effect else None
-        self._record("step_failed", number=number, error=error, effect=json)
+        json = jsonb(self._connection, effect) if effect else None
+        self._record("step_failed", number=number, error=storable(self._connection, error), effect=json)
 
     def finish(self, status: str, error: str | None = None) -> None:
-        self._connection.execute(statement("ledger", "finish"), {**self._key, "status": status, "error": error})
+        values = {**self._key, "status": status, "error": storable(self._connection, error)}
+        self._connection.execute(statement("ledger", "finish"), values)
 
 
 def abandon(connection: Connection, row: CampaignRow) -> None:
@@ -266,4 +273,6 @@ def mark_indexes_unrestored(connection: Connection, campaign: int) -> None:
 
 
 def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
-    connection.execute(statement("ledger", "save_fingerprint"), {"id": id, "document": Jsonb(document)})
+    connection.execute(
+        statement("ledger", "save_fingerprint"), {"id": id, "document": jsonb(connection, document)}
+    )

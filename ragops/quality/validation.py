@@ -192,6 +192,8 @@ def comparison_stats(query: QueryMeasure, thresholds: Sequence[float]) -> dict[s
             stats[f"distance_{name}"] = value
     if query.not_a_number:
         stats["distance_not_a_number"] = query.not_a_number
+    if query.without_vector:
+        stats["docs_without_embedding"] = query.without_vector
     stats |= {f"count_threshold_{t:g}": n for t, n in zip(thresholds, query.under, strict=True)}
     return stats
 

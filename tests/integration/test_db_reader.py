@@ -38,7 +38,7 @@ def cosine_distances() -> NDArray[np.float64]:
 
 
 def test_counts(reader: Reader) -> None:
-    assert reader.counts() == VectorCounts(total=22, with_embedding=21, zero=1, dimensions=(32,))
+    assert reader.counts() == VectorCounts(total=22, with_embedding=21, zero=1, dimensions=(32,), missing=1)
     assert reader.counts("document_chunks") == VectorCounts(total=0, with_embedding=0, zero=0, dimensions=())
 
 
