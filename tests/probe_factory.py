@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
 import threading
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from campaigns import execute
 from starlette.applications import Starlette
 
@@ -36,6 +39,17 @@ def store(dsn: str, number: int, text: str, vector: str | None) -> None:
         "INSERT INTO documents (file_id, file_path, content, embedding)"
         f" VALUES ({number}, '{number}.txt', '{text}', {shown})",
     )
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a started probe listens, as it says itself."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if found := re.search(r"listening on (http://\S+)\?query=TEXT", line):
+            return found[1]
+    pytest.fail(f"the probe ended: {said}")
 
 
 def get(app: Starlette, path: str = COMPARE_PATH, *, headers: Any = None, **parameters: str) -> httpx.Response:

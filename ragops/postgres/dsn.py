@@ -139,7 +139,8 @@ def _fault(dsn: str) -> str | None:
     hosts = (place if at else login).partition("/")[0]
     if "[" in hosts and "]" not in hosts:
         return "the host: a [ without its ]"
-    if not re.fullmatch(r"(?:(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?,?)*", hosts):
+    one = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::[0-9]*)?"
+    if not re.fullmatch(f"{one}(?:,{one})*", hosts):
         return "the port is not a number"
     for pair in query.split("&"):
         name = pair.partition("=")[0]
@@ -231,9 +232,10 @@ def _label(parts: Mapping[str, str]) -> str:
     for name, variable in (("port", "PGPORT"), ("dbname", "PGDATABASE"), ("user", "PGUSER")):
         if name not in parts and name in known and (os.environ.get(variable) or "service" in parts):
             shown[name] = known[name]
+    if "service" in parts and not (shown.get("host") or shown.get("hostaddr")):
+        return f"postgresql:///{parts.get('dbname', '')}?service={quote(parts['service'])}"
     user = f"{quote(shown['user'])}@" if "user" in shown else ""
-    host = shown.get("host") or shown.get("hostaddr") or ("localhost" if "service" not in parts else "")
+    host = shown.get("host") or shown.get("hostaddr") or "localhost"
     host = f"[{host}]" if ":" in host else host
     port = f":{shown['port']}" if "port" in shown else ""
-    service = "" if host else f"?service={quote(parts['service'])}"
-    return f"postgresql://{user}{host}{port}/{shown.get('dbname', '')}{service}"
+    return f"postgresql://{user}{host}{port}/{shown.get('dbname', '')}"

@@ -41,7 +41,9 @@ _SSL_VALUES = {
 _SCHEME = re.compile(
     r"(?:jdbc:)?(?:postgres|postgresql|postgis|pgsql|pgvector)(?:\+[a-z0-9_]+)?://", re.IGNORECASE
 )
-_ASSIGNED = re.compile(r"(?:export\s+|set\s+|\$env:)?[A-Za-z_][A-Za-z0-9_]*\s*[=:]\s*(?=['\"]?[A-Za-z0-9:+]+://)")
+_ASSIGNED = re.compile(
+    r"(?:export\s+|set\s+|\$env:)?[A-Za-z_][A-Za-z0-9_]*(?:\s*=\s*|\s*:\s+)(?=['\"]?[A-Za-z0-9:+]+://)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,11 @@ def translate(dsn: str) -> Translated:
     address, mark, query = text[match.end() :].partition("?")
     kept: list[str] = []
     schema: str | None = None
-    # A password with a `?` that is not encoded ends here; its parts are no parameters, and are shown to nobody.
-    is_password = "@" in query and "@" not in address
-    for pair in query.split("&") if mark and not is_password else [query] if mark else []:
+    lowered = f"{scheme if scheme == 'postgres' else 'postgresql'}://{address}"
+    if "@" in query and "@" not in address:
+        # To libpq this is a password with a `?`: what follows is no parameter, and is shown to nobody.
+        return Translated(f"{lowered}?{query}", tuple(notes))
+    for pair in query.split("&") if mark else ():
         name, equals, value = pair.partition("=")
         key, word = name.lower(), unquote(value)
         if not equals:
@@ -89,11 +93,10 @@ def translate(dsn: str) -> Translated:
             notes.append(f"{name} is not for ragops, and left out")
         else:
             kept.append(pair)
-    scheme_and_address = ("postgresql://" if scheme not in ("postgresql", "postgres") else match[0]) + address
     joined = "&".join(kept)
     is_list = schema is not None and ("," in schema or not schema.strip())
     return Translated(
-        scheme_and_address + (f"?{joined}" if joined else ""),
+        lowered + (f"?{joined}" if joined else ""),
         tuple(notes),
         None if schema is None else schema.strip().strip('"'),
         is_list,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import Spawn, wait_for
-from probe_factory import QUERY, TEXTS, fill
+from probe_factory import QUERY, TEXTS, address_of, fill
 
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.probe.app import COMPARE_PATH
@@ -24,17 +22,6 @@ def stored(dsn18: str, tiny_model: Path) -> str:
     """A database with five documents."""
     with Embedder(EmbedderConfig(tiny_model)) as embedder:
         return fill(dsn18, embedder)
-
-
-def address_of(process: subprocess.Popen[str]) -> str:
-    """Where a started probe listens, as it says itself."""
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if found := re.search(r"listening on (http://\S+)\?query=TEXT", line):
-            return found[1]
-    pytest.fail(f"the probe ended: {said}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
