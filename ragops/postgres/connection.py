@@ -12,15 +12,12 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
 
 from ragops import __version__
 from ragops.errors import DatabaseUnavailable, PlanRefused
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
-from ragops.postgres.encodings import server_encoding
 from ragops.postgres.vector_type import register_vector_types
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -62,21 +59,10 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         )
     except psycopg.Error as error:
         raise unavailable(target, error) from None
-    if server_encoding(connection) == "SQL_ASCII":
-        # Such a database takes any bytes, and cuts texts in the middle of a character.
-        for name in ("text", "varchar", "bpchar", "name"):
-            connection.adapters.register_loader(name, LenientText)
     if with_vector and not register_vector_types(connection):
         connection.close()
         raise missing_pgvector(target)
     return connection
-
-
-class LenientText(Loader):
-    """Load text of which some bytes may not be UTF-8: each of those becomes U+FFFD."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "replace")
 
 
 def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:

@@ -16,6 +16,7 @@ from psycopg import sql
 from ragops.facts import IndexFacts, TableFacts
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.encodings import server_encoding
 from ragops.postgres.statements import Statement, identifiers_of, statement
 from ragops.postgres.vector_type import operator, vector_schema, vector_words
 
@@ -93,13 +94,21 @@ class Reader:
 
     def _sql(self, name: str, table: str = "documents", **more: sql.Composable) -> Statement:
         known = self._identifiers
-        own = {
+        own: dict[str, sql.Composable] = {
             "table": known[table],
             "content": known[f"{table}_content"],
             "embedding": known[f"{table}_embedding"],
             "id": known["documents_id" if table == "documents" else "document_chunks_document_id"],
         }
+        for word in ("text", "start"):
+            part = statement("reader", word, own)
+            own[word] = statement("reader", "bytes", {"part": part}) if self._has_bytes else part
         return statement("reader", name, {**own, **vector_words(self._schema), **more})
+
+    @property
+    def _has_bytes(self) -> bool:
+        """Texts are read as bytes: the database does not know their encoding."""
+        return server_encoding(self._connection) == "SQL_ASCII"
 
     def _scan(self, query: Statement, values: Mapping[str, object] | None = None) -> tuple[Any, ...]:
         """Run a query that reads the whole table, however long it takes; return its only row."""
@@ -116,7 +125,7 @@ class Reader:
         with transaction(self._connection, is_long=True):
             self._connection.execute(self._sql("set_seed"), {"seed": seed})
             rows = self._connection.execute(self._sql("sample"), {"size": size}).fetchall()
-        return [StoredRow(id, text or "", _array(vector)) for id, text, vector in rows]
+        return [StoredRow(id, _text(text), _array(vector)) for id, text, vector in rows]
 
     def repeated_ids(self, ids: Sequence[Any]) -> list[Any]:
         """Return those of the ids that several documents have."""
@@ -127,7 +136,7 @@ class Reader:
         """Return the chunks of some documents, by document and index."""
         query = self._sql("chunks_of", "document_chunks", number=self._identifiers["document_chunks_chunk_index"])
         rows = self._connection.execute(query, {"ids": list(ids)}).fetchall()
-        return [StoredRow(index, text or "", _array(vector), group) for index, text, vector, group in rows]
+        return [StoredRow(index, _text(text), _array(vector), group) for index, text, vector, group in rows]
 
     def distance_stats(self, vector: NDArray[np.float32], *, thresholds: Sequence[float]) -> DistanceStats:
         """Return statistics of one query's distances to every stored document, by a full scan."""
@@ -165,7 +174,7 @@ class Reader:
         query, values = self._nearest(vector, limit=limit, metric=metric, kind=kind, is_mixed=is_mixed)
         with transaction(self._connection, is_long=True, settings=_search_settings(limit, through_index)):
             rows = self._connection.execute(query, values).fetchall()
-        return [Neighbour(*row) for row in rows]
+        return [Neighbour(id, distance, _text(start)) for id, distance, start in rows]
 
     def uses_index(
         self, index: str, vector: NDArray[np.float32], *, limit: int, metric: str, kind: str, is_mixed: bool
@@ -211,6 +220,11 @@ def metric_of(index: IndexFacts) -> str:
         if word in index.definition:
             return metric
     return "cosine"
+
+
+def _text(value: str | bytes | None) -> str:
+    """Return a text; bytes of it that are no UTF-8 become U+FFFD."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
 def _array(value: Any) -> NDArray[np.float32]:

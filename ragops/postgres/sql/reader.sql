@@ -2,6 +2,19 @@
 -- chunk: its document's), `{content}` and `{embedding}`.
 -- `{ext}` is the schema of pgvector with its dot, and `{cosine}` its operator: both are found whatever the search path
 -- is. Vectors are cast to `vector`, which reads halfvec and sparsevec as well, and is no step for a vector.
+-- `{text}` is the whole text and `{start}` its start, as bytes where the database does not know its encoding.
+
+-- name: text
+-- The whole text.
+{content}::text;
+
+-- name: start
+-- The start of the text.
+left({content}::text, 300);
+
+-- name: bytes
+-- A text as the bytes that are stored: in SQL_ASCII they may be no UTF-8, and left() may cut within a letter.
+convert_to({part}, 'SQL_ASCII');
 
 -- name: counts
 -- Rows, rows with a vector, zero vectors, the distinct numbers of dimensions, and rows whose text is not empty and
@@ -21,7 +34,7 @@ SELECT setseed(%(seed)s);
 -- Documents with a vector, drawn at random, by id.
 -- The random order is made over places alone, so that texts and vectors are fetched for the drawn rows only; over
 -- places instead of ids, because ids need not be unique.
-SELECT d.{id}, d.{content}, d.{embedding}::{ext}vector FROM {table} d
+SELECT d.{id}, {text}, d.{embedding}::{ext}vector FROM {table} d
   JOIN (SELECT tableoid AS part, ctid AS place FROM {table}
          WHERE {embedding} IS NOT NULL ORDER BY random() LIMIT %(size)s) s
     ON d.ctid = s.place AND d.tableoid = s.part ORDER BY d.{id};
@@ -32,7 +45,7 @@ SELECT {id} FROM {table} WHERE {id} = ANY(%(ids)s) GROUP BY 1 HAVING count(*) > 
 
 -- name: chunks_of
 -- The chunks of some documents that have a vector, by document and index.
-SELECT {number}, {content}, {embedding}::{ext}vector, {id} FROM {table}
+SELECT {number}, {text}, {embedding}::{ext}vector, {id} FROM {table}
  WHERE {id} = ANY(%(ids)s) AND {embedding} IS NOT NULL ORDER BY {id}, {number};
 
 -- name: distance_stats
@@ -63,7 +76,7 @@ SELECT {id} FROM {table} WHERE {path} = %(path)s;
 -- name: nearest
 -- The nearest rows with the start of their text; `{distance}` is the operator of a metric, `{kind}` the column's own
 -- type, without which its index would not fit. Whether an index is used depends on the settings of the transaction.
-SELECT {id}, {embedding} {distance} %(vector)s::{kind} AS distance, left({content}::text, 300) FROM {table}
+SELECT {id}, {embedding} {distance} %(vector)s::{kind} AS distance, {start} FROM {table}
  WHERE {embedding} IS NOT NULL{same_dimensions}
  ORDER BY {embedding} {distance} %(vector)s::{kind} LIMIT %(limit)s;
 
