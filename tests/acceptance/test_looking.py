@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +14,16 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from conftest import Spawn, wait_for
+from conftest import Spawn, wait_for, write_corpus
 from probe_factory import QUERY, TEXTS, address_of, fill
 from psycopg.conninfo import make_conninfo
 from workplace import Finished, Workplace, open_workplace
 
 from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.playbook.tables import Tables
+from ragops.postgres.connection import Target, connect
+from ragops.postgres.embedded import EmbeddedServer
+from ragops.postgres.setup import initialise, plan_setup
 
 COMMANDS = ("status", "queue status", "index status", "archive status", "search red", "validate")
 ONLY_DOCUMENTS = (
@@ -40,8 +46,7 @@ def looked(dsn: str, tiny_model: Path, tmp_path: Path) -> Iterator[Workplace]:
     """A terminal and a database with a few documents, embedded as they should be."""
     with Embedder(EmbedderConfig(tiny_model)) as embedder:
         fill(dsn, embedder)
-    (tmp_path / "corpus").mkdir()
-    corpus = tmp_path / "corpus"
+    corpus = write_corpus(tmp_path / "corpus", 3)
     with open_workplace(tmp_path, dsn=dsn, corpus=corpus, model=tiny_model, gate=2, index_after=3) as place:
         yield place
 
@@ -181,3 +186,32 @@ def test_policies_that_hide_rows_are_named(looked: Workplace) -> None:
             done = look(looked, command, RAGOPS_DSN=reader)
             said = done.err + "\n".join(done.json.get("notes", ()))
             assert "row-level security of public.documents applies to role reader_" in said
+
+
+def test_a_hot_standby_answers(tiny_model: Path, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="ragops-tests-") as folder:
+        primary = EmbeddedServer(Path(folder) / "primary", version=18)
+        dsn = primary.start().conninfo
+        target = Target(dsn, "the primary")
+        with connect(target, with_vector=False) as connection:
+            initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 32))
+        with Embedder(EmbedderConfig(tiny_model)) as embedder:
+            fill(dsn, embedder)
+        primary.stop()
+        # Copied with its owner, who is not always this user.
+        copied = Path(folder) / "standby"
+        shutil.copytree(primary.folder, copied)
+        (copied / "standby.signal").touch()
+        for path in (copied, *copied.rglob("*")):
+            shutil.chown(path, primary.folder.stat().st_uid, primary.folder.stat().st_gid)
+        standby = EmbeddedServer(copied, version=18)
+        try:
+            reached = standby.start().conninfo
+            corpus = tmp_path / "corpus"
+            with open_workplace(
+                tmp_path, dsn=reached, corpus=corpus, model=tiny_model, gate=2, index_after=3
+            ) as place:
+                assert place.value("SELECT pg_is_in_recovery()")
+                assert_all_answer(place)
+        finally:
+            standby.stop()
