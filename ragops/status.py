@@ -103,7 +103,9 @@ def read_status(session: Session, facts: DatabaseFacts, *, exact: bool = False) 
     estimated from the catalog and marked as such. Raises PlanRefused where the playbook does not fit.
     """
     mapped = session.playbook.tables
-    refuse_misfit(mapped, facts, STATUS, where=session.target.label)
+    # What does not fit of the other tables is only noted.
+    decisive = {logical: STATUS[logical] for logical in ("documents", "files_queue")}
+    refuse_misfit(mapped, facts, decisive, where=session.target.label)
     usable = readable(mapped, facts, STATUS)
     said = notes(mapped, facts, STATUS)
     counter = Counter(session.connection, budget_s=None if exact else BUDGET_S)

@@ -61,19 +61,11 @@ def in_schema(playbook: Playbook, schema: str | None) -> Playbook:
         return playbook
     from ragops.playbook.names import TableName
 
-    def qualified(name: str) -> str:
-        parsed = TableName.parse(name)
-        return name if parsed.schema else str(TableName(schema, parsed.name).quoted())
-
     # Copies without validation: only names that were valid change.
-    tables = {
-        logical: section.model_copy(update={"table": qualified(section.table)})
-        for logical, section in dict(playbook.tables).items()
-        if section is not None
-    }
-    changes: dict[str, object] = {"tables": playbook.tables.model_copy(update=tables)}
+    changes: dict[str, object] = {"tables": playbook.tables.in_schema(schema)}
     if playbook.source.table is not None:
-        changes["source"] = playbook.source.model_copy(update={"table": qualified(playbook.source.table)})
+        table = TableName.parse(playbook.source.table).in_schema(schema)
+        changes["source"] = playbook.source.model_copy(update={"table": table.quoted()})
     return playbook.model_copy(update=changes)
 
 

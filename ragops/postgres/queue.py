@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import sql
 
 from ragops.errors import FenceLost, RagopsError
@@ -202,7 +203,11 @@ class Queue:
 
     def gate(self) -> int:
         """Return the last phase that may be claimed now: an unfinished campaign's, else MAX_PHASE."""
-        return int(fetch_row(self._connection, self._sql("gate"))[0])
+        try:
+            return int(fetch_row(self._connection, self._sql("gate"))[0])
+        except psycopg.errors.UndefinedTable:
+            # Without a ledger there is no campaign: a command that only looks does not create it.
+            return MAX_PHASE
 
     def open_items(self, *, phase: int = MAX_PHASE, last_id: Any = None) -> OpenItems:
         """Return the number of pending and processing items up to a phase and, if given, an id."""
