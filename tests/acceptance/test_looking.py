@@ -215,3 +215,13 @@ def test_a_hot_standby_answers(tiny_model: Path, tmp_path: Path) -> None:
                 assert_all_answer(place)
         finally:
             standby.stop()
+
+
+def test_validate_waits_for_a_queue_without_a_ledger(looked: Workplace) -> None:
+    looked.execute(
+        "DROP SCHEMA ragops CASCADE", "INSERT INTO files_queue (file_path, status) VALUES ('a', 'completed')"
+    )
+    done = look(looked, "validate", "--after", "1")
+    # Five documents and one item: the check of the numbers fails, and nothing else.
+    assert done.code == 3, done.err
+    assert [check["id"] for check in done.json["checks"] if check["status"] == "fail"] == ["documents"]
