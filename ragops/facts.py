@@ -11,9 +11,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# format_type() prefixes the schema when pgvector is installed outside the search path, as on Supabase
-# (`extensions.vector(768)`).
-VECTOR_TYPE = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
+# format_type() prefixes the schema, quoted if need be, when pgvector is installed outside the search path, as on
+# Supabase (`extensions.vector(768)`).
+_SCHEMA = r'(?:(?P<schema>\w+|"(?:[^"]|"")+")\.)?'
+VECTOR_TYPE = re.compile(rf"{_SCHEMA}vector(?:\((?P<dimensions>\d+)\))?")
+# The types whose values can be read as vectors; ragops writes only `vector`.
+READABLE_TYPE = re.compile(rf"{_SCHEMA}(?P<kind>vector|halfvec|sparsevec)(?:\((?P<dimensions>\d+)\))?")
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+# https://www.postgresql.org/docs/current/sql-keywords-appendix.html: those that are no name without quotes.
+_RESERVED_WORDS = """
+all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate
+collation column concurrently constraint create cross current_catalog current_date current_role
+current_schema current_time current_timestamp current_user default deferrable desc distinct do else end
+except false fetch for foreign freeze from full grant group having ilike in initially inner intersect
+into is isnull join lateral leading left like limit localtime localtimestamp natural not notnull null
+offset on only or order outer overlaps placing primary references returning right select session_user
+similar some symmetric system_user table tablesample then to trailing true union unique user using
+variadic verbose when where window with
+"""
+_RESERVED = frozenset(_RESERVED_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +207,10 @@ class TriggerFacts:
     """As `pg_trigger.tgenabled` has it: O fires as usual, R only on a replica, A always, D never."""
 
 
-# SQL's privileges, and three that are not grants: COPY (row-level security does not apply to the role, under which
-# COPY FROM fails), OWN (needed to drop or alter the table) and CREATE (on the table's schema, for an index).
-ALL_PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "OWN", "CREATE"})
+# SQL's privileges, and four that are not the table's: COPY (row-level security does not apply to the role, under
+# which COPY FROM fails), OWN (needed to drop or alter the table), and USAGE and CREATE (on the table's schema, to
+# name anything in it, and for an index).
+ALL_PRIVILEGES = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "OWN", "USAGE", "CREATE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +232,18 @@ class TableFacts:
     """Privileges of the connected role, a subset of ALL_PRIVILEGES."""
     is_partitioned: bool = False
     partitions: tuple[PartitionFacts, ...] = ()
+    locked_by: str | None = None
+    """Who holds or awaits a lock that keeps readers out; read only where a command must not wait for it."""
 
     @property
     def qualified(self) -> str:
-        """Return `schema.name` unquoted, for messages; SQL uses `psycopg.sql.Identifier`."""
+        """Return `schema.name` unquoted, by which journal and archives name a table."""
         return f"{self.schema}.{self.name}"
+
+    @property
+    def quoted(self) -> str:
+        """Return `schema.name` with the quotes that SQL needs, for messages and for SQL that people paste."""
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +329,10 @@ class ServerFacts:
     """None: not read."""
     is_direct: bool = True
     """No pooler is in between, so the settings of a session stay with it and end with it."""
+    vector_schema: str | None = None
+    """The schema that pgvector is installed in; None: not read, or not installed."""
+    may_use_vector: bool = True
+    """The role has USAGE on that schema, without which it can use no operator of pgvector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +342,8 @@ class DatabaseFacts:
     server: ServerFacts
     tables: Mapping[str, TableFacts | None]
     """None: the table does not exist."""
+    not_tables: Mapping[str, str] = field(default_factory=dict)
+    """What a name stands for that is not a table's: logical name → `view`, `foreign table` and so on."""
     docs_per_s: float | None = None
     """Documents per second per worker in recent batches; None if no batch is recorded."""
     index_rows_per_s: float | None = None
@@ -322,8 +352,31 @@ class DatabaseFacts:
 
 def vector_dimensions(table: TableFacts, column: str) -> int | None:
     """Return the declared dimensions of a vector column; None if it declares no dimensions."""
-    match = VECTOR_TYPE.fullmatch(table.columns[column].type)
-    return int(match.group(1)) if match and match.group(1) else None
+    match = READABLE_TYPE.fullmatch(table.columns[column].type)
+    return int(match["dimensions"]) if match and match["dimensions"] else None
+
+
+def vector_kind(table: TableFacts, column: str) -> str:
+    """Return the type of a vector column without its schema: `vector`, `halfvec` or `sparsevec`."""
+    match = READABLE_TYPE.fullmatch(table.columns[column].type)
+    return match["kind"] if match else "vector"
+
+
+def shown_vector_schema(table: TableFacts, column: str) -> str | None:
+    """Return pgvector's schema if a name of pgvector needs it; None if the search path finds the type."""
+    found = table.columns.get(column)
+    match = READABLE_TYPE.fullmatch(found.type) if found else None
+    schema = match["schema"] if match else None
+    if schema is None or not schema.startswith('"'):
+        return schema
+    return schema[1:-1].replace('""', '"')
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL needs it: in quotes unless it is a plain lower-case word."""
+    if _PLAIN_NAME.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 def version_of(text: str) -> tuple[int, ...]:

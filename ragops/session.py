@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ class Session:
     """Another program than the embedder child, for tests."""
     trust_stored: bool = False
     """Use paths, programs and addresses that only the database names."""
+    has_queue: bool = True
+    """The queue can be read; false only for a command that looks and does without."""
 
     @property
     def queue(self) -> Queue:
@@ -44,6 +47,16 @@ class Session:
         from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
 
         return Reader(self.connection, self.playbook.tables)
+
+    def without(self, logical_tables: Collection[str]) -> Session:
+        """Return the same session for a command that reads no row of those tables."""
+        if not logical_tables:
+            return self
+        tables = self.playbook.tables
+        # A copy without validation: the playbook's indexes and steps may name them all the same.
+        mapped = {name: None for name in logical_tables if name != "files_queue"}
+        playbook = self.playbook.model_copy(update={"tables": tables.model_copy(update=mapped)})
+        return replace(self, playbook=playbook, has_queue=self.has_queue and "files_queue" not in logical_tables)
 
     def with_playbook(self, playbook: Playbook) -> Session:
         """Return the same session for another playbook."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
 import threading
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from campaigns import execute
 from starlette.applications import Starlette
 
@@ -36,6 +39,24 @@ def store(dsn: str, number: int, text: str, vector: str | None) -> None:
         "INSERT INTO documents (file_id, file_path, content, embedding)"
         f" VALUES ({number}, '{number}.txt', '{text}', {shown})",
     )
+
+
+def heard_before_listening(process: subprocess.Popen[str]) -> str:
+    """What a started probe says up to the line with its address."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "listening on" in line:
+            return said
+    pytest.fail(f"the probe ended: {said}")
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a started probe listens, as it says itself."""
+    found = re.search(r"listening on (https?://\S+)\?query=TEXT", heard_before_listening(process))
+    assert found is not None
+    return found[1]
 
 
 def get(app: Starlette, path: str = COMPARE_PATH, *, headers: Any = None, **parameters: str) -> httpx.Response:

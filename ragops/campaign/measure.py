@@ -61,17 +61,20 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
     distances, worst = _agreement(session, reader, embedder, matching)
     # A row of another dimension cannot agree, and the database cannot compare it with a query.
-    distances += [float("nan")] * (len(sample) - len(matching))
+    others = [f"document {row.id}" for row in sample if row.vector.size != embedder.model.dimensions]
+    distances += [float("nan")] * len(others)
     is_uniform = columns[0].dimensions == (embedder.model.dimensions,)
     return Measurements(
         dimensions=embedder.model.dimensions,
         columns=tuple(columns),
-        queue=session.queue.counts(),
+        queue=session.queue.counts() if session.has_queue else {},
         agreement=tuple(distances),
         thresholds=validation.thresholds,
         queries=tuple(_queries(session, reader, embedder, matching)) if is_uniform else (),
         is_sampled=not validation.queries,
-        unlike=worst,
+        unlike=(*others, *worst),
+        repeated_ids=tuple(str(id) for id in reader.repeated_ids([row.id for row in sample])),
+        has_queue=session.has_queue,
     )
 
 
@@ -90,7 +93,9 @@ def measure_stored(session: Session, embedder: Embedder) -> Agreement:
 
 def _column(reader: Reader, logical: str, name: str) -> ColumnMeasure:
     counts = reader.counts(logical)
-    return ColumnMeasure(name, counts.total, counts.with_embedding, counts.zero, counts.dimensions)
+    return ColumnMeasure(
+        name, counts.total, counts.with_embedding, counts.zero, counts.dimensions, missing=counts.missing
+    )
 
 
 def _agreement(
@@ -101,17 +106,17 @@ def _agreement(
         return [], ()
     chunks = _chunks(session, reader, embedder, sample)
     prefix = session.playbook.model.document_prefix
-    texts = [prefix + chunk.text for rows in chunks.values() for chunk in rows]
+    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
     raw = embed_all(session, embedder, texts)
     report_unfitting(session, embedder, raw)
     again = iter(normalize(raw))
     stored, fresh, names = [], [], []
-    for row in sample:
-        vectors = np.stack([next(again) for _ in chunks[row.id]])
+    for row, own in zip(sample, chunks, strict=True):
+        vectors = np.stack([next(again) for _ in own])
         stored.append(row.vector)
         fresh.append(mean_vector(vectors))
         names.append(f"document {row.id}")
-        for chunk, vector in zip(chunks[row.id], vectors, strict=True):
+        for chunk, vector in zip(own, vectors, strict=True):
             if chunk.vector.size == vector.size:
                 stored.append(chunk.vector)
                 fresh.append(vector)
@@ -124,19 +129,23 @@ def _agreement(
 
 def _chunks(
     session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
-) -> dict[Any, list[StoredRow]]:
-    """The stored chunks of each sampled document; without a chunk table, its text cut again."""
+) -> list[list[StoredRow]]:
+    """The stored chunks of each sampled document, in its place; without a chunk table, its text cut again."""
+    # Not by id alone: several documents may have the same one, which is a finding and no reason to stop.
     chunks: dict[Any, list[StoredRow]] = defaultdict(list)
     if session.playbook.tables.document_chunks is not None:
         for chunk in reader.chunks_of([row.id for row in sample]):
             chunks[chunk.group].append(chunk)
     preparer = Preparer(session.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
     nothing = np.empty(0, dtype=np.float32)
+    found: list[list[StoredRow]] = []
     for row in sample:
-        if not chunks[row.id]:
+        own = chunks.get(row.id)
+        if not own:
             cut = preparer.chunk(row.text, markdown=False)
-            chunks[row.id] = [StoredRow(c.index, c.text, nothing) for c in cut] or [StoredRow(0, "", nothing)]
-    return chunks
+            own = [StoredRow(c.index, c.text, nothing) for c in cut] or [StoredRow(0, "", nothing)]
+        found.append(own)
+    return found
 
 
 def _queries(
@@ -156,7 +165,15 @@ def _queries(
         rank = reader.rank_of(vector, source) if source is not None else None
         measures.append(
             QueryMeasure(
-                text, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under, rank
+                text,
+                stats.total,
+                stats.finite,
+                stats.minimum,
+                stats.maximum,
+                stats.mean,
+                stats.under,
+                rank,
+                stats.total - stats.compared,
             )
         )
     session.reporter.end_progress()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.reading import extension_problems, missing_column, missing_table, remedy
 from ragops.errors import PlanRefused
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, vector_dimensions, version_of
 from ragops.findings import PlanProblem
@@ -23,11 +24,12 @@ def find_table_problems(
     problems: list[PlanProblem | str] = [*_server(facts)]
     for logical, table in facts.tables.items():
         if table is None:
-            problems.append(f"table {playbook.tables.mapped()[logical]} ({logical}) does not exist")
+            problems.append(missing_table(playbook.tables, facts, logical))
         else:
             problems += _table(playbook.tables, logical, table)
             # Every command reads its tables.
-            problems += privilege_problems(facts, logical, "SELECT")
+            problems += privilege_problems(facts, logical, "USAGE", "SELECT")
+    problems += extension_problems(facts)
     problems += _same_tables(facts)
     problems += _dimensions(playbook, facts, model)
     return problems
@@ -54,24 +56,24 @@ def _table(tables: Tables, logical: str, table: TableFacts) -> Iterator[str]:
     columns = tables.columns_of(logical)
     for word, column in columns.items():
         if column not in table.columns:
-            yield f"column {table.qualified}.{column} ({logical}.columns.{word}) does not exist"
+            yield missing_column(tables, table, logical, word)
     mapped = set(columns.values())
     for other in table.columns.values():
         fills_itself = other.is_nullable or other.has_default or other.is_identity or other.is_generated
         if other.name not in mapped and not fills_itself:
             yield (
-                f"column {table.qualified}.{other.name} is NOT NULL without a default, "
+                f"column {table.quoted}.{other.name} is NOT NULL without a default, "
                 f"and {logical}.columns maps nothing onto it"
             )
     if table.is_unlogged:
-        yield f"table {table.qualified} is UNLOGGED: a crash would empty it. ALTER TABLE … SET LOGGED"
+        yield f"table {table.quoted} is UNLOGGED: a crash would empty it. ALTER TABLE … SET LOGGED"
     embedding = columns.get("embedding")
     if (
         embedding is not None
         and embedding in table.columns
         and not VECTOR_TYPE.fullmatch(table.columns[embedding].type)
     ):
-        yield f"column {table.qualified}.{embedding} has type {table.columns[embedding].type}, needed: vector"
+        yield f"column {table.quoted}.{embedding} has type {table.columns[embedding].type}, needed: vector"
 
 
 def _dimensions(playbook: Playbook, facts: DatabaseFacts, model: ModelFacts | None) -> Iterator[str]:
@@ -85,7 +87,7 @@ def _dimensions(playbook: Playbook, facts: DatabaseFacts, model: ModelFacts | No
         column = playbook.tables.columns_of(logical)["embedding"]
         declared = vector_dimensions(table, column) if column in table.columns else None
         if declared not in (None, expected):
-            yield f"column {table.qualified}.{column} holds {declared} dimensions, the model makes {expected}"
+            yield f"column {table.quoted}.{column} holds {declared} dimensions, the model makes {expected}"
 
 
 def _same_tables(facts: DatabaseFacts) -> Iterator[str]:
@@ -93,7 +95,7 @@ def _same_tables(facts: DatabaseFacts) -> Iterator[str]:
     first: dict[int, str] = {}
     for logical, table in facts.tables.items():
         if table is not None and first.setdefault(table.oid, logical) != logical:
-            yield f"table {table.qualified} is mapped twice, as {first[table.oid]} and as {logical}"
+            yield f"table {table.quoted} is mapped twice, as {first[table.oid]} and as {logical}"
 
 
 def refuse_problems(problems: Sequence[PlanProblem | str], *, where: str) -> None:
@@ -101,13 +103,11 @@ def refuse_problems(problems: Sequence[PlanProblem | str], *, where: str) -> Non
     if not problems:
         return
     listed = [problem if isinstance(problem, PlanProblem) else PlanProblem(problem) for problem in problems]
-    is_missing = any("does not exist" in problem.what for problem in listed)
+    is_missing = any("does not exist" in problem.what or " is a " in problem.what for problem in listed)
     raise PlanRefused(
         f"the playbook cannot run on this database: {len(problems)} "
         f"problem{'s' if len(problems) != 1 else ''}; nothing was changed",
         where=where,
         problems=listed,
-        hint="ragops db init   (creates what is missing)   or map your own names in the playbook's tables:"
-        if is_missing
-        else "fix these, then: ragops reset --dry-run",
+        hint=remedy(listed) if is_missing else "fix these, then: ragops reset --dry-run",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ragops.facts import DatabaseFacts, TableFacts
+from ragops.facts import DatabaseFacts, TableFacts, quoted
 
 QUEUE = "files_queue"
 
@@ -25,20 +25,25 @@ def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> 
 def _problem(table: TableFacts, privilege: str, role: str) -> str:
     if privilege == "OWN":
         return (
-            f"role {role} does not own {table.qualified}, so it can neither drop nor build its indexes: "
-            f"ALTER TABLE {table.qualified} OWNER TO {role}, or run ragops as its owner"
+            f"role {role} does not own {table.quoted}, so it can neither drop nor build its indexes: "
+            f"ALTER TABLE {table.quoted} OWNER TO {quoted(role)}, or run ragops as its owner"
+        )
+    if privilege == "USAGE":
+        return (
+            f"role {role} lacks USAGE on schema {quoted(table.schema)}, without which it can read nothing in it: "
+            f"GRANT USAGE ON SCHEMA {quoted(table.schema)} TO {quoted(role)}"
         )
     if privilege == "CREATE":
         return (
-            f"role {role} lacks CREATE on schema {table.schema}, which an index needs: "
-            f"GRANT CREATE ON SCHEMA {table.schema} TO {role}"
+            f"role {role} lacks CREATE on schema {quoted(table.schema)}, which an index needs: "
+            f"GRANT CREATE ON SCHEMA {quoted(table.schema)} TO {quoted(role)}"
         )
     if privilege == "COPY":
         return (
-            f"row-level security of {table.qualified} applies to role {role}, and COPY does not work with that: "
+            f"row-level security of {table.quoted} applies to role {role}, and COPY does not work with that: "
             "run ragops as a role with BYPASSRLS, or as the table's owner"
         )
     return (
-        f"role {role} lacks {privilege} on {table.qualified}: "
-        f"GRANT {privilege} ON {table.qualified} TO {role}, or run ragops as its owner"
+        f"role {role} lacks {privilege} on {table.quoted}: "
+        f"GRANT {privilege} ON {table.quoted} TO {quoted(role)}, or run ragops as its owner"
     )

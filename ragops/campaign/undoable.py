@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ragops.campaign.history import Unit, units
 from ragops.errors import PlanRefused, RagopsError, UsageError
-from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerFacts
+from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerFacts, quoted
 from ragops.findings import PlanProblem
-from ragops.playbook.names import TableName, quote
+from ragops.playbook.names import TableName
 from ragops.postgres.archive import Archive, UndoRow, newest_undo, read_archives
 from ragops.postgres.catalog import Rows, has_ragops_schema
 from ragops.postgres.connection import Connection
@@ -216,12 +216,12 @@ def _problems(restoration: Restoration, *, role: str) -> Iterator[PlanProblem]:
         if column.name not in restoration.columns and not fills_itself:
             yield PlanProblem(
                 f"column {table.qualified}.{column.name} was added since, is NOT NULL and has no default",
-                f"ALTER TABLE {_name(table).quoted} ALTER COLUMN {quote(column.name)} DROP NOT NULL",
+                f"ALTER TABLE {table.quoted} ALTER COLUMN {quoted(column.name)} DROP NOT NULL",
             )
 
 
 def _lacks(role: str, privilege: str, table: TableFacts) -> PlanProblem:
-    grant = f"GRANT {privilege} ON {_name(table).quoted} TO {quote(role)}"
+    grant = f"GRANT {privilege} ON {table.quoted} TO {quoted(role)}"
     return PlanProblem(f"role {role} lacks {privilege} on {table.qualified}", grant)
 
 
@@ -263,7 +263,3 @@ def uses_truncate(restorations: Sequence[Restoration]) -> bool:
     keys: list[ForeignKeyFacts] = [key for r in restorations for key in r.table.referenced_by]
     may = all("TRUNCATE" in r.table.privileges for r in restorations)
     return may and all(key.table in restored for key in keys)
-
-
-def _name(table: TableFacts) -> TableName:
-    return TableName(table.schema, table.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import confirm, emit, write_session
+from ragops.cli.session import confirm, emit, open_session, write_session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,9 +24,10 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
 
     from ragops.postgres.archive import all_archives
     from ragops.report.tables import archives_screen
+    from ragops.status import require_ledger
 
-    with write_session(playbook, dsn, needs_tables=False, is_shared=True) as session:
-        archives = all_archives(session.connection)
+    with open_session(playbook, dsn) as session:
+        archives = all_archives(session.connection) if require_ledger(session) else []
     listed = {"archives": [asdict(archive) for archive in archives]}
     emit(listed, as_json=as_json, screen=lambda _: archives_screen(archives))
 

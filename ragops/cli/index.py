@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import check_names, confirm, emit, read_session, write_session
+from ragops.cli.session import check_names, confirm, emit, look, read_session, write_session
 from ragops.errors import UsageError
 
 app = typer.Typer(
@@ -29,11 +29,13 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     Example: ragops index status
     """
     from ragops.report.indexes import indexes_table
-    from ragops.status import list_indexes
+    from ragops.status import read_indexes_status
 
-    with read_session(playbook, dsn) as session:
-        indexes = list_indexes(session, session.facts())
-    listed = {"indexes": [index.to_json() for index in indexes]}
+    with look(playbook, dsn, needs={}) as (session, facts):
+        indexes, notes = read_indexes_status(session, facts)
+        for note in notes:
+            session.reporter.info(note)
+    listed = {"indexes": [index.to_json() for index in indexes], "notes": notes}
     emit(listed, as_json=as_json, screen=lambda _: indexes_table(indexes))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import emit, load, open_session, overrides, read_session, require_tables, stoppable
+from ragops.cli.session import emit, load, look, overrides, stoppable
 
 
 def register(app: typer.Typer) -> None:
@@ -55,9 +55,10 @@ def verify(
     with stoppable(reporter):
         result = verify_build(adapted, reference=reference)
     if reference.debug is not None:
+        from ragops.campaign.reading import VECTORS
         from ragops.campaign.steps.verify_build import compare_debug
 
-        with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
+        with look(playbook, dsn, changes=changes, needs=VECTORS, computes=True) as (session, _):
             result = result.with_debug(compare_debug(session, reference.debug))
     if requirements is not None:
         result = result.with_requirements(requirements)
@@ -78,10 +79,11 @@ def search(
 
     Example: ragops search "how to open a file" --limit 5
     """
+    from ragops.campaign.reading import TEXTS
     from ragops.indexes.search import find_nearest
     from ragops.report.status import search_screen
 
-    with read_session(playbook, dsn, changes=overrides(model=model), reads=["documents"]) as session:
+    with look(playbook, dsn, changes=overrides(model=model), needs=TEXTS, computes=True) as (session, _):
         result = find_nearest(session, text, limit=limit)
     emit(result, as_json=as_json, screen=search_screen)
 
@@ -94,14 +96,15 @@ def status(
 ) -> None:
     """Show documents, queue, parsed files, indexes, campaign and step on one screen.
 
-    What cannot be counted at once is estimated from the catalog, and marked with ≈.
+    What cannot be counted at once is estimated from the catalog, and marked with ≈. A table that is missing,
+    locked or not readable is named, and the rest is shown.
 
     Example: ragops status --json
     """
     from ragops.status import read_status
 
-    with open_session(playbook, dsn) as session:
-        result = read_status(session, require_tables(session), exact=exact)
+    with look(playbook, dsn, needs={}) as (session, facts):
+        result = read_status(session, facts, exact=exact)
     from ragops.report.status import status_screen
 
     emit(result, as_json=as_json, screen=status_screen)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, Dsn, ModelFile, PlaybookName
-from ragops.cli.session import overrides, read_session, stoppable
+from ragops.cli.session import look, overrides, stoppable
 from ragops.errors import UsageError
 
 app = typer.Typer(
@@ -66,6 +66,7 @@ def serve(
 
     Example: ragops probe serve --port 8791 --model model.gguf
     """
+    from ragops.campaign.reading import VECTORS
     from ragops.probe import server as probe
     from ragops.report.console import console_reporter
 
@@ -86,7 +87,7 @@ def serve(
     if tls is not None:
         tls.check()
     changes = overrides(model=model)
-    with read_session(playbook, dsn, changes=changes, reads=["documents"]) as session:
+    with look(playbook, dsn, changes=changes, needs=VECTORS, computes=True) as (session, _):
         target, adapted = session.target, session.playbook
     reporter = console_reporter()
     with stoppable(reporter):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
-from ragops.cli.session import emit, overrides, read_session, write_session
+from ragops.cli.session import emit, look, overrides, write_session
 
 # A transaction that is open longer than this costs a busy queue more than it should.
 OLD_S = 300.0
@@ -83,12 +83,18 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     """
     from ragops.postgres.vacuum_blockers import oldest_blocker
     from ragops.report.queue import QueueStatus, queue_screen
+    from ragops.status import read_queue
 
-    with read_session(playbook, dsn) as session:
+    with look(playbook, dsn, needs={}) as (session, facts):
+        read = read_queue(session, facts)
+        for note in read.notes:
+            session.reporter.info(note)
         result = QueueStatus(
-            counts=session.queue.counts(),
-            failures=session.queue.failures(),
+            counts=read.counts,
+            failures=read.failures,
             blocker=oldest_blocker(session.connection, min_age_s=OLD_S),
+            is_estimated=read.is_estimated,
+            notes=read.notes,
         )
     emit(result, as_json=as_json, screen=queue_screen)
 

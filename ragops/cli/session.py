@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from ragops.campaign.reading import Needs
     from ragops.facts import DatabaseFacts
     from ragops.playbook.model import Playbook
     from ragops.postgres.connection import Target
@@ -37,7 +38,11 @@ def load(playbook: str, dsn: str | None, *, reporter: Reporter | None = None) ->
     loaded = load_playbook(playbook, environment=os.environ)
     given = dsn or os.environ.get("RAGOPS_DSN") or loaded.database.dsn
     if given:
-        return loaded, parse_dsn(given, allow_plaintext=loaded.database.allow_plaintext)
+        target = parse_dsn(given, allow_plaintext=loaded.database.allow_plaintext)
+        if reporter is not None:
+            for note in target.notes:
+                reporter.info(f"DSN: {note}")
+        return in_schema(loaded, target.schema), target
     defaults = demo_defaults()
     if not defaults:
         return loaded, None
@@ -48,6 +53,20 @@ def load(playbook: str, dsn: str | None, *, reporter: Reporter | None = None) ->
             f"corpus ({with_demo.source.folder}) and model ({with_demo.model.file})"
         )
     return with_demo, None
+
+
+def in_schema(playbook: Playbook, schema: str | None) -> Playbook:
+    """Return the playbook with a DSN's schema in front of every table that has none."""
+    if schema is None:
+        return playbook
+    from ragops.playbook.names import TableName
+
+    # Copies without validation: only names that were valid change.
+    changes: dict[str, object] = {"tables": playbook.tables.in_schema(schema)}
+    if playbook.source.table is not None:
+        table = TableName.parse(playbook.source.table).in_schema(schema)
+        changes["source"] = playbook.source.model_copy(update={"table": table.quoted()})
+    return playbook.model_copy(update=changes)
 
 
 def demo_defaults() -> Mapping[str, str]:
@@ -113,15 +132,41 @@ def read_session(
     dsn: str | None,
     *,
     changes: Mapping[str, dict[str, object]] | None = None,
-    reads: Collection[str] | None = None,
 ) -> Iterator[Session]:
-    """Open a session whose tables are there; `reads` are the only ones that the command needs (None: all).
+    """Open a session of a command that plans to write: every mapped table must be there and fit.
 
     Raises as `open_session`, and PlanRefused for tables that are missing or of the wrong shape.
     """
     with open_session(playbook, dsn, changes=changes) as session:
-        require_tables(session, reads)
+        require_tables(session)
         yield session
+
+
+@contextmanager
+def look(
+    playbook: str,
+    dsn: str | None,
+    *,
+    needs: Needs,
+    extras: Needs | None = None,
+    computes: bool = False,
+    changes: Mapping[str, dict[str, object]] | None = None,
+) -> Iterator[tuple[Session, DatabaseFacts]]:
+    """Open a session of a command that only looks, with the catalog as it is; it waits for no lock.
+
+    `needs` are the columns that it cannot do without, `extras` those that it reads where it can; what it cannot
+    read of these is said. `computes`: it uses pgvector's operators. Raises as `open_session`, and PlanRefused.
+    """
+    from ragops.campaign.reading import notes, refuse_unreadable
+
+    with open_session(playbook, dsn, changes=changes) as session:
+        facts = session.facts(scans=False)
+        _refuse_empty(session, facts)
+        tables = session.playbook.tables
+        refuse_unreadable(tables, facts, needs, where=session.target.label, computes=computes)
+        for note in notes(tables, facts, {**needs, **(extras or {})}):
+            session.reporter.info(note)
+        yield session, facts
 
 
 @contextmanager
@@ -168,13 +213,18 @@ def start_embedded() -> Target:
     return EmbeddedServer(server_folder()).start()
 
 
-def require_tables(session: Session, reads: Collection[str] | None = None) -> DatabaseFacts:
+def require_tables(session: Session) -> DatabaseFacts:
     """Return the database as the catalog has it. Raises UsageError or PlanRefused if the playbook does not fit."""
-    from dataclasses import replace
-
     from ragops.campaign.preflight import find_table_problems, refuse_problems
 
     facts = session.facts(scans=False)
+    _refuse_empty(session, facts)
+    refuse_problems(find_table_problems(session.playbook, facts, model=None), where=session.target.label)
+    return facts
+
+
+def _refuse_empty(session: Session, facts: DatabaseFacts) -> None:
+    """Raise UsageError on an embedded database without any table: there is nothing to look at yet."""
     if session.target.is_embedded and not any(facts.tables.values()):
         raise UsageError(
             "the embedded database is empty",
@@ -182,10 +232,6 @@ def require_tables(session: Session, reads: Collection[str] | None = None) -> Da
             expected="tables and a corpus",
             hint="ragops demo   or: ragops db init   or name your own database: --dsn postgresql://…",
         )
-    if reads is not None:
-        facts = replace(facts, tables={name: facts.tables[name] for name in reads})
-    refuse_problems(find_table_problems(session.playbook, facts, model=None), where=session.target.label)
-    return facts
 
 
 def install_signals(reporter: Reporter) -> Stop:

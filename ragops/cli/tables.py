@@ -66,7 +66,7 @@ def empty(
         refuse_problems(problems, where=session.target.label)
         chosen = [facts.tables[entry.table] for entry in settings.tables]
         rows = sum(table.rows for table in chosen if table)
-        listed = ", ".join(f"{table.qualified} ({table.rows:,})" for table in chosen if table)
+        listed = ", ".join(f"{table.quoted} ({table.rows:,})" for table in chosen if table)
         confirm(f"This empties {rows:,} rows of {listed}.", answer=facts.server.database, yes=yes or rows == 0)
         run = SingleCommand(session, Confirmed.of(facts), newest.id if newest else None)
         result = EmptyTablesStep(settings).run(run)

@@ -18,7 +18,7 @@ from ragops.cli.options import (
     TrustStored,
     WorkerCount,
 )
-from ragops.cli.session import emit, overrides, read_session, write_session
+from ragops.cli.session import emit, look, overrides, write_session
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +67,12 @@ def validate(
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, help="Stored rows to embed again.", show_default="the playbook's"),
+        typer.Option(
+            "--sample",
+            min=1,
+            help="Stored rows to embed again; a number above the table's checks every row.",
+            show_default="the playbook's",
+        ),
     ] = None,
     playbook: PlaybookName = DEFAULT_PLAYBOOK,
     dsn: Dsn = None,
@@ -78,6 +83,7 @@ def validate(
 
     Example: ragops validate --after 1000
     """
+    from ragops.campaign.reading import CHUNKS, QUEUE, TEXTS, readable
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.validate import validate as run_validation
     from ragops.report.campaign import validation_screen
@@ -85,8 +91,11 @@ def validate(
     changes = overrides(model=model)
     if sample is not None:
         changes["validation"] = {"sample": sample}
-    with read_session(playbook, dsn, changes=changes) as session:
-        result = run_validation(SingleCommand(session), after=after)
+    # Waiting for a number of items is asking the queue; otherwise its counts are only shown beside the documents'.
+    needs, extras = ({**TEXTS, **QUEUE}, CHUNKS) if after is not None else (TEXTS, {**CHUNKS, **QUEUE})
+    with look(playbook, dsn, changes=changes, needs=needs, extras=extras, computes=True) as (session, facts):
+        usable = readable(session.playbook.tables, facts, {**needs, **extras})
+        result = run_validation(SingleCommand(session.without(set(extras) - usable)), after=after)
     emit(result, as_json=as_json, screen=validation_screen)
     if result.verdict == "fail":
         raise typer.Exit(3)

@@ -171,9 +171,9 @@ def _indexes_column(definition: str, column: str, operator_class: str) -> bool:
     found = _METHOD_AND_KEY.search(definition)
     if found is None or found[1] != "hnsw" or _PREDICATE.search(definition):
         return False
-    name, _, used = found[2].rpartition(" ")
     # The class has its schema in front where the extension is outside of the search path.
-    return name in (column, f'"{column}"') and used.rpartition(".")[2] == operator_class
+    key = rf'(?:{re.escape(column)}|"{re.escape(column)}") (?:(?:"(?:[^"]|"")+"|\w+)\.)?{operator_class}'
+    return re.fullmatch(key, found[2]) is not None
 
 
 def _newest(journal: Sequence[JournalEntry]) -> dict[tuple[str, str], JournalEntry]:

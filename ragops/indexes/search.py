@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ragops.errors import RagopsError
-from ragops.facts import vector_dimensions
-from ragops.postgres.reader import Neighbour, metric_of, usable_index
+from ragops.facts import vector_dimensions, vector_kind
+from ragops.postgres.reader import Neighbour, metric_of, usable_indexes
 from ragops.quality.vectors import normalize
 from ragops.session import Session
 
@@ -20,6 +20,8 @@ class SearchResult:
     """None: there is no valid HNSW index."""
     exact: Sequence[Neighbour]
     indexed: Sequence[Neighbour]
+    notes: Sequence[str] = ()
+    """What the result leaves out, and why."""
 
     @property
     def recall(self) -> float | None:
@@ -37,6 +39,7 @@ class SearchResult:
             "exact": [_neighbour(row) for row in self.exact],
             "indexed": [_neighbour(row) for row in self.indexed],
             "recall": self.recall,
+            "notes": list(self.notes),
         }
 
 
@@ -54,16 +57,35 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
     if stored not in (None, vector.size):
         raise RagopsError(
             "this model's vectors cannot be compared with the stored ones",
-            where=f"{documents.qualified}.{column}",
+            where=f"{documents.quoted}.{column}",
             actual=f"{stored} dimensions stored, {vector.size} of the model {session.playbook.model.file}",
             hint="name the model that the documents were embedded with: RAGOPS_MODEL, model.file or --model",
         )
-    index = usable_index(documents, column)
-    metric = metric_of(index) if index else "cosine"
-    reader = session.reader
-    exact = reader.nearest(vector, limit=limit, through_index=False, metric=metric)
-    indexed = reader.nearest(vector, limit=limit, through_index=True, metric=metric) if index else []
-    return SearchResult(text, metric, index.name if index else None, exact, indexed)
+    reader, notes = session.reader, list[str]()
+    is_mixed = False
+    if stored is None:
+        # The column declares no dimensions, so that its vectors may be of several lengths.
+        found = reader.counts().dimensions
+        is_mixed = found not in ((), (vector.size,))
+        if is_mixed:
+            others = ", ".join(str(number) for number in found if number != vector.size)
+            notes.append(f"vectors of {others} dimensions are left out: this model makes {vector.size}")
+    kind = vector_kind(documents, column)
+    index, metric = None, "cosine"
+    for candidate in usable_indexes(documents, column):
+        metric = metric_of(candidate)
+        if reader.uses_index(candidate.name, vector, limit=limit, metric=metric, kind=kind, is_mixed=is_mixed):
+            index = candidate
+            break
+        notes.append(f"the server does not use the index {candidate.name} for this query (is it partial?)")
+
+    def nearest(*, through_index: bool) -> list[Neighbour]:
+        return reader.nearest(
+            vector, limit=limit, through_index=through_index, metric=metric, kind=kind, is_mixed=is_mixed
+        )
+
+    indexed = nearest(through_index=True) if index else []
+    return SearchResult(text, metric, index.name if index else None, nearest(through_index=False), indexed, notes)
 
 
 def _neighbour(row: Neighbour) -> dict[str, object]:

@@ -69,10 +69,14 @@ class TableName:
             raise ValueError(f"{text!r} is not a table name; write name or schema.name")
         return cls(parts[0] if len(parts) == 2 else None, parts[-1])
 
+    def in_schema(self, schema: str) -> TableName:
+        """Return the name with that schema, unless it has one."""
+        return self if self.schema else TableName(schema, self.name)
+
+    def quoted(self) -> str:
+        """Return the name as `parse` reads it back, whatever characters it has."""
+        parts = [part for part in (self.schema, self.name) if part is not None]
+        return ".".join(part if _PART.fullmatch(part) and '"' not in part else quote(part) for part in parts)
+
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name
-
-    @property
-    def quoted(self) -> str:
-        """Return the name as SQL quotes it, for lines that people paste."""
-        return ".".join(quote(part) for part in (self.schema, self.name) if part)

@@ -119,6 +119,16 @@ class Tables(Section):
         section = dict(self._sections())[logical]
         return {name: column for name, column in section.columns.model_dump().items() if column is not None}
 
+    def in_schema(self, schema: str) -> Tables:
+        """Return the same tables, with that schema in front of every name that has none."""
+        named = {
+            logical: section.model_copy(
+                update={"table": TableName.parse(section.table).in_schema(schema).quoted()}
+            )
+            for logical, section in self._sections()
+        }
+        return self.model_copy(update=named)
+
     def _sections(
         self,
     ) -> list[tuple[str, DocumentsTable | ChunksTable | ParsedFilesTable | MetricsTable | QueueTable]]:

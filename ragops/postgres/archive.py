@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.ddl import archive_sql
+from ragops.postgres.encodings import jsonb
 from ragops.postgres.privacy import close_archive
 from ragops.postgres.statements import Statement, statement
 
@@ -110,13 +110,13 @@ def begin_undo(
     connection: Connection, *, campaign: int | None, generation: int | None, rows: Mapping[str, int]
 ) -> int:
     """Record an undo, in the transaction that brings its rows back; return its id."""
-    values = {"campaign": campaign, "generation": generation, "rows": Jsonb(rows)}
+    values = {"campaign": campaign, "generation": generation, "rows": jsonb(connection, rows)}
     return int(fetch_row(connection, statement("ledger", "insert_undo"), values)[0])
 
 
 def record_restored(connection: Connection, undo: int, *, rows: Mapping[str, int], removed: int | None) -> None:
     """Record what an undo brought back and what it removed."""
-    values = {"undo": undo, "rows": Jsonb(rows), "removed": removed}
+    values = {"undo": undo, "rows": jsonb(connection, rows), "removed": removed}
     connection.execute(statement("ledger", "undo_restored"), values)
 
 
@@ -133,7 +133,7 @@ def restore_source(connection: Connection, archive: Archive) -> None:
     if source is None:
         connection.execute(statement("ledger", "forget_source"), {"queue": archive.queue_source["queue"]})
         return
-    values = {"queue": archive.queue_source["queue"], "source": Jsonb(source)}
+    values = {"queue": archive.queue_source["queue"], "source": jsonb(connection, source)}
     connection.execute(statement("ledger", "restore_source"), values)
 
 

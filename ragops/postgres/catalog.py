@@ -7,9 +7,11 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from ragops.errors import RagopsError
 from ragops.facts import (
     ColumnFacts,
     DatabaseFacts,
@@ -23,10 +25,21 @@ from ragops.facts import (
 )
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, fetch_row, is_direct
+from ragops.postgres.connection import Connection, fetch_row, is_direct, transaction
 from ragops.postgres.statements import identifier, identifiers_of, statement
 
 Facts = TypeVar("Facts")
+# How often the catalog is read anew when a lock came in between.
+LOOKS = 3
+OTHER_KINDS = {
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+    "S": "sequence",
+    "c": "composite type",
+    "i": "index",
+    "I": "index",
+}
 
 
 class Rows(Enum):
@@ -37,7 +50,11 @@ class Rows(Enum):
     ESTIMATED = "estimated"
     """Take the planner's estimate, and count only the tables that were never analyzed."""
     CATALOG_ONLY = "catalog only"
-    """Read no table: the planner's estimate or 0. Rates and the server's limits are left out as well."""
+    """Read no table and wait for no lock: the planner's estimate or 0.
+
+    Of a locked table sizes are those of the last ANALYZE, and definitions of indexes are empty. Rates and the
+    server's limits are left out.
+    """
 
     @classmethod
     def chosen(cls, *, exact: bool, scans: bool) -> Rows:
@@ -49,15 +66,58 @@ class Rows(Enum):
 
 def read_database(connection: Connection, tables: Tables, *, rows: Rows = Rows.EXACT) -> DatabaseFacts:
     """Return the facts of the server and of every mapped table."""
-    facts = {logical: read_table(connection, name, rows=rows) for logical, name in tables.mapped().items()}
     if rows is Rows.CATALOG_ONLY:
-        return DatabaseFacts(server=read_server(connection, with_limits=False), tables=facts)
+        return _look(connection, tables)
+    mapped = tables.mapped()
+    facts = {logical: read_table(connection, name, rows=rows) for logical, name in mapped.items()}
+    missing = {logical: name for logical, name in mapped.items() if facts[logical] is None}
     return DatabaseFacts(
         server=read_server(connection),
         tables=facts,
+        not_tables=_kinds(connection, missing),
         docs_per_s=_docs_per_s(connection, tables, facts.get("ingestion_metrics")),
         index_rows_per_s=_index_rows_per_s(connection),
     )
+
+
+def _look(connection: Connection, tables: Tables) -> DatabaseFacts:
+    """Read the catalog without waiting for a lock that another session holds."""
+    rows = Rows.CATALOG_ONLY
+    for _ in range(LOOKS):
+        try:
+            # A lock that is taken between the look for it and the reading of a size ends this transaction; the
+            # next look knows of the lock.
+            with transaction(connection, lock_timeout_s=0.2):
+                mapped = tables.mapped()
+                facts = {logical: read_table(connection, name, rows=rows) for logical, name in mapped.items()}
+                missing = {logical: name for logical, name in mapped.items() if facts[logical] is None}
+                server = read_server(connection, with_limits=False)
+                return DatabaseFacts(server=server, tables=facts, not_tables=_kinds(connection, missing))
+        except psycopg.errors.LockNotAvailable:
+            continue
+    raise RagopsError(
+        "the tables are locked, again and again, by other sessions",
+        where=", ".join(map(str, tables.mapped().values())),
+        hint="SELECT pid, mode, relation::regclass FROM pg_locks WHERE mode = 'AccessExclusiveLock'",
+    )
+
+
+def _kinds(connection: Connection, names: Mapping[str, TableName]) -> dict[str, str]:
+    """Return what those names stand for that are not a table's, by the same keys."""
+    found = {key: _find(connection, name) for key, name in names.items()}
+    return {key: OTHER_KINDS.get(row[1], "no table") for key, row in found.items() if row is not None}
+
+
+def kind_of(connection: Connection, name: TableName) -> str | None:
+    """Return what a name stands for: `table`, `view` and so on; None for nothing."""
+    row = _find(connection, name)
+    return None if row is None else OTHER_KINDS.get(row[1], "table" if row[1] in "rp" else "no table")
+
+
+def _find(connection: Connection, name: TableName) -> tuple[int, str] | None:
+    values = {"schema": name.schema, "name": name.name, "quoted": identifier(name).as_string(connection)}
+    row = connection.execute(statement("catalog", "find_relation"), values).fetchone()
+    return None if row is None else (row[0], row[1])
 
 
 def read_server(connection: Connection, *, with_limits: bool = True) -> ServerFacts:
@@ -80,12 +140,17 @@ def read_limits(connection: Connection) -> tuple[ServerLimits, int]:
 
 def read_table(connection: Connection, name: TableName, *, rows: Rows = Rows.EXACT) -> TableFacts | None:
     """Return the facts of one table; None if it does not exist."""
-    # to_regclass() parses the name as SQL does, so it must be quoted.
-    quoted = identifier(name).as_string(connection)
-    row = connection.execute(statement("catalog", "table"), {"name": quoted}).fetchone()
-    if row is None:
+    found = _find(connection, name)
+    if found is None or found[1] not in ("r", "p"):
         return None
-    schema, table, oid, is_unlogged, estimate, size, is_partitioned, privileges = row
+    oid = found[0]
+    locked_by = read_blocker(connection, oid) if rows is Rows.CATALOG_ONLY else None
+    values = {"oid": oid, "may_lock": locked_by is None}
+    row = connection.execute(statement("catalog", "table"), values).fetchone()
+    if row is None:
+        # Dropped in between.
+        return None
+    schema, table, is_unlogged, estimate, size, is_partitioned, privileges = row
     count = max(estimate, 0)
     is_counted = rows is Rows.EXACT or (rows is Rows.ESTIMATED and estimate < 0)
     # Without SELECT the count would fail here; preflight reports the missing privilege with its GRANT.
@@ -102,16 +167,22 @@ def read_table(connection: Connection, name: TableName, *, rows: Rows = Rows.EXA
         bytes=size,
         is_unlogged=is_unlogged,
         referenced_by=tuple(_fetch_all(connection, ForeignKeyFacts, "referenced_by", by_oid)),
-        indexes=read_indexes(connection, oid=oid),
+        indexes=read_indexes(connection, oid=oid, may_lock=locked_by is None),
         privileges=frozenset(privileges),
         is_partitioned=is_partitioned,
-        partitions=tuple(_fetch_all(connection, PartitionFacts, "partitions", by_oid)) if is_partitioned else (),
+        partitions=tuple(_fetch_all(connection, PartitionFacts, "partitions", values)) if is_partitioned else (),
+        locked_by=locked_by,
     )
 
 
-def read_indexes(connection: Connection, *, oid: int) -> tuple[IndexFacts, ...]:
-    """Return the vector indexes (HNSW, IVFFlat) of the table with this oid and of its partitions."""
-    rows = connection.execute(statement("catalog", "vector_indexes"), {"oid": oid}).fetchall()
+def read_indexes(connection: Connection, *, oid: int, may_lock: bool = True) -> tuple[IndexFacts, ...]:
+    """Return the vector indexes (HNSW, IVFFlat) of the table with this oid and of its partitions.
+
+    Without `may_lock` it waits for nobody: definitions are empty then, and partitions are left out.
+    """
+    rows = connection.execute(
+        statement("catalog", "vector_indexes"), {"oid": oid, "may_lock": may_lock}
+    ).fetchall()
     return tuple(_index(*row) for row in rows)
 
 
@@ -119,9 +190,34 @@ def _index(*row: Any) -> IndexFacts:
     return replace(IndexFacts(*row[:-1]), properties=IndexProperties.from_json(row[-1]))
 
 
+def read_blocker(connection: Connection, oid: int) -> str | None:
+    """Return who keeps readers of a table out, e.g. `pid 4711 (psql)`; None if nobody does."""
+    row = connection.execute(statement("catalog", "blocker"), {"oid": oid}).fetchone()
+    if row is None:
+        return None
+    pid, application = row
+    return "a prepared transaction" if pid is None else f"pid {pid}" + (f" ({application})" if application else "")
+
+
 def table_bytes(connection: Connection, table: TableFacts) -> int:
     """Return the current size of heap, TOAST and indexes."""
     return int(fetch_row(connection, statement("catalog", "table_bytes"), {"oid": table.oid})[0])
+
+
+class LedgerAccess(Enum):
+    """Whether the ledger can be read."""
+
+    ABSENT = "absent"
+    DENIED = "denied"
+    READABLE = "readable"
+
+
+def ledger_access(connection: Connection) -> LedgerAccess:
+    """Return whether ragops' tables are there, and whether the role may read them."""
+    row = connection.execute(statement("catalog", "ragops_table"), {"name": "campaign"}).fetchone()
+    if row is None:
+        return LedgerAccess.ABSENT
+    return LedgerAccess.READABLE if row[0] else LedgerAccess.DENIED
 
 
 def has_ragops_schema(connection: Connection) -> bool:

@@ -6,128 +6,31 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
-from pgvector.psycopg import register_vector
-from psycopg import pq, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import sql
 
 from ragops import __version__
-from ragops.errors import DatabaseUnavailable, PlanRefused, UsageError
+from ragops.errors import DatabaseUnavailable, PlanRefused
+from ragops.postgres.dsn import ALLOW
+from ragops.postgres.dsn import Target as Target
+from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.vector_type import register_vector_types
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Everything that the server or libpq reports, for callers that must not import psycopg themselves.
 DATABASE_ERRORS = (psycopg.Error,)
+# What ends a look into a table: another session's lock, or privileges that the role lacks.
+UNREADABLE = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
 # Deadlocks: the server aborts one of the transactions, which the caller runs again on the same connection.
 COLLISIONS = (psycopg.errors.DeadlockDetected,)
 # Raised by a lost or refused connection, but not only then: psycopg counts lock timeouts, cancelled statements and
 # a full disk among OperationalError too. `is_lost` tells the cases apart.
 OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable)
-# libpq's default sslmode, `prefer`, falls back to plaintext without an error, so only these count as encrypted:
-# https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
-_ENCRYPTED = {"require", "verify-ca", "verify-full"}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A database to connect to. `conninfo` may hold a password and is never printed; `label` is."""
-
-    conninfo: str
-    label: str
-    is_embedded: bool = False
-
-    def __repr__(self) -> str:
-        return f"Target({self.label})"
-
-
-def parse_dsn(dsn: str, *, allow_plaintext: bool = False) -> Target:
-    """Parse and check a DSN (URI or key=value form).
-
-    Raises UsageError if it is malformed or would reach another machine without TLS. The message never repeats
-    the DSN: libpq's own message does, with the password.
-    """
-    parts: dict[str, str] | None
-    try:
-        parts = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    except (psycopg.ProgrammingError, UnicodeError):
-        parts = None
-    # Raised outside of the except clause, so that no traceback chains libpq's message, which holds the password.
-    if parts is None or _is_misread(dsn, parts):
-        raise UsageError(
-            "the DSN is malformed",
-            expected="postgresql://USER@HOST:PORT/DATABASE or host=… dbname=… user=…",
-            hint="check --dsn, RAGOPS_DSN or the playbook's database.dsn; percent-encode special characters",
-        )
-    if not _is_on_this_machine(parts) and not allow_plaintext:
-        mode = parts.get("sslmode")
-        if mode is None:
-            parts["sslmode"] = "require"
-        elif mode not in _ENCRYPTED:
-            raise UsageError(
-                "this DSN permits an unencrypted connection to another machine",
-                where=_label(parts),
-                actual=f"sslmode={mode}",
-                expected="sslmode=require, verify-ca or verify-full",
-                hint="drop sslmode from the DSN, or set database.allow_plaintext: true in the playbook",
-            )
-    return Target(make_conninfo(**parts), _label(parts))
-
-
-def _is_misread(dsn: str, parts: Mapping[str, str]) -> bool:
-    """Return whether libpq took a part of the password for host, port or database.
-
-    It happens with an `@`, `/` or NUL that is not percent-encoded. libpq then reports an unknown host, and its
-    message prints the rest of the password.
-    """
-    address = dsn.split("://", 1)[1].split("?", 1)[0] if "://" in dsn.split("=", 1)[0] else ""
-    before, at, after = address.partition("@")
-    return (
-        "\x00" in dsn
-        or bool(at and "/" in before)
-        or "@" in after
-        # A leading @ is an abstract Unix socket, not a misread password.
-        or any("@" in host[1:] for host in parts.get("host", "").split(","))
-        or re.fullmatch(r"[0-9,]*", parts.get("port", "")) is None
-    )
-
-
-def _is_on_this_machine(parts: Mapping[str, str]) -> bool:
-    """Return whether every host of the DSN is this machine."""
-    # libpq connects to `hostaddr` if it is given; `host` is then only the name to verify.
-    hosts = parts.get("hostaddr") or parts.get("host")
-    if not hosts:
-        if "service" in parts:
-            # The service file may name any host; it is not read here.
-            return False
-        defaults = {option.keyword: option.val.decode() for option in pq.Conninfo.get_defaults() if option.val}
-        hosts = defaults.get(b"hostaddr") or defaults.get(b"host") or ""
-    for host in hosts.split(","):
-        # An absolute path or a leading @ is a Unix socket, and an empty name libpq's default socket.
-        if not host or host.startswith(("/", "@")) or host == "localhost":
-            continue
-        try:
-            if not ipaddress.ip_address(host).is_loopback:
-                return False
-        except ValueError:
-            return False
-    return True
-
-
-def _label(parts: Mapping[str, str]) -> str:
-    """Return the DSN's user, host, port and database as a URI; no password, no other parameter."""
-    user = f"{quote(parts['user'])}@" if "user" in parts else ""
-    host = parts.get("host") or parts.get("hostaddr") or "localhost"
-    host = f"[{host}]" if ":" in host else host
-    port = f":{parts['port']}" if "port" in parts else ""
-    return f"postgresql://{user}{host}{port}/{parts.get('dbname', '')}"
 
 
 def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) -> Connection:
@@ -143,6 +46,9 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
             # the prepared statement: https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
             prepare_threshold=None,
             connect_timeout=timeout_s,
+            # Whatever PGCLIENTENCODING says: binary COPY sends UTF-8, and texts are compared with files, which are
+            # UTF-8. The server converts from and to the database's own encoding.
+            client_encoding="UTF8",
             application_name=f"ragops {__version__}",
             # A server that vanished is noticed after 20 + 3 × 10 = 50 s, or 60 s after data was sent (ignored if
             # the system lacks TCP_USER_TIMEOUT). The defaults of Linux are two hours and about 15 minutes.
@@ -155,12 +61,9 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         raise unavailable(target, error) from None
     # Whatever the role's default is: a snapshot from before a lock would not show what was written until it came.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    if with_vector:
-        try:
-            register_vector(connection)
-        except psycopg.ProgrammingError:
-            connection.close()
-            raise missing_pgvector(target) from None
+    if with_vector and not register_vector_types(connection):
+        connection.close()
+        raise missing_pgvector(target)
     return connection
 
 
@@ -168,6 +71,16 @@ def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
     """Return the error for a connection that was refused or lost. It repeats no password."""
     # Two lines: libpq's second one often names the thing to check ("Is the server running on that host …?").
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("does not support SSL" in line for line in lines):
+        return DatabaseUnavailable(
+            "the server has no TLS, and this connection must be encrypted",
+            where=target.label,
+            actual=lines[0],
+            expected="sslmode=require, which ragops adds for another machine by itself"
+            if target.asks_tls
+            else "TLS, which the DSN's sslmode asks for",
+            hint=f"turn on ssl in the server's postgresql.conf; or {ALLOW}",
+        )
     return DatabaseUnavailable(
         "the database cannot be reached",
         where=target.label,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from ragops.facts import IndexFacts, IndexProperties, TableFacts, TriggerFacts
+from ragops.facts import IndexFacts, IndexProperties, TableFacts, TriggerFacts, shown_vector_schema
 from ragops.playbook.model import Index
 from ragops.postgres.statements import Statement
 
@@ -57,12 +57,13 @@ def lock_sql(tables: Iterable[TableFacts], mode: LockMode = "ACCESS EXCLUSIVE") 
 
 def create_index_sql(index: Index, table: TableFacts, column: str, *, concurrently: bool) -> Statement:
     """CREATE INDEX for an index that the playbook describes."""
+    schema = shown_vector_schema(table, column)
     return sql.SQL("CREATE INDEX {how}{name} ON {table} USING hnsw ({column} {ops}) WITH ({options})").format(
         how=sql.SQL("CONCURRENTLY " if concurrently else ""),
         name=sql.Identifier(index.name),
         table=table_identifier(table),
         column=sql.Identifier(column),
-        ops=sql.Identifier(OPERATOR_CLASSES[index.metric]),
+        ops=sql.Identifier(*([schema] if schema else []), OPERATOR_CLASSES[index.metric]),
         options=sql.SQL("m = {m}, ef_construction = {ef}").format(
             m=sql.Literal(index.m), ef=sql.Literal(index.ef_construction)
         ),

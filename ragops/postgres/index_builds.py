@@ -49,7 +49,7 @@ def create(connection: Connection, statements: Sequence[Statement], *, table: Ta
         if is_about_shared_memory(error):
             raise NoSharedMemory(
                 "a parallel index build has no room in shared memory; the disk is not full",
-                where=table.qualified,
+                where=table.quoted,
                 actual=first_line(error),
                 expected="as much free space in the server's /dev/shm as maintenance_work_mem",
                 hint="ragops index rebuild --parallel-workers 0   "
@@ -57,7 +57,7 @@ def create(connection: Connection, statements: Sequence[Statement], *, table: Ta
             ) from error
         raise RagopsError(
             "the index could not be built",
-            where=table.qualified,
+            where=table.quoted,
             actual=first_line(error),
             hint="fix the cause, then: ragops index rebuild",
         ) from error

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg.rows import TupleRow
-from psycopg.types.json import Jsonb
 
 from ragops.facts import IndexFacts, IndexProperties
 from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection
+from ragops.postgres.encodings import jsonb
 from ragops.postgres.statements import statement
 
 
@@ -60,7 +60,7 @@ def journal_index(
         "name": index.name,
         "table": index.table,
         "definition": index.definition,
-        "properties": Jsonb(index.properties.to_json()),
+        "properties": jsonb(connection, index.properties.to_json()),
         "bytes": index.bytes,
     }
     connection.execute(statement("ledger", "journal_index"), row)

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
-from ragops.errors import CampaignHeld, FenceLost
+from ragops.errors import CampaignHeld, FenceLost, PlanRefused
 from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.encodings import jsonb, server_encoding, storable
 from ragops.postgres.statements import statement
 
 LEASE_S = 60.0
@@ -149,6 +148,13 @@ class Ledger:
 
         Raises CampaignHeld when another one was started in the meantime.
         """
+        if storable(connection, playbook) != playbook:
+            # A resumed campaign would read another folder than the one that is meant.
+            raise PlanRefused(
+                f"the encoding of this database, {server_encoding(connection)}, cannot store the playbook",
+                expected="names and texts in the playbook that the encoding has",
+                hint="rename the folder or file, or use a database in UTF8",
+            )
         with transaction(connection):
             lock_campaigns(connection)
             other = latest_campaign(connection)
@@ -159,8 +165,8 @@ class Ledger:
                 )
             values = {
                 "name": name,
-                "playbook": Jsonb(playbook),
-                "plan": Jsonb(plan),
+                "playbook": jsonb(connection, playbook),
+                "plan": jsonb(connection, plan),
                 "holder": holder_name(),
                 "lease_s": LEASE_S,
             }
@@ -226,19 +232,19 @@ class Ledger:
 
     def step_done(self, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
-        self._record("step_done", number=number, effect=Jsonb(effect))
+        self._record("step_done", number=number, effect=jsonb(self._connection, effect))
 
     def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
-        json = Jsonb(effect) if effect else None
-        self._record("step_failed", number=number, error=error, effect=json)
+        json = jsonb(self._connection, effect) if effect else None
+        self._record("step_failed", number=number, error=storable(self._connection, error), effect=json)
 
     def finish(self, status: str, error: str | None = None) -> None:
         """Give the campaign up with this status. Raises FenceLost when another controller took it."""
-        self._record("finish", status=status, error=error)
+        self._record("finish", status=status, error=storable(self._connection, error))
 
     def save_plan(self, plan: Mapping[str, object]) -> None:
         """Replace the plan that the campaign was started with by the one that was confirmed since."""
-        self._record("save_plan", plan=Jsonb(plan))
+        self._record("save_plan", plan=jsonb(self._connection, plan))
 
 
 def abandon(connection: Connection, row: CampaignRow) -> None:
@@ -252,4 +258,6 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
 
 
 def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
-    connection.execute(statement("ledger", "save_fingerprint"), {"id": id, "document": Jsonb(document)})
+    connection.execute(
+        statement("ledger", "save_fingerprint"), {"id": id, "document": jsonb(connection, document)}
+    )

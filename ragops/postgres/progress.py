@@ -135,9 +135,7 @@ class Progress:
         if rows == 0:
             return QueueCounts(none, is_estimated=True)
         shares = common_values(self._connection, table, self._tables.files_queue.columns.status)
-        items: dict[str, int | None] = dict.fromkeys(none)
-        if rows is not None and shares:
-            items = {**none, **{status: round(rows * share) for status, share in shares.items()}}
+        items = _shared_out(rows, shares)
         # Counting open items is quick where an index holds these alone.
         for status in (ItemStatus.PROCESSING, ItemStatus.PENDING):
             counted = self._counter.count(self._sql(status.value), share=1 / 3)
@@ -148,6 +146,13 @@ class Progress:
             others = sum(count or 0 for status, count in items.items() if status != ItemStatus.COMPLETED)
             items[ItemStatus.COMPLETED.value] = max(0, rows - others)
         return QueueCounts(items, is_estimated=True)
+
+    def unread_queue(self, table: TableFacts | None) -> QueueCounts:
+        """Return the items of a queue that cannot be read now, from the planner's statistics."""
+        if table is None:
+            return QueueCounts(_shared_out(None, {}), is_estimated=True)
+        shares = common_values(self._connection, table, self._tables.files_queue.columns.status)
+        return QueueCounts(_shared_out(table.rows or None, shares), is_estimated=True)
 
     def parsed_files(self, table: TableFacts | None) -> ParsedFilesCounts:
         """Return rows and distinct files; zeros if the playbook does not map the table."""
@@ -186,6 +191,14 @@ def writing_fingerprints(connection: Connection, tables: Tables, table: TableFac
     return {str(row[0]) for row in connection.execute(query).fetchall()}
 
 
+def _shared_out(rows: int | None, shares: Mapping[str, float]) -> dict[str, int | None]:
+    """Return the items by status, from the shares of the statistics; None where there are none."""
+    if rows is None or not shares:
+        return {status.value: None for status in ItemStatus}
+    none: dict[str, int | None] = {status.value: 0 for status in ItemStatus}
+    return {**none, **{status: round(rows * share) for status, share in shares.items()}}
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnStatistics:
     """The planner's statistics of one column. Shares are of the rows, 0 to 1; None: never analyzed."""
@@ -210,7 +223,13 @@ class ColumnStatistics:
 
 def estimated_rows(connection: Connection, table: TableFacts) -> int | None:
     """Estimate the row count as the planner does; None if the table was never analyzed since it has rows."""
-    rows: int | None = fetch_row(connection, statement("progress", "estimated_rows"), {"oid": table.oid})[0]
+    try:
+        # It reads the size of the table, which takes a lock.
+        with transaction(connection, lock_timeout_s=0.2):
+            values = {"oid": table.oid}
+            rows: int | None = fetch_row(connection, statement("progress", "estimated_rows"), values)[0]
+    except psycopg.errors.LockNotAvailable:
+        return None
     return rows
 
 

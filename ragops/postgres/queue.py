@@ -10,12 +10,13 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
+from ragops.postgres.encodings import jsonb, storable
 from ragops.postgres.statements import Statement, identifiers_of, statement
 
 # The largest smallint, which is the type of the phase column. A gate of this phase is no gate.
@@ -154,7 +155,7 @@ class Queue:
         if not pairs:
             return
         ids, reasons = map(list, zip(*pairs, strict=True))
-        values = {"claim_id": claim.id, "ids": ids, "reasons": reasons}
+        values = {"claim_id": claim.id, "ids": ids, "reasons": storable(self._connection, reasons)}
         _check_fence(self._connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
     def release(self, claim: Claim) -> int:
@@ -202,7 +203,11 @@ class Queue:
 
     def gate(self) -> int:
         """Return the last phase that may be claimed now: an unfinished campaign's, else MAX_PHASE."""
-        return int(fetch_row(self._connection, self._sql("gate"))[0])
+        try:
+            return int(fetch_row(self._connection, self._sql("gate"))[0])
+        except psycopg.errors.UndefinedTable:
+            # Without a ledger there is no campaign: a command that only looks does not create it.
+            return MAX_PHASE
 
     def open_items(self, *, phase: int = MAX_PHASE, last_id: Any = None) -> OpenItems:
         """Return the number of pending and processing items up to a phase and, if given, an id."""
@@ -229,7 +234,9 @@ class Queue:
 
     def save_source(self, source: Mapping[str, object]) -> None:
         """Remember what the queue was filled from, in the caller's transaction."""
-        self._connection.execute(self._sql("save_source"), {"queue": self._name, "source": Jsonb(source)})
+        self._connection.execute(
+            self._sql("save_source"), {"queue": self._name, "source": jsonb(self._connection, source)}
+        )
 
     def load_source(self) -> Mapping[str, object] | None:
         """Return what the queue was last filled from; None if ragops did not fill it."""

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from ragops.errors import PlanRefused, first_line
 from ragops.facts import TableFacts
+from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
-from ragops.postgres.catalog import Rows, has_ragops_schema, read_table
+from ragops.postgres.catalog import Rows, has_ragops_schema, kind_of, read_table
 from ragops.postgres.connection import Connection, Target, fetch_row, transaction
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.privacy import close_schema
@@ -87,7 +88,20 @@ def ensure_pgvector(connection: Connection, target: Target) -> None:
     """Install the extension pgvector if it is missing. Raises PlanRefused if the server lacks or denies it."""
     try:
         connection.execute(statement("tables", "create_pgvector"))
-    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
+    except (
+        psycopg.errors.FeatureNotSupported,
+        psycopg.errors.UndefinedFile,
+        psycopg.errors.RaiseException,
+    ) as error:
+        if fetch_row(connection, statement("catalog", "is_available"))[0]:
+            # A managed server's list of allowed extensions answers with the code of a missing one.
+            raise PlanRefused(
+                "the server refuses to create the extension vector",
+                where=target.label,
+                actual=first_line(error),
+                expected="CREATE EXTENSION vector",
+                hint=error.diag.message_hint or "ask the server's administrator, then: ragops db init",
+            ) from error
         # Which of the two depends on the version: the extension is not available, or its control file is missing.
         raise PlanRefused(
             "pgvector is not available on this PostgreSQL server",
@@ -107,9 +121,13 @@ def ensure_pgvector(connection: Connection, target: Target) -> None:
 
 
 def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[], int]) -> list[Addition]:
-    """Return what is missing, in order of creation; `dimensions` is called only if a vector table is missing."""
+    """Return what is missing, in order of creation; `dimensions` is called only if a vector table is missing.
+
+    Raises PlanRefused if a name stands for something that is no table, or for a table that cannot be a queue.
+    """
     additions: list[Addition] = []
-    if not fetch_row(connection, statement("catalog", "has_pgvector"))[0]:
+    vector = _vector_type(connection)
+    if vector is None:
         additions.append(Addition(EXTENSION, "CREATE EXTENSION vector"))
     if not has_ragops_schema(connection):
         names = statement_names("ragops_schema")
@@ -118,9 +136,11 @@ def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[
     for logical, name in tables.mapped().items():
         facts = read_table(connection, name, rows=Rows.ESTIMATED)
         if facts is None:
+            _refuse_other_kind(kind_of(connection, name), logical, name)
             # The tables without vectors have no use for the dimensions, which may cost a start of the model.
             width = dimensions() if logical in ("documents", "document_chunks") else 0
-            additions.append(Addition(f"table {name}", _render(connection, tables, logical, width)))
+            query = _render(connection, tables, logical, width, vector=vector)
+            additions.append(Addition(f"table {name}", query))
             if logical == "files_queue":
                 additions.append(_queue_settings(connection, tables, tuple(QUEUE_SETTINGS), str(name)))
                 additions += [_queue_index(connection, tables, index, str(name)) for index in QUEUE_INDEXES]
@@ -158,26 +178,33 @@ def drop_tables(connection: Connection, tables: Tables) -> None:
 def _missing_parts(connection: Connection, tables: Tables, facts: TableFacts) -> Iterator[Addition]:
     """Yield the columns, settings and indexes that an existing queue lacks; advice if another role owns it."""
     columns = tables.columns_of("files_queue")
+    missing = [columns[word] for word in ("id", "location", "status") if columns[word] not in facts.columns]
+    if missing:
+        # Another program's table that happens to have this name: it gets no column.
+        raise PlanRefused(
+            f"table {facts.quoted} is no queue that ragops could use; nothing was created",
+            where="files_queue",
+            actual=f"it has no column {' and none '.join(missing)}; its columns: {', '.join(facts.columns)}",
+            expected="columns for id, location and status",
+            hint="name another table, or its columns, in tables.files_queue of the playbook, then: ragops db init",
+        )
     for word in QUEUE_BOOKKEEPING:
         if columns[word] not in facts.columns:
             added = _render(connection, tables, f"add_{word}", 0)
-            yield Addition(f"column {facts.qualified}.{columns[word]}", added)
-    if not {columns["id"], columns["status"]} <= facts.columns.keys():
-        # The mapping is wrong, which preflight reports; an index on a column that does not exist would fail here.
-        return
+            yield Addition(f"column {facts.quoted}.{columns[word]}", added)
     is_owner = "OWN" in facts.privileges
     (options,) = fetch_row(connection, statement("catalog", "storage_settings"), {"oid": facts.oid})
     if options is not None:
         settings = tuple(name for name in QUEUE_SETTINGS if name not in options)
         if settings:
-            yield _queue_settings(connection, tables, settings, facts.qualified, is_advice=not is_owner)
+            yield _queue_settings(connection, tables, settings, facts.quoted, is_advice=not is_owner)
     indexes = connection.execute(statement("catalog", "partial_indexes"), {"oid": facts.oid}).fetchall()
     for name, (_, words, condition) in QUEUE_INDEXES.items():
         keys = [columns[word] for word in words]
         # The predicate is compared by its telling part: the server prints casts that depend on the column's type.
         if not any(keys == names and condition in predicate for names, predicate in indexes):
             is_advice = not (is_owner and "CREATE" in facts.privileges)
-            yield _queue_index(connection, tables, name, facts.qualified, is_advice=is_advice)
+            yield _queue_index(connection, tables, name, facts.quoted, is_advice=is_advice)
 
 
 def _queue_index(
@@ -195,7 +222,33 @@ def _queue_settings(
     return Addition(f"settings of {table}", query.as_string(connection), is_advice)
 
 
-def _render(connection: Connection, tables: Tables, name: str, dimensions: int) -> str:
-    identifiers = {**identifiers_of(tables), "dimensions": sql.Literal(dimensions)}
+def _vector_type(connection: Connection) -> sql.Identifier | None:
+    """Return the name of pgvector's type, with its schema unless the search path finds it; None if missing."""
+    row = connection.execute(statement("catalog", "vector_schema")).fetchone()
+    if row is None:
+        return None
+    return sql.Identifier("vector") if row[1] else sql.Identifier(row[0], "vector")
+
+
+def _refuse_other_kind(kind: str | None, logical: str, name: TableName) -> None:
+    """Raise PlanRefused if a name is taken by something that is no table."""
+    if kind is not None:
+        raise PlanRefused(
+            f"{name} is a {kind}, and ragops needs a table; nothing was created",
+            where=f"tables.{logical} in the playbook",
+            actual=kind,
+            expected="a table, or a name that is free",
+            hint=f"name the table in tables.{logical}.table of the playbook",
+        )
+
+
+def _render(
+    connection: Connection, tables: Tables, name: str, dimensions: int, *, vector: sql.Identifier | None = None
+) -> str:
+    identifiers = {
+        **identifiers_of(tables),
+        "dimensions": sql.Literal(dimensions),
+        "vector": vector or sql.Identifier("vector"),
+    }
     # The line of an optional column that the playbook maps to null has a placeholder without a value.
     return statement("tables", name, identifiers, drop_unknown_lines=True).as_string(connection)

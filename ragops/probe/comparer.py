@@ -141,6 +141,7 @@ class Comparer:
             if stats.total == 0:
                 cause = "no row is stored: nothing was compared"
             elif stats.finite < stats.total:
+                # Rows without a vector are named as well, although they are no broken distances.
                 cause = explain(stats, reader.counts())
         except connection.Error as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -162,7 +163,14 @@ class Comparer:
             self._connection = None
             connection.close()
         measure = QueryMeasure(
-            query, stats.total, stats.finite, stats.minimum, stats.maximum, stats.mean, stats.under
+            query,
+            stats.total,
+            stats.finite,
+            stats.minimum,
+            stats.maximum,
+            stats.mean,
+            stats.under,
+            without_vector=stats.total - stats.compared,
         )
         return {**comparison_stats(measure, thresholds), **({"cause": cause} if cause else {})}
 

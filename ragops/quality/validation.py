@@ -42,6 +42,8 @@ class ColumnMeasure:
     zero: int
     dimensions: tuple[int, ...]
     """The distinct dimensions that are stored."""
+    missing: int | None = None
+    """Rows without a vector although their text is not empty; None: not counted apart from those without text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class QueryMeasure:
     """Number of rows under each threshold."""
     rank: int | None = None
     """Exact rank of the document that the query was taken from."""
+    without_vector: int = 0
+    """Rows that have no vector, and so no distance."""
+
+    @property
+    def not_a_number(self) -> int:
+        """Number of vectors whose distance is no number."""
+        return self.total - self.without_vector - self.finite
 
     def to_json(self) -> dict[str, object]:
         """Return what `ragops validate --json` prints in the list `queries`."""
@@ -82,6 +91,15 @@ class Measurements:
     """Queries were taken from stored documents, so that `rank` is meaningful."""
     unlike: tuple[str, ...] = ()
     """Ids of the rows that disagree, the worst first."""
+    repeated_ids: tuple[str, ...] = ()
+    """Those ids of sampled documents that several rows have."""
+    has_queue: bool = True
+    """The queue could be read."""
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether stored vectors, if there are any, can be compared with a query's."""
+        return self.columns[0].dimensions in ((), (self.dimensions,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +118,9 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     failed, completed = measured.queue.get("failed", 0), measured.queue.get("completed", 0)
     documents = measured.columns[0].total
     counts = f"{documents:,} documents"
-    if documents and not sum(measured.queue.values()):
+    if not measured.has_queue:
+        count_check = Check("documents", "info", f"{counts}, the queue was not read", "")
+    elif documents and not sum(measured.queue.values()):
         # The queue may have been cleared since the documents were embedded.
         count_check = Check("documents", "info", f"{counts}, the queue is empty", "")
     else:
@@ -117,11 +137,30 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
             f"≤ {limits.max_failed_share:.1%}",
         ),
     ]
+    if not measured.has_queue:
+        checks.pop()
+    if measured.repeated_ids:
+        repeated = ", ".join(measured.repeated_ids[:3])
+        count = len(measured.repeated_ids)
+        checks.append(
+            Check(
+                "documents_ids_unique", "fail", f"{count} sampled ids stand in several rows (e.g. {repeated})", "0"
+            )
+        )
     for column in measured.columns:
         checks += _column(column, measured.dimensions)
     queries = measured.queries
-    broken, total = sum(query.total - query.finite for query in queries), sum(query.total for query in queries)
+    broken = sum(query.not_a_number for query in queries)
+    total = sum(query.total - query.without_vector for query in queries)
     near = sum(1 for query in queries if query.minimum is not None and query.minimum < limits.criterion)
+    if not measured.is_comparable:
+        # The database refuses to compare vectors of different lengths, so that no query was measured.
+        shown = " and ".join(map(str, measured.columns[0].dimensions))
+        needed = f"{measured.dimensions} dimensions in every row"
+        checks.append(
+            Check("distances_are_numbers", "fail", f"not measured: {shown} dimensions are stored", needed)
+        )
+        return checks
     checks += [
         # JSON writers turn a distance of NaN into null: that is how the incident showed itself.
         _check(
@@ -151,8 +190,10 @@ def comparison_stats(query: QueryMeasure, thresholds: Sequence[float]) -> dict[s
     for name, value in (("min", query.minimum), ("max", query.maximum), ("avg", query.mean)):
         if value is not None:
             stats[f"distance_{name}"] = value
-    if query.finite < query.total:
-        stats["distance_not_a_number"] = query.total - query.finite
+    if query.not_a_number:
+        stats["distance_not_a_number"] = query.not_a_number
+    if query.without_vector:
+        stats["docs_without_embedding"] = query.without_vector
     stats |= {f"count_threshold_{t:g}": n for t, n in zip(thresholds, query.under, strict=True)}
     return stats
 
@@ -170,9 +211,12 @@ def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:
     # Not `distances > limit`: NaN (a zero vector) compares false with everything and must count as wrong.
     wrong = int(np.count_nonzero(~(distances <= limits.max_distance)))
     finite = distances[~np.isnan(distances)]
-    worst = f"{distances.max():.2g}" if finite.size == distances.size else "NaN"
-    median = f"{np.median(finite):.2g}" if finite.size else "NaN"
+    worst, median = (f"{finite.max():.2g}", f"{np.median(finite):.2g}") if finite.size else ("–", "–")
     summary = f"max {worst}, median {median}, {wrong} of {len(distances)} rows disagree"
+    without = distances.size - finite.size
+    if without:
+        # A zero vector has no distance, nor has a vector of another length or a text that the model cannot embed.
+        summary += f", {without} of them without a distance (a zero vector, other dimensions or too long a text)"
     if wrong:
         summary += f" (e.g. {', '.join(measured.unlike[:3])})" if measured.unlike else ""
     return _check("stored_vectors_agree", wrong == 0, summary, expected)
@@ -181,9 +225,14 @@ def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:
 def _column(column: ColumnMeasure, dimensions: int) -> list[Check]:
     """Check one vector column for NULLs, zero vectors and other dimensions than the model's."""
     nulls = column.total - column.with_embedding
+    without = f"{nulls:,} rows without embedding"
+    if column.missing is not None and column.missing < nulls:
+        # A row without text has nothing to embed.
+        without = f"{column.missing:,} rows without embedding, and {nulls - column.missing:,} more without text"
+        nulls = column.missing
     shown = ", ".join(map(str, column.dimensions)) or "none"
     return [
-        _check(f"{column.table}_no_null", nulls == 0, f"{nulls:,} rows without embedding", "0"),
+        _check(f"{column.table}_no_null", nulls == 0, without, "0"),
         _check(f"{column.table}_no_zero_vector", column.zero == 0, f"{column.zero:,} zero vectors", "0"),
         _check(
             f"{column.table}_dimensions",

@@ -40,6 +40,7 @@ def status_screen(status: Status) -> RenderableType:
     parts.append(_queue_table(status.queue))
     if status.queue.is_estimated or documents.is_estimated or parsed.is_estimated:
         parts.append(Text(ESTIMATED, style="dim"))
+    parts += [Text(note) for note in status.notes]
     present = [index for index in status.indexes if index.state in ("valid", "invalid")]
     absent = [index for index in status.indexes if index not in present]
     parts.append(indexes_table([*present, *absent]))
@@ -64,12 +65,15 @@ def _queue_table(queue: QueueCounts) -> RenderableType:
 def search_screen(result: SearchResult) -> RenderableType:
     """The neighbours by a full scan, those that the index finds, and how many of the former it finds."""
     parts: list[RenderableType] = [_neighbours("exact", result.exact)]
-    if result.index is None:
+    if result.index is None and result.notes:
+        parts.append(Text("indexed: no index that serves"))
+    elif result.index is None:
         parts.append(Text("indexed: no valid HNSW index; next: ragops index rebuild"))
     else:
         parts.append(_neighbours("indexed", result.indexed))
     if result.recall is not None:
         parts.append(Text(f"the index finds {result.recall:.0%} of the exact neighbours"))
+    parts += [Text(note) for note in result.notes]
     return Group(*parts)
 
 

@@ -38,7 +38,7 @@ def cosine_distances() -> NDArray[np.float64]:
 
 
 def test_counts(reader: Reader) -> None:
-    assert reader.counts() == VectorCounts(total=22, with_embedding=21, zero=1, dimensions=(32,))
+    assert reader.counts() == VectorCounts(total=22, with_embedding=21, zero=1, dimensions=(32,), missing=1)
     assert reader.counts("document_chunks") == VectorCounts(total=0, with_embedding=0, zero=0, dimensions=())
 
 
@@ -57,7 +57,7 @@ def test_distances_under_any_number_of_thresholds(reader: Reader, thresholds: tu
 
 def test_distances_in_an_empty_table(connection: Connection) -> None:
     stats = Reader(connection, Tables()).distance_stats(QUERY, thresholds=(0.5,))
-    assert stats == DistanceStats(0, 0, None, None, None, (0,))
+    assert stats == DistanceStats(0, 0, 0, None, None, None, (0,))
 
 
 def test_a_rank_needs_a_finite_distance(reader: Reader) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import Spawn, wait_for
-from probe_factory import QUERY, TEXTS, fill
+from probe_factory import QUERY, TEXTS, address_of, fill, heard_before_listening
 
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.probe.app import COMPARE_PATH
@@ -44,24 +42,6 @@ def stored(dsn18: str, tiny_model: Path) -> str:
     """A database with five documents."""
     with Embedder(EmbedderConfig(tiny_model)) as embedder:
         return fill(dsn18, embedder)
-
-
-def heard_before_listening(process: subprocess.Popen[str]) -> str:
-    """What a started probe says up to the line with its address."""
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if "listening on" in line:
-            return said
-    pytest.fail(f"the probe ended: {said}")
-
-
-def address_of(process: subprocess.Popen[str]) -> str:
-    """Where a started probe listens, as it says itself."""
-    found = re.search(r"listening on (https?://\S+)\?query=TEXT", heard_before_listening(process))
-    assert found is not None
-    return found[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

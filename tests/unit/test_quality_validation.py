@@ -54,7 +54,12 @@ BROKEN: list[tuple[str, Measurements, str, str]] = [
         "2 of 2",
     ),
     ("one row", replace(GOOD, agreement=(1e-4, 2e-3)), "stored_vectors_agree", "1 of 2 rows disagree"),
-    ("a zero vector", replace(GOOD, agreement=(1e-4, math.nan)), "stored_vectors_agree", "max NaN"),
+    (
+        "a zero vector",
+        replace(GOOD, agreement=(1e-4, math.nan)),
+        "stored_vectors_agree",
+        "1 of them without a distance",
+    ),
     ("nothing to sample", replace(GOOD, agreement=()), "stored_vectors_agree", "no stored row"),
     ("no document", replace(GOOD, columns=(replace(DOCUMENTS, total=0),)), "documents", "0 documents"),
     ("a document too many", replace(GOOD, columns=(replace(DOCUMENTS, total=101),)), "documents", "101 documents"),

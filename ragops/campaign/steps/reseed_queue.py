@@ -50,7 +50,7 @@ class ReseedQueueStep:
         return PlannedStep(
             number,
             self.settings.step,
-            f"fill {queue.qualified} from the source",
+            f"fill {queue.quoted} from the source",
             self.settings,
             statements=(_seeding(playbook.tables, playbook.source, playbook.gates()),)
             if playbook.source.is_named

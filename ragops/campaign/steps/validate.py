@@ -77,6 +77,8 @@ class ValidationResult:
             "comparison_stats": comparison_stats(first, measured.thresholds) if first else {},
             "queries": [query.to_json() for query in measured.queries],
             "agreement": {key: agreement[key] for key in ("rows", "max", "not_a_number")},
+            "disagreeing": list(measured.unlike),
+            "repeated_ids": list(measured.repeated_ids),
         }
 
 

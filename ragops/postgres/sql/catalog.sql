@@ -14,7 +14,25 @@ SELECT current_database() AS database,
        current_user::text AS role,
        coalesce((SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE')
                    FROM pg_namespace WHERE nspname = 'ragops'),
-                has_database_privilege(current_database(), 'CREATE')) AS may_archive;
+                has_database_privilege(current_database(), 'CREATE')) AS may_archive,
+       (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+         WHERE e.extname = 'vector') AS vector_schema,
+       coalesce((SELECT has_schema_privilege(extnamespace, 'USAGE') FROM pg_extension WHERE extname = 'vector'),
+                true) AS may_use_vector;
+
+-- name: vector_types
+-- The types of pgvector in this database, wherever the extension is installed: name, oid, oid of the array.
+SELECT t.typname::text, t.oid::bigint, t.typarray::bigint
+  FROM pg_extension e JOIN pg_type t ON t.typnamespace = e.extnamespace
+ WHERE e.extname = 'vector' AND t.typname IN ('vector', 'halfvec', 'sparsevec');
+
+-- name: vector_schema
+-- The schema that pgvector is installed in; no row if it is not installed.
+SELECT n.nspname::text, pg_catalog.pg_type_is_visible(t.oid)
+  FROM pg_extension e
+  JOIN pg_namespace n ON n.oid = e.extnamespace
+  JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = 'vector'
+ WHERE e.extname = 'vector';
 
 -- name: limits
 -- The settings that limit an index build, in bytes and processes: one row.
@@ -35,15 +53,46 @@ SELECT pg_backend_pid(),
        (SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid()),
        current_setting('dynamic_shared_memory_type');
 
+-- name: find_relation
+-- The oid and kind of what a name stands for; no row if there is none. A name with a schema is looked up directly,
+-- because to_regclass() fails for a role without USAGE on that schema.
+SELECT c.oid::bigint, c.relkind::text
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE CASE WHEN %(schema)s::text IS NULL THEN c.oid = to_regclass(%(quoted)s)
+            ELSE n.nspname = %(schema)s AND c.relname = %(name)s END;
+
+-- name: blocker
+-- Who holds or awaits a lock that keeps readers of a table out, granted locks first; no row if nobody does.
+-- Sizes and definitions of indexes take a lock themselves, so that they would wait for it.
+WITH RECURSIVE part AS (
+    SELECT %(oid)s::oid AS oid
+     UNION
+    SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
+), related AS (
+    SELECT oid FROM part
+     UNION ALL
+    SELECT x.indexrelid FROM part JOIN pg_index x ON x.indrelid = part.oid
+     UNION ALL
+    SELECT c.reltoastrelid FROM part JOIN pg_class c ON c.oid = part.oid WHERE c.reltoastrelid <> 0
+)
+SELECT l.pid, a.application_name
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.relation IN (SELECT oid FROM related)
+ ORDER BY l.granted DESC LIMIT 1;
+
 -- name: table
--- One table or partitioned table by its quoted name, with its size and the role's privileges; no row if it does
--- not exist. The rows are the planner's estimate, -1 if the table was never analyzed. A privilege on any column
--- counts as one on the table: which columns are needed depends on the playbook, and COPY checks each of them.
--- pg_partition_tree() has no row for a table that is not partitioned, and includes a partitioned one.
-SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples::bigint,
-       pg_total_relation_size(c.oid)
-       + coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint FROM pg_partition_tree(c.oid) p
-                    WHERE p.relid <> c.oid), 0),
+-- One table or partitioned table with its size, that of its partitions included, and the role's privileges. The
+-- rows are the planner's estimate, -1 if the table was never analyzed. A privilege on any column counts as one on
+-- the table: which columns are needed depends on the playbook, and COPY checks each of them. pg_partition_tree()
+-- has no row for a table that is not partitioned, and locks the partitions of one that is.
+SELECT n.nspname, c.relname, c.relpersistence = 'u', c.reltuples::bigint,
+       CASE WHEN %(may_lock)s
+            THEN pg_total_relation_size(c.oid)
+                 + coalesce((SELECT sum(pg_total_relation_size(p.relid))::bigint FROM pg_partition_tree(c.oid) p
+                              WHERE p.relid <> c.oid), 0)
+            ELSE c.relpages::bigint * current_setting('block_size')::bigint END,
        c.relkind = 'p',
        array_remove(ARRAY[
          CASE WHEN has_any_column_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
@@ -53,10 +102,11 @@ SELECT n.nspname, c.relname, c.oid::bigint, c.relpersistence = 'u', c.reltuples:
          CASE WHEN has_table_privilege(c.oid, 'TRUNCATE') THEN 'TRUNCATE' END,
          CASE WHEN NOT row_security_active(c.oid) THEN 'COPY' END,
          CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'OWN' END,
+         CASE WHEN has_schema_privilege(c.relnamespace, 'USAGE') THEN 'USAGE' END,
          CASE WHEN has_schema_privilege(c.relnamespace, 'CREATE') THEN 'CREATE' END
        ], NULL) AS privileges
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = to_regclass(%(name)s) AND c.relkind IN ('r', 'p');
+ WHERE c.oid = %(oid)s;
 
 -- name: count_rows
 -- The number of rows of a table, by a full scan.
@@ -71,7 +121,7 @@ SELECT pg_total_relation_size(%(oid)s::oid)
 -- name: partitions
 -- The partitions of a table at every level; none for a table that is not partitioned.
 SELECT n.nspname AS schema, c.relname AS name, c.oid::bigint AS oid, p.level AS depth
-  FROM pg_partition_tree(%(oid)s::oid) p JOIN pg_class c ON c.oid = p.relid
+  FROM pg_partition_tree(CASE WHEN %(may_lock)s THEN %(oid)s::oid END) p JOIN pg_class c ON c.oid = p.relid
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE p.level > 0 ORDER BY p.level, n.nspname, c.relname;
 
@@ -82,9 +132,9 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
--- name: has_pgvector
--- Whether the extension pgvector is installed in this database.
-SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'vector');
+-- name: is_available
+-- Whether the server has the files of pgvector.
+SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector');
 
 -- name: columns
 -- The columns of a table in their order. A domain may be one of another domain; the last has no base.
@@ -130,7 +180,10 @@ SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
 -- table that it is attached to. The column is empty for an index on an expression (indkey 0). A statistics target
 -- below 0, or NULL from PostgreSQL 17 on, is the default.
 SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce(a.attname, ''),
-       pg_get_indexdef(i.oid), x.indisvalid, pg_relation_size(i.oid), t.oid::bigint,
+       CASE WHEN %(may_lock)s THEN pg_get_indexdef(i.oid) ELSE '' END, x.indisvalid,
+       CASE WHEN %(may_lock)s THEN pg_relation_size(i.oid)
+            ELSE i.relpages::bigint * current_setting('block_size')::bigint END,
+       t.oid::bigint,
        jsonb_build_object(
          'tablespace', s.spcname, 'comment', obj_description(i.oid, 'pg_class'),
          'statistics', coalesce((SELECT jsonb_object_agg(c.attnum, c.attstattarget) FROM pg_attribute c
@@ -146,8 +199,9 @@ SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce
   JOIN pg_namespace tn ON tn.oid = t.relnamespace
   LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace
   LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
- WHERE x.indrelid IN (SELECT %(oid)s::oid UNION ALL SELECT p.relid FROM pg_partition_tree(%(oid)s::oid) p
-                       WHERE p.level > 0)
+ WHERE x.indrelid IN (SELECT %(oid)s::oid UNION ALL
+                       SELECT p.relid FROM pg_partition_tree(CASE WHEN %(may_lock)s THEN %(oid)s::oid END) p
+                        WHERE p.level > 0)
    AND am.amname IN ('hnsw', 'ivfflat')
  ORDER BY n.nspname, i.relname;
 

@@ -1,4 +1,5 @@
--- The runbook's five tables, created by `ragops db init` and on the embedded server. `{dimensions}` are the model's.
+-- The runbook's five tables, created by `ragops db init` and on the embedded server. `{dimensions}` are the model's,
+-- and `{vector}` is pgvector's type, with its schema where the search path does not find it.
 -- A line whose column the playbook maps to null is left out.
 
 -- name: create_pgvector
@@ -17,7 +18,7 @@ CREATE TABLE {documents} (
     {documents_file_path} text,
     {documents_content}   text NOT NULL,
     {documents_metadata}  jsonb NOT NULL DEFAULT '{{}}',
-    {documents_embedding} vector({dimensions})
+    {documents_embedding} {vector}({dimensions})
 );
 
 -- name: document_chunks
@@ -26,7 +27,7 @@ CREATE TABLE {document_chunks} (
     {document_chunks_document_id} bigint NOT NULL REFERENCES {documents},
     {document_chunks_chunk_index} integer NOT NULL,
     {document_chunks_content}     text NOT NULL,
-    {document_chunks_embedding}   vector({dimensions}),
+    {document_chunks_embedding}   {vector}({dimensions}),
     PRIMARY KEY ({document_chunks_document_id}, {document_chunks_chunk_index})
 );
 
