@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 # format_type() prefixes the schema when pgvector is installed outside the search path, as on Supabase
-# (`extensions.vector(768)`).
-VECTOR_TYPE = re.compile(r"(?:\w+\.)?vector(?:\((\d+)\))?")
+# (`extensions.vector(768)`); a schema whose name needs quotes has them (`"My Schema".vector(768)`).
+VECTOR_TYPE = re.compile(r"(?:(?:\w+|\"(?:[^\"]|\"\")+\")\.)?vector(?:\((\d+)\))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,80 @@ class TableFacts:
     def qualified(self) -> str:
         """Return `schema.name` unquoted, for messages; SQL uses `psycopg.sql.Identifier`."""
         return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """A user's trigger that is enabled, of a table or of one of its partitions."""
+
+    name: str
+    table: str
+    """The table that it is on, quoted as SQL needs it."""
+    function: str
+    """Name of its function, without schema."""
+    when: str
+    """BEFORE or AFTER."""
+    events: tuple[str, ...]
+    """Of INSERT, UPDATE, DELETE, TRUNCATE."""
+    is_per_row: bool
+
+    def __str__(self) -> str:
+        return f"trigger {self.name} ({self.when} {' OR '.join(self.events)}) on {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueFacts:
+    """A unique index of a table, perhaps that of a constraint."""
+
+    name: str
+    is_constraint: bool
+    columns: tuple[str, ...]
+    """Empty text for an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFacts:
+    """A sequence that fills a column."""
+
+    column: str
+    name: str
+    """Quoted as SQL needs it."""
+    is_usable: bool
+    """The role has USAGE on it."""
+    is_identity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StructureFacts:
+    """What is attached to a table and can stand in the way of a write. Names of relations are quoted for SQL."""
+
+    children: tuple[str, ...] = ()
+    """Tables that inherit from it; partitions are none of these."""
+    unlogged_partitions: tuple[str, ...] = ()
+    invalid_indexes: tuple[str, ...] = ()
+    triggers: tuple[TriggerFacts, ...] = ()
+    published: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Events (UPDATE, DELETE, TRUNCATE) → the publications that replicate them."""
+    without_identity: tuple[str, ...] = ()
+    """The table, or those of its partitions, that lack a replica identity."""
+    generated: Mapping[str, str] = field(default_factory=dict)
+    """Generated columns: `s` for stored ones, `v` for virtual ones."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Expressions of the columns' defaults."""
+    sequences: tuple[SequenceFacts, ...] = ()
+    uniques: tuple[UniqueFacts, ...] = ()
+    mentions: tuple[str, ...] = ()
+    """Columns of other tables that seem to hold this table's ids, without a foreign key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections the role may still open, and what limits them."""
+
+    free: int
+    limit: int
+    what: str
+    """`server`, `role` or `database`: the one that leaves the fewest."""
 
 
 @dataclass(frozen=True, slots=True)

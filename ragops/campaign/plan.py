@@ -14,6 +14,14 @@ from ragops.findings import PlanProblem
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What was found by trying, or by reading more than facts: problems, and notes for the operator."""
+
+    problems: tuple[PlanProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTable:
     oid: int
     rows: int
@@ -29,6 +37,8 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     tables: Mapping[str, PlannedTable] = field(default_factory=dict)
     """By logical name; acting on anything larger is refused."""
+    notes: tuple[str, ...] = ()
+    """What the operator should know, about no single step."""
 
     def to_json(self) -> dict[str, object]:
         """What `--dry-run --json` prints and the ledger keeps."""
@@ -38,6 +48,7 @@ class Plan:
             "database_oid": self.database_oid,
             "tables": {name: {"oid": table.oid, "rows": table.rows} for name, table in self.tables.items()},
             "steps": [step.to_json() for step in self.steps],
+            "notes": list(self.notes),
         }
 
     def check_unchanged(self, now: DatabaseFacts) -> None:
@@ -60,10 +71,10 @@ class Plan:
             )
 
 
-def make_plan(facts: PlanFacts) -> Plan:
+def make_plan(facts: PlanFacts, outlook: Outlook = Outlook()) -> Plan:
     """Plan a campaign. Raises PlanRefused with every problem that stands in the way."""
     playbook, database = facts.playbook, facts.database
-    refuse_problems(find_problems(facts), where=database.server.database)
+    refuse_problems([*find_problems(facts), *outlook.problems], where=database.server.database)
     return Plan(
         name=playbook.name,
         database=database.server.database,
@@ -72,6 +83,7 @@ def make_plan(facts: PlanFacts) -> Plan:
             step_of(settings).plan(facts, number) for number, settings in enumerate(playbook.steps, start=1)
         ),
         tables={name: PlannedTable(table.oid, table.rows) for name, table in database.tables.items() if table},
+        notes=outlook.notes,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ragops.facts import DatabaseFacts, TableFacts
+from ragops.findings import PlanProblem
+from ragops.postgres.statements import quoted
 
 QUEUE = "files_queue"
 
 
-def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> Iterator[str]:
+def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> Iterator[PlanProblem]:
     """Yield a problem for each privilege on a table that the role lacks; none where the table does not exist.
 
     `privileges` are SQL's words, and OWN (own the table), CREATE (in its schema), COPY (no row-level
@@ -22,23 +24,26 @@ def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> 
                 yield _problem(table, privilege, facts.server.role)
 
 
-def _problem(table: TableFacts, privilege: str, role: str) -> str:
+def _problem(table: TableFacts, privilege: str, role: str) -> PlanProblem:
+    name, to = quoted(table.schema, table.name), quoted(role)
     if privilege == "OWN":
-        return (
-            f"role {role} does not own {table.qualified}, so it can neither drop nor build its indexes: "
-            f"ALTER TABLE {table.qualified} OWNER TO {role}, or run ragops as its owner"
+        return PlanProblem(
+            f"role {role} does not own {table.qualified}, so it can neither drop nor build its indexes "
+            "(or run ragops as its owner)",
+            f"ALTER TABLE {name} OWNER TO {to}",
         )
     if privilege == "CREATE":
-        return (
-            f"role {role} lacks CREATE on schema {table.schema}, which an index needs: "
-            f"GRANT CREATE ON SCHEMA {table.schema} TO {role}"
+        return PlanProblem(
+            f"role {role} lacks CREATE on schema {table.schema}, which an index needs",
+            f"GRANT CREATE ON SCHEMA {quoted(table.schema)} TO {to}",
         )
     if privilege == "COPY":
-        return (
-            f"row-level security of {table.qualified} applies to role {role}, and COPY does not work with that: "
-            "run ragops as a role with BYPASSRLS, or as the table's owner"
+        return PlanProblem(
+            f"row-level security of {table.qualified} applies to role {role}, and COPY does not work with that "
+            "(or run ragops as the table's owner)",
+            f"ALTER ROLE {to} BYPASSRLS",
         )
-    return (
-        f"role {role} lacks {privilege} on {table.qualified}: "
-        f"GRANT {privilege} ON {table.qualified} TO {role}, or run ragops as its owner"
+    return PlanProblem(
+        f"role {role} lacks {privilege} on {table.qualified} (or run ragops as its owner)",
+        f"GRANT {privilege} ON {name} TO {to}",
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.rehearsal import look_ahead
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, StepResult
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.registry import step_of
@@ -107,21 +108,29 @@ class CampaignResult:
         }
 
 
-def plan_campaign(session: Session, *, model: ModelFacts | None = None, items: int | None = None) -> Plan:
-    """Plan the playbook against the database as it is. Raises PlanRefused with every problem."""
+def plan_campaign(
+    session: Session,
+    *,
+    model: ModelFacts | None = None,
+    items: int | None = None,
+    done: Collection[int] = (),
+) -> Plan:
+    """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
+
+    The writes of the steps that are not `done` are rehearsed in a transaction that is rolled back.
+    """
     has_ledger = find_latest_campaign(session.connection) is not None
     embeds = any(step.step == "embed" for step in session.playbook.steps)
-    return make_plan(
-        PlanFacts(
-            playbook=session.playbook,
-            database=session.facts(exact=True),
-            journal=read_journal(session.connection) if has_ledger else (),
-            next_archive=expected_number(session.connection),
-            model=model,
-            items=items,
-            sizing=size_fleet(session.playbook) if embeds else None,
-        )
+    facts = PlanFacts(
+        playbook=session.playbook,
+        database=session.facts(exact=True),
+        journal=read_journal(session.connection) if has_ledger else (),
+        next_archive=expected_number(session.connection),
+        model=model,
+        items=items,
+        sizing=size_fleet(session.playbook) if embeds else None,
     )
+    return make_plan(facts, look_ahead(session, facts, done=done))
 
 
 def refuse_unfinished(session: Session) -> None:
@@ -184,7 +193,7 @@ def resume(
     ledger = Ledger.take(session.connection, row)
     done = {step.number: step for step in campaign_steps(session.connection, row.id) if step.status == "done"}
     reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
-    return _run(session, ledger, plan_campaign(session), done=done, force=force)
+    return _run(session, ledger, plan_campaign(session, done=done.keys()), done=done, force=force)
 
 
 def adopt_playbook(session: Session, row: CampaignRow) -> Session:

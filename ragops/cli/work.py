@@ -46,12 +46,14 @@ def embed(
 
     Example: ragops embed --workers 3
     """
+    from ragops.campaign.rehearsal import refuse_unwritable
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.embed import EmbedReport, closed_gate, drain
     from ragops.report.campaign import embed_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
+        refuse_unwritable(session)
         report = EmbedReport(drain(SingleCommand(session), until=until), closed_gate(session))
     emit(report, as_json=as_json, screen=embed_screen)
 

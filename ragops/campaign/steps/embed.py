@@ -9,6 +9,7 @@ from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.ledger import is_dead_here
@@ -69,7 +70,7 @@ class EmbedReport:
 class EmbedStep:
     settings: Embed
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         yield from privilege_problems(facts.database, QUEUE, "UPDATE")
         for logical in facts.database.tables:
             if logical != QUEUE:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from ragops.campaign.privileges import privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.facts import DatabaseFacts, TableFacts
+from ragops.findings import PlanProblem
 from ragops.playbook.steps import DropIndexes, EmptyTables
 from ragops.postgres.archive import Archiving, archive_rows, take_numbers
 from ragops.postgres.catalog import table_bytes
 from ragops.postgres.connection import execute_within_timeout
 from ragops.postgres.ddl import delete_sql, lock_sql, truncate_sql, vacuum_sql
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
-from ragops.postgres.statements import Statement, text_of
+from ragops.postgres.statements import Statement, quoted, text_of
 
 LIST_BEFORE = "empty_tables must list it before, as rows are deleted in that order"
 
@@ -78,16 +79,16 @@ class EmptyResult:
 class EmptyTablesStep:
     settings: EmptyTables
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         for entry in self.settings.tables:
             if entry.table not in facts.database.tables:
                 yield f"empty_tables names {entry.table}, which tables: sets to null"
         yield from self._foreign_keys(facts.database)
         server = facts.database.server
         if self.settings.archive and not server.may_archive:
-            yield (
-                f"role {server.role} lacks CREATE on schema ragops, where rows are archived: "
-                f"GRANT USAGE, CREATE ON SCHEMA ragops TO {server.role}, or --no-archive"
+            yield PlanProblem(
+                f"role {server.role} lacks CREATE on schema ragops, where rows are archived (or --no-archive)",
+                f"GRANT USAGE, CREATE ON SCHEMA ragops TO {quoted(server.role)}",
             )
         for entry in self.settings.tables:
             yield from privilege_problems(facts.database, entry.table, entry.method.upper())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.errors import RagopsError
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
@@ -36,7 +37,7 @@ class ReseedResult:
 class ReseedQueueStep:
     settings: ReseedQueue
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         yield from privilege_problems(facts.database, QUEUE, "INSERT", "COPY")
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
