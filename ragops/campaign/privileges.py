@@ -44,6 +44,6 @@ def _problem(table: TableFacts, privilege: str, role: str) -> PlanProblem:
             f"ALTER ROLE {to} BYPASSRLS",
         )
     return PlanProblem(
-        f"role {role} lacks {privilege} on {table.qualified} (or run ragops as its owner)",
+        f"role {role} lacks {privilege} on {table.qualified}",
         f"GRANT {privilege} ON {name} TO {to}",
     )
