@@ -340,6 +340,13 @@ DOCUMENTS = (
         says="exceeds btree version 4 maximum",
     ),
     _with(
+        "a unique text, behind ids that no sequence knows",
+        "UPDATE documents SET id = id + 5",
+        "ALTER TABLE documents ADD CONSTRAINT once UNIQUE (content)",
+        "SELECT setval('documents_id_seq', 6)",
+        says="exceeds btree version 4 maximum",
+    ),
+    _with(
         "no partition for today",
         *PARTITIONED,
         "CREATE TABLE old PARTITION OF documents FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')",

@@ -106,6 +106,7 @@ def _rehearsed(
         dimensions=_dimensions(facts),
         seeds_rows=bool(playbook.source.table or playbook.source.query),
         deletes=tuple(entry.table for entry in emptying if entry.method == "delete"),
+        emptied=frozenset(entry.table for entry in emptying),
         left_out=frozenset(
             logical
             for logical, table in tables.items()
@@ -227,7 +228,7 @@ def _cure(stage: Stage, logical: str, refusal: Refusal, column: str) -> str:
         case "42501":
             return _grant(refusal, name, role, logical)
         case "54000" if refusal.constraint:
-            return f"DROP INDEX {quoted(table.schema, refusal.constraint)}"
+            return _drop_index(stage, logical, refusal.constraint)
         case "55000":
             return f"ALTER TABLE {name} REPLICA IDENTITY FULL"
     words = [word for word, mapped_column in mapped.items() if mapped_column == column]
@@ -247,9 +248,15 @@ def _unique_cure(stage: Stage, logical: str, refusal: Refusal) -> str:
     if unique is not None and key in unique.columns and (table.columns[key].type in ("bigint", "integer")):
         # The sequence is behind the ids that are there, as after a restored dump.
         return behind_sequence_cure(table, key)
-    if unique is None or unique.is_constraint:
-        return f"ALTER TABLE {quoted(table.schema, table.name)} DROP CONSTRAINT {quoted(refusal.constraint)}"
-    return f"DROP INDEX {quoted(table.schema, refusal.constraint)}"
+    return _drop_index(stage, logical, refusal.constraint)
+
+
+def _drop_index(stage: Stage, logical: str, name: str) -> str:
+    """Return the SQL that drops an index, or the constraint that it belongs to."""
+    table = stage.table(logical)
+    if any(unique.name == name and unique.is_constraint for unique in stage.structures[logical].uniques):
+        return f"ALTER TABLE {quoted(table.schema, table.name)} DROP CONSTRAINT {quoted(name)}"
+    return f"DROP INDEX {quoted(table.schema, name)}"
 
 
 def _grant(refusal: Refusal, table: str, role: str, logical: str) -> str:

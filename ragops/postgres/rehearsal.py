@@ -66,6 +66,8 @@ class Scene:
     """The queue is filled from rows of this database, by INSERT instead of COPY."""
     deletes: tuple[str, ...] = ()
     """Tables whose rows the plan deletes."""
+    emptied: frozenset[str] = frozenset()
+    """Tables whose rows are gone before the first of these writes."""
     left_out: frozenset[str] = frozenset()
     """Tables with problems that are known already."""
 
@@ -275,6 +277,13 @@ class _NotingWriter(Writer):
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         self.ids = super()._new_ids(connection, count)
+        if "documents" in self._rehearsal.scene.emptied and isinstance(self.ids[0], int):
+            # A sequence behind the ids that are there, as after a restored dump, would hide what else is wrong.
+            table = self._facts["documents"]
+            parts = {"key": sql.Identifier(self._id_column), "table": sql.Identifier(table.schema, table.name)}
+            (largest,) = fetch_row(connection, statement("constraints", "largest", parts))
+            first = max(self.ids[0], (largest or 0) + 1)
+            self.ids = range(first, first + count)
         return self.ids
 
     def _copy(self, connection: Connection, logical: str, make: Callable[[], dict[str, Column]]) -> None:

@@ -137,6 +137,10 @@ UPDATE {files_queue} SET {files_queue_phase} = -32768 WHERE {files_queue_id} = A
 SELECT count(*), count(*) FILTER (WHERE {content}::text = ANY(%(texts)s::text[])), count({embedding})
   FROM {table} WHERE {key} = ANY(%(ids)s::text[]::{type}[]);
 
+-- name: largest
+-- The largest value of a column, which an index answers.
+SELECT max({key}) FROM {table};
+
 -- name: delete_none
 -- Deletes no row: the server checks all that it checks before it looks for rows.
 DELETE FROM {table} WHERE false;
