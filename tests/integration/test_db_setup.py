@@ -124,7 +124,7 @@ def test_a_queue_of_another_role_gets_advice(connection: Connection, target: Tar
 
 def test_a_queue_whose_status_is_a_number_is_named(connection: Connection, target: Target, dsn: str) -> None:
     execute(dsn, "DROP TABLE files_queue", "CREATE TABLE files_queue (id bigint, file_path text, status smallint)")
-    with pytest.raises(PlanRefused, match="index of pending items on .* cannot be created") as caught:
+    with pytest.raises(PlanRefused, match=r"index of pending items on .* cannot be created") as caught:
         initialise(connection, target, plan(connection))
     assert "smallint" in str(caught.value.actual)
     assert (
