@@ -197,8 +197,8 @@ class PartitionFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerFacts:
-    """A trigger that a user made, on a table or on one of its partitions."""
+class TriggerState:
+    """Whether a trigger that a user made fires, on a table or on one of its partitions."""
 
     schema: str
     table: str
@@ -243,7 +243,7 @@ class TableFacts:
     @property
     def quoted(self) -> str:
         """Return `schema.name` with the quotes that SQL needs, for messages and for SQL that people paste."""
-        return f"{quoted(self.schema)}.{quoted(self.name)}"
+        return quoted(self.schema, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +279,80 @@ class SpaceFacts:
     """A folder of that disk."""
     wal_free: int | None = None
     """Free bytes on the disk of the WAL, where that is another one; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """A user's trigger that is enabled, of a table or of one of its partitions."""
+
+    name: str
+    table: str
+    """The table that it is on, quoted as SQL needs it."""
+    function: str
+    """Name of its function, without schema."""
+    when: str
+    """BEFORE or AFTER."""
+    events: tuple[str, ...]
+    """Of INSERT, UPDATE, DELETE, TRUNCATE."""
+    is_per_row: bool
+
+    def __str__(self) -> str:
+        return f"trigger {self.name} ({self.when} {' OR '.join(self.events)}) on {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueFacts:
+    """A unique index of a table, perhaps that of a constraint."""
+
+    name: str
+    is_constraint: bool
+    columns: tuple[str, ...]
+    """Empty text for an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFacts:
+    """A sequence that fills a column."""
+
+    column: str
+    name: str
+    """Quoted as SQL needs it."""
+    is_usable: bool
+    """The role has USAGE on it."""
+    is_identity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StructureFacts:
+    """What is attached to a table and can stand in the way of a write. Names of relations are quoted for SQL."""
+
+    children: tuple[str, ...] = ()
+    """Tables that inherit from it; partitions are none of these."""
+    unlogged_partitions: tuple[str, ...] = ()
+    invalid_indexes: tuple[str, ...] = ()
+    triggers: tuple[TriggerFacts, ...] = ()
+    published: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Events (UPDATE, DELETE, TRUNCATE) → the publications that replicate them."""
+    without_identity: tuple[str, ...] = ()
+    """The table, or those of its partitions, that lack a replica identity."""
+    generated: Mapping[str, str] = field(default_factory=dict)
+    """Generated columns: `s` for stored ones, `v` for virtual ones."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Expressions of the columns' defaults."""
+    sequences: tuple[SequenceFacts, ...] = ()
+    uniques: tuple[UniqueFacts, ...] = ()
+    mentions: tuple[str, ...] = ()
+    """Columns of other tables that seem to hold this table's ids, without a foreign key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections the role may still open, and what limits them."""
+
+    free: int
+    limit: int
+    what: str
+    """`server`, `role` or `database`: the one that leaves the fewest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,11 +446,12 @@ def shown_vector_schema(table: TableFacts, column: str) -> str | None:
     return schema[1:-1].replace('""', '"')
 
 
-def quoted(name: str) -> str:
-    """Return an identifier as SQL needs it: in quotes unless it is a plain lower-case word."""
-    if _PLAIN_NAME.fullmatch(name) and name not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
+def quoted(*parts: str) -> str:
+    """Return a name as SQL needs it, part by part: in quotes unless it is a plain lower-case word."""
+    return ".".join(
+        part if _PLAIN_NAME.fullmatch(part) and part not in _RESERVED else '"' + part.replace('"', '""') + '"'
+        for part in parts
+    )
 
 
 def version_of(text: str) -> tuple[int, ...]:

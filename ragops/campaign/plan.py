@@ -14,6 +14,14 @@ from ragops.playbook.steps import EmptyTables
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What was found by trying, or by reading more than facts: problems, and notes for the operator."""
+
+    problems: tuple[PlanProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The steps in order, and the state of the database that they were made for."""
 
@@ -22,6 +30,8 @@ class Plan:
     confirmed: Confirmed
     force: bool = False
     """Reset although what is stored agrees with the workers already."""
+    notes: tuple[str, ...] = ()
+    """What the operator should know, about no single step."""
 
     @property
     def database(self) -> str:
@@ -63,19 +73,21 @@ class Plan:
             "tables": {name: {"oid": table.oid, "rows": table.rows} for name, table in self.tables.items()},
             "force": self.force,
             "steps": [step.to_json() for step in self.steps],
+            "notes": list(self.notes),
         }
 
 
-def make_plan(facts: PlanFacts) -> Plan:
+def make_plan(facts: PlanFacts, outlook: Outlook = Outlook()) -> Plan:
     """Plan a campaign. Raises PlanRefused with every problem that stands in the way."""
     playbook, database = facts.playbook, facts.database
-    refuse_problems(find_problems(facts), where=database.server.database)
+    refuse_problems([*find_problems(facts), *outlook.problems], where=database.server.database)
     return Plan(
         name=playbook.name,
         steps=tuple(
             step_of(settings).plan(facts, number) for number, settings in enumerate(playbook.steps, start=1)
         ),
         confirmed=Confirmed.of(database),
+        notes=outlook.notes,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ragops.campaign.confirmed import RESUME, Confirmed
 from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.rehearsal import look_ahead
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
 from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, StepResult
@@ -99,6 +100,7 @@ def plan_campaign(
     """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
 
     `done` are the numbers of steps that an earlier controller finished: what they needed is not asked for again.
+    The writes of the others are rehearsed in a transaction that is rolled back.
     """
     steps = session.playbook.steps
     open_verbs = {step.step for number, step in enumerate(steps, start=1) if number not in done}
@@ -113,19 +115,18 @@ def plan_campaign(
     if rows is not None and not rows.rows:
         # Known only after the tables have been emptied, it would cost them.
         raise empty_corpus(source)
-    return make_plan(
-        PlanFacts(
-            playbook=session.playbook,
-            database=database,
-            journal=read_journal(session.connection),
-            next_archive=expected_number(session.connection),
-            model=model,
-            items=rows.rows if rows and items is None else items,
-            source=rows,
-            space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
-            sizing=size_fleet(session.playbook) if embeds else None,
-        )
+    facts = PlanFacts(
+        playbook=session.playbook,
+        database=database,
+        journal=read_journal(session.connection),
+        next_archive=expected_number(session.connection),
+        model=model,
+        items=rows.rows if rows and items is None else items,
+        source=rows,
+        space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
+        sizing=size_fleet(session.playbook) if embeds else None,
     )
+    return make_plan(facts, look_ahead(session, facts, done=done))
 
 
 def refuse_unfinished(session: Session) -> None:

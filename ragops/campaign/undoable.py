@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ragops.campaign.history import Unit, units
 from ragops.errors import PlanRefused, RagopsError, UsageError
-from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerFacts, quoted
+from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerState, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.names import TableName
 from ragops.postgres.archive import Archive, UndoRow, newest_undo, read_archives
@@ -27,7 +27,7 @@ class Restoration:
     columns: dict[str, ColumnFacts]
     """Of the archive."""
     table: TableFacts
-    triggers: tuple[TriggerFacts, ...]
+    triggers: tuple[TriggerState, ...]
 
     @property
     def is_changed(self) -> bool:

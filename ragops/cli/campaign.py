@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,6 +59,14 @@ def reset(
     force: Annotated[
         bool, typer.Option("--force", help="Reset although the stored vectors already agree with the workers.")
     ] = False,
+    accept_lost_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-lost-column",
+            help="Column whose values may be gone, e.g. documents.tenant_id; repeatable.",
+            metavar="TABLE.COLUMN",
+        ),
+    ] = None,
     workers: WorkerCount = None,
     threads: ThreadCount = None,
     batch_size: BatchSize = None,
@@ -78,7 +87,12 @@ def reset(
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache)
     if resume:
         # A campaign goes on with the playbook it was started with: an option that would be ignored is refused.
-        refused = {"--new": new, "--dry-run": dry_run, "--no-archive": no_archive}
+        refused = {
+            "--new": new,
+            "--dry-run": dry_run,
+            "--no-archive": no_archive,
+            "--accept-lost-column": bool(accept_lost_column),
+        }
         given = [name for name, is_given in refused.items() if is_given]
         if given:
             raise UsageError(
@@ -99,6 +113,8 @@ def reset(
             return
         if no_archive:
             session = session.with_playbook(without_archive(session.playbook))
+        if accept_lost_column:
+            session = session.with_playbook(with_lost_columns(session.playbook, accept_lost_column))
         plan = prepare_plan(session)
         if dry_run:
             emit(plan, as_json=as_json, screen=plan_screen)
@@ -140,6 +156,17 @@ def without_archive(playbook: Playbook) -> Playbook:
     """Return the playbook with `archive: false` in every step that archives."""
     steps = tuple(
         step.model_copy(update={"archive": False}) if step.step == "empty_tables" else step
+        for step in playbook.steps
+    )
+    return playbook.model_copy(update={"steps": steps})
+
+
+def with_lost_columns(playbook: Playbook, columns: Sequence[str]) -> Playbook:
+    """Return the playbook whose steps that empty tables accept that the values of these columns are gone."""
+    steps = tuple(
+        step.model_copy(update={"accept_lost_columns": (*step.accept_lost_columns, *columns)})
+        if step.step == "empty_tables"
+        else step
         for step in playbook.steps
     )
     return playbook.model_copy(update={"steps": steps})

@@ -50,6 +50,7 @@ def embed(
     """
     from dataclasses import replace
 
+    from ragops.campaign.rehearsal import refuse_unwritable
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.embed import EmbedReport, closed_gate, drain
     from ragops.report.campaign import embed_screen
@@ -57,6 +58,7 @@ def embed(
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
         session = replace(session, trust_stored=trust_stored)
+        refuse_unwritable(session)
         report = EmbedReport(drain(SingleCommand(session), until=until), closed_gate(session))
     emit(report, as_json=as_json, screen=embed_screen)
 

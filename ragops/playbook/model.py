@@ -273,6 +273,11 @@ class Playbook(Section):
                 message = f"{name} is mapped twice, as {first[name]} and as {logical}"
                 problems.append((("tables", logical), message))
             first.setdefault(name, logical)
+            columns: dict[str, str] = {}
+            for word, column in self.tables.columns_of(logical).items():
+                if columns.setdefault(column, word) != word:
+                    message = f"column {column} is mapped twice, as {columns[column]} and as {word}"
+                    problems.append((("tables", logical, "columns", word), message))
         if problems:
             raise Inconsistent(problems)
         return self

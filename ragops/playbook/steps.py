@@ -46,6 +46,9 @@ class EmptyTables(Section):
     )
     archive: bool = True
     """Copy every row into the schema `ragops` first, so that `ragops undo` can restore it."""
+    accept_lost_columns: tuple[str, ...] = ()
+    """Columns that ragops does not write, such as `documents.tenant_id`, whose values may be gone: without this,
+    a plan that would lose values of documents or chunks is refused."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -7,6 +7,7 @@ that of pgvector's `vector_send`: int2 dimensions, int2 unused, float4 each.
 
 from __future__ import annotations
 
+import re
 import struct
 import uuid
 from collections.abc import Iterable, Sequence
@@ -139,3 +140,9 @@ def plain_type(type_name: str) -> str:
 def is_text(type_name: str) -> bool:
     """Return whether a type holds texts in the binary format of `text`."""
     return plain_type(type_name) in TEXT_TYPES
+
+
+def text_limit(type_name: str) -> int | None:
+    """Return how many characters a type holds: `character varying(20)` → 20; None without a limit."""
+    match = re.fullmatch(r"character(?: varying)?\((\d+)\)", type_name)
+    return int(match.group(1)) if match else None

@@ -11,7 +11,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from ragops.facts import IndexFacts, IndexProperties, TableFacts, TriggerFacts, shown_vector_schema
+from ragops.facts import IndexFacts, IndexProperties, TableFacts, TriggerState, shown_vector_schema
 from ragops.playbook.model import Index
 from ragops.postgres.statements import Statement
 
@@ -153,14 +153,14 @@ def checksum_sql(relation: sql.Identifier, columns: Mapping[str, str], *, as_tex
     ).format(row, relation)
 
 
-def disable_trigger_sql(trigger: TriggerFacts) -> Statement:
+def disable_trigger_sql(trigger: TriggerState) -> Statement:
     """ONLY: every partition's own copy of a trigger has a state of its own."""
     return sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}").format(
         sql.Identifier(trigger.schema, trigger.table), sql.Identifier(trigger.name)
     )
 
 
-def enable_trigger_sql(trigger: TriggerFacts) -> Statement:
+def enable_trigger_sql(trigger: TriggerState) -> Statement:
     """Give a trigger back the state that it had."""
     how = {"O": "ENABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}[trigger.state]
     return sql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}").format(

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from ragops.errors import RagopsError
-from ragops.facts import ColumnFacts, TableFacts, TriggerFacts
+from ragops.facts import ColumnFacts, TableFacts, TriggerState
 from ragops.playbook.names import TableName
 from ragops.postgres.archive import Archive
 from ragops.postgres.catalog import Rows, read_table
@@ -44,9 +44,9 @@ def archived_columns(connection: Connection, archive: Archive) -> dict[str, Colu
     return dict(table.columns) if table else None
 
 
-def read_triggers(connection: Connection, table: TableFacts) -> list[TriggerFacts]:
+def read_triggers(connection: Connection, table: TableFacts) -> list[TriggerState]:
     """Return the users' triggers of a table and its partitions that are not disabled."""
-    with connection.cursor(row_factory=class_row(TriggerFacts)) as cursor:
+    with connection.cursor(row_factory=class_row(TriggerState)) as cursor:
         return cursor.execute(statement("catalog", "triggers"), {"oid": table.oid}).fetchall()
 
 
@@ -56,13 +56,13 @@ def holds_rows(connection: Connection, qualified: TableName) -> bool:
     return bool(fetch_row(connection, statement("catalog", "has_rows", {"table": table}))[0])
 
 
-def disable_triggers(connection: Connection, triggers: Sequence[TriggerFacts]) -> None:
+def disable_triggers(connection: Connection, triggers: Sequence[TriggerState]) -> None:
     """Keep the users' triggers from firing until the end of the transaction or `enable_triggers`."""
     for trigger in triggers:
         connection.execute(disable_trigger_sql(trigger))
 
 
-def enable_triggers(connection: Connection, triggers: Sequence[TriggerFacts]) -> None:
+def enable_triggers(connection: Connection, triggers: Sequence[TriggerState]) -> None:
     """Give the triggers their state back."""
     if triggers:
         # The server alters no table for which checks of deferred constraints are still due.

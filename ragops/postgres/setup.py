@@ -157,13 +157,27 @@ def initialise(connection: Connection, target: Target, additions: list[Addition]
         with transaction(connection, lock_timeout_s=5, is_long=True):
             for addition in additions:
                 if addition.what not in (EXTENSION, SCHEMA) and not addition.is_advice:
-                    connection.execute(addition.sql.encode())
+                    _create(connection, addition)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(
             "permission denied: the role may not create what is missing; nothing was created",
             where=target.label,
             actual=first_line(error),
             hint="ragops db init --dry-run   prints the SQL for the database's owner",
+        ) from error
+
+
+def _create(connection: Connection, addition: Addition) -> None:
+    """Create one thing. Raises PlanRefused if it does not fit the types of a table that is there."""
+    try:
+        connection.execute(addition.sql.encode())
+    except (psycopg.DataError, psycopg.errors.UndefinedFunction, psycopg.errors.DatatypeMismatch) as error:
+        # Such as an index of pending items, where the status is a number.
+        raise PlanRefused(
+            f"the table does not fit ragops: the {addition.what} cannot be created; nothing was created",
+            actual=first_line(error),
+            expected="columns of the types that `ragops db init` gives them: status is text, ids can be compared",
+            hint="map columns of these types in the playbook's tables:, or let ragops make a queue of its own",
         ) from error
 
 

@@ -76,6 +76,11 @@ def text_of(statement: Statement) -> str:
     return statement.as_string(None)
 
 
+def literal(value: str) -> str:
+    """Return a text as SQL needs it, in quotes."""
+    return sql.Literal(value).as_string(None)
+
+
 def identifier(name: TableName) -> sql.Identifier:
     """Return a table name as a quoted identifier, part by part."""
     return sql.Identifier(name.schema, name.name) if name.schema else sql.Identifier(name.name)

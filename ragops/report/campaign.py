@@ -35,6 +35,9 @@ def plan_screen(plan: Plan) -> RenderableType:
         if step.tables and step.verb in SHOWS_TABLES:
             parts.append(Text(f"      tables: {', '.join(step.tables)}", style="dim"))
         parts += [Text(f"      {note}", style="dim") for note in step.notes]
+    if plan.notes:
+        parts.append(Text("to know before it starts:", style="bold"))
+        parts += [Text(f"    {note}") for note in plan.notes]
     return Group(*parts)
 
 

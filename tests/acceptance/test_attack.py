@@ -78,20 +78,19 @@ def test_rights_that_are_missing_are_known_before_anything_is_wiped(place: Workp
     refused = place.reset(RAGOPS_DSN=as_role(place, role))
     assert refused.code == 1
     owning = (
-        f"role {role} does not own public.{{table}}, so it can neither drop nor build its indexes: "
-        f"ALTER TABLE public.{{table}} OWNER TO {role}, or run ragops as its owner"
+        f"role {role} does not own public.{{table}}, so it can neither drop nor build its indexes "
+        f'(or run ragops as its owner): ALTER TABLE "public"."{{table}}" OWNER TO "{role}"'
     )
     assert refused.json["error"]["found"].splitlines() == [
-        f"role {role} lacks CREATE on schema ragops, where rows are archived: "
-        f"GRANT USAGE, CREATE ON SCHEMA ragops TO {role}, or --no-archive",
+        f"role {role} lacks CREATE on schema ragops, where rows are archived (or --no-archive): "
+        f'GRANT USAGE, CREATE ON SCHEMA ragops TO "{role}"',
         *(
-            f"role {role} lacks TRUNCATE on public.{table}: GRANT TRUNCATE ON public.{table} TO {role}, "
-            "or run ragops as its owner"
+            f'role {role} lacks TRUNCATE on public.{table}: GRANT TRUNCATE ON "public"."{table}" TO "{role}"'
             for table in ("documents", "document_chunks", "files_queue")
         ),
         owning.format(table="documents"),
         f"role {role} lacks CREATE on schema public, which an index needs: "
-        f"GRANT CREATE ON SCHEMA public TO {role}",
+        f'GRANT CREATE ON SCHEMA "public" TO "{role}"',
         owning.format(table="document_chunks"),
     ]
     assert place.snapshot() == before

@@ -33,8 +33,7 @@ def problems(dsn: str, playbook: Playbook | None = None) -> list[str]:
     with pytest.raises(PlanRefused) as caught:
         make_plan(PlanFacts(playbook, facts_of(dsn, playbook.tables), model=MODEL))
     assert caught.value.where == value(dsn, "SELECT current_database()")
-    assert caught.value.actual is not None
-    return caught.value.actual.splitlines()
+    return [problem.what for problem in caught.value.problems]
 
 
 def test_the_tables_of_db_init_have_no_problem(dsn: str) -> None:
@@ -63,7 +62,7 @@ def test_the_tables_of_db_init_have_no_problem(dsn: str) -> None:
         ),
         (
             "ALTER TABLE parsed_files SET UNLOGGED",
-            ["table public.parsed_files is UNLOGGED: a crash would empty it. ALTER TABLE … SET LOGGED"],
+            ["table public.parsed_files is UNLOGGED: a crash would empty it"],
         ),
         (
             "ALTER TABLE documents ADD COLUMN tenant int NOT NULL",
@@ -121,7 +120,7 @@ def test_all_problems_at_once(dsn: str) -> None:
 
 def test_a_database_without_pgvector(bare_dsn: str) -> None:
     found = problems(bare_dsn)
-    assert "the extension pgvector is not installed: CREATE EXTENSION vector" in found
+    assert "the extension pgvector is not installed" in found
     assert sum("does not exist" in problem for problem in found) == 5
     target = Target(bare_dsn, "the test database")
     with pytest.raises(PlanRefused, match="pgvector is not installed") as caught:

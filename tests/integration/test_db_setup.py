@@ -6,6 +6,7 @@ import pytest
 from campaigns import execute, rows, value
 from psycopg import sql
 
+from ragops.errors import PlanRefused
 from ragops.playbook.tables import QueueColumns, QueueTable, Tables
 from ragops.postgres.connection import Connection, Target
 from ragops.postgres.setup import QUEUE_INDEXES, QUEUE_SETTINGS, Addition, initialise, plan_setup
@@ -119,3 +120,14 @@ def test_a_queue_of_another_role_gets_advice(connection: Connection, target: Tar
         connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
         connection.execute(sql.SQL("DROP ROLE {}").format(role))
     assert value(dsn, INDEXES) == 1
+
+
+def test_a_queue_whose_status_is_a_number_is_named(connection: Connection, target: Target, dsn: str) -> None:
+    execute(dsn, "DROP TABLE files_queue", "CREATE TABLE files_queue (id bigint, file_path text, status smallint)")
+    with pytest.raises(PlanRefused, match=r"index of pending items on .* cannot be created") as caught:
+        initialise(connection, target, plan(connection))
+    assert "smallint" in str(caught.value.actual)
+    assert (
+        value(dsn, "SELECT count(*) FROM pg_attribute WHERE attrelid = 'files_queue'::regclass AND attnum > 0")
+        == 3
+    )

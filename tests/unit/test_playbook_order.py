@@ -64,3 +64,10 @@ def test_contradictions_of_several_parts_are_listed_together() -> None:
 )
 def test_gates(order: str, gates: tuple[int, ...]) -> None:
     assert with_steps(*_steps(order)).gates() == gates
+
+
+def test_two_words_on_one_column() -> None:
+    more = "tables:\n  documents:\n    columns:\n      file_path: content\n"
+    (problem,) = problems_of(steps_text("{step: embed}", more=more))
+    assert problem.path == "tables.documents.columns.content"
+    assert problem.message == "column content is mapped twice, as file_path and as content"

@@ -9,6 +9,7 @@ from ragops.campaign.privileges import privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.errors import UsageError
 from ragops.facts import IndexFacts
+from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
 from ragops.playbook.steps import DropIndexes
 from ragops.postgres.ddl import drop_index_sql
@@ -33,7 +34,7 @@ class DropResult:
 class DropIndexesStep:
     settings: DropIndexes
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         for logical in VECTOR_TABLES:
             table = facts.database.tables.get(logical)
             if table is not None and table.indexes:

@@ -10,6 +10,7 @@ from typing import Any
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
+from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
@@ -72,7 +73,7 @@ class EmbedReport:
 class EmbedStep:
     settings: Embed
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         yield from privilege_problems(facts.database, QUEUE, "UPDATE")
         for logical in facts.database.tables:
             if logical != QUEUE:

@@ -18,7 +18,7 @@ from ragops.campaign.steps.emptying import (
     truncates_first,
 )
 from ragops.errors import RagopsError
-from ragops.facts import DatabaseFacts, TableFacts
+from ragops.facts import DatabaseFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.steps import DropIndexes, EmptyTables
 from ragops.postgres.archive import Archiving, archive_rows, take_numbers
@@ -109,9 +109,9 @@ class EmptyTablesStep:
         yield from space_problems(facts, self.settings)
         server = facts.database.server
         if self.settings.archive and not server.may_archive:
-            yield (
-                f"role {server.role} lacks CREATE on schema ragops, where rows are archived: "
-                f"GRANT USAGE, CREATE ON SCHEMA ragops TO {server.role}, or --no-archive"
+            yield PlanProblem(
+                f"role {server.role} lacks CREATE on schema ragops, where rows are archived (or --no-archive)",
+                f"GRANT USAGE, CREATE ON SCHEMA ragops TO {quoted(server.role)}",
             )
         for entry in self.settings.tables:
             yield from privilege_problems(facts.database, entry.table, entry.method.upper())

@@ -12,6 +12,7 @@ from ragops.campaign.privileges import privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.errors import RagopsError
 from ragops.facts import version_of
+from ragops.findings import PlanProblem
 from ragops.indexes.plan import (
     IndexBuild,
     JournalEntry,
@@ -99,7 +100,7 @@ class RebuildResult:
 class RebuildIndexesStep:
     settings: RebuildIndexes
 
-    def problems(self, facts: PlanFacts) -> Iterator[str]:
+    def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         # Long statements lift a role's timeout in their transaction; a concurrent build cannot have one.
         timeout = facts.database.server.settings.get("statement_timeout", "0")
         if self.settings.concurrently and timeout != "0":

@@ -32,8 +32,9 @@ CREATE TABLE {document_chunks} (
 );
 
 -- name: parsed_files
--- The files that were parsed, once per version.
+-- The files that were parsed, once per version. Without a key a publication would forbid to delete from it.
 CREATE TABLE {parsed_files} (
+    id                          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     {parsed_files_file_id}      bigint NOT NULL,
     {parsed_files_content_hash} text,
     {parsed_files_characters}   integer,
