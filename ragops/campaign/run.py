@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from ragops.campaign.confirmed import RESUME, Confirmed
-from ragops.campaign.plan import Plan, make_plan
-from ragops.campaign.rehearsal import look_ahead
+from ragops.campaign.plan import Plan
+from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
-from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, StepResult
-from ragops.campaign.steps.rebuild_indexes import read_journal
+from ragops.campaign.steps.base import NOTHING_DONE, PlannedStep, StepResult
 from ragops.campaign.steps.registry import step_of
-from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.trust import remember_playbook, trusted_playbook
 from ragops.errors import (
@@ -28,9 +26,8 @@ from ragops.errors import (
     RagopsError,
     first_line,
 )
-from ragops.facts import DatabaseFacts, ModelFacts
+from ragops.facts import DatabaseFacts
 from ragops.playbook.model import Playbook
-from ragops.postgres.archive import expected_number
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, is_lost
 from ragops.postgres.ledger import (
     CampaignRow,
@@ -42,11 +39,8 @@ from ragops.postgres.ledger import (
     find_latest_campaign,
 )
 from ragops.postgres.ownership import check_owners
-from ragops.postgres.row_source import read_source
 from ragops.postgres.setup import ensure_ragops_schema
-from ragops.postgres.space import read_space
 from ragops.session import Session
-from ragops.workers.sizing import size_fleet
 
 HEARTBEAT_S = 15.0
 
@@ -88,45 +82,6 @@ class CampaignRun:
 
     def renew(self, connection: Connection) -> None:
         self.ledger.on(connection).renew()
-
-
-def plan_campaign(
-    session: Session,
-    *,
-    model: ModelFacts | None = None,
-    items: int | None = None,
-    done: Collection[int] = (),
-) -> Plan:
-    """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
-
-    `done` are the numbers of steps that an earlier controller finished: what they needed is not asked for again.
-    The writes of the others are rehearsed in a transaction that is rolled back.
-    """
-    steps = session.playbook.steps
-    open_verbs = {step.step for number, step in enumerate(steps, start=1) if number not in done}
-    embeds = any(step.step == "embed" for step in steps)
-    database = session.facts(exact=True)
-    tables = [table for table in database.tables.values() if table]
-    source = session.playbook.source
-    needs_source = bool(open_verbs & {"empty_tables", "reseed_queue"}) and (source.table or source.query)
-    # Tables that were emptied already are in no danger any more.
-    endangered = tables if "empty_tables" in open_verbs else []
-    rows = read_source(session.connection, source, endangered) if needs_source else None
-    if rows is not None and not rows.rows:
-        # Known only after the tables have been emptied, it would cost them.
-        raise empty_corpus(source)
-    facts = PlanFacts(
-        playbook=session.playbook,
-        database=database,
-        journal=read_journal(session.connection),
-        next_archive=expected_number(session.connection),
-        model=model,
-        items=rows.rows if rows and items is None else items,
-        source=rows,
-        space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
-        sizing=size_fleet(session.playbook) if embeds else None,
-    )
-    return make_plan(facts, look_ahead(session, facts, done=done))
 
 
 def refuse_unfinished(session: Session) -> None:

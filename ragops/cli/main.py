@@ -49,6 +49,9 @@ def _program(
 def main() -> NoReturn:
     """Run the program: run the app and end with its exit code."""
     sys.excepthook = _print_traceback
+    # libpq sends it when it connects, so that a role's or database's own DateStyle does not count: psycopg reads
+    # times in the ISO style only. A pooler keeps it for each client.
+    os.environ["PGDATESTYLE"] = "ISO"
     code = run(sys.argv[1:])
     try:
         _flush()

@@ -194,3 +194,16 @@ def test_texts_are_stored_as_they_are_whatever_the_encoding(
             effect = place.value("SELECT effect::text FROM ragops.step WHERE verb = 'validate'")
             assert ("<= 5.0%" if encoding == "LATIN1" else "≤ 5.0%") in effect
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_a_date_style_of_the_database_does_not_matter(place: Workplace) -> None:
+    name = place.value("SELECT current_database()")
+    place.execute(
+        f"ALTER DATABASE {name} SET datestyle = 'Postgres, DMY'",
+        f"ALTER DATABASE {name} SET intervalstyle = 'sql_standard'",
+        f"ALTER DATABASE {name} SET timezone = 'Asia/Kathmandu'",
+    )
+    assert place.reset().code == 0
+    assert place.ragops("archive", "status", "--json").json["archives"]
+    assert place.ragops("undo", "--yes").code == 0
+    assert place.ragops("status", "--json").json["campaign"]["status"] == "undone"
