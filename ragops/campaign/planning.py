@@ -1,0 +1,56 @@
+"""Plan a campaign: read everything that decides, rehearse the writes, compose the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.rehearsal import look_ahead
+from ragops.campaign.steps.base import PlanFacts
+from ragops.campaign.steps.rebuild_indexes import read_journal
+from ragops.campaign.steps.reseed_queue import empty_corpus
+from ragops.facts import ModelFacts
+from ragops.postgres.archive import expected_number
+from ragops.postgres.row_source import read_source
+from ragops.postgres.space import read_space
+from ragops.session import Session
+from ragops.workers.sizing import size_fleet
+
+
+def plan_campaign(
+    session: Session,
+    *,
+    model: ModelFacts | None = None,
+    items: int | None = None,
+    done: Collection[int] = (),
+) -> Plan:
+    """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
+
+    `done` are the numbers of steps that an earlier controller finished: what they needed is not asked for again.
+    The writes of the others are rehearsed in a transaction that is rolled back.
+    """
+    steps = session.playbook.steps
+    open_verbs = {step.step for number, step in enumerate(steps, start=1) if number not in done}
+    embeds = any(step.step == "embed" for step in steps)
+    database = session.facts(exact=True)
+    tables = [table for table in database.tables.values() if table]
+    source = session.playbook.source
+    needs_source = bool(open_verbs & {"empty_tables", "reseed_queue"}) and (source.table or source.query)
+    # Tables that were emptied already are in no danger any more.
+    endangered = tables if "empty_tables" in open_verbs else []
+    rows = read_source(session.connection, source, endangered) if needs_source else None
+    if rows is not None and not rows.rows:
+        # Known only after the tables have been emptied, it would cost them.
+        raise empty_corpus(source)
+    facts = PlanFacts(
+        playbook=session.playbook,
+        database=database,
+        journal=read_journal(session.connection),
+        next_archive=expected_number(session.connection),
+        model=model,
+        items=rows.rows if rows and items is None else items,
+        source=rows,
+        space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
+        sizing=size_fleet(session.playbook) if embeds else None,
+    )
+    return make_plan(facts, look_ahead(session, facts, done=done))
