@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ragops.campaign.cures import REFERENCES, misfit, type_cure
+from ragops.campaign.lost_columns import Structures, changed_columns, emptied_tables, lost_column_problems
 from ragops.campaign.preflight import CONNECTIONS
 from ragops.campaign.privileges import QUEUE
 from ragops.campaign.steps.base import PlanFacts
@@ -12,12 +13,10 @@ from ragops.errors import first_line
 from ragops.facts import StructureFacts, TableFacts, quoted, vector_dimensions, version_of
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Index
-from ragops.playbook.steps import Embed, EmptyTables, RebuildIndexes, ReseedQueue
+from ragops.playbook.steps import Embed, RebuildIndexes, ReseedQueue
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
 from ragops.postgres.constraints import (
-    count_lost,
     hidden_tables,
-    is_constant,
     read_connection_limits,
     read_encoding,
 )
@@ -28,8 +27,6 @@ from ragops.postgres.writer import id_problem
 # What pgvector's indexes take: https://github.com/pgvector/pgvector#hnsw
 VECTOR_LIMIT, HALFVEC_LIMIT = 2000, 4000
 HALFVEC_SINCE = (0, 7)
-VECTOR_TABLES = ("documents", "document_chunks")
-Structures = Mapping[str, StructureFacts]
 
 
 def surrounding_problems(
@@ -45,7 +42,7 @@ def surrounding_problems(
     if any(isinstance(step, RebuildIndexes) for step in steps):
         for index in facts.playbook.indexes:
             yield from _index(facts, index)
-    emptied = _emptied(facts)
+    emptied = emptied_tables(facts)
     for logical, method in emptied.items():
         if method == "delete" and logical in structures:
             yield from _unpublished(facts.table(logical), structures[logical], "DELETE")
@@ -58,7 +55,7 @@ def surrounding_problems(
                 f"and no empty_tables of the playbook lists {QUEUE}",
                 f"TRUNCATE TABLE {quoted(queue.schema, queue.name)}",
             )
-    yield from _lost_columns(connection, facts, structures)
+    yield from lost_column_problems(connection, facts, structures)
 
 
 def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanProblem]:
@@ -108,7 +105,7 @@ def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanPro
 
 def describe(connection: Connection, facts: PlanFacts, structures: Structures) -> Iterator[str]:
     """Yield what the operator should know before the campaign starts."""
-    emptied = _emptied(facts)
+    emptied = emptied_tables(facts)
     verbs = {step.step for step in facts.playbook.steps}
     for logical, structure in structures.items():
         table, method = facts.table(logical), emptied.get(logical)
@@ -136,7 +133,6 @@ def describe(connection: Connection, facts: PlanFacts, structures: Structures) -
             limit = text_limit(table.columns[column].type) if column in table.columns else None
             if limit is not None and word in ("content", "location", "file_path"):
                 yield f"{table.qualified}.{column} holds {limit:,} characters: a longer {word} makes its item fail"
-    yield from _equal_indexes(facts)
     documents = facts.database.tables.get("documents")
     if documents is not None and documents.rows and "documents" in emptied and "documents" in structures:
         own = {quoted(t.schema, t.name) for t in facts.database.tables.values() if t}
@@ -154,13 +150,7 @@ def describe(connection: Connection, facts: PlanFacts, structures: Structures) -
         f"connections: {limits.free} of the {limits.limit} that the {limits.what} allows are free, "
         f"{CONNECTIONS} are needed"
     )
-    yield from _changed_columns(connection, facts, structures)
-
-
-def _emptied(facts: PlanFacts) -> dict[str, str]:
-    """Return the tables that the playbook empties, each with its method."""
-    steps = [step for step in facts.playbook.steps if isinstance(step, EmptyTables)]
-    return {entry.table: entry.method for step in steps for entry in step.tables}
+    yield from changed_columns(connection, facts, structures)
 
 
 def _connections(connection: Connection) -> Iterator[PlanProblem]:
@@ -256,24 +246,6 @@ def _index(facts: PlanFacts, index: Index) -> Iterator[PlanProblem]:
         )
 
 
-def _equal_indexes(facts: PlanFacts) -> Iterator[str]:
-    if not any(isinstance(step, RebuildIndexes) for step in facts.playbook.steps):
-        return
-    for index in facts.playbook.indexes:
-        table = facts.database.tables.get(index.table)
-        existing = table.indexes if table else ()
-        if table is None or index.name in {one.name for one in existing}:
-            continue
-        column = facts.playbook.tables.columns_of(index.table)["embedding"]
-        for one in existing:
-            is_alike = one.method == "hnsw" and one.column == column and " WHERE " not in one.definition
-            if is_alike and OPERATOR_CLASSES[index.metric] in one.definition:
-                yield (
-                    f"index {one.name} of {table.qualified} serves the same queries as {index.name}, which the "
-                    f"playbook asks for: name it {one.name} in indexes:, or there will be both"
-                )
-
-
 def _source(connection: Connection, facts: PlanFacts) -> Iterator[PlanProblem]:
     """Yield the tables of the source whose policies hide rows from this role."""
     source = facts.playbook.source
@@ -291,69 +263,6 @@ def _source(connection: Connection, facts: PlanFacts) -> Iterator[PlanProblem]:
             "rows that its policies hide would be left out",
             f"ALTER ROLE {quoted(role)} BYPASSRLS",
         )
-
-
-def _lost_columns(connection: Connection, facts: PlanFacts, structures: Structures) -> Iterator[PlanProblem]:
-    """Yield the values of documents and chunks that would be gone, unless the playbook accepts that."""
-    steps = [step for step in facts.playbook.steps if isinstance(step, EmptyTables)]
-    accepted = {name for step in steps for name in step.accept_lost_columns}
-    emptied = _emptied(facts)
-    for logical in VECTOR_TABLES:
-        if logical not in emptied or logical not in structures:
-            continue
-        table = facts.table(logical)
-        lost = _lost(connection, facts, logical, structures[logical])
-        refused = {column: count for column, count in lost.items() if f"{logical}.{column}" not in accepted}
-        if refused:
-            names = ", ".join(f"{logical}.{column}" for column in refused)
-            yield PlanProblem(
-                f"{_will_be(table, structures[logical], refused)}: ragops writes nothing into these columns. "
-                f"If that is meant, write `accept_lost_columns: [{names}]` into the step empty_tables, or add "
-                + " ".join(f"--accept-lost-column {logical}.{column}" for column in refused)
-            )
-
-
-def _changed_columns(connection: Connection, facts: PlanFacts, structures: Structures) -> Iterator[str]:
-    """Yield what emptied tables lose, or get anew, in columns that ragops does not write."""
-    for logical in _emptied(facts):
-        if logical not in structures or not facts.table(logical).rows:
-            continue
-        table, structure = facts.table(logical), structures[logical]
-        lost = _lost(connection, facts, logical, structure)
-        if lost:
-            yield _will_be(table, structure, lost)
-        mapped = set(facts.playbook.tables.columns_of(logical).values())
-        renewed = [
-            column.name
-            for column in table.columns.values()
-            if column.name not in mapped and not is_constant(structure.defaults.get(column.name))
-        ]
-        if renewed and logical in VECTOR_TABLES:
-            yield f"{table.qualified}: {', '.join(renewed)} will be made anew by the default"
-
-
-def _lost(connection: Connection, facts: PlanFacts, logical: str, structure: StructureFacts) -> dict[str, int]:
-    """Return how many values of each column would become NULL or a constant; none without SELECT."""
-    table = facts.table(logical)
-    mapped = set(facts.playbook.tables.columns_of(logical).values())
-    columns = [
-        column.name
-        for column in table.columns.values()
-        if column.name not in mapped
-        and not (column.is_generated or column.is_identity)
-        and is_constant(structure.defaults.get(column.name))
-    ]
-    if "SELECT" not in table.privileges:
-        return {}
-    return count_lost(connection, table, columns, structure.defaults)
-
-
-def _will_be(table: TableFacts, structure: StructureFacts, lost: Mapping[str, int]) -> str:
-    parts = [
-        f"{column} {structure.defaults.get(column, 'NULL')} ({count:,} of {table.rows:,} rows hold something else)"
-        for column, count in lost.items()
-    ]
-    return f"{table.qualified}, once emptied and filled again, will be: {', '.join(parts)}"
 
 
 def _table_of(column: str) -> str:
