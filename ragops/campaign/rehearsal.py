@@ -173,7 +173,7 @@ def _triggers_of(stage: Stage, logical: str, refusal: Refusal) -> list[TriggerFa
     """Return the triggers that refused a row, or the only ones that can have taken it away."""
     triggers = stage.structures[logical].triggers
     named = _named(triggers, refusal.context)
-    if named or refusal.state:
+    if named or refusal.state or refusal.is_type:
         return named
     event = "INSERT" if "filling" in refusal.action or "storing" in refusal.action else "UPDATE"
     return [one for one in triggers if one.is_per_row and one.when == "BEFORE" and event in one.events]

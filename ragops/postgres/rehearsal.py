@@ -35,6 +35,7 @@ from ragops.postgres.ledger import holder_name
 from ragops.postgres.locks import LOCK_TIMEOUT_S
 from ragops.postgres.queue import Claim, Item, ItemStatus, Queue, seed_statement
 from ragops.postgres.queue_seed import copy_blocks, queue_blocks
+from ragops.postgres.refusals import ValueRefused
 from ragops.postgres.statements import identifiers_of, statement, statement_names
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 
@@ -52,7 +53,7 @@ class Vanished(ValueError):
 
 
 # Raised by the server, and by the encoding of a value that has no place in its column.
-REFUSALS = (psycopg.Error, FenceLost, KeyError, AttributeError, TypeError, ValueError, ArithmeticError)
+REFUSALS = (psycopg.Error, FenceLost, ValueRefused, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +324,9 @@ def text_like(type_name: str) -> bool:
 
 
 def _refusal(logical: str, action: str, error: Exception) -> Refusal:
+    if isinstance(error, ValueRefused):
+        column = (error.where or "").rpartition(".")[2]
+        return Refusal(logical, action, f"{error.what}: {error.actual}", column=column, is_type=True)
     if not isinstance(error, psycopg.Error):
         return Refusal(logical, action, first_line(error), is_type=not isinstance(error, (Vanished, FenceLost)))
     diag = error.diag
