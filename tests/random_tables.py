@@ -174,9 +174,12 @@ class RandomTables:
         entries = tuple(
             EmptyTable.model_validate({"table": table, "method": method}) for table in ("documents", "files_queue")
         )
+        # A campaign writes none of these columns; that their values are gone until the undo is what is tested.
+        extras = [name[1 : name.rindex('"')] if name[0] == '"' else name.split()[0] for name in self._extras]
+        lost = tuple(f"documents.{name}" for name in ("kind", *extras))
         steps = (
             DropIndexes(step="drop_indexes"),
-            EmptyTables(step="empty_tables", tables=entries),
+            EmptyTables(step="empty_tables", tables=entries, accept_lost_columns=lost),
             RebuildIndexes(step="rebuild_indexes"),
         )
         return make_playbook(steps=steps, tables=mapped, indexes=())

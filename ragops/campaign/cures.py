@@ -84,7 +84,10 @@ def misfit(tables: Tables, facts: Mapping[str, TableFacts], logical: str, word: 
     if column is None or column not in facts[logical].columns or _is_like_its_id(tables, facts, logical, word):
         return False
     other = REFERENCES[logical, word]
-    ids = facts[other].columns[tables.columns_of(other)["id"]]
+    ids = facts[other].columns.get(tables.columns_of(other)["id"]) if other in facts else None
+    if ids is None:
+        # A missing table or column is a problem of its own.
+        return False
     # New ids of documents that are texts are uuids.
     kinds = {_kind(ids.type), _kind(facts[logical].columns[column].type)}
     return "" not in kinds and not (other == "documents" and kinds == {"text", "uuid"})

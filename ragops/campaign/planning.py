@@ -39,9 +39,6 @@ def plan_campaign(
     # Tables that were emptied already are in no danger any more.
     endangered = tables if "empty_tables" in open_verbs else []
     rows = read_source(session.connection, source, endangered) if needs_source else None
-    if rows is not None and not rows.rows:
-        # Known only after the tables have been emptied, it would cost them.
-        raise empty_corpus(source)
     facts = PlanFacts(
         playbook=session.playbook,
         database=database,
@@ -53,4 +50,9 @@ def plan_campaign(
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
     )
-    return make_plan(facts, look_ahead(session, facts, done=done))
+    outlook = look_ahead(session, facts, done=done)
+    if rows is not None and not rows.rows and not outlook.problems:
+        # Known only after the tables have been emptied, it would cost them. Policies that hide all rows are a
+        # problem of their own.
+        raise empty_corpus(source)
+    return make_plan(facts, outlook)

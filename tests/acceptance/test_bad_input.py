@@ -13,8 +13,9 @@ RESET = ("reset", "--playbook", "realign.yaml", "--yes")
 ONE_DOCUMENT = "INSERT INTO documents (file_path, content) VALUES ('a', 'b')"
 ONE_INDEX = "CREATE INDEX mine ON documents USING hnsw (embedding vector_cosine_ops)"
 ONE_ARCHIVE = (
-    "INSERT INTO ragops.archive (logical, schema_name, table_name, archive_table, rows)"
-    " VALUES ('documents', 'public', 'documents', 'archive_1', 1)"
+    "CREATE TABLE ragops.archive_1 AS TABLE documents",
+    "INSERT INTO ragops.archive (logical, schema_name, table_name, archive_table, rows, generation)"
+    " VALUES ('documents', 'public', 'documents', 'archive_1', 0, 1)",
 )
 THREE_ITEMS = "INSERT INTO files_queue (file_path) SELECT 'part0/x' || i FROM generate_series(1, 3) i"
 WRONG_PLAYBOOK = """version: 1
@@ -90,7 +91,7 @@ DATABASE = {
     "foreign key from outside": Case(
         RESET,
         1,
-        ("public.notes", "empty_tables must truncate both"),
+        ("public.notes", "Drop the key first", "DROP CONSTRAINT notes_document_id_fkey"),
         before=("CREATE TABLE notes (document_id bigint REFERENCES documents)",),
     ),
     "nothing to resume": Case(("reset", "--resume"), 1, ("nothing to resume", "no campaign")),
@@ -122,7 +123,7 @@ COMMAND_LINE = {
     "no terminal for reset": Case(("reset",), 2, ("no terminal", "--yes"), before=(ONE_DOCUMENT,)),
     "no terminal for tables": Case(("tables", "empty"), 2, ("no terminal", "--yes"), before=(ONE_DOCUMENT,)),
     "no terminal for index": Case(("index", "drop"), 2, ("no terminal", "--yes"), before=(ONE_INDEX,)),
-    "no terminal for undo": Case(("undo",), 2, ("no terminal", "--yes"), before=(ONE_ARCHIVE,)),
+    "no terminal for undo": Case(("undo",), 2, ("no terminal", "--yes"), before=ONE_ARCHIVE),
     "unknown index to drop": Case(("index", "drop", "nope", "--yes"), 2, ("nope", "mine"), before=(ONE_INDEX,)),
     "unknown index to build": Case(("index", "rebuild", "nope"), 2, ("unknown index: nope", "idx_documents")),
     "unknown table": Case(("tables", "empty", "nope", "--yes"), 2, ("unknown table: nope", "files_queue")),

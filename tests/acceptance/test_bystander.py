@@ -22,6 +22,7 @@ FILL = (
     "INSERT INTO document_chunks SELECT id, 0, content, embedding FROM documents WHERE id <= 2000",
     "CREATE TABLE notes (id bigserial PRIMARY KEY, note text)",
 )
+ACCEPTED = ("--accept-lost-column", "documents.edits")
 
 # The rows are copied while readers go on, and only then the readers are shut out.
 COPIED = """
@@ -89,7 +90,7 @@ def test_a_bystander_waits_for_no_lock_and_loses_no_row(dsn: str, tiny_model: Pa
     corpus = write_corpus(tmp_path / "corpus", 40)
     with open_workplace(tmp_path, dsn=dsn, corpus=corpus, model=tiny_model, gate=10, index_after=20) as place:
         place.execute(*FILL)
-        planned = place.ragops("reset", "--dry-run")
+        planned = place.ragops("reset", "--dry-run", *ACCEPTED)
         assert "readers of these tables wait 2 s at most" in planned.out
         assert "the archive needs" in planned.out and "are free in" in planned.out
         assert "writers wait while the rows are counted and copied" in planned.out
@@ -98,7 +99,7 @@ def test_a_bystander_waits_for_no_lock_and_loses_no_row(dsn: str, tiny_model: Pa
             with psycopg.connect(dsn) as reader:
                 # A report that reads for a while: the emptying waits for it, and lets others pass in between.
                 reader.execute("SELECT 1 FROM documents LIMIT 1")
-                process = place.start("reset", "--force", "--yes", "--json")
+                process = place.start("reset", "--force", "--yes", "--json", *ACCEPTED)
                 wait_for(lambda: bool(place.rows(COPIED)), what="the emptying waits for the report")
                 seen = bystander.reads
                 wait_for(lambda: bystander.reads > seen + 20, what="readers get their turn")
