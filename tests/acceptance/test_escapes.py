@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from workplace import Workplace, clean_environment, program
+from conftest import wait_for
+from workplace import Finished, Workplace, clean_environment, program
 
 # Set the window's title, clear the screen, CSI as one character, reverse the direction, ring.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ecod\x7f"
@@ -40,8 +41,14 @@ def test_no_screen_log_or_error_has_them(hostile: Workplace, tmp_path: Path) -> 
     with psycopg.connect(hostile.dsn) as reader:
         # A blocker whose own query has them.
         reader.execute(f"SELECT count(*) /* {EVIL} */ FROM documents".encode())
-        refused = hostile.ragops("tables", "empty", "documents", "document_chunks", "--yes")
-        runs += [refused]
+        process = hostile.start("tables", "empty", "documents", "document_chunks", "--yes")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_for(lambda: hostile.value(waiting) > 0, what="the emptying waits for the reader")
+        wait_for(lambda: hostile.value(waiting) == 0, what="the emptying says who is in its way")
+        reader.rollback()
+        out, err = process.communicate(timeout=120)
+        blocked = Finished(process.returncode, out, err)
+        runs += [blocked]
     runs += [
         hostile.ragops("queue", "status"),
         hostile.ragops("queue", "status", "--json"),
@@ -54,7 +61,7 @@ def test_no_screen_log_or_error_has_them(hostile: Workplace, tmp_path: Path) -> 
     for done in runs:
         assert_harmless(done.out + done.err)
     json.loads(runs[4].out)
-    assert "\\x1b" in refused.err
+    assert "\\x1b" in blocked.err
     assert_harmless(log.read_text(encoding="utf-8") + as_json.read_text(encoding="utf-8"))
     assert [json.loads(line) for line in as_json.read_text(encoding="utf-8").splitlines()]
 

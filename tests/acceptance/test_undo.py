@@ -36,6 +36,23 @@ def fill(desk: Workplace, rows: int, *, text: str = "text") -> None:
     desk.execute(f"INSERT INTO documents (content) SELECT '{text} ' || n FROM generate_series(1, {rows}) n")
 
 
+def light(desk: Workplace) -> str:
+    """A playbook that empties and fills the queue, and embeds nothing."""
+    path = desk.folder / "light.yaml"
+    path.write_text(
+        "version: 1\nname: light\nsource: {folder: corpus}\n"
+        "steps: [{step: drop_indexes}, {step: empty_tables}, {step: reseed_queue}]\n",
+        encoding="utf-8",
+    )
+    return path.name
+
+
+def two_campaigns(desk: Workplace, *second: str) -> None:
+    assert desk.ragops("reset", "-p", light(desk), "--yes").code == 0
+    fill(desk, 3, text="between")
+    assert desk.ragops("reset", "-p", light(desk), "--yes", *second).code == 0
+
+
 def test_rows_come_back_into_the_table_they_were_in(desk: Workplace) -> None:
     """Two corpora in one database: the playbook of the moment does not decide where rows go."""
     desk.execute("CREATE SCHEMA kb", *(f"CREATE TABLE kb.{t} (LIKE public.{t} INCLUDING ALL)" for t in TABLES))
@@ -89,8 +106,7 @@ def test_what_goes_is_kept_and_indexes_stay(desk: Workplace) -> None:
 
 def test_undo_again_changes_nothing(desk: Workplace) -> None:
     fill(desk, 5)
-    assert desk.reset().code == 0
-    assert desk.reset("--force").code == 0
+    two_campaigns(desk)
     assert desk.ragops("undo", "--yes", "--json").json["campaign"] == 2
     once = desk.snapshot()
     again = desk.ragops("undo", "--yes", "--json")
@@ -102,15 +118,14 @@ def test_undo_again_changes_nothing(desk: Workplace) -> None:
 
 
 def test_a_newer_campaign_is_undone_first(desk: Workplace) -> None:
-    assert desk.reset().code == 0
-    assert desk.reset("--force").code == 0
+    two_campaigns(desk)
     refused = desk.ragops("undo", "--campaign", "1", "--yes")
     assert refused.code == 2 and "campaign 2 came after campaign 1" in refused.err
 
 
 def test_a_failed_undo_leaves_the_status_and_the_queue(desk: Workplace) -> None:
     fill(desk, 5)
-    assert desk.reset().code == 0
+    assert desk.ragops("reset", "-p", light(desk), "--yes").code == 0
     desk.execute(
         "ALTER TABLE documents ADD tenant int NOT NULL DEFAULT 1",
         "ALTER TABLE documents ALTER tenant DROP DEFAULT",
@@ -263,8 +278,7 @@ def test_a_table_that_references_the_rows_is_named(desk: Workplace) -> None:
 
 def test_a_campaign_without_an_archive_is_not_skipped(desk: Workplace) -> None:
     fill(desk, 5)
-    assert desk.reset().code == 0
-    assert desk.reset("--force", "--no-archive").code == 0
+    two_campaigns(desk, "--no-archive")
     before = desk.snapshot()
     refused = desk.ragops("undo", "--yes")
     assert refused.code == 1 and "campaign 2 emptied its tables, and there is no archive" in refused.err
@@ -273,7 +287,7 @@ def test_a_campaign_without_an_archive_is_not_skipped(desk: Workplace) -> None:
 
 def test_an_archive_that_was_dropped_is_said(desk: Workplace) -> None:
     fill(desk, 5)
-    assert desk.reset().code == 0
+    assert desk.ragops("reset", "-p", light(desk), "--yes").code == 0
     assert desk.ragops("archive", "drop", "--yes").code == 0
     before = desk.snapshot()
     refused = desk.ragops("undo", "--yes")

@@ -116,7 +116,7 @@ def state(dsn: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_some_exchanges(staged: tuple[Server, str], when: str) -> None:
-    _kill(*staged, when=when, step=12)
+    _kill(*staged, when=when, step=20)
 
 
 @pytest.mark.slow
