@@ -11,7 +11,7 @@ import pytest
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import EmbedderError, EmbedderTimeout
 
-COUNTS = [pytest.param(10, id="some"), pytest.param(1000, id="all", marks=pytest.mark.slow)]
+COUNTS = [pytest.param(10, id="some"), pytest.param(1000, id="all", marks=[pytest.mark.slow, pytest.mark.long])]
 # Magic, version, number of tensors, number of keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 COUNTED_AT, KEYS_AT, FIRST_KEY_AT = 8, 16, 24
 WILD = (0, 1, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)

@@ -120,6 +120,7 @@ def test_killed_at_some_exchanges(staged: tuple[Server, str], when: str) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_exchange(server: Server, when: str) -> None:
     with _staged(server) as name:

@@ -67,6 +67,7 @@ def test_everything_is_as_it_was(server: Server, seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_hundred_round_trips(server: Server) -> None:
     prepare_tablespace(server)
     for seed in MANY:
