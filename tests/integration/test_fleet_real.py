@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,11 @@ def test_a_zombie_writes_nothing(dsn: str, playbook: Playbook, monkeypatch: pyte
     def another_worker(number: int) -> None:
         if number > 1:
             return
+        # What the first fleet claims after this would be waited for, and it waits in here.
+        pending, seen = "SELECT count(*) FROM files_queue WHERE status = 'pending'", -1
+        while (now := value(dsn, pending)) != seen:
+            seen = now
+            time.sleep(1.5)
         execute(
             dsn,
             "UPDATE files_queue SET lease_until = clock_timestamp() - interval '1 s' WHERE claim_id IS NOT NULL",
