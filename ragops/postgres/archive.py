@@ -56,7 +56,7 @@ class Archive:
     generation: int
     """The number of the first archive that was made in the same emptying."""
     table_oid: int | None
-    """None for an archive of a version that did not keep it."""
+    """None for an archive of a version that did not keep it, or of a database that was restored from a dump."""
     queue_source: Mapping[str, Any] | None
     """`queue` and `source`, what it was filled from, for an archived queue."""
     undo: int | None

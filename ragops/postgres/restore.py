@@ -30,7 +30,7 @@ from ragops.postgres.statements import statement
 def find_archived_table(connection: Connection, archive: Archive, *, rows: Rows = Rows.EXACT) -> TableFacts | None:
     """Return the table that an archive's rows came from, whatever it is called now; None if it is gone.
 
-    Archives of versions that did not keep the table's oid are found by schema and name.
+    Without an oid that counts here it is found by schema and name.
     """
     if archive.table_oid is None:
         return read_table(connection, TableName(archive.schema, archive.table), rows=rows)

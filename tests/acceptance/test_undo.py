@@ -307,3 +307,15 @@ def test_the_planner_knows_what_was_embedded(desk: Workplace) -> None:
     assert desk.ragops("queue", "reseed").code == 0
     assert desk.ragops("embed", "--workers", "1").code == 0
     assert desk.value("SELECT reltuples FROM pg_class WHERE oid = 'documents'::regclass") == 30
+
+
+def test_a_database_that_was_copied_can_be_undone(desk: Workplace) -> None:
+    """As after pg_dump and pg_restore: the oids of the archive are those of another database."""
+    fill(desk, 5)
+    assert desk.ragops("tables", "empty", "--yes").code == 0
+    # Tables of a restored dump have other oids.
+    desk.execute(
+        "UPDATE ragops.archive SET database_oid = database_oid + 1, table_oid = table_oid + 1",
+    )
+    assert desk.ragops("undo", "--yes").code == 0
+    assert desk.value("SELECT count(*) FROM documents WHERE content LIKE 'text %'") == 5

@@ -122,19 +122,21 @@ RETURNING archive_table;
 
 -- name: record_archive
 INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, archive_table, rows,
-                            generation, table_oid, queue_source, undo_id)
+                            generation, table_oid, database_oid, queue_source, undo_id)
 OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
-        %(generation)s, %(oid)s,
+        %(generation)s, %(oid)s, (SELECT oid FROM pg_database WHERE datname = current_database()),
         (SELECT jsonb_build_object('queue', %(queue)s::text, 'source',
                   (SELECT source FROM ragops.source WHERE queue = %(queue)s::text))
           WHERE %(queue)s::text IS NOT NULL),
         %(undo)s);
 
 -- name: archives
--- Archives with the state of their campaign, the oldest first.
+-- Archives, the oldest first. The oid of a table counts only in the database that it was noted in.
 SELECT a.id, a.campaign_id, a.logical, a.schema_name, a.table_name, a.archive_table, a.rows, a.generation,
-       a.table_oid, a.queue_source, a.undo_id, a.restored_at IS NOT NULL
+       CASE WHEN a.database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            THEN a.table_oid END,
+       a.queue_source, a.undo_id, a.restored_at IS NOT NULL
   FROM ragops.archive a ORDER BY a.id;
 
 -- name: all_archives

@@ -96,10 +96,12 @@ CREATE TABLE IF NOT EXISTS ragops.undo (
 
 -- name: extend_archive
 -- What an archive belongs to: the emptying that it was made in (`generation`, the number of its first archive), the
--- table itself, what the queue was filled from at that time, and the undo that made it, if one did.
+-- table itself, what the queue was filled from at that time, and the undo that made it, if one did. In a database
+-- that was restored from a dump all tables have other oids, and so has the database.
 ALTER TABLE ragops.archive
     ADD COLUMN IF NOT EXISTS generation   bigint,
     ADD COLUMN IF NOT EXISTS table_oid    bigint,
+    ADD COLUMN IF NOT EXISTS database_oid bigint,
     ADD COLUMN IF NOT EXISTS queue_source jsonb,
     ADD COLUMN IF NOT EXISTS undo_id      bigint REFERENCES ragops.undo;
 
