@@ -30,9 +30,9 @@ class Restoration:
     triggers: tuple[TriggerState, ...]
 
     @property
-    def is_changed(self) -> bool:
-        """Return whether the table lost columns since."""
-        return not self.columns.keys() <= self.table.columns.keys()
+    def left_out(self) -> tuple[str, ...]:
+        """Return the archived columns that the table does not have any more."""
+        return tuple(name for name in self.columns if name not in self.table.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Undoable:
         lines = [f"replaces what was stored since by what {self.origin} archived (readers wait meanwhile):"]
         lines += [
             f"  {r.table.qualified}: {r.archive.rows:,} rows come back, {r.table.rows:,} go"
-            + (" (columns that were dropped since stay in the archive)" if r.is_changed else "")
+            + (f" (without {', '.join(r.left_out)}, dropped since)" if r.left_out else "")
             for r in self.restorations
         ]
         return "\n".join(lines)
@@ -211,6 +211,18 @@ def _problems(restoration: Restoration, *, role: str) -> Iterator[PlanProblem]:
             f"{table.qualified} has {what}, which only its owner can switch off and build again, and role {role} "
             "does not own it: run undo as its owner"
         )
+    for name in restoration.left_out:
+        # A renamed column looks like one that was dropped and another that was added.
+        added = [c for c in table.columns.values() if c.name not in restoration.columns]
+        alike = [column.name for column in added if column.type == restoration.columns[name].type]
+        if alike:
+            archive = f"ragops.{quoted(restoration.archive.name)}"
+            yield PlanProblem(
+                f"{table.qualified} has no column {name} any more, and a new one of its type: {', '.join(alike)}. "
+                "If it was renamed, rename it in the archive; if not: "
+                f"ALTER TABLE {archive} DROP COLUMN {quoted(name)}",
+                f"ALTER TABLE {archive} RENAME COLUMN {quoted(name)} TO {quoted(alike[0])}",
+            )
     for column in table.columns.values():
         fills_itself = column.is_nullable or column.has_default or column.is_identity or column.is_generated
         if column.name not in restoration.columns and not fills_itself:

@@ -9,7 +9,6 @@ from typing import Any
 from psycopg.rows import TupleRow
 
 from ragops.facts import IndexFacts, IndexProperties
-from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection
 from ragops.postgres.encodings import jsonb
 from ragops.postgres.statements import statement
@@ -33,7 +32,7 @@ class JournaledIndex:
 
 def journaled_indexes(connection: Connection) -> list[JournaledIndex]:
     """Return dropped and not yet restored indexes, the newest definition of each name; none without a ledger."""
-    if not has_ragops_schema(connection):
+    if connection.execute(statement("catalog", "ragops_table"), {"name": "index_definition"}).fetchone() is None:
         return []
     return _entries(connection.execute(statement("ledger", "journaled_indexes")).fetchall())
 

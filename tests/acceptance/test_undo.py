@@ -319,3 +319,41 @@ def test_a_database_that_was_copied_can_be_undone(desk: Workplace) -> None:
     )
     assert desk.ragops("undo", "--yes").code == 0
     assert desk.value("SELECT count(*) FROM documents WHERE content LIKE 'text %'") == 5
+
+
+def test_a_renamed_column_is_not_taken_for_a_dropped_one(desk: Workplace) -> None:
+    fill(desk, 5)
+    assert desk.ragops("tables", "empty", "--yes").code == 0
+    desk.execute("ALTER TABLE documents RENAME content TO body")
+    refused = desk.ragops("undo", "--yes", "--json")
+    assert refused.code == 1
+    cures = [
+        p["cure"]
+        for p in refused.json["error"]["problems"]
+        if "RENAME COLUMN content TO body" in (p["cure"] or "")
+    ]
+    desk.execute(*cures)
+    assert desk.ragops("undo", "--yes").code == 0
+    assert desk.value("SELECT count(*) FROM documents WHERE body LIKE 'text %'") == 5
+
+
+def test_a_ledger_of_an_older_version(desk: Workplace) -> None:
+    """Looking changes nothing there; the first command that writes brings it up to date."""
+    fill(desk, 5)
+    desk.execute("CREATE INDEX mine ON documents USING hnsw (embedding vector_l2_ops)")
+    assert desk.ragops("reset", "-p", light(desk), "--yes").code == 0
+    desk.execute(
+        "ALTER TABLE ragops.archive DROP generation, DROP table_oid, DROP database_oid, DROP queue_source,"
+        " DROP undo_id",
+        "ALTER TABLE ragops.index_definition DROP properties, DROP undo_id",
+        "DROP TABLE ragops.undo",
+    )
+    before = desk.snapshot()
+    archives = desk.ragops("archive", "status", "--json").json["archives"]
+    assert {archive["generation"] for archive in archives} == {1}
+    listed = desk.ragops("index", "status", "--json").json["indexes"]
+    assert [index["state"] for index in listed if index["name"] == "mine"] == ["dropped"]
+    assert desk.snapshot() == before
+    assert desk.ragops("undo", "--yes").code == 0
+    assert desk.value("SELECT count(*) FROM documents WHERE content LIKE 'text %'") == 5
+    assert [name for name, *_ in desk.index_definitions()] == ["mine"]

@@ -87,10 +87,12 @@ INSERT INTO ragops.index_definition
 VALUES (%(campaign)s, %(undo)s, %(schema)s, %(name)s, %(table)s, %(definition)s, %(properties)s, %(bytes)s);
 
 -- name: journaled_indexes
--- Dropped and not yet restored indexes: the newest definition of each name.
+-- Dropped and not yet restored indexes: the newest definition of each name. By way of JSON, as a ledger of an older
+-- version lacks two columns.
 SELECT DISTINCT ON (schema_name, index_name)
-       id, campaign_id, schema_name, index_name, table_name, definition, properties, undo_id
-  FROM ragops.index_definition WHERE restored_at IS NULL
+       id, campaign_id, schema_name, index_name, table_name, definition, to_jsonb(d)->'properties',
+       (to_jsonb(d)->>'undo_id')::bigint
+  FROM ragops.index_definition d WHERE restored_at IS NULL
  ORDER BY schema_name, index_name, id DESC;
 
 -- name: first_journaled
@@ -140,10 +142,13 @@ SELECT a.id, a.campaign_id, a.logical, a.schema_name, a.table_name, a.archive_ta
   FROM ragops.archive a ORDER BY a.id;
 
 -- name: all_archives
--- Archives with their size, for people.
+-- Archives with their size, for people. By way of JSON, because a ledger of an older version lacks the last columns.
 SELECT a.id, a.campaign_id, a.table_name, a.rows,
        coalesce(pg_total_relation_size(to_regclass('ragops.' || quote_ident(a.archive_table))), 0),
-       a.created_at, a.restored_at, a.schema_name, a.generation, a.undo_id
+       a.created_at, a.restored_at, a.schema_name,
+       coalesce((to_jsonb(a)->>'generation')::bigint,
+                (SELECT min(b.id) FROM ragops.archive b WHERE b.created_at = a.created_at)),
+       (to_jsonb(a)->>'undo_id')::bigint
   FROM ragops.archive a ORDER BY a.id;
 
 -- name: archives_restored
