@@ -96,6 +96,13 @@ def refuse_unfinished(session: Session) -> None:
         )
 
 
+def refuse_held(session: Session) -> None:
+    """Raise CampaignHeld while a living controller holds an unfinished campaign."""
+    row = find_latest_campaign(session.connection)
+    if row is not None and not row.is_finished:
+        check_free(row)
+
+
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
     row = find_latest_campaign(session.connection)

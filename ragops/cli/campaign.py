@@ -115,6 +115,11 @@ def reset(
             session = session.with_playbook(without_archive(session.playbook))
         if accept_lost_column:
             session = session.with_playbook(with_lost_columns(session.playbook, accept_lost_column))
+        # Before the plan, which would wait for the tables that a running campaign has locked.
+        if new:
+            campaign.refuse_held(session)
+        elif not dry_run:
+            campaign.refuse_unfinished(session)
         plan = prepare_plan(session)
         if dry_run:
             emit(plan, as_json=as_json, screen=plan_screen)

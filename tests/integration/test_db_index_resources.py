@@ -276,7 +276,7 @@ def test_a_full_disk_is_no_lack_of_shared_memory(session: Session, monkeypatch: 
     def fail(*_: object) -> None:
         raise psycopg.errors.DiskFull('could not extend file "base/5/16387": No space left on device')
 
-    monkeypatch.setattr(session.connection, "execute", fail)
+    monkeypatch.setattr("ragops.postgres.index_builds.execute_single", fail)
     with pytest.raises(RagopsError, match="could not be built") as caught:
         create(session.connection, build.statements, table=build.table)
     assert not isinstance(caught.value, NoSharedMemory)

@@ -74,7 +74,10 @@ def problems(dsn: str, playbook: Playbook, kind: Kind) -> tuple[PlanProblem, ...
 @pytest.fixture(scope="module")
 def roles(pg16: Server, pg18: Server) -> None:
     for server in (pg16, pg18):
-        execute(server.target.conninfo, f"CREATE ROLE {ROLE} LOGIN")
+        # pytest-xdist may come back to this module with the same servers.
+        exists = f"SELECT 1 FROM pg_roles WHERE rolname = '{ROLE}'"
+        if not rows(server.target.conninfo, exists):
+            execute(server.target.conninfo, f"CREATE ROLE {ROLE} LOGIN")
 
 
 def test_there_are_many_kinds() -> None:
