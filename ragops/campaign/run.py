@@ -28,7 +28,7 @@ from ragops.errors import (
 )
 from ragops.facts import DatabaseFacts
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, is_lost
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, close_if_busy, is_lost
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -282,6 +282,7 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
 def _end(run: CampaignRun, status: str, error: str, *, step_failed: bool = False) -> None:
     """Write how the campaign ended; without a database the lease runs out by itself."""
     connection = run.session.connection
+    close_if_busy(connection)
     try:
         with run.session.connect() if is_lost(connection) else nullcontext(connection) as usable:
             ledger = run.ledger.on(usable)

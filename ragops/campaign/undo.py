@@ -31,11 +31,11 @@ from ragops.postgres.archive import (
 )
 from ragops.postgres.catalog import Rows, read_table
 from ragops.postgres.connection import DATABASE_ERRORS, Connection, is_lost, transaction, unavailable
-from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, lock_sql, truncate_sql
+from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, truncate_sql
 from ragops.postgres.index_builds import find_index
 from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
 from ragops.postgres.ledger import check_free, find_latest_campaign, lock_campaigns, mark_undone
-from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.locks import LOCK_TIMEOUT_S, lock_tables, with_lock_retries
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.restore import disable_triggers, enable_triggers, restore_rows
 from ragops.session import Session
@@ -77,6 +77,10 @@ def undo(
     # What the ledger says decides which statements run.
     check_owners(session.connection)
     undoable = find_undoable(session, campaign=campaign, generation=generation)
+    earlier = newest_undo(session.connection)
+    if earlier is not None and undoable.unfinished is None:
+        # Interrupted after its last index, before it was noted.
+        finish_undo(session.connection, earlier.id)
     if undoable.is_done:
         return UndoResult(undoable.campaign, {}, was_undone=True)
     begun = undoable.unfinished
@@ -104,8 +108,7 @@ def _restore(
             newest = find_latest_campaign(connection)
             if newest is not None and not newest.is_finished:
                 check_free(newest)
-            if undoable.restorations:
-                connection.execute(lock_sql([r.table for r in undoable.restorations]))
+            lock_tables(connection, [r.table for r in undoable.restorations], "ACCESS EXCLUSIVE")
             # Read again under the locks: another undo may have run, rows, indexes and triggers may have changed.
             now = find_undoable(session, campaign=campaign, generation=generation)
             if (now.campaigns, now.generation, now.is_done) != (undoable.campaigns, undoable.generation, False):
@@ -118,7 +121,7 @@ def _restore(
     except DATABASE_ERRORS as error:
         if is_lost(connection):
             lost = unavailable(session.target, error)
-            lost.hint = "ragops undo   (it finishes what was begun, or starts anew where nothing was changed)"
+            lost.hint = "ragops undo   (it finishes what was begun, or starts again where nothing was changed)"
             raise lost from error
         raise RagopsError(
             "the database refused the undo; nothing was changed",
@@ -186,6 +189,9 @@ def _drop_indexes(connection: Connection, now: Undoable, undo_id: int) -> None:
     for index in present:
         is_due = (index.schema, index.name) not in before and (index.table, index.name) not in now.made
         journal_index(connection, index, campaign=None, undo=undo_id if is_due else None)
+        if (index.table, index.name) in now.made:
+            # It goes with its campaign. The next one makes it from the playbook again.
+            mark_restored(connection, schema=index.schema, name=index.name)
     for index in present:
         if not index.is_attached:
             connection.execute(drop_index_sql(index))

@@ -13,7 +13,7 @@ from ragops.playbook.names import TableName
 from ragops.postgres.archive import Archive, UndoRow, newest_undo, read_archives
 from ragops.postgres.catalog import Rows, has_ragops_schema
 from ragops.postgres.connection import Connection
-from ragops.postgres.journal import JournaledIndex, first_journaled
+from ragops.postgres.journal import JournaledIndex, due_indexes, first_journaled
 from ragops.postgres.ledger import all_campaigns, campaign_steps, changing_campaigns
 from ragops.postgres.restore import archived_columns, find_archived_table, holds_rows, read_triggers
 from ragops.session import Session
@@ -79,7 +79,8 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
     """
     connection = session.connection
     unfinished = newest_undo(connection)
-    if unfinished is not None and not unfinished.is_finished:
+    # One whose indexes are all there again, built by a later campaign perhaps, is in nobody's way.
+    if unfinished is not None and not unfinished.is_finished and due_indexes(connection, unfinished.id):
         return Undoable(unfinished.campaign, generation=unfinished.generation, unfinished=unfinished)
     archives = read_archives(connection)
     if generation is not None:
@@ -150,12 +151,13 @@ def _emptied(connection: Connection, unit: Unit) -> bool:
 
 
 def _made_indexes(connection: Connection, unit: Unit) -> Iterator[tuple[str, str]]:
-    """Yield table and name of the indexes that the unit's campaigns built, as they recorded it."""
+    """Yield table and name of the indexes that the unit's campaigns made from the playbook, as recorded."""
     for campaign in unit.campaigns:
         for step in campaign_steps(connection, campaign):
             built = (step.effect or {}).get("indexes") if step.verb == "rebuild_indexes" else None
             for index in built if isinstance(built, list) else []:
-                yield index["table"], index["name"]
+                if not index.get("restored"):
+                    yield index["table"], index["name"]
 
 
 def _restorations(session: Session, archives: Sequence[Archive]) -> tuple[Restoration, ...]:

@@ -57,6 +57,8 @@ class IndexBuild:
     graph: Graph | Lists
     resources: Resources = NOTHING_SET
     properties: IndexProperties = field(default_factory=IndexProperties)
+    is_restored: bool = False
+    """It was there before: its definition comes from the journal or the catalog, not from the playbook."""
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -245,7 +247,7 @@ def restoration(index: JournalEntry | IndexFacts, table: TableFacts, *, concurre
     alone = concurrently and " ON ONLY " not in index.definition and not table.is_partitioned
     create = restore_index_sql(index.definition, concurrently=alone)
     graph = graph_of(index.definition, table)
-    return IndexBuild(index.name, table, create, alone, graph, properties=index.properties)
+    return IndexBuild(index.name, table, create, alone, graph, properties=index.properties, is_restored=True)
 
 
 def graph_of(definition: str, table: TableFacts) -> Graph | Lists:

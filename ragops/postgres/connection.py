@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
 from ragops import __version__
 from ragops.errors import DatabaseUnavailable, PlanRefused
@@ -93,6 +93,12 @@ def is_lost(connection: Connection | None) -> bool:
     """Return whether a connection must be opened (again) before it can be used."""
     # psycopg's `broken` implies `closed`: both read the status of libpq's connection.
     return connection is None or connection.closed
+
+
+def close_if_busy(connection: Connection) -> None:
+    """Close a connection that a signal interrupted between a statement and its result: it can run nothing more."""
+    if connection.info.transaction_status == pq.TransactionStatus.ACTIVE:
+        connection.close()
 
 
 def missing_pgvector(target: Target) -> PlanRefused:

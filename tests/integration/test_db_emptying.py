@@ -213,6 +213,27 @@ def test_undo_that_was_interrupted_goes_on(session: Session, dsn: str, monkeypat
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, indexes)
 
 
+def test_an_undo_that_was_interrupted_before_a_campaign_does_not_hide_it(
+    session: Session, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, indexes = contents(dsn), rows(dsn, INDEXES)
+    campaign.start(session, campaign.plan_campaign(session))
+
+    def fail(*_: object, **__: object) -> None:
+        raise RagopsError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
+        with pytest.raises(RagopsError, match="disk is full"):
+            undo(session)
+    # It builds the indexes that are missing.
+    campaign.start(session, campaign.plan_campaign(session))
+    assert (value(dsn, "SELECT count(*) FROM documents"), rows(dsn, INDEXES)) == (0, indexes)
+    assert undo(session).campaign == 2
+    assert (contents(dsn), rows(dsn, INDEXES)) == (before, indexes)
+    assert value(dsn, "SELECT count(*) FROM ragops.undo WHERE finished_at IS NULL") == 0
+
+
 def test_nothing_to_undo(session: Session) -> None:
     with pytest.raises(RagopsError, match="nothing to bring back"):
         undo(session)

@@ -77,6 +77,7 @@ class BuiltIndex:
             "seconds": self.seconds,
             "settings": {parameter.name: parameter.value for parameter in parameters},
             "sql": text_of(self.build.create),
+            "restored": self.build.is_restored,
         }
 
 
