@@ -23,6 +23,7 @@ from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import ensure_ragops_schema, initialise, plan_setup
 
+pytest_plugins = ["fault_fixtures"]
 DIMENSIONS = 32
 TEMPLATE = "ragops_template"
 WORDS = (

@@ -2,9 +2,10 @@
 
 A word of the text makes it fail: POISON dies by abort, HANG sleeps, NAN, INF and ZERO return such a
 vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every text:
-`all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that embed:
+`all` dies on each, `all-but-ok` on each except the health check's,
+`illegal` on each by an illegal instruction. Other arguments concern children that embed:
 `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all but
-the first child.
+the first child, `hold=FILE` returns vectors once the file exists.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -127,9 +129,15 @@ def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
 def _start(arguments: Sequence[str]) -> None:
     if "dead" in arguments:
         os.abort()
+    _wait_for("gate", arguments)
+    _wait_for("gate-but-one", arguments)
+
+
+def _wait_for(asked: str, arguments: Sequence[str]) -> None:
+    """Wait for the file that an argument names; without that argument for nothing."""
     for argument in arguments:
         name, _, gate = argument.partition("=")
-        if not gate or (name == "gate-but-one" and _is_first(gate)):
+        if name != asked or (name == "gate-but-one" and _is_first(gate)):
             continue
         while not Path(gate).exists():
             time.sleep(0.02)
@@ -159,6 +167,9 @@ def main(arguments: list[str]) -> None:
         is_health_check = texts == [ids_of(HEALTH_CHECK)]
         if "all" in arguments or ("all-but-ok" in arguments and not is_health_check):
             os.abort()
+        if "illegal" in arguments:
+            os.kill(os.getpid(), signal.SIGILL)
+        _wait_for("hold", arguments)
         _embed(texts)
 
 
