@@ -355,7 +355,7 @@ def heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
             except (*DATABASE_ERRORS, DatabaseUnavailable) as error:
                 missed += 1
                 # The steps report an outage themselves; this is said where only the lease suffers.
-                if missed == MISSED:
+                if missed == MISSED and not session.database.outages.are_open:
                     session.reporter.warning(f"the campaign's lease could not be renewed: {first_line(error)}")
         own.close()
 

@@ -19,6 +19,7 @@ from ragops.errors import DatabaseUnavailable, PlanRefused
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
 from ragops.postgres.watchdog import register
 
@@ -69,6 +70,16 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         connection.close()
         raise missing_pgvector(target)
     return connection
+
+
+def session_name(connection: Connection) -> str | None:
+    """Return the name that this connection alone has in pg_stat_activity; None once it is closed."""
+    return None if connection.closed else connection.info.parameter_status("application_name")
+
+
+def end_session(connection: Connection, name: str) -> None:
+    """End an earlier session of this role whose client, a connection of this process, has lost it."""
+    connection.execute(statement("catalog", "end_session"), {"name": name})
 
 
 def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:

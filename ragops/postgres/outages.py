@@ -68,7 +68,8 @@ def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
     if isinstance(error, _FINAL):
         return None
     if isinstance(error, DatabaseUnavailable):
-        return Outage(error.actual or error.what)
+        # libpq says it in the words of whoever connects: `connection to server at "db" … failed: …`.
+        return Outage((error.actual or error.what).removeprefix("connection failed: "))
     for cause in _causes(error):
         state = cause.sqlstate or ""
         if state in _COLLISIONS:

@@ -16,7 +16,9 @@ from ragops.postgres.connection import (
     Target,
     close_if_busy,
     connect,
+    end_session,
     is_lost,
+    session_name,
 )
 from ragops.postgres.outages import Outage, outage_of
 from ragops.postgres.watchdog import cut
@@ -56,6 +58,16 @@ class Outages:
         self._away: set[str] = set()
         self._began = self._reminded = 0.0
         self._reasons: set[str] = set()
+
+    @property
+    def are_open(self) -> bool:
+        """Whether some connection of the command cannot go on now."""
+        with self._lock:
+            return bool(self._away)
+
+    def note(self, name: str, outage: Outage) -> None:
+        """Report a connection that was lost, and opened again at once."""
+        self._info(f"{name}: reconnected; before: {outage.reason}")
 
     def begin(self, name: str, outage: Outage) -> None:
         """Report that the connection `name` cannot go on, each reason once and again every `REMIND_S`."""
@@ -109,6 +121,7 @@ class Database:
         self._stop = stop
         self.outages = outages
         self._connection = connection
+        self._session = None if connection is None else session_name(connection)
         self._cancelled_at: float | None = None
 
     @property
@@ -116,6 +129,7 @@ class Database:
         """The connection as it is, perhaps lost: only `run` and `try_once` replace it, between transactions."""
         if self._connection is None:
             self._connection = connect(self._target)
+            self._session = session_name(self._connection)
         return self._connection
 
     def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -145,6 +159,10 @@ class Database:
         """Run `work` without waiting for a database that is unavailable. Raises one of OUTAGES then."""
         if self._connection is None or is_lost(self._connection):
             self._connection = connect(self._target, timeout_s=CONNECT_S)
+            if self._session is not None:
+                # A server or pooler that has not noticed the loss keeps its transaction, and that our locks.
+                end_session(self._connection, self._session)
+            self._session = session_name(self._connection)
         return work(self._connection)
 
     def cancel(self) -> None:
@@ -188,6 +206,7 @@ class Waiting:
         self._outages = outages
         self._delays = Backoff(first_s=FIRST_S, longest_s=LONGEST_S, total_s=float("inf")).delays()
         self._since: float | None = None
+        self._first: Outage | None = None
         self._collisions = 0
 
     def wait(self, outage: Outage, error: BaseException) -> None:
@@ -198,8 +217,12 @@ class Waiting:
             if self._collisions > MAX_COLLISIONS:
                 raise error
         else:
-            self._since = now if self._since is None else self._since
-            self._outages.begin(self._name, outage)
+            if self._since is None and not outage.is_full:
+                # Often a connection that rested too long, or a server that is back at once.
+                self._since, self._first = now, outage
+            else:
+                self._since, self._first = self._since or now, None
+                self._outages.begin(self._name, outage)
             if now - self._since > self._outages.max_outage_s:
                 raise OutageTooLong(
                     f"the database was away for {(now - self._since) / 60:,.0f} minutes; gave up",
@@ -215,4 +238,6 @@ class Waiting:
 
     def end(self) -> None:
         """Note that the work was done."""
+        if self._first is not None:
+            self._outages.note(self._name, self._first)
         self._outages.end(self._name)

@@ -271,8 +271,12 @@ class Fleet:
             raise errors[0]
         stats = self._stats
         if self._stop.requested.is_set():
-            is_aborted = self._stop.aborted.is_set()
-            how = "items in flight were given back to the queue" if is_aborted else "what was embedded is stored"
+            if not self._maintenance.has_given_back:
+                how = "items in flight come back when their leases have run out"
+            elif self._stop.aborted.is_set():
+                how = "items in flight were given back to the queue"
+            else:
+                how = "what was embedded is stored"
             raise Interrupted(
                 f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )

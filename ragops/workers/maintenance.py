@@ -51,7 +51,8 @@ class Maintenance:
         self._reaper = Reaper(tables, is_dead=is_dead_here)
         self._reported: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
-        self._missed = 0
+        self._missed, self._is_late = 0, False
+        self._is_left = False
 
     def maintain(self, info: Callable[[str], None]) -> None:
         """Pass notices on to `info`, and do the rest if it is due.
@@ -72,14 +73,20 @@ class Maintenance:
                 raise
             self._missed += 1
             # The fetcher and the completer report an outage; this is said where only the leases suffer.
-            if self._missed == MISSED:
+            if self._missed >= MISSED and not self._database.outages.are_open and not self._is_late:
+                self._is_late = True
                 info(f"leases could not be renewed: {outage.reason}; other workers may take the items")
             # A setting of the session would stay as it is: default_transaction_read_only.
             self._database.close()
             return
-        self._missed = 0
+        self._missed, self._is_late = 0, False
         if reaped:
             info(f"returned {reaped:,} items of dead or stalled workers to the queue")
+
+    @property
+    def has_given_back(self) -> bool:
+        """Whether nothing in flight was left to its lease."""
+        return not self._is_left
 
     def give_back(self) -> None:
         """Return the items in flight to the queue: whatever ended the fleet, they did not cause it."""
@@ -92,6 +99,7 @@ class Maintenance:
                     f"cannot return items to the queue ({first_line(error)}); "
                     f"their lease runs out within {self._lease_s:g} s"
                 )
+                self._is_left = True
                 return
 
     def _release(self, claim: Claim, connection: Connection) -> int:

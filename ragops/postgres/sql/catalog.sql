@@ -301,3 +301,8 @@ SELECT a.pid, a.application_name,
        || CASE WHEN a.state = 'active' AND a.wait_event = 'ClientRead' THEN ', waiting for the client' ELSE '' END
   FROM pg_stat_activity a
  WHERE a.pid = ANY(%(pids)s) OR a.application_name = ANY(%(names)s);
+
+-- name: end_session
+-- Ends a session that its client has lost: the server, or a pooler, may not know it, and keep its locks for hours.
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+ WHERE a.application_name = %(name)s AND a.usename = current_user AND a.pid <> pg_backend_pid();
