@@ -6,10 +6,8 @@ import psycopg
 import pytest
 from fault_fixtures import (
     RESET,
-    assert_nothing_burnt,
     assert_stored_once,
     ended,
-    fill_queue,
     kill,
     wait_for_documents,
     wait_while_running,
