@@ -36,7 +36,7 @@ class Vocabulary(Nursery):
     def start(self) -> Embedder:
         self.starts += 1
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
+            raise self.death("the embedder child was killed by SIGILL", "while it started")
         child = Cutter(self)
         self.children.append(child)
         return child
