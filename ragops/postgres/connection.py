@@ -16,6 +16,7 @@ from psycopg import pq, sql
 
 from ragops import __version__
 from ragops.errors import DatabaseUnavailable, PlanRefused
+from ragops.postgres.dead_clients import end_with_client
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
@@ -136,8 +137,8 @@ def transaction(
 ) -> Iterator[Connection]:
     """Open an explicit transaction with settings that end with it.
 
-    `lock_timeout_s` limits the wait for each lock; `is_long` lifts the role's `statement_timeout`
-    (Supabase sets two minutes).
+    `lock_timeout_s` limits the wait for each lock, 0 not at all; `is_long` lifts the role's `statement_timeout`
+    (Supabase sets two minutes), and ends the transaction when this process dies.
     """
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
@@ -152,6 +153,8 @@ def transaction(
                 local["transaction_timeout"] = "0"
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
+        if is_long:
+            end_with_client(connection)
         yield connection
 
 

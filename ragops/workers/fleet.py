@@ -14,9 +14,10 @@ from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import Interrupted
 from ragops.facts import TableFacts
 from ragops.fingerprint.document import fingerprint_of
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
-from ragops.postgres.ledger import holder_name, save_fingerprint
+from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
@@ -103,7 +104,9 @@ class Fleet:
         self._sha256 = checked_sha256(playbook)
         self._documents = Documents(playbook.source, check_stop=stop.check)
         self._writer = Writer(playbook.tables, tables)
-        self._name = holder_name()
+        # Claims need the name that tells whether their process still runs; metrics are for people.
+        self._claimant = holder_name()
+        self._name = short_name(self._claimant)
         self._stats = Stats()
         # A connection per thread that needs one: fetcher, completer, and the controller's own.
         outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
@@ -232,7 +235,7 @@ class Fleet:
             fingerprint=fingerprint,
             dimensions=children.first.embedder.model.dimensions,
             stop=self._stop,
-            claimant=self._name,
+            claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
             workers=self._sizing.workers,
             last_id=self._last_id,

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ragops.errors import first_line
+from ragops.identity import is_dead_here
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
-from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 
@@ -13,9 +12,10 @@ from campaigns import batch_of, claim, execute, queue_of, seed, table_facts, val
 from psycopg import sql
 
 from ragops.errors import FenceLost, RagopsError
+from ragops.identity import is_dead_here, process_name
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.ledger import FINISHED, is_dead_here
+from ragops.postgres.ledger import FINISHED
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
 from ragops.postgres.statements import statement, text_of
 from ragops.postgres.writer import Writer
@@ -142,11 +142,14 @@ def test_leases_end_on_the_servers_clock_and_can_be_extended(connection: Connect
 
 
 def test_items_of_a_dead_worker_come_back_at_once(connection: Connection) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = process_name(ended.pid)
+    host, pid, mark = name.split(":")
+    ended.communicate()
     seed(connection, 3)
-    claim(connection, 1, worker=f"{socket.gethostname()}:{ended.pid}:1")
-    claim(connection, 1, worker=f"elsewhere:{ended.pid}:1")
+    claim(connection, 1, worker=name)
+    # The same process id of another machine or container under this one's name.
+    claim(connection, 1, worker=f"{host}:{pid}:00000000-{mark.partition('-')[2]}")
     assert queue_of(connection).reap() == 0
     assert queue_of(connection).reap(is_dead=is_dead_here) == 1
     assert counts(connection) == {"pending": 2, "processing": 1}

@@ -13,11 +13,11 @@ from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
+from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.catalog import read_database
-from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.session import Session

@@ -132,6 +132,11 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
+-- name: ragops_tables
+-- Those of ragops' tables that exist, by name.
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'ragops' AND c.relname = ANY(%(names)s);
+
 -- name: is_available
 -- Whether the server has the files of pgvector.
 SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector');

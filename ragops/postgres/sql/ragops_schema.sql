@@ -117,3 +117,13 @@ UPDATE ragops.archive a
 ALTER TABLE ragops.index_definition
     ADD COLUMN IF NOT EXISTS properties jsonb,
     ADD COLUMN IF NOT EXISTS undo_id    bigint REFERENCES ragops.undo;
+
+-- name: create_lease
+-- Until when a campaign is held. Apart from the campaign, whose row a destructive transaction locks for as long as it
+-- runs: the lease is renewed meanwhile. No foreign key, because its check would wait for that lock.
+CREATE TABLE IF NOT EXISTS ragops.lease (
+    campaign_id  bigint      PRIMARY KEY,
+    epoch        bigint      NOT NULL,
+    holder       text        NOT NULL,
+    lease_until  timestamptz NOT NULL
+);
