@@ -166,7 +166,8 @@ def claim(
     connection: Connection, size: int = 10, *, worker: str = "w", lease_s: float = 60, tables: Tables | None = None
 ) -> Claim:
     """A claim that must not come out empty."""
-    found = queue_of(connection, tables).claim(size=size, worker=worker, lease_s=lease_s)
+    queue = queue_of(connection, tables)
+    found = queue.claim(size=size, worker=worker, lease_s=lease_s, generation=queue.filling().generation)
     assert found is not None
     return found
 

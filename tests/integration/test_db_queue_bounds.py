@@ -9,7 +9,7 @@ import pytest
 from campaigns import claim, queue_of, seed
 
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.queue import Claim
+from ragops.postgres.queue import Claim, Cursor
 
 
 def completed(connection: Connection) -> int:
@@ -18,15 +18,15 @@ def completed(connection: Connection) -> int:
 
 def test_bounds_count_what_is_done_and_what_is_open(connection: Connection) -> None:
     seed(connection, 10)
-    assert queue_of(connection).bound_for(until=4) == 4
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 4)
     held = claim(connection, 3)
-    assert queue_of(connection).bound_for(until=4) == 4
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 4)
     queue_of(connection).fail(held, [(held.items[0].id, "x")])
-    assert queue_of(connection).bound_for(until=4) == 5
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 5)
     queue_of(connection).complete(held, [item.id for item in held.items[1:]])
-    assert queue_of(connection).bound_for(until=4) == 5
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 5)
     assert queue_of(connection).bound_for(until=2) is None
-    assert queue_of(connection).bound_for(until=100) == 10
+    assert queue_of(connection).bound_for(until=100) == Cursor(1, 10)
 
 
 def test_no_bound_without_open_items(connection: Connection) -> None:
@@ -54,9 +54,9 @@ class Competitor:
             self.is_done = self._bound is None
         else:
             self._held = queue_of(self._connection).claim(
-                size=self._dice.randint(1, 4), worker="w", lease_s=60, last_id=self._bound
+                size=self._dice.randint(1, 4), worker="w", lease_s=60, bound=self._bound
             )
-            if self._held is None and not sum(queue_of(self._connection).open_items(last_id=self._bound)):
+            if self._held is None and not sum(queue_of(self._connection).open_items(bound=self._bound)):
                 self._bound = None
 
     def _finish(self, held: Claim) -> None:

@@ -261,7 +261,7 @@ def test_a_queue_with_uuids_for_ids(connection: Connection, dsn: str) -> None:
         " SELECT n || '.txt', 'pending', 1 FROM generate_series(4, 9) n",
     )
     bound = queue_of(connection).bound_for(until=5)
-    held = queue_of(connection).claim(size=9, worker="w", lease_s=60, last_id=bound)
+    held = queue_of(connection).claim(size=9, worker="w", lease_s=60, bound=bound)
     assert held is not None
     assert len(held.items) == 2
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -14,9 +13,10 @@ from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
+from ragops.postgres.filling import Filling
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.locks import analyze_if_free
-from ragops.postgres.queue import MAX_PHASE, ItemStatus
+from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
@@ -119,17 +119,19 @@ def phase_of(playbook: Playbook, until: int | None) -> int:
 
 def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     """Embed what is open, or until `until` documents are completed; record nothing."""
-    session = with_queue_source(run.session)
+    # Read at once: what is claimed later belongs to this source, or is not claimed.
+    filling = run.session.queue.filling()
+    session = with_source_of(run.session, filling)
     queue = session.queue
     queue.reap(is_dead=is_dead_here)
     results: list[FleetResult] = []
     while True:
-        last_id = queue.bound_for(until=until) if until is not None else None
-        if until is not None and last_id is None:
+        bound = queue.bound_for(until=until) if until is not None else None
+        if until is not None and bound is None:
             break
-        if not sum(queue.open_items(phase=queue.gate(), last_id=last_id)):
+        if not sum(queue.open_items(phase=queue.gate(), bound=bound)):
             break
-        results.append(_run_fleet(run, session, last_id))
+        results.append(_run_fleet(run, session, filling, bound))
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
@@ -151,15 +153,14 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     )
 
 
-def with_queue_source(session: Session) -> Session:
+def with_source_of(session: Session, filling: Filling) -> Session:
     """Return the session with the source that the queue was filled from, unless its folder is missing here.
 
     Raises PlanRefused if the database alone vouches for that source.
     """
-    stored = session.queue.load_source()
-    if stored is None:
+    if filling.source is None:
         return session
-    source = Source.model_validate_json(json.dumps(stored))
+    source = Source.model_validate_json(json.dumps(filling.source))
     root = source_root(source)
     if root is not None and not root.is_dir() and session.playbook.source.is_named:
         session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
@@ -168,20 +169,21 @@ def with_queue_source(session: Session) -> Session:
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
+def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | None) -> FleetResult:
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
     if sizing.note:
         reporter.info_once(sizing.note)
-    goal = sum(session.queue.open_items(phase=session.queue.gate(), last_id=last_id))
+    goal = sum(session.queue.open_items(phase=session.queue.gate(), bound=bound))
     fleet = Fleet(
         session.target,
         session.playbook,
         session.tables(),
         sizing=sizing,
         stop=session.stop,
-        last_id=last_id,
+        generation=filling.generation,
+        bound=bound,
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,

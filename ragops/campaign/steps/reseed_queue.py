@@ -15,6 +15,7 @@ from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import transaction
+from ragops.postgres.filling import record_extension, record_filling
 from ragops.postgres.queue import seed_statement
 from ragops.postgres.row_source import pin_text_form, read_source, source_relation
 from ragops.postgres.statements import Statement, text_of
@@ -75,9 +76,11 @@ class ReseedQueueStep:
                 raise empty_corpus(playbook.source)
             if _are_rows(playbook.source):
                 _refuse_repeated(session, seeded)
-            _save_source(session)
+            source = absolute_source(playbook.source)
+            record_filling(session.connection, playbook.tables, source.model_dump(mode="json"))
             result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
             run.record(result)
+            remember_source(session, source)
         session.reporter.end_progress()
         # After the commit: the items are safe even if ANALYZE fails.
         queue.analyze()
@@ -102,14 +105,17 @@ def append_source(session: Session) -> ReseedResult:
     """
     playbook, queue = session.playbook, session.queue
     refuse_other_source(session)
-    phase = len(playbook.gates()) + 1
+    phase, source = len(playbook.gates()) + 1, absolute_source(playbook.source)
     with transaction(session.connection, is_long=True):
         _check_rows(session)
         if _are_rows(playbook.source):
             seeded = queue.append_rows(source_relation(playbook.source), phase=phase)
         else:
             seeded = queue.append(_locations(session), phase=phase)
-        _save_source(session)
+        is_same = queue.load_source() is not None and other_source(session) is None
+        document = source.model_dump(mode="json")
+        record_extension(session.connection, playbook.tables, document, is_same=is_same)
+        remember_source(session, source)
     session.reporter.end_progress()
     queue.analyze()
     return ReseedResult(seeded, playbook.gates())
@@ -118,7 +124,7 @@ def append_source(session: Session) -> ReseedResult:
 def other_source(session: Session) -> str | None:
     """Return what the queue was filled from, if that is not the playbook's source; None if it is, or unknown."""
     stored = session.queue.load_source()
-    new = _absolute(session.playbook.source).model_dump(mode="json")
+    new = absolute_source(session.playbook.source).model_dump(mode="json")
     if stored is None or all(stored.get(key) == new[key] for key in SOURCE_IDENTITY):
         return None
     return next((str(stored[kind]) for kind in SOURCE_IDENTITY[:4] if stored.get(kind)), "another source")
@@ -202,13 +208,7 @@ def _notes(facts: PlanFacts) -> Iterator[str]:
         )
 
 
-def _save_source(session: Session) -> None:
-    source = _absolute(session.playbook.source)
-    session.queue.save_source(source.model_dump(mode="json"))
-    remember_source(session, source)
-
-
-def _absolute(source: Source) -> Source:
+def absolute_source(source: Source) -> Source:
     """Return the source with absolute paths: whoever embeds later may stand in another folder."""
     paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
     return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})

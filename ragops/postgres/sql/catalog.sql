@@ -132,6 +132,13 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
+-- name: is_ragops_current
+-- Whether the schema `ragops` has the newest of its tables and columns.
+SELECT count(DISTINCT c.relname) = 2
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+ WHERE n.nspname = 'ragops' AND NOT a.attisdropped
+   AND (c.relname, a.attname) IN (('undo', 'id'), ('source', 'generation'));
+
 -- name: is_available
 -- Whether the server has the files of pgvector.
 SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector');

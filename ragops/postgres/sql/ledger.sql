@@ -128,9 +128,11 @@ INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, a
 OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
         %(generation)s, %(oid)s, (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT jsonb_build_object('queue', %(queue)s::text, 'source',
-                  (SELECT source FROM ragops.source WHERE queue = %(queue)s::text))
-          WHERE %(queue)s::text IS NOT NULL),
+        (SELECT jsonb_build_object('queue', k.key, 'source', s.source, 'fingerprint', s.fingerprint,
+                                   'chunking', s.chunking)
+           FROM (SELECT quote_ident(%(schema)s::text) || '.' || quote_ident(%(table)s::text) AS key) k
+           LEFT JOIN ragops.source s ON s.queue = k.key
+          WHERE %(is_queue)s),
         %(undo)s);
 
 -- name: archives
@@ -183,14 +185,6 @@ UPDATE ragops.campaign
    SET status = 'undone', error = NULL, epoch = epoch + 1, holder = NULL, lease_until = NULL,
        finished_at = coalesce(finished_at, clock_timestamp())
  WHERE id = ANY(%(campaigns)s);
-
--- name: forget_source
-DELETE FROM ragops.source WHERE queue = %(queue)s;
-
--- name: restore_source
--- What the queue was filled from when its rows were archived.
-INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
-ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
 
 -- name: save_fingerprint
 INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
