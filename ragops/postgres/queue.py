@@ -187,7 +187,7 @@ class Queue:
     ) -> int:
         """Put items back whose lease expired (not before `since`) or whose worker is known to be dead.
 
-        Return their number.
+        Items without lease and claim stay: another program has them. Return their number.
         """
         reaped = self._connection.execute(self._sql("reap_expired"), {"since": since}).rowcount
         workers = [row[0] for row in self._connection.execute(self._sql("claimants")).fetchall()]
@@ -268,6 +268,11 @@ class Queue:
         """Return the number of different locations; a scan of the whole queue."""
         return int(fetch_row(self._connection, self._sql("distinct_locations"))[0])
 
+    def repeated_locations(self) -> int:
+        """Return the number of items whose location another item has already; a scan of the whole queue."""
+        with transaction(self._connection, is_long=True):
+            return int(fetch_row(self._connection, self._sql("repeated_locations"))[0])
+
     def seed(self, statement: Statement, locations: Iterable[str], *, gates: Sequence[int]) -> int:
         """Stream locations into an empty queue by COPY, in the caller's transaction; return their number.
 
@@ -275,6 +280,7 @@ class Queue:
         from 0: with gates (1000, 100000) the first 1,000 items have phase 1, those up to 100,000 phase 2, the rest
         phase 3. Raises RagopsError if the queue is not empty.
         """
+        self.lock()
         self._require_empty()
         # Imported here because it imports numpy, which `ragops status` does without.
         from ragops.postgres.queue_seed import copy_blocks, queue_blocks
@@ -284,22 +290,34 @@ class Queue:
 
     def seed_rows(self, statement: Statement) -> int:
         """Fill an empty queue from rows of this database, as `seed` does; the rows never leave the server."""
+        self.lock()
         self._require_empty()
         return self._connection.execute(statement).rowcount
 
-    def append(self, locations: Iterable[str], *, phase: int) -> int:
-        """Add the locations that are not in the queue yet, in the caller's transaction; return their number."""
+    def receive(self, locations: Iterable[str]) -> None:
+        """Stream locations to the server for `append`, in the caller's transaction."""
         from ragops.postgres.queue_seed import copy_blocks, incoming_blocks
 
         self._connection.execute(self._sql("create_incoming"))
         copy_blocks(self._connection, self._sql("copy_incoming"), incoming_blocks(locations))
-        return self._append_incoming(phase)
 
-    def append_rows(self, relation: sql.Composable, *, phase: int) -> int:
-        """Add the locations of `relation`, its column `id`, as `append` does."""
+    def receive_rows(self, relation: sql.Composable) -> None:
+        """Take the locations for `append` from `relation`, its column `id`."""
         self._connection.execute(self._sql("create_incoming"))
         self._connection.execute(self._sql("insert_incoming", relation=relation))
-        return self._append_incoming(phase)
+
+    def append(self, *, phase: int) -> int:
+        """Add the received locations that are not in the queue yet; return their number.
+
+        The queue is locked no earlier than now: receiving may take long, and claims go on meanwhile.
+        """
+        self._connection.execute(self._sql("analyze_incoming"))
+        self.lock()
+        return self._connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
+
+    def lock(self) -> None:
+        """Keep other writers out until the end of the caller's transaction."""
+        self._connection.execute(self._sql("lock"))
 
     def analyze(self) -> None:
         """Update the planner's statistics after the queue was filled."""
@@ -314,10 +332,6 @@ class Queue:
                 actual=f"{sum(self.counts().values()):,} items",
                 hint="ragops tables empty files_queue   or: ragops queue reseed --append",
             )
-
-    def _append_incoming(self, phase: int) -> int:
-        self._connection.execute(self._sql("analyze_incoming"))
-        return self._connection.execute(self._sql("append_incoming"), {"phase": phase}).rowcount
 
 
 def _up_to(bound: Cursor | None) -> dict[str, object]:

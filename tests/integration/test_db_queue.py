@@ -9,7 +9,7 @@ import sys
 
 import psycopg
 import pytest
-from campaigns import batch_of, claim, execute, queue_of, seed, table_facts, value
+from campaigns import append, batch_of, claim, execute, queue_of, seed, table_facts, value
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
@@ -182,14 +182,11 @@ def test_a_filled_queue_is_not_seeded_and_appending_skips_what_is_there(connecti
     with pytest.raises(RagopsError, match="not empty") as caught:
         seed(connection, 2)
     assert caught.value.actual == "2 items"
-    with connection.transaction():
-        added = queue_of(connection).append(["z.txt", "2.txt", "a.txt", "z.txt"], phase=3)
-    assert added == 2
+    assert append(connection, ["z.txt", "2.txt", "a.txt", "z.txt"], phase=3) == 2
     assert value(dsn, "SELECT array_agg(file_path || ' ' || phase ORDER BY id) FROM files_queue") == [
         "1.txt 1",
         "2.txt 1",
         "z.txt 3",
         "a.txt 3",
     ]
-    with connection.transaction():
-        assert queue_of(connection).append(["a.txt", "1.txt"], phase=3) == 0
+    assert append(connection, ["a.txt", "1.txt"], phase=3) == 0

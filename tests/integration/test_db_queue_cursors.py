@@ -98,6 +98,7 @@ def test_leases_and_claims_are_found_by_their_own_index(connection: Connection) 
     reaping_plan = plan_of(connection, "reap_expired", since=queue_of(connection).server_time())
     assert "Index Cond: ((lease_until < now()) AND (lease_until >= " in reaping_plan, reaping_plan
     assert "Index Cond: (lease_until IS NULL)" in reaping_plan, reaping_plan
+    assert "Index Cond: (lease_until IS NULL)" in plan_of(connection, "taken_by_others", limit=9)
     assert "Index Cond: (lease_until >= now())" in plan_of(connection, "claimants")
     ids = [uuid.uuid4()]
     for name, values in (("release", {"claim_id": ids[0]}), ("extend_leases", {"claim_ids": ids, "lease_s": 9})):

@@ -92,9 +92,11 @@ UPDATE {files_queue} q
   FROM due WHERE q.{files_queue_id} = due.id;
 
 -- name: reap_expired
--- Puts items back into the queue whose lease expired (not before `since`), or that are in process without a lease.
+-- Puts items back into the queue whose lease expired (not before `since`), or that have a claim and no lease. Those
+-- that have neither are another program's.
 -- now() instead of clock_timestamp(): an index condition must be stable within the statement. Two selects instead of
--- an OR, for which the planner would read the whole index of leases.
+-- an OR, for which the planner would read the whole index of leases, and no IS NOT NULL, for which it would read that
+-- of claims.
 WITH expired AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} < now()
@@ -103,6 +105,7 @@ WITH expired AS (
 ), unleased AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+       AND num_nonnulls(q.{files_queue_claim_id}) = 1
        FOR UPDATE OF q SKIP LOCKED
 )
 UPDATE {files_queue} q
@@ -129,6 +132,29 @@ UPDATE {files_queue} q
    SET {files_queue_status} = 'pending', {files_queue_claim_id} = NULL,
        {files_queue_claimed_by} = NULL, {files_queue_lease_until} = NULL
   FROM abandoned WHERE q.{files_queue_id} = abandoned.id;
+
+-- name: taken_by_others
+-- Items in process without a lease and a claim: another program works on them. Place and version change with a row.
+SELECT q.{files_queue_id}, q.ctid::text, q.xmin::text FROM {files_queue} q
+ WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL
+ LIMIT %(limit)s;
+
+-- name: return_unchanged
+-- Puts those of them back into the queue that are still the same rows.
+UPDATE {files_queue} q
+   SET {files_queue_status} = 'pending', {files_queue_claimed_by} = NULL
+  FROM unnest(%(ids)s, %(places)s::text[], %(versions)s::text[]) AS f (id, place, version)
+ WHERE q.{files_queue_id} = f.id AND q.ctid::text = f.place AND q.xmin::text = f.version
+   AND q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL;
+
+-- name: return_all
+-- Puts all of them back into the queue.
+UPDATE {files_queue} q
+   SET {files_queue_status} = 'pending', {files_queue_claimed_by} = NULL
+ WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL;
 
 -- name: retry_failed
 -- Puts failed items back into the queue. They keep their number of attempts.
@@ -175,6 +201,15 @@ SELECT count(*) FROM {documents}
 -- name: distinct_locations
 -- Different locations. COLLATE "C" because the order does not matter, and that of a language is slower.
 SELECT count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
+
+-- name: lock
+-- Keeps other writers out until the end of the transaction, claims too: two that fill the queue at once would both
+-- find it empty. Readers go on.
+LOCK TABLE {files_queue} IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: repeated_locations
+-- Items whose location another item has, too: each location counts once. A scan of the whole queue.
+SELECT count(*) - count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
 
 -- name: snapshot
 -- Makes all statements of a transaction see the same rows. Must be its first statement.
