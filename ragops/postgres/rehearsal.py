@@ -175,7 +175,8 @@ class _Rehearsal:
         """Claim as a worker does, and try all that it may do with a claim; None without one."""
         claim: Claim | None = None
         with self.attempt(QUEUE, "claiming items"):
-            claim = queue.claim(size=DOCUMENTS + 1, worker=holder_name(), lease_s=60)
+            generation = queue.filling().generation
+            claim = queue.claim(size=DOCUMENTS + 1, worker=holder_name(), lease_s=60, generation=generation)
             if claim is None and seeded:
                 raise Vanished("no item is claimed although some are pending")
         if claim is None:

@@ -19,6 +19,7 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
 from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
+from ragops.postgres.queue import Cursor
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -75,7 +76,8 @@ class Fleet:
         *,
         sizing: Sizing,
         stop: Stop,
-        last_id: object = None,
+        generation: int = 0,
+        bound: Cursor | None = None,
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
@@ -83,9 +85,10 @@ class Fleet:
     ) -> None:
         """Check what can be checked before anything starts.
 
-        `open_items` bounds the claims, so that a short queue keeps other machines busy to its end. `heartbeat`
-        is called every few seconds; a campaign renews its lease in it. `command` starts another program than
-        the embedder child. `bytes_needed` is asked when the server's disk is full.
+        `generation` is that of the filling whose source the playbook names here, and `bound` the last place of the
+        queue to claim. `open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
+        `heartbeat` is called every few seconds; a campaign renews its lease in it. `command` starts another
+        program than the embedder child. `bytes_needed` is asked when the server's disk is full.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -94,7 +97,8 @@ class Fleet:
         self._tables = tables
         self._sizing = sizing
         self._stop = stop
-        self._last_id = last_id
+        self._generation = generation
+        self._bound = bound
         self._open_items = open_items
         self._command = command
         self._config = embedder_config(
@@ -238,7 +242,8 @@ class Fleet:
             claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
             workers=self._sizing.workers,
-            last_id=self._last_id,
+            generation=self._generation,
+            bound=self._bound,
             open_items=self._open_items,
             cache=self._cache,
         )

@@ -169,9 +169,11 @@ INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, a
 OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
         %(generation)s, %(oid)s, (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT jsonb_build_object('queue', %(queue)s::text, 'source',
-                  (SELECT source FROM ragops.source WHERE queue = %(queue)s::text))
-          WHERE %(queue)s::text IS NOT NULL),
+        (SELECT jsonb_build_object('queue', k.key, 'source', s.source, 'fingerprint', s.fingerprint,
+                                   'chunking', s.chunking)
+           FROM (SELECT quote_ident(%(schema)s::text) || '.' || quote_ident(%(table)s::text) AS key) k
+           LEFT JOIN ragops.source s ON s.queue = k.key
+          WHERE %(is_queue)s),
         %(undo)s);
 
 -- name: archives
@@ -228,14 +230,6 @@ WITH ended AS (
     RETURNING id
 )
 DELETE FROM ragops.lease l USING ended e WHERE l.campaign_id = e.id;
-
--- name: forget_source
-DELETE FROM ragops.source WHERE queue = %(queue)s;
-
--- name: restore_source
--- What the queue was filled from when its rows were archived.
-INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
-ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
 
 -- name: save_fingerprint
 INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
