@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -14,6 +15,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
+from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import transaction
 from ragops.postgres.queue import seed_statement
 from ragops.postgres.row_source import pin_text_form, read_source, source_relation
@@ -61,6 +63,9 @@ class ReseedQueueStep:
 
     def run(self, run: Run) -> ReseedResult:
         """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
+        return retry_collisions(partial(self._run_once, run))
+
+    def _run_once(self, run: Run) -> ReseedResult:
         session = run.session
         playbook, queue = session.playbook, session.queue
         with run.transaction(is_long=True):
@@ -100,6 +105,10 @@ def append_source(session: Session) -> ReseedResult:
 
     Raises RagopsError while items of another source are open.
     """
+    return retry_collisions(partial(_append_once, session))
+
+
+def _append_once(session: Session) -> ReseedResult:
     playbook, queue = session.playbook, session.queue
     refuse_other_source(session)
     phase = len(playbook.gates()) + 1

@@ -240,10 +240,14 @@ SELECT CASE WHEN c.relkind = 'r'
 
 -- name: blockers
 -- The other sessions that hold a lock of any kind on one of the tables, with their transaction's age in seconds.
-SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
-       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0), left(a.query, 80)
+-- A role without pg_read_all_stats sees neither state nor age nor query of another role's session (NULL).
+SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), a.state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int,
+       CASE WHEN a.state IS NOT NULL THEN left(a.query, 80) END
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid();
+ WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ ORDER BY a.pid;
 
 -- name: index_progress
 -- How far the index build on a table is; no row if none runs, one of them if several run at once.
