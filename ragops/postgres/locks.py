@@ -167,3 +167,8 @@ def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[
     """Return the sessions other than this one that hold a lock on one of the tables."""
     oids = [table.oid for table in tables]
     return [Blocker(*row) for row in connection.execute(statement("catalog", "blockers"), {"oids": oids})]
+
+
+def find_sessions(connection: Connection, pids: Iterable[int]) -> list[Blocker]:
+    """Return those of some sessions that are still there; 0 stands for a prepared transaction."""
+    return [Blocker(*row) for row in connection.execute(statement("catalog", "sessions"), {"pids": list(pids)})]

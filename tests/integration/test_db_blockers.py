@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 from campaigns import Recorder, execute
+from conftest import wait_for
 from psycopg.conninfo import make_conninfo
 
 from ragops.errors import RagopsError
@@ -15,6 +17,7 @@ from ragops.playbook.names import TableName
 from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.locks import SAY_AGAIN_S, Blocker, Waiting, find_blockers, with_lock_retries
+from ragops.postgres.running_builds import running_builds
 from ragops.retry import Backoff
 
 
@@ -99,3 +102,25 @@ def test_a_statement_that_collides_each_time_is_not_called_a_lock(connection: Co
     with pytest.raises(RagopsError, match="collided with other transactions each time"):
         with_lock_retries(connection, act, tables=[table], backoff=Backoff(total_s=0.5), reporter=reporter)
     assert set(reporter.notices) == {"collided with another transaction (deadlock detected); trying again"}
+
+
+def test_a_build_of_another_role_is_found_by_its_locks(plain: Connection, dsn: str) -> None:
+    table = read_table(plain, TableName(None, "documents"))
+    assert table is not None
+    create = "CREATE INDEX CONCURRENTLY theirs ON documents USING hnsw (embedding vector_cosine_ops)"
+    with psycopg.connect(dsn) as writer, ThreadPoolExecutor(1) as threads:
+        # The build waits for this transaction.
+        writer.execute("INSERT INTO documents (content) VALUES ('x')")
+        building = threads.submit(execute, dsn, create)
+        wait_for(lambda: bool(running_builds(plain, table.oid)), what="the build")
+        (build,) = running_builds(plain, table.oid)
+        with connect(Target(dsn, "the test database")) as owner:
+            (seen,) = running_builds(owner, table.oid)
+        assert (build.pid, build.index, build.progress, build.since_s) == (seen.pid, None, None, None)
+        assert build.waits_for == (writer.info.backend_pid,)
+        assert str(build) == f"pid {seen.pid}, user {writer.info.user}, has been building an index"
+        assert seen.index == "theirs" and seen.progress is not None and "waiting for" in seen.progress.phase
+        assert running_builds(plain, table.oid + 1) == []
+        writer.rollback()
+        building.result(60)
+    assert running_builds(plain, table.oid) == []
