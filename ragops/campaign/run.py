@@ -84,6 +84,13 @@ class CampaignRun:
     def record_failure(self, reason: str, result: StepResult) -> None:
         self.ledger.step_failed(self.number, reason, result.to_json())
 
+    def note(self, intended: StepResult) -> None:
+        self.ledger.step_noted(self.number, intended.to_json())
+
+    def noted(self) -> Mapping[str, object]:
+        steps = campaign_steps(self.session.connection, self.campaign)
+        return next((step.effect or {} for step in steps if step.number == self.number), {})
+
     @property
     def emptied_later(self) -> tuple[str, ...]:
         return self.plan.emptied_after(self.number)

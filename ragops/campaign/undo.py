@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragops.campaign.steps.base import SingleCommand
-from ragops.campaign.steps.rebuild_indexes import build_index, entry_of
+from ragops.campaign.steps.building import build_index
+from ragops.campaign.steps.rebuild_indexes import entry_of
 from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate
 from ragops.errors import RagopsError, first_line
 from ragops.facts import TableFacts

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
+from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.ddl import archive_sql
 from ragops.postgres.encodings import jsonb
@@ -205,8 +206,12 @@ def drop_archives(connection: Connection, *, campaigns: Sequence[int] | None = N
     Acts in a transaction of its own.
     """
     values = {"campaigns": None if campaigns is None else list(campaigns)}
-    with connection.transaction():
-        forgotten = connection.execute(statement("ledger", "forget_archives"), values).fetchall()
-        for (name,) in forgotten:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
-    return len(forgotten)
+
+    def act() -> int:
+        with connection.transaction():
+            forgotten = connection.execute(statement("ledger", "forget_archives"), values).fetchall()
+            for (name,) in forgotten:
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
+        return len(forgotten)
+
+    return retry_collisions(act)

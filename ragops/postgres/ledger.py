@@ -256,6 +256,10 @@ class Ledger:
         """Record the step, in the caller's transaction where its effect is one."""
         self._record("step_done", number=number, effect=jsonb(self._connection, effect))
 
+    def step_noted(self, number: int, effect: Mapping[str, Any]) -> None:
+        """Record what a running step is about to do."""
+        self._record("step_noted", number=number, effect=jsonb(self._connection, effect))
+
     def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
         json = jsonb(self._connection, effect) if effect else None
         self._record("step_failed", number=number, error=storable(self._connection, error), effect=json)

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from ragops.errors import FenceLost, RagopsError
 from ragops.playbook.tables import Tables
+from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import storable
 from ragops.postgres.filling import Filling, read_filling
@@ -326,8 +327,13 @@ class Queue:
 
     def analyze(self) -> None:
         """Update the planner's statistics after the queue was filled."""
-        with transaction(self._connection, is_long=True):
-            self._connection.execute(self._sql("analyze"))
+
+        def act() -> None:
+            with transaction(self._connection, is_long=True):
+                self._connection.execute(self._sql("analyze"))
+
+        # Here, not by the caller: the transaction that filled the queue must not be run again with it.
+        retry_collisions(act)
 
     def _require_empty(self) -> None:
         """Raise RagopsError if the queue holds an item."""

@@ -109,6 +109,11 @@ UPDATE ragops.step s
   FROM ragops.campaign c
  WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
+-- name: step_noted
+UPDATE ragops.step s SET effect = %(effect)s
+  FROM ragops.campaign c
+ WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
+
 -- name: step_done
 UPDATE ragops.step s
    SET status = 'done', finished_at = clock_timestamp(), effect = %(effect)s, error = NULL
@@ -117,7 +122,8 @@ UPDATE ragops.step s
 
 -- name: step_failed
 UPDATE ragops.step s
-   SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, effect = %(effect)s
+   SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s,
+       effect = coalesce(%(effect)s, s.effect)
   FROM ragops.campaign c
  WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
