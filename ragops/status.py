@@ -12,6 +12,7 @@ from typing import TypeVar
 from ragops.campaign.reading import QUEUE, STATUS, notes, readable, refuse_misfit
 from ragops.errors import PlanRefused, first_line
 from ragops.facts import DatabaseFacts
+from ragops.identity import short_name
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
@@ -188,7 +189,8 @@ def _campaign(session: Session) -> CampaignState | None:
     steps = campaign_steps(session.connection, row.id)
     current = next((step for step in steps if step.status != "done"), None)
     step = f"{current.number}/{len(steps)} {current.verb}" if current and not row.is_finished else None
-    return CampaignState(row.id, row.name, row.status, row.phase, row.holder, row.error, step)
+    holder = short_name(row.holder) if row.holder else None
+    return CampaignState(row.id, row.name, row.status, row.phase, holder, row.error, step)
 
 
 def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:

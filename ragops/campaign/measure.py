@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder
+from ragops.postgres.connection import UNREADABLE
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
@@ -78,7 +79,35 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
             str(id) for id in session.read(lambda reader: reader.repeated_ids([row.id for row in sample]))
         ),
         has_queue=session.has_queue,
+        queued_twice=_queued_twice(session),
+        stored_twice=_stored_twice(session),
     )
+
+
+def _queued_twice(session: Session) -> int | None:
+    """Count the locations that are queued again; None where the queue or its locations cannot be read."""
+    if not session.has_queue or not _has_column(session, "files_queue", "location"):
+        return None
+    try:
+        return session.through_outages(lambda: session.queue.repeated_locations())
+    except UNREADABLE:
+        return None
+
+
+def _stored_twice(session: Session) -> int | None:
+    """Count the documents whose path is stored again; None where paths are not stored or cannot be read."""
+    if not _has_column(session, "documents", "file_path"):
+        return None
+    try:
+        return session.read(lambda reader: reader.repeated_paths())
+    except UNREADABLE:
+        return None
+
+
+def _has_column(session: Session, logical: str, word: str) -> bool:
+    column = session.playbook.tables.columns_of(logical).get(word)
+    table = session.through_outages(lambda: session.facts(scans=False)).tables.get(logical)
+    return table is not None and column in table.columns
 
 
 def measure_stored(session: Session, embedder: Embedder) -> Agreement:

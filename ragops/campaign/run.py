@@ -18,6 +18,7 @@ from ragops.campaign.steps.embed import bytes_to_embed
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.trust import remember_playbook, trusted_playbook
+from ragops.campaign.waiting import held
 from ragops.errors import (
     DatabaseUnavailable,
     FenceLost,
@@ -29,6 +30,7 @@ from ragops.errors import (
     first_line,
 )
 from ragops.facts import DatabaseFacts
+from ragops.identity import short_name
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Embed
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
@@ -43,6 +45,7 @@ from ragops.postgres.ledger import (
 )
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
+from ragops.postgres.takeover import TakeoverWatch
 from ragops.session import Session
 from ragops.workers.database import Database
 
@@ -81,6 +84,13 @@ class CampaignRun:
     def record_failure(self, reason: str, result: StepResult) -> None:
         self.ledger.step_failed(self.number, reason, result.to_json())
 
+    def note(self, intended: StepResult) -> None:
+        self.ledger.step_noted(self.number, intended.to_json())
+
+    def noted(self) -> Mapping[str, object]:
+        steps = campaign_steps(self.session.connection, self.campaign)
+        return next((step.effect or {} for step in steps if step.number == self.number), {})
+
     @property
     def emptied_later(self) -> tuple[str, ...]:
         return self.plan.emptied_after(self.number)
@@ -102,7 +112,7 @@ def refuse_unfinished(session: Session) -> None:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
             where=session.target.label,
-            actual=row.error or (f"held by {row.holder}" if row.holder else None),
+            actual=row.error or (f"held by {short_name(row.holder)}" if row.holder else None),
             hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
 
@@ -136,7 +146,8 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
         plan=plan.to_json(),
         steps=[(step.number, step.verb) for step in plan.steps],
     )
-    return _run(session, ledger, plan, done={})
+    with held(session, ledger):
+        return _run(session, ledger, plan, done={})
 
 
 Confirm = Callable[[Sequence[str]], None]
@@ -178,8 +189,6 @@ def resume(
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
     check_free(row)
     reporter = session.reporter
-    if row.holder:
-        reporter.info(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
     # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
     done = _done_steps(session, row.id)
     plan = plan_campaign(session, done=done)
@@ -191,11 +200,15 @@ def resume(
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)
     plan = replace(plan, force=force or row.plan.get("force") is True)
-    ledger = Ledger.take(session.connection, row)
-    done = _done_steps(session, row.id)
-    ledger.save_plan(plan.to_json())
-    reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
-    return _run(session, ledger, plan, done=done)
+    watch = TakeoverWatch(session.connect, reporter.info, campaign=row.id)
+    ledger = Ledger.take(session.connection, row, waiting=watch.waiting)
+    with held(session, ledger):
+        if row.holder:
+            reporter.info(f"took campaign {row.id} over from {short_name(row.holder)}")
+        done = _done_steps(session, row.id)
+        ledger.save_plan(plan.to_json())
+        reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
+        return _run(session, ledger, plan, done=done)
 
 
 def _done_steps(session: Session, campaign: int) -> dict[int, StepRow]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragops.campaign.steps.base import SingleCommand
-from ragops.campaign.steps.rebuild_indexes import build_index, entry_of
+from ragops.campaign.steps.building import build_index
+from ragops.campaign.steps.rebuild_indexes import entry_of
 from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate
 from ragops.errors import RagopsError, first_line
 from ragops.facts import TableFacts
@@ -26,12 +27,12 @@ from ragops.postgres.archive import (
     mark_archives_restored,
     newest_undo,
     record_restored,
-    restore_source,
     take_numbers,
 )
 from ragops.postgres.catalog import Rows, read_table
 from ragops.postgres.connection import DATABASE_ERRORS, Connection, is_lost, transaction, unavailable
 from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, truncate_sql
+from ragops.postgres.filling import restore_filling
 from ragops.postgres.index_builds import find_index
 from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
 from ragops.postgres.ledger import check_free, find_latest_campaign, lock_campaigns, mark_undone
@@ -147,7 +148,8 @@ def _change(session: Session, now: Undoable, *, archive: bool) -> None:
     for r in now.restorations:
         session.reporter.info(f"bringing back {r.archive.rows:,} rows of {r.table.qualified}")
         restored[r.table.qualified] = restore_rows(connection, r.table, r.archive, r.columns)
-        restore_source(connection, r.archive)
+        if r.archive.is_queue:
+            restore_filling(connection, r.table, r.archive.queue_source)
     enable_triggers(connection, triggers)
     for r in now.restorations:
         connection.execute(analyze_sql(r.table))
@@ -164,14 +166,11 @@ def _archive_removed(session: Session, restorations: Sequence[Restoration], undo
     connection = session.connection
     numbers = take_numbers(connection, len(restorations))
     for number, r in zip(numbers, restorations, strict=True):
-        # The key of the queue's source is the one that was archived with it.
-        queue = r.archive.queue_source["queue"] if r.archive.queue_source else None
         archive_rows(
             connection,
             Archiving(number, r.archive.logical, r.table),
             campaign=None,
             generation=numbers[0],
-            queue=queue,
             undo=undo_id,
         )
     return numbers[0]

@@ -16,6 +16,8 @@ from psycopg import pq, sql
 
 from ragops import __version__
 from ragops.errors import DatabaseUnavailable, PlanRefused
+from ragops.postgres.collisions import COLLIDED, ReadCommittedConnection, execute_outside
+from ragops.postgres.dead_clients import end_with_client
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
@@ -29,8 +31,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 DATABASE_ERRORS = (psycopg.Error,)
 # What ends a look into a table: another session's lock, or privileges that the role lacks.
 UNREADABLE = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
-# Deadlocks: the server aborts one of the transactions, which the caller runs again on the same connection.
-COLLISIONS = (psycopg.errors.DeadlockDetected,)
+# The server aborts one of the transactions that collide; the same one works when it is run again.
+COLLISIONS = COLLIDED
 # Raised by a lost or refused connection, but not only then: psycopg counts lock timeouts, cancelled statements and
 # a full disk among OperationalError too. `is_lost` tells the cases apart.
 OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable)
@@ -42,7 +44,7 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
     Raises DatabaseUnavailable if the server cannot be reached, PlanRefused if pgvector is not installed.
     """
     try:
-        connection = psycopg.connect(
+        connection = ReadCommittedConnection.connect(
             target.conninfo,
             autocommit=True,
             # Behind a transaction pooler the next transaction may run on a server connection that does not have
@@ -64,8 +66,7 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
     except psycopg.Error as error:
         raise unavailable(target, error) from None
     register(connection)
-    # Whatever the role's default is: a snapshot from before a lock would not show what was written until it came.
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection.keep_read_committed()
     if with_vector and not register_vector_types(connection):
         connection.close()
         raise missing_pgvector(target)
@@ -136,8 +137,8 @@ def transaction(
 ) -> Iterator[Connection]:
     """Open an explicit transaction with settings that end with it.
 
-    `lock_timeout_s` limits the wait for each lock; `is_long` lifts the role's `statement_timeout`
-    (Supabase sets two minutes).
+    `lock_timeout_s` limits the wait for each lock, 0 not at all; `is_long` lifts the role's `statement_timeout`
+    (Supabase sets two minutes), and ends the transaction when this process dies.
     """
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
@@ -152,6 +153,8 @@ def transaction(
                 local["transaction_timeout"] = "0"
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
+        if is_long:
+            end_with_client(connection)
         yield connection
 
 
@@ -161,7 +164,7 @@ def execute_within_timeout(connection: Connection, query: sql.Composed) -> bool:
     VACUUM is one: it runs outside a transaction, where SET LOCAL has no effect.
     """
     try:
-        connection.execute(query)
+        execute_outside(connection, query)
     except psycopg.errors.QueryCanceled:
         return False
     return True

@@ -6,35 +6,23 @@ earlier holder still tries in a fenced transaction fails. The lease only says wh
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg import sql
+
 from ragops.errors import CampaignHeld, FenceLost, PlanRefused
-from ragops.postgres.connection import Connection, transaction
+from ragops.identity import holder_name, is_dead_here, short_name
+from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb, server_encoding, storable
 from ragops.postgres.statements import statement
 
 LEASE_S = 60.0
 FINISHED = frozenset({"done", "abandoned", "undone"})
-
-
-def holder_name() -> str:
-    """`HOST:PID` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def is_dead_here(name: str) -> bool:
-    """True when `HOST:PID…` names a process of this machine that no longer runs."""
-    import psutil  # It takes longer to import than most commands' questions to the ledger.
-
-    host, _, rest = name.partition(":")
-    pid = rest.split(":")[0]
-    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+Waiting = Callable[[int], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +75,21 @@ def find_latest_campaign(connection: Connection) -> CampaignRow | None:
 
 
 def latest_campaign(connection: Connection) -> CampaignRow | None:
-    row = connection.execute(statement("ledger", "latest")).fetchone()
+    row = connection.execute(_with_leases(connection, "latest")).fetchone()
     return CampaignRow(*row) if row else None
+
+
+def _with_leases(connection: Connection, name: str) -> sql.Composed:
+    """Return a statement that reads campaigns with their leases, if there are any that the role may read."""
+    readable = connection.execute(statement("catalog", "ragops_table"), {"name": "lease"}).fetchone()
+    has_leases = readable is not None and readable[0]
+    lease = sql.Identifier("ragops", "lease") if has_leases else statement("ledger", "no_lease")
+    return statement("ledger", name, {"lease": lease})
 
 
 def all_campaigns(connection: Connection) -> list[CampaignRow]:
     """Return every campaign of this database, the oldest first."""
-    return [CampaignRow(*row) for row in connection.execute(statement("ledger", "all_campaigns")).fetchall()]
+    return [CampaignRow(*row) for row in connection.execute(_with_leases(connection, "all_campaigns")).fetchall()]
 
 
 def changing_campaigns(connection: Connection) -> set[int]:
@@ -121,7 +117,7 @@ def check_free(row: CampaignRow) -> None:
     if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):
         until = f"{row.lease_until:%H:%M:%S %Z}" if row.lease_until else "?"
         raise CampaignHeld(
-            f"campaign {row.id} is held by {row.holder} until {until}",
+            f"campaign {row.id} is held by {short_name(row.holder)} until {until}",
             hint="wait for it, stop it there with Ctrl-C, or after that time: ragops reset --resume",
         )
 
@@ -159,8 +155,9 @@ class Ledger:
             lock_campaigns(connection)
             other = latest_campaign(connection)
             if other is not None and not other.is_finished:
+                who = short_name(other.holder) if other.holder else "another controller"
                 raise CampaignHeld(
-                    f"campaign {other.id} was started by {other.holder or 'another controller'} at this moment",
+                    f"campaign {other.id} was started by {who} at this moment",
                     hint="ragops status",
                 )
             values = {
@@ -172,23 +169,45 @@ class Ledger:
             }
             row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
             assert row is not None
+            ledger = cls(connection, row[0], row[1])
+            ledger._write_lease()
             for number, verb in steps:
                 step_values = {"campaign": row[0], "number": number, "verb": verb}
                 connection.execute(statement("ledger", "insert_step"), step_values)
-        return cls(connection, row[0], row[1])
+        return ledger
 
     @classmethod
-    def take(cls, connection: Connection, row: CampaignRow) -> Ledger:
-        """Take over an unfinished campaign. Raises CampaignHeld while another controller holds it."""
+    def take(
+        cls, connection: Connection, row: CampaignRow, *, waiting: Waiting = lambda _: nullcontext()
+    ) -> Ledger:
+        """Take over an unfinished campaign. Raises CampaignHeld while another controller holds it.
+
+        It waits while an earlier holder's destructive transaction still runs, within `waiting(pid)`, which is told
+        the server's process that waits.
+        """
         check_free(row)
         values = {"campaign": row.id, "epoch": row.epoch, "holder": holder_name(), "lease_s": LEASE_S}
-        # This waits on the row while an earlier holder's destructive transaction still runs.
-        taken = connection.execute(statement("ledger", "take"), values).fetchone()
-        if taken is None:
-            raise CampaignHeld(
-                f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
-            )
-        return cls(connection, row.id, taken[0])
+        with transaction(connection, is_long=True, lock_timeout_s=0):
+            (pid,) = fetch_row(connection, statement("ledger", "backend"))
+            with waiting(pid):
+                connection.execute(statement("ledger", "fence"), {"campaign": row.id})
+                # It may have come back meanwhile, from a pause that outlasted its lease.
+                now = latest_campaign(connection)
+                if now is not None and now.id == row.id:
+                    check_free(now)
+                taken = connection.execute(statement("ledger", "take"), values).fetchone()
+            if taken is None:
+                raise CampaignHeld(
+                    f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
+                )
+            ledger = cls(connection, row.id, taken[0])
+            ledger._write_lease()
+        return ledger
+
+    def _write_lease(self) -> None:
+        """Write the lease of a campaign that was opened or taken in the caller's transaction."""
+        values = {**self._key, "holder": holder_name(), "lease_s": LEASE_S}
+        self._connection.execute(statement("ledger", "write_lease"), values)
 
     def on(self, connection: Connection) -> Ledger:
         """The same hold over another connection, as a heartbeat has its own."""
@@ -202,7 +221,6 @@ class Ledger:
             if row is None or row[0] != self.epoch:
                 raise self._lost()
             yield
-            self._connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
 
     @property
     def _key(self) -> dict[str, object]:
@@ -220,8 +238,12 @@ class Ledger:
             raise self._lost()
 
     def renew(self) -> None:
-        """Extend the lease, unless a transaction holds the row just now."""
+        """Extend the lease, also while a transaction of this controller holds the campaign's row."""
         self._connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
+
+    def end_lease(self) -> None:
+        """Let others take the campaign at once, whatever its status says; without effect once it has ended."""
+        self._connection.execute(statement("ledger", "end_lease"), self._key)
 
     def set_phase(self, phase: int) -> None:
         """Open the queue up to `phase`."""
@@ -233,6 +255,10 @@ class Ledger:
     def step_done(self, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
         self._record("step_done", number=number, effect=jsonb(self._connection, effect))
+
+    def step_noted(self, number: int, effect: Mapping[str, Any]) -> None:
+        """Record what a running step is about to do."""
+        self._record("step_noted", number=number, effect=jsonb(self._connection, effect))
 
     def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
         json = jsonb(self._connection, effect) if effect else None

@@ -14,10 +14,12 @@ from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import Interrupted
 from ragops.facts import TableFacts
 from ragops.fingerprint.document import fingerprint_of
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
-from ragops.postgres.ledger import holder_name, save_fingerprint
+from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
+from ragops.postgres.queue import Cursor
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -74,7 +76,8 @@ class Fleet:
         *,
         sizing: Sizing,
         stop: Stop,
-        last_id: object = None,
+        generation: int = 0,
+        bound: Cursor | None = None,
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
@@ -82,9 +85,10 @@ class Fleet:
     ) -> None:
         """Check what can be checked before anything starts.
 
-        `open_items` bounds the claims, so that a short queue keeps other machines busy to its end. `heartbeat`
-        is called every few seconds; a campaign renews its lease in it. `command` starts another program than
-        the embedder child. `bytes_needed` is asked when the server's disk is full.
+        `generation` is that of the filling whose source the playbook names here, and `bound` the last place of the
+        queue to claim. `open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
+        `heartbeat` is called every few seconds; a campaign renews its lease in it. `command` starts another
+        program than the embedder child. `bytes_needed` is asked when the server's disk is full.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -93,7 +97,8 @@ class Fleet:
         self._tables = tables
         self._sizing = sizing
         self._stop = stop
-        self._last_id = last_id
+        self._generation = generation
+        self._bound = bound
         self._open_items = open_items
         self._command = command
         self._config = embedder_config(
@@ -101,9 +106,11 @@ class Fleet:
         )
         # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
-        self._documents = Documents(playbook.source)
+        self._documents = Documents(playbook.source, check_stop=stop.check)
         self._writer = Writer(playbook.tables, tables)
-        self._name = holder_name()
+        # Claims need the name that tells whether their process still runs; metrics are for people.
+        self._claimant = holder_name()
+        self._name = short_name(self._claimant)
         self._stats = Stats()
         # A connection per thread that needs one: fetcher, completer, and the controller's own.
         outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
@@ -232,10 +239,11 @@ class Fleet:
             fingerprint=fingerprint,
             dimensions=children.first.embedder.model.dimensions,
             stop=self._stop,
-            claimant=self._name,
+            claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
             workers=self._sizing.workers,
-            last_id=self._last_id,
+            generation=self._generation,
+            bound=self._bound,
             open_items=self._open_items,
             cache=self._cache,
         )

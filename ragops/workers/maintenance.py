@@ -8,14 +8,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ragops.errors import first_line
+from ragops.identity import is_dead_here
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
-from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
+from ragops.workers.others import OtherPrograms
 from ragops.workers.state import Stats
 
 EVERY_S = 5.0
@@ -49,6 +50,8 @@ class Maintenance:
         self._lease_s = lease_s
         self._heartbeat = heartbeat
         self._reaper = Reaper(tables, is_dead=is_dead_here)
+        self._others = OtherPrograms(tables)
+        self._has_named_others = False
         self._reported: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
         self._missed, self._is_late = 0, False
@@ -109,6 +112,7 @@ class Maintenance:
         queue = Queue(connection, self._tables)
         queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
         reaped = self._reaper.reap(connection)
+        self._look_at_others(connection)
         self._heartbeat(connection)
         blocker = oldest_blocker(connection, min_age_s=HELD_S)
         if blocker is not None and (key := (blocker.kind, blocker.name, blocker.pid)) not in self._reported:
@@ -117,6 +121,14 @@ class Maintenance:
                 f"vacuum is held back and the queue table grows: {blocker}; to end it: {blocker.remedy}"
             )
         return reaped
+
+    def _look_at_others(self, connection: Connection) -> None:
+        look = self._others.look(connection)
+        if look.taken and not self._has_named_others:
+            self._has_named_others = True
+            self._stats.info(look.notice)
+        if look.returned:
+            self._stats.info(f"returned {look.returned:,} items to the queue that another program had left")
 
 
 class Reaper:

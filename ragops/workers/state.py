@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from ragops.documents.errors import Stopped
+
 
 @dataclass
 class Stop:
@@ -16,6 +18,11 @@ class Stop:
     signal_number: int = 2
     is_graceful: bool = False
     """A fleet runs: the first signal lets it finish the requests in flight."""
+
+    def check(self) -> None:
+        """Raise Stopped if a stop was requested: for what would go on for long, and whose result nobody stores."""
+        if self.requested.is_set() or self.aborted.is_set():
+            raise Stopped
 
 
 class Stats:

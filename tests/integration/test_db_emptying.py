@@ -205,7 +205,7 @@ def test_undo_that_was_interrupted_goes_on(session: Session, dsn: str, monkeypat
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
+        broken.setattr("ragops.campaign.steps.building.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
             undo(session)
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, [])
@@ -223,7 +223,7 @@ def test_an_undo_that_was_interrupted_before_a_campaign_does_not_hide_it(
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
+        broken.setattr("ragops.campaign.steps.building.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
             undo(session)
     # It builds the indexes that are missing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -121,6 +121,12 @@ class Run(Protocol):
     def record_failure(self, reason: str, result: StepResult) -> None:
         """Write a step that failed, with what it measured."""
 
+    def note(self, intended: StepResult) -> None:
+        """Write what the step is about to do, for what follows if it is killed before it records its result."""
+
+    def noted(self) -> Mapping[str, object]:
+        """Return what an interrupted run of the same step noted; empty without one."""
+
     @property
     def emptied_later(self) -> tuple[str, ...]:
         """The tables, by logical name, that later steps of the campaign empty."""
@@ -176,6 +182,11 @@ class SingleCommand:
     def record(self, result: StepResult) -> None: ...
 
     def record_failure(self, reason: str, result: StepResult) -> None: ...
+
+    def note(self, intended: StepResult) -> None: ...
+
+    def noted(self) -> Mapping[str, object]:
+        return {}
 
     def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
         if self.confirmed is not None:

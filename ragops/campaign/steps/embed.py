@@ -6,19 +6,20 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
+from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
+from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.catalog import read_database
-from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.filling import Filling
 from ragops.postgres.locks import analyze_if_free
-from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
+from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
@@ -123,17 +124,19 @@ def phase_of(playbook: Playbook, until: int | None) -> int:
 def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     """Embed what is open, or until `until` documents are completed; record nothing."""
     again = run.session.through_outages
-    session = again(lambda: with_queue_source(run.session))
+    # Read at once: what is claimed later belongs to this source, or is not claimed.
+    filling = again(lambda: run.session.queue.filling())
+    session = again(lambda: with_source_of(run.session, filling))
     again(lambda: session.queue.reap(is_dead=is_dead_here))
     results: list[FleetResult] = []
     while True:
-        last_id = again(lambda: session.queue.bound_for(until=until)) if until is not None else None
-        if until is not None and last_id is None:
+        bound = again(lambda: session.queue.bound_for(until=until)) if until is not None else None
+        if until is not None and bound is None:
             break
-        goal = again(partial(_open_items, session, last_id))
+        goal = again(partial(_open_items, session, bound))
         if not goal:
             break
-        results.append(_run_fleet(run, session, last_id, goal))
+        results.append(_run_fleet(run, session, filling, bound, goal))
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
@@ -151,27 +154,26 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     )
 
 
-def with_queue_source(session: Session) -> Session:
+def with_source_of(session: Session, filling: Filling) -> Session:
     """Return the session with the source that the queue was filled from, unless its folder is missing here.
 
     Raises PlanRefused if the database alone vouches for that source.
     """
-    stored = session.queue.load_source()
-    if stored is None:
+    if filling.source is None:
         return session
-    source = Source.model_validate_json(json.dumps(stored))
+    source = Source.model_validate_json(json.dumps(filling.source))
     root = source_root(source)
-    if root is not None and not root.is_dir() and session.playbook.source.is_named:
+    if root is not None and not is_folder(root) and session.playbook.source.is_named:
         session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
         return session
     source = trusted_source(session, source)
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _open_items(session: Session, last_id: Any) -> int:
+def _open_items(session: Session, bound: Cursor | None) -> int:
     """Return the number of items that may be claimed now, or are in process."""
     queue = session.queue
-    return sum(queue.open_items(phase=queue.gate(), last_id=last_id))
+    return sum(queue.open_items(phase=queue.gate(), bound=bound))
 
 
 def _analyze_loaded(session: Session) -> None:
@@ -193,7 +195,7 @@ def bytes_to_embed(session: Session) -> int | None:
         return sum(queue.open_items()) * stored // completed if completed else None
 
 
-def _run_fleet(run: Run, session: Session, last_id: Any, goal: int) -> FleetResult:
+def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | None, goal: int) -> FleetResult:
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
@@ -205,7 +207,8 @@ def _run_fleet(run: Run, session: Session, last_id: Any, goal: int) -> FleetResu
         session.through_outages(session.tables),
         sizing=sizing,
         stop=session.stop,
-        last_id=last_id,
+        generation=filling.generation,
+        bound=bound,
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,

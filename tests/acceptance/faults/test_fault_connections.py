@@ -74,7 +74,7 @@ def test_the_answers_to_a_store_s_commit_are_lost(place: Workplace, proxy: TcpPr
     done = place.ragops("embed", "--batch-size", "10", "--json")
     assert done.code == 0, done.err
     assert lost == ["answer", "answer", "request"]
-    assert "no connection to the database" in done.err
+    assert "the connection was lost" in done.err
     assert_stored_once(place)
     assert_nothing_burnt(place)
 
@@ -104,7 +104,7 @@ def test_every_backend_is_terminated_again_and_again_in_every_step(place: Workpl
     assert done.code == 0, done.err
     assert min(seen.values()) > 0, seen
     assert (done.json["status"], done.json["verdict"]) == ("done", "pass")
-    assert "no connection to the database" in done.err
+    assert "an administrator ended the connection" in done.err
     assert_stored_once(place)
     assert_nothing_burnt(place)
     assert all(is_valid for *_, is_valid in place.index_definitions())

@@ -101,7 +101,8 @@ def test_a_restart_while_embedding_is_waited_for(own_place: Workplace, own_serve
     assert done.code == 0, done.err
     assert took <= WORKING_AGAIN_S
     assert (done.json["status"], done.json["verdict"]) == ("done", "pass")
-    assert "the database" in done.err
+    assert "waiting for the database: " in done.err
+    assert "the database works again after" in done.err
     assert_stored_once(own_place)
     assert_nothing_burnt(own_place)
 
@@ -114,7 +115,7 @@ def test_ctrl_c_during_an_outage_ends_within_seconds(own_place: Workplace, own_s
     own_server.stop()
     try:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "retrying" in line or "waiting" in line or "paused" in line)
+        said = next(line for line in process.stderr if "waiting for the database: " in line)
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         done = ended(process, timeout_s=60)
@@ -228,7 +229,7 @@ def test_a_database_that_turns_read_only_pauses_the_campaign(own_place: Workplac
     own_server.reload()
     try:
         assert process.stderr is not None
-        said = next(line for line in process.stderr if "read-only" in line)
+        said = next(line for line in process.stderr if "the database is read-only" in line)
         stored = own_place.completed()
         time.sleep(3)
         assert process.poll() is None
