@@ -21,6 +21,7 @@ from workplace import Finished, Workplace, open_workplace, stored_documents
 DOCUMENTS = 120
 RESET = ("reset", "--playbook", "realign.yaml", "--yes", "--json")
 SHIPPED = Path(__file__).parents[1] / "playbooks/realign.yaml"
+STARTED = "SELECT 1 FROM ragops.campaign WHERE status = 'running'"
 TERMINATE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE application_name LIKE 'ragops%' AND datname = current_database()

@@ -15,7 +15,8 @@ from fault_fixtures import (
 from workplace import Workplace
 
 BUILDING = """
-SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%' AND datname = current_database() AND state = 'active'
+SELECT pid FROM pg_stat_activity
+ WHERE query LIKE 'CREATE INDEX%' AND datname = current_database() AND state = 'active'
 """
 # Rows that take a build a few seconds.
 FILL = (
@@ -85,22 +86,3 @@ def test_an_index_that_a_terminated_build_left_invalid_is_built_again(place: Wor
     assert done.code == 0, done.err
     assert "invalid" in done.err
     assert has_valid_index(place)
-
-
-@pytest.mark.fault(24)
-def test_a_long_transaction_elsewhere_slows_no_claim_down(place: Workplace) -> None:
-    """It keeps every dead version of the queue's rows: each claim would read them all, if it began at the front."""
-    items = 3000
-    place.execute(
-        f"INSERT INTO files_queue (file_path, status) SELECT 'gone/' || n, 'pending' FROM generate_series(1, {items}) n"
-    )
-    with psycopg.connect(place.dsn, application_name="a report") as report:
-        report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        report.execute("SELECT count(*) FROM files_queue")
-        # Dead rows at the front of the queue, as hours of work leave them.
-        for _ in range(10):
-            place.execute("UPDATE files_queue SET attempts = attempts")
-        dead = "SELECT count(*) FROM files_queue"
-        assert place.value(dead) == items
-        fill = place.ragops("queue", "status", "--json")
-        assert fill.code == 0
