@@ -20,8 +20,8 @@ SELECT pid FROM pg_stat_activity
 """
 # Rows that take a build a few seconds.
 FILL = (
-    "INSERT INTO documents (content, embedding) SELECT n, (SELECT array_agg(random() + n * 0) FROM"
-    " generate_series(1, 32))::vector FROM generate_series(1, 20000) n"
+    "INSERT INTO documents (content, embedding)"
+    " SELECT n, (SELECT array_agg(sin(n * i)) FROM generate_series(1, 32) i)::vector FROM generate_series(1, 20000) n"
 )
 BUILD = ("index", "rebuild", "idx_documents_embedding_hnsw", "--parallel-workers", "0", "--json")
 NAME = "idx_documents_embedding_hnsw"
