@@ -14,7 +14,7 @@ from conftest import write_corpus
 from ragops.campaign import measure
 from ragops.campaign import run as campaign
 from ragops.campaign.run import CampaignResult
-from ragops.campaign.steps import embed, rebuild_indexes, validate
+from ragops.campaign.steps import building, embed, validate
 from ragops.campaign.undo import undo
 from ragops.embedder.config import probe_model
 from ragops.errors import FenceLost, Interrupted, NegativeVerdict, RagopsError
@@ -95,7 +95,7 @@ def test_from_broken_to_proven(session: Session, dsn: str, monkeypatch: pytest.M
         build(*args, **options)
 
     monkeypatch.setattr(validate, "measure", measured)
-    monkeypatch.setattr(rebuild_indexes, "create", built)
+    monkeypatch.setattr(building, "create", built)
     result: dict[str, Any] = start(session).to_json()
     assert seen == [("validate", 10, 10), ("rebuild", 20, 20), ("rebuild", 20, 20), ("validate", 40, 40)]
     assert (result["status"], result["verdict"]) == ("done", "pass")
