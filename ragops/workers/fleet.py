@@ -26,6 +26,7 @@ from ragops.workers.children import Children
 from ragops.workers.completer import Completer
 from ragops.workers.database import Database
 from ragops.workers.fetcher import Fetcher
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
@@ -123,6 +124,7 @@ class Fleet:
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
+            locks=LockWatch(self._pipeline, playbook.tables, tables["files_queue"], stats=self._stats),
         )
 
     def run(

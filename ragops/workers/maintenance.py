@@ -9,12 +9,14 @@ from functools import partial
 
 from ragops.errors import first_line
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import OUTAGES, Connection
+from ragops.postgres.connection import OUTAGES, Connection, transaction
 from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.locks import LOCK_TIMEOUT_S
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.state import Stats
 
 EVERY_S = 5.0
@@ -37,6 +39,7 @@ class Maintenance:
         stats: Stats,
         lease_s: float,
         heartbeat: Callable[[Connection], None],
+        locks: LockWatch,
     ) -> None:
         """`heartbeat` is called with the connection each time; a campaign renews its own lease in it."""
         self._pipeline = pipeline
@@ -45,6 +48,7 @@ class Maintenance:
         self._stats = stats
         self._lease_s = lease_s
         self._heartbeat = heartbeat
+        self._locks = locks
         self._reaper = Reaper(tables, is_dead=is_dead_here)
         self._reported: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
@@ -83,9 +87,13 @@ class Maintenance:
         return Queue(connection, self._tables).release(claim)
 
     def _run(self, connection: Connection) -> int:
+        self._locks.look(connection)
         queue = Queue(connection, self._tables)
-        queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
-        reaped = self._reaper.reap(connection)
+        # A table that someone has locked is waited for by the other threads, while this one says who it is.
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+            queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+            reaped = self._reaper.reap(connection)
         self._heartbeat(connection)
         blocker = oldest_blocker(connection, min_age_s=HELD_S)
         if blocker is not None and (key := (blocker.kind, blocker.name, blocker.pid)) not in self._reported:
