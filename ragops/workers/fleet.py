@@ -222,6 +222,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
             name=f"{self._name}:cache",
+            claimant=self._name,
         )
         fetcher = Fetcher(
             self._pipeline,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
 from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
-from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.ledger import find_latest_campaign, is_dead_here
 from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
 from ragops.session import Session
@@ -205,4 +205,9 @@ def closed_gate(session: Session) -> str | None:
     is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
+    campaign = find_latest_campaign(session.connection)
+    if campaign is not None and campaign.status == "gate_failed":
+        return (
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+        )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"
