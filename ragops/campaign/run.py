@@ -13,7 +13,7 @@ from ragops.campaign.plan import Plan
 from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
-from ragops.campaign.steps.base import NOTHING_DONE, PlannedStep, StepResult
+from ragops.campaign.steps.base import FAILED_GATE, NOTHING_DONE, PlannedStep, StepResult
 from ragops.campaign.steps.embed import bytes_to_embed
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
@@ -113,7 +113,9 @@ def refuse_unfinished(session: Session) -> None:
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
             where=session.target.label,
             actual=row.error or (f"held by {short_name(row.holder)}" if row.holder else None),
-            hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
+            hint=FAILED_GATE
+            if row.status == "gate_failed"
+            else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
 
 

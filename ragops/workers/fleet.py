@@ -28,6 +28,7 @@ from ragops.workers.children import Children
 from ragops.workers.completer import Completer
 from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
@@ -132,6 +133,7 @@ class Fleet:
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
+            locks=LockWatch(self._pipeline, playbook.tables, tables["files_queue"], stats=self._stats),
         )
 
     def run(
@@ -229,6 +231,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
             name=f"{self._name}:cache",
+            claimant=self._name,
         )
         fetcher = Fetcher(
             self._pipeline,

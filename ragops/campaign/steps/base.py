@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ragops.workers.sizing import Sizing
 
 NOTHING_DONE = "nothing was changed"
+# What to type after a failed gate: what is stored fails the same check again, until it is corrected.
+FAILED_GATE = (
+    "ragops undo   (the old rows come back) or, with the cause fixed: ragops reset --new   or, if the stored rows "
+    "were corrected: ragops reset --resume   (it checks them again)"
+)
 
 
 class StepResult(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
@@ -18,6 +18,7 @@ from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.catalog import read_database
 from ragops.postgres.filling import Filling
+from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
@@ -233,4 +234,9 @@ def closed_gate(session: Session) -> str | None:
     is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
+    campaign = find_latest_campaign(session.connection)
+    if campaign is not None and campaign.status == "gate_failed":
+        return (
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+        )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

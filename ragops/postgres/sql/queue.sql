@@ -57,6 +57,12 @@ UPDATE {files_queue}
    AND {files_queue_status} NOT IN ('pending', 'completed', 'failed')
    AND {files_queue_id} = ANY(%(ids)s);
 
+-- name: finished
+-- How many of some items a worker has finished: whoever completes or fails an item leaves the claimant's name in it.
+SELECT count(*) FROM {files_queue}
+ WHERE {files_queue_id} = ANY(%(ids)s) AND {files_queue_claimed_by}::text = %(worker)s
+   AND {files_queue_status} IN ('completed', 'failed') AND {files_queue_claim_id} IS NULL;
+
 -- name: fail
 -- Marks items of a claim as failed, each with its reason, in one statement.
 UPDATE {files_queue} q
