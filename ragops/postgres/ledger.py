@@ -255,9 +255,3 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
         raise CampaignHeld(
             f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
         )
-
-
-def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
-    connection.execute(
-        statement("ledger", "save_fingerprint"), {"id": id, "document": jsonb(connection, document)}
-    )

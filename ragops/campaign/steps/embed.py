@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -131,7 +131,9 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
             break
         if not sum(queue.open_items(phase=queue.gate(), bound=bound)):
             break
-        results.append(_run_fleet(run, session, filling, bound))
+        result, generation = _run_fleet(run, session, filling.generation, bound)
+        results.append(result)
+        filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
@@ -169,7 +171,8 @@ def with_source_of(session: Session, filling: Filling) -> Session:
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | None) -> FleetResult:
+def _run_fleet(run: Run, session: Session, generation: int, bound: Cursor | None) -> tuple[FleetResult, int]:
+    """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
@@ -182,7 +185,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         session.tables(),
         sizing=sizing,
         stop=session.stop,
-        generation=filling.generation,
+        generation=generation,
         bound=bound,
         open_items=goal,
         command=session.embedder_command,
@@ -194,7 +197,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, info=reporter.info)
+        return fleet.run(progress=show, info=reporter.info), fleet.generation
     finally:
         reporter.end_progress()
 

@@ -187,7 +187,11 @@ UPDATE ragops.campaign
  WHERE id = ANY(%(campaigns)s);
 
 -- name: save_fingerprint
-INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
+INSERT INTO ragops.fingerprint AS f (id, document, canary) VALUES (%(id)s, %(document)s, %(canary)s)
+    ON CONFLICT (id) DO UPDATE SET canary = excluded.canary WHERE f.canary IS NULL AND excluded.canary IS NOT NULL;
+
+-- name: load_fingerprint
+SELECT document, canary FROM ragops.fingerprint WHERE id = %(id)s;
 
 -- name: index_due
 -- Marks a journaled index as missing again, for an undo to build it.

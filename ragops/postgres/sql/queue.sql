@@ -189,6 +189,11 @@ SELECT {files_queue_phase}, {files_queue_id} FROM {files_queue}
 SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
  WHERE {files_queue_status} = 'failed' ORDER BY {files_queue_id} LIMIT %(limit)s;
 
+-- name: is_begun
+-- Whether an item is or was embedded.
+SELECT EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'processing')
+    OR EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'completed');
+
 -- name: is_filled
 -- Whether the queue holds any item.
 SELECT EXISTS (SELECT 1 FROM {files_queue});
