@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from ragops.campaign.confirmed import RESUME, Confirmed
+from ragops.campaign.neighbours import refuse_neighbours
 from ragops.campaign.plan import Plan
 from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
@@ -86,7 +87,7 @@ class CampaignRun:
 
 def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
@@ -94,18 +95,20 @@ def refuse_unfinished(session: Session) -> None:
             actual=row.error or (f"held by {row.holder}" if row.holder else None),
             hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
+    refuse_neighbours(session)
 
 
 def refuse_held(session: Session) -> None:
     """Raise CampaignHeld while a living controller holds an unfinished campaign."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         check_free(row)
+    refuse_neighbours(session)
 
 
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         abandon(session.connection, row)
 
@@ -124,6 +127,8 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
         playbook=session.playbook.ledger_copy(),
         plan=plan.to_json(),
         steps=[(step.number, step.verb) for step in plan.steps],
+        tables=session.playbook.tables,
+        check=lambda: refuse_neighbours(session),
     )
     return _run(session, ledger, plan, done={})
 
@@ -153,7 +158,7 @@ def resume(
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(

@@ -42,6 +42,13 @@ class Filling:
         return next(found, "an unknown source")
 
 
+def qualified_names(connection: Connection, tables: Tables) -> dict[str, str]:
+    """Return the qualified names of the mapped tables by their logical names, as the ledger spells them."""
+    mapped = tables.mapped()
+    keys = sql.SQL(", ").join(table_key(name) for name in mapped.values())
+    return dict(zip(mapped, fetch_row(connection, sql.SQL("SELECT {}").format(keys)), strict=True))
+
+
 def read_filling(connection: Connection, tables: Tables) -> Filling:
     """Return the present filling of the mapped queue."""
     row = fetch_row(connection, _sql("read", queue_key(tables)), {"typed": tables.files_queue.table})

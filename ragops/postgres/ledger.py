@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ragops.errors import CampaignHeld, FenceLost, PlanRefused
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.encodings import jsonb, server_encoding, storable
-from ragops.postgres.statements import statement
+from ragops.postgres.statements import queue_key, statement
 
 LEASE_S = 60.0
 FINISHED = frozenset({"done", "abandoned", "undone"})
@@ -52,6 +53,8 @@ class CampaignRow:
     lease_until: datetime | None
     lease_is_live: bool | None
     error: str | None
+    queue: str | None = None
+    """The qualified name of the queue that it fills; None of an older version, whose campaigns hold for all."""
 
     @property
     def is_finished(self) -> bool:
@@ -80,14 +83,14 @@ class StepRow:
         return value if isinstance(value, int) else 0
 
 
-def find_latest_campaign(connection: Connection) -> CampaignRow | None:
-    """The newest campaign of this database, or None where there was none yet, and no ledger maybe."""
+def find_latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    """The newest campaign of the mapped queue, or None where there was none yet, and no ledger maybe."""
     known = connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
-    return latest_campaign(connection) if known and known[0] else None
+    return latest_campaign(connection, tables) if known and known[0] else None
 
 
-def latest_campaign(connection: Connection) -> CampaignRow | None:
-    row = connection.execute(statement("ledger", "latest")).fetchone()
+def latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    row = connection.execute(statement("ledger", "latest", {"queue_key": queue_key(tables)})).fetchone()
     return CampaignRow(*row) if row else None
 
 
@@ -143,10 +146,13 @@ class Ledger:
         playbook: Mapping[str, object],
         plan: Mapping[str, object],
         steps: Sequence[tuple[int, str]],
+        tables: Tables,
+        check: Callable[[], None] = lambda: None,
     ) -> Ledger:
-        """Write a new campaign and its planned steps, as (number, verb), in one transaction.
+        """Write a new campaign of the mapped queue and its planned steps, as (number, verb), in one transaction.
 
-        Raises CampaignHeld when another one was started in the meantime.
+        `check` runs while no other campaign can start. Raises CampaignHeld when another one of this queue was
+        started in the meantime.
         """
         if storable(connection, playbook) != playbook:
             # A resumed campaign would read another folder than the one that is meant.
@@ -157,12 +163,13 @@ class Ledger:
             )
         with transaction(connection):
             lock_campaigns(connection)
-            other = latest_campaign(connection)
+            other = latest_campaign(connection, tables)
             if other is not None and not other.is_finished:
                 raise CampaignHeld(
                     f"campaign {other.id} was started by {other.holder or 'another controller'} at this moment",
                     hint="ragops status",
                 )
+            check()
             values = {
                 "name": name,
                 "playbook": jsonb(connection, playbook),
@@ -170,7 +177,8 @@ class Ledger:
                 "holder": holder_name(),
                 "lease_s": LEASE_S,
             }
-            row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
+            insert = statement("ledger", "insert_campaign", {"queue_key": queue_key(tables)})
+            row = connection.execute(insert, values).fetchone()
             assert row is not None
             for number, verb in steps:
                 step_values = {"campaign": row[0], "number": number, "verb": verb}

@@ -18,6 +18,7 @@ from ragops.campaign.steps.embed import EmbedStep
 from ragops.campaign.steps.empty_tables import EmptyTablesStep
 from ragops.errors import CampaignHeld, FenceLost, RagopsError
 from ragops.playbook.steps import Embed, EmptyTables
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.ledger import Ledger, abandon, campaign_steps, check_free, holder_name, latest_campaign
 
@@ -27,11 +28,11 @@ EMPTY = EmptyTables(step="empty_tables")
 
 
 def open_ledger(connection: Connection) -> Ledger:
-    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN, steps=STEPS)
+    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN, steps=STEPS, tables=Tables())
 
 
 def take_over(connection: Connection) -> Ledger:
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     return Ledger.take(connection, row)
 
@@ -45,7 +46,7 @@ def hold_from(dsn: str, holder: str, *, lease: str = "1 minute") -> None:
 
 def test_a_new_campaign_and_its_steps(connection: Connection) -> None:
     ledger = open_ledger(connection)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert (row.id, row.status, row.phase, row.epoch) == (ledger.campaign, "running", 0, 1)
     assert row.holder == holder_name() == f"{socket.gethostname()}:{os.getpid()}"
@@ -60,7 +61,7 @@ def test_who_holds_it_is_named(connection: Connection, dsn: str) -> None:
     ledger = open_ledger(connection)
     take_over(connection)  # This process may always go on.
     hold_from(dsn, "elsewhere:4711")
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None and row.lease_until is not None
     until = f"{row.lease_until:%H:%M:%S}"
     with pytest.raises(CampaignHeld, match=rf"campaign {ledger.campaign} is held by elsewhere:4711 until {until}"):
@@ -81,7 +82,7 @@ def test_a_dead_holder_of_this_machine_is_no_obstacle(connection: Connection, ds
 
 def test_taking_over_at_the_same_moment_goes_to_one(connection: Connection) -> None:
     open_ledger(connection)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     Ledger.take(connection, row)
     with pytest.raises(CampaignHeld, match="taken by another"):
@@ -115,7 +116,7 @@ def test_an_earlier_holders_records_do_not_count(connection: Connection, record:
     with pytest.raises(FenceLost, match="taken over"):
         calls[record]()
     assert [step.status for step in campaign_steps(connection, first.campaign)] == ["running", "planned"]
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert row.phase == 1
 
@@ -137,7 +138,7 @@ def test_an_earlier_holder_ends_no_campaign(connection: Connection) -> None:
     with pytest.raises(FenceLost):
         first.finish("failed", "late")
     first.renew()
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert (row.status, row.error) == ("running", None)
 
@@ -164,19 +165,19 @@ def test_a_takeover_waits_for_the_transaction_under_way(connection: Connection, 
 
 def test_a_lease_is_not_waited_for(connection: Connection, target: Target) -> None:
     ledger = open_ledger(connection)
-    before = latest_campaign(connection)
+    before = latest_campaign(connection, Tables())
     assert before is not None
     with connect(target) as other:
         other.execute("SET lock_timeout = '2s'")
         with ledger.fenced():
             ledger.on(other).renew()
             # The row is locked: the lease has not moved, and waiting would have raised.
-            during = latest_campaign(other)
+            during = latest_campaign(other, Tables())
             assert during is not None
             assert during.lease_until == before.lease_until
-        touched = latest_campaign(other)
+        touched = latest_campaign(other, Tables())
         ledger.on(other).renew()
-        after = latest_campaign(other)
+        after = latest_campaign(other, Tables())
         assert touched is not None and touched.lease_until is not None
         assert after is not None and after.lease_until is not None
         assert after.lease_until > touched.lease_until

@@ -1,6 +1,6 @@
 -- name: insert_campaign
-INSERT INTO ragops.campaign (name, playbook, plan, holder, lease_until)
-VALUES (%(name)s, %(playbook)s, %(plan)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+INSERT INTO ragops.campaign (name, playbook, plan, queue, holder, lease_until)
+VALUES (%(name)s, %(playbook)s, %(plan)s, {queue_key}, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
 RETURNING id, epoch;
 
 -- name: lock_campaigns
@@ -11,12 +11,16 @@ LOCK TABLE ragops.campaign IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(number)s, %(verb)s);
 
 -- name: latest
-SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
-  FROM ragops.campaign ORDER BY id DESC LIMIT 1;
+-- The newest campaign of a queue. By way of JSON, because a ledger of an older version lacks the column; its
+-- campaigns hold for every queue.
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error,
+       to_jsonb(c)->>'queue'
+  FROM ragops.campaign c WHERE coalesce(to_jsonb(c)->>'queue', {queue_key}) = {queue_key} ORDER BY id DESC LIMIT 1;
 
 -- name: all_campaigns
-SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
-  FROM ragops.campaign ORDER BY id;
+SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error,
+       to_jsonb(c)->>'queue'
+  FROM ragops.campaign c ORDER BY id;
 
 -- name: take
 UPDATE ragops.campaign
@@ -172,8 +176,9 @@ RETURNING id;
 UPDATE ragops.undo SET rows = %(rows)s, removed = %(removed)s WHERE id = %(undo)s;
 
 -- name: newest_undo
--- The undo that began last.
+-- The undo that began last, of one of these campaigns or of none.
 SELECT id, campaign_id, generation, rows, removed, finished_at IS NOT NULL FROM ragops.undo
+ WHERE campaign_id IS NULL OR campaign_id = ANY(%(campaigns)s)
  ORDER BY id DESC LIMIT 1;
 
 -- name: finish_undo
