@@ -183,7 +183,7 @@ def _from_ledger(session: Session, read: Callable[[], Read], said: list[str]) ->
 
 
 def _campaign(session: Session) -> CampaignState | None:
-    row = latest_campaign(session.connection)
+    row = latest_campaign(session.connection, session.playbook.tables)
     if row is None:
         return None
     steps = campaign_steps(session.connection, row.id)

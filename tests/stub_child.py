@@ -5,7 +5,8 @@ and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. 
 text: `all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that
 embed: `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all
 but the first child. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
-`chance=FOLDER` the same when it meets the word CHANCE.
+`chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
+one component of every vector.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def number_of(word: str) -> int:
 NUMBERS = {word: number_of(word) for word in FAILING}
 
 
+def _value(name: str, default: str) -> str:
+    found = (argument.partition("=")[2] for argument in sys.argv[1:] if argument.startswith(f"{name}="))
+    return next(found, default)
+
+
 def ids_of(text: str) -> list[int]:
     """A number for each word between those of a start and an end; words that make it fail keep theirs."""
     words = [word if word in FAILING else word.lower() for word in text.split()]
@@ -53,8 +59,9 @@ def ids_of(text: str) -> list[int]:
 def vector_of(ids: Sequence[int]) -> list[float]:
     """The sum of its words' vectors, which are made from their numbers."""
     vector = [0.0] * DIMENSIONS
+    vector[0] = float(_value("drift", "0"))
     if NUMBERS["ZERO"] in ids:
-        return vector
+        return [0.0] * DIMENSIONS
     for number in ids[1:-1]:
         digest = hashlib.sha256(str(number).encode()).digest()
         vector = [sum_ + byte - 127.5 for sum_, byte in zip(vector, digest, strict=True)]
@@ -84,7 +91,7 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     build = {
         "python": sys.executable,
         "python_version": "3",
-        "package_version": "0",
+        "package_version": _value("version", "0"),
         "system_info": "stub",
         "features": {},
         "platform": "stub",
@@ -137,7 +144,7 @@ def _start(arguments: Sequence[str]) -> None:
         os.abort()
     for argument in arguments:
         name, _, gate = argument.partition("=")
-        if not gate or (name == "gate-but-one" and _is_first(gate)):
+        if name not in ("gate", "gate-but-one") or (name == "gate-but-one" and _is_first(gate)):
             continue
         while not Path(gate).exists():
             time.sleep(0.02)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from ragops.campaign.confirmed import RESUME, Confirmed
+from ragops.campaign.neighbours import refuse_neighbours
 from ragops.campaign.plan import Plan
 from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
@@ -41,6 +42,7 @@ from ragops.postgres.ledger import (
     abandon,
     campaign_steps,
     check_free,
+    find_campaign,
     find_latest_campaign,
 )
 from ragops.postgres.ownership import check_owners
@@ -107,7 +109,7 @@ class CampaignRun:
 
 def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
@@ -117,18 +119,20 @@ def refuse_unfinished(session: Session) -> None:
             if row.status == "gate_failed"
             else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
+    refuse_neighbours(session)
 
 
 def refuse_held(session: Session) -> None:
     """Raise CampaignHeld while a living controller holds an unfinished campaign."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         check_free(row)
+    refuse_neighbours(session)
 
 
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         abandon(session.connection, row)
 
@@ -147,6 +151,8 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
         playbook=session.playbook.ledger_copy(),
         plan=plan.to_json(),
         steps=[(step.number, step.verb) for step in plan.steps],
+        tables=session.playbook.tables,
+        check=lambda: refuse_neighbours(session),
     )
     with held(session, ledger):
         return _run(session, ledger, plan, done={})
@@ -177,7 +183,7 @@ def resume(
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
@@ -267,8 +273,8 @@ def _verdict_of(step: StepRow) -> str | None:
 
 def _finish(session: Session, ledger: Ledger) -> None:
     """Write that the campaign is done, unless a COMMIT whose answer was lost has done so."""
-    row = find_latest_campaign(session.connection)
-    if row is None or (row.id, row.status) != (ledger.campaign, "done"):
+    row = find_campaign(session.connection, ledger.campaign)
+    if row is None or row.status != "done":
         ledger.on(session.connection).finish("done")
 
 

@@ -23,7 +23,7 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
     """
     waited: CampaignRow | None = None
     while True:
-        row = session.through_outages(lambda: find_latest_campaign(session.connection))
+        row = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
         if row is None or row.is_finished:
             is_done = row is not None and waited is not None and (row.id, row.status) == (waited.id, "done")
             return row if is_done else None

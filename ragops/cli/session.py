@@ -193,7 +193,7 @@ def write_session(
         if needs_tables:
             require_tables(session)
         ensure_ragops_schema(session.connection)
-        row = find_latest_campaign(session.connection)
+        row = find_latest_campaign(session.connection, session.playbook.tables)
         if not is_shared and row is not None and not row.is_finished:
             check_free(row)
         yield session

@@ -15,6 +15,7 @@ from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.empty_tables import EmptyTablesStep
 from ragops.errors import CampaignHeld, FenceLost
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables
+from ragops.playbook.tables import Tables
 from ragops.postgres.ledger import Ledger, abandon, latest_campaign
 from ragops.session import Session
 
@@ -63,7 +64,7 @@ def test_a_controller_that_was_replaced_does_not_say_done(session: Session, dsn:
         campaign.start(overtaken, plan)
     assert rows(dsn, "SELECT status, holder FROM ragops.campaign") == [("running", "elsewhere:1")]
     execute(dsn, "UPDATE ragops.campaign SET holder = NULL")
-    row = latest_campaign(session.connection)
+    row = latest_campaign(session.connection, Tables())
     assert row is not None
     ledger = Ledger.take(session.connection, row)
     with pytest.raises(CampaignHeld):

@@ -20,6 +20,7 @@ from ragops.embedder.config import probe_model
 from ragops.errors import FenceLost, Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
+from ragops.playbook.tables import Tables
 from ragops.postgres.index_builds import create
 from ragops.postgres.ledger import Ledger, latest_campaign
 from ragops.session import Session
@@ -242,7 +243,7 @@ def test_a_controller_that_was_replaced_stops_at_its_next_record(
     def taken_over_meanwhile(inner: Any, **options: Any) -> Any:
         result = run(inner, **options)
         connection = inner.session.connection
-        row = latest_campaign(connection)
+        row = latest_campaign(connection, Tables())
         assert row is not None
         Ledger.take(connection, row)
         return result

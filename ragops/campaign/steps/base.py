@@ -175,7 +175,7 @@ class SingleCommand:
         """Let no campaign start until the transaction ends. Raises CampaignHeld when one started meanwhile."""
         connection = self.session.connection
         lock_campaigns(connection)
-        row = latest_campaign(connection)
+        row = latest_campaign(connection, self.session.playbook.tables)
         if row is None or row.is_finished:
             return
         check_free(row)

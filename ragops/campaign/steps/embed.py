@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
@@ -137,7 +137,9 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
         goal = again(partial(_open_items, session, bound))
         if not goal:
             break
-        results.append(_run_fleet(run, session, filling, bound, goal))
+        result, generation = _run_fleet(run, session, filling.generation, bound, goal)
+        results.append(result)
+        filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
@@ -196,7 +198,10 @@ def bytes_to_embed(session: Session) -> int | None:
         return sum(queue.open_items()) * stored // completed if completed else None
 
 
-def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | None, goal: int) -> FleetResult:
+def _run_fleet(
+    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int
+) -> tuple[FleetResult, int]:
+    """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
@@ -208,7 +213,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         session.through_outages(session.tables),
         sizing=sizing,
         stop=session.stop,
-        generation=filling.generation,
+        generation=generation,
         bound=bound,
         open_items=goal,
         command=session.embedder_command,
@@ -221,7 +226,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, info=reporter.info)
+        return fleet.run(progress=show, info=reporter.info), fleet.generation
     finally:
         reporter.end_progress()
 
@@ -234,7 +239,7 @@ def closed_gate(session: Session) -> str | None:
     is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
-    campaign = find_latest_campaign(session.connection)
+    campaign = find_latest_campaign(session.connection, session.playbook.tables)
     if campaign is not None and campaign.status == "gate_failed":
         return (
             f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"

@@ -203,6 +203,11 @@ SELECT q.{files_queue_location}::text FROM {files_queue} q
                                       WHERE c.oid = (SELECT tableoid FROM {files_queue} LIMIT 1)), 100))
  ORDER BY random() LIMIT %(size)s;
 
+-- name: is_begun
+-- Whether an item is or was embedded.
+SELECT EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'processing')
+    OR EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'completed');
+
 -- name: is_filled
 -- Whether the queue holds any item.
 SELECT EXISTS (SELECT 1 FROM {files_queue});
