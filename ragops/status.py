@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from ragops.campaign.reading import QUEUE, STATUS, notes, readable, refuse_misfit
-from ragops.errors import PlanRefused, first_line
+from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import DatabaseFacts
 from ragops.identity import short_name
+from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
 from ragops.postgres.ledger import campaign_steps, latest_campaign
+from ragops.postgres.locks import find_ledger_blockers
 from ragops.postgres.progress import Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.postgres.queue import FailedItem
 from ragops.session import Session
@@ -160,6 +162,23 @@ def require_ledger(session: Session) -> bool:
     if access is LedgerAccess.DENIED:
         raise PlanRefused("the role may not read the schema ragops", where=session.target.label, hint=LEDGER_GRANT)
     return access is LedgerAccess.READABLE
+
+
+def read_archives_status(session: Session) -> list[ArchiveRow]:
+    """Return every archive; none without a ledger. Raises RagopsError where another session has locked them."""
+    if not require_ledger(session):
+        return []
+    try:
+        with transaction(session.connection, lock_timeout_s=0.2):
+            return all_archives(session.connection)
+    except UNREADABLE as error:
+        blockers = "\n".join(map(str, find_ledger_blockers(session.connection)))
+        raise RagopsError(
+            "the archives cannot be read now",
+            where=session.target.label,
+            actual=blockers or first_line(error),
+            hint="ragops archive status   once that transaction has ended",
+        ) from error
 
 
 def list_indexes(session: Session, facts: DatabaseFacts) -> list[IndexState]:

@@ -35,6 +35,7 @@ from ragops.identity import short_name
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Embed
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
+from ragops.postgres.journal import journaled_indexes
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -165,7 +166,7 @@ Confirm = Callable[[Sequence[str]], None]
 def refuse_changes(changes: Sequence[str]) -> None:
     """Raise PlanStale: what would be wiped now is not what was confirmed, and nobody can be asked."""
     raise PlanStale(
-        "the campaign would empty more than was confirmed; nothing was changed",
+        "the campaign would empty more than was confirmed; no row was removed",
         actual="\n".join(changes),
         hint="ragops reset --resume   on a terminal, without --yes, asks;   or plan anew: ragops reset --new",
     )
@@ -204,6 +205,9 @@ def resume(
     emptied = plan.emptied(done)
     changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
     if changes:
+        dropped = [index.name for index in journaled_indexes(session.connection) if index.campaign == row.id]
+        if dropped:
+            changes.append(f"dropped already: {', '.join(dropped)} (`ragops undo` builds them again)")
         confirm(changes)
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)

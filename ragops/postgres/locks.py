@@ -172,3 +172,10 @@ def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[
 def find_sessions(connection: Connection, pids: Iterable[int]) -> list[Blocker]:
     """Return those of some sessions that are still there; 0 stands for a prepared transaction."""
     return [Blocker(*row) for row in connection.execute(statement("catalog", "sessions"), {"pids": list(pids)})]
+
+
+def find_ledger_blockers(connection: Connection) -> list[Blocker]:
+    """Return the sessions that keep readers out of one of ragops' own tables."""
+    return find_sessions(
+        connection, [pid for (pid,) in connection.execute(statement("catalog", "ragops_lockers"))]
+    )

@@ -243,7 +243,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
             name=f"{self._name}:cache",
-            claimant=self._name,
+            claimant=self._claimant,
         )
         fetcher = Fetcher(
             self._pipeline,

@@ -286,6 +286,13 @@ SELECT DISTINCT coalesce(l.pid, 0) AS pid
    AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - make_interval(secs => %(min_s)s))
  ORDER BY 1;
 
+-- name: ragops_lockers
+-- Who keeps readers out of one of ragops' own tables.
+SELECT DISTINCT coalesce(l.pid, 0) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'ragops' AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
 -- name: running_builds
 -- The other sessions that build an index on a table, or wait for the table to begin. The lock on the table decides
 -- where a role without pg_read_all_stats sees no more of a build than that it runs (NULL), and for a partition whose
