@@ -26,6 +26,7 @@ LOCK_TIMEOUT_S = 2.0
 # A lock that the catalog's shortest wait may still need when the time of a whole list of tables is used up.
 SHORTEST_LOCK_TIMEOUT_S = 0.1
 TIMED_OUT = (psycopg.errors.LockNotAvailable,)
+TIMED_OUT_OR_CANCELLED = (*TIMED_OUT, psycopg.errors.QueryCanceled)
 # Seconds between two notices about the same sessions.
 SAY_AGAIN_S = 15.0
 

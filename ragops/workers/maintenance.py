@@ -7,11 +7,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from ragops.errors import DatabaseUnavailable, first_line
+from ragops.errors import first_line
 from ragops.identity import is_dead_here
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, transaction
-from ragops.postgres.locks import LOCK_TIMEOUT_S, TIMED_OUT
+from ragops.postgres.locks import LOCK_TIMEOUT_S, TIMED_OUT_OR_CANCELLED
 from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
@@ -74,16 +74,18 @@ class Maintenance:
         self._due_at = time.monotonic() + min(EVERY_S, self._lease_s / 3)
         try:
             reaped = self._database.try_once(self._run)
-        except TIMED_OUT:
+        except TIMED_OUT_OR_CANCELLED:
+            # Tables that are locked are named by `LockWatch`; a role's statement_timeout may be shorter than a reap.
             return
-        except (*DATABASE_ERRORS, DatabaseUnavailable) as error:
+        except Exception as error:
             outage = outage_of(error, is_lost=self._database.is_lost)
+            if outage is None:
+                raise
             self._missed += 1
             # The fetcher and the completer report an outage; this is said where only the leases suffer.
             if self._missed >= MISSED and not self._database.outages.are_open and not self._is_late:
                 self._is_late = True
-                reason = outage.reason if outage else first_line(error)
-                info(f"leases could not be renewed: {reason}; other workers may take the items")
+                info(f"leases could not be renewed: {outage.reason}; other workers may take the items")
             # A setting of the session would stay as it is: default_transaction_read_only.
             self._database.close()
             return
