@@ -8,12 +8,14 @@ from contextlib import contextmanager, nullcontext, suppress
 
 from ragops.campaign.result import CampaignResult, summary
 from ragops.errors import CampaignHeld, first_line
-from ragops.identity import short_name
+from ragops.identity import is_dead_here, short_name
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, close_if_busy, is_lost
 from ragops.postgres.ledger import CampaignRow, Ledger, campaign_steps, check_free, find_latest_campaign
 from ragops.session import Session
 
 POLL_S = 1.0
+AFTER_OUTAGE_S = 20.0
+"""A controller that could not reach the database either renews its lease within this time (`HEARTBEAT_S`)."""
 
 
 def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.sleep) -> CampaignRow | None:
@@ -23,6 +25,7 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
     """
     waited: CampaignRow | None = None
     is_away = False
+    back_at = -AFTER_OUTAGE_S
     with _Looking(session) as looking:
         while True:
             try:
@@ -33,7 +36,8 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
                 is_away = True
                 sleep(POLL_S)
                 continue
-            is_away = False
+            if is_away:
+                is_away, back_at = False, time.monotonic()
             if row is None or row.is_finished:
                 is_done = row is not None and waited is not None and (row.id, row.status) == (waited.id, "done")
                 return row if is_done else None
@@ -43,6 +47,9 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
                 if waited is None or waited.holder != row.holder:
                     session.reporter.info(f"{held.what}; waiting until it has ended or that lease has run out")
                 waited = row
+                sleep(POLL_S)
+                continue
+            if row.holder and not is_dead_here(row.holder) and time.monotonic() < back_at + AFTER_OUTAGE_S:
                 sleep(POLL_S)
                 continue
             if waited is not None:
