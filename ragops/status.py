@@ -17,7 +17,7 @@ from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
-from ragops.postgres.ledger import campaign_steps, latest_campaign
+from ragops.postgres.ledger import campaign_steps, is_held, latest_campaign
 from ragops.postgres.locks import find_ledger_blockers
 from ragops.postgres.progress import Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.postgres.queue import FailedItem
@@ -58,6 +58,8 @@ class CampaignState:
     status: str
     phase: int
     holder: str | None
+    is_held: bool
+    """Its holder lives; false for the holder that a crash left behind."""
     error: str | None
     step: str | None
 
@@ -209,7 +211,7 @@ def _campaign(session: Session) -> CampaignState | None:
     current = next((step for step in steps if step.status != "done"), None)
     step = f"{current.number}/{len(steps)} {current.verb}" if current and not row.is_finished else None
     holder = short_name(row.holder) if row.holder else None
-    return CampaignState(row.id, row.name, row.status, row.phase, holder, row.error, step)
+    return CampaignState(row.id, row.name, row.status, row.phase, holder, is_held(row), row.error, step)
 
 
 def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:

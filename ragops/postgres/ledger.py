@@ -120,9 +120,14 @@ def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
     return [StepRow(*row) for row in rows]
 
 
+def is_held(row: CampaignRow) -> bool:
+    """Return whether a controller holds the campaign that lives, as far as its lease and this machine tell."""
+    return bool(row.holder and row.lease_is_live and not is_dead_here(row.holder))
+
+
 def check_free(row: CampaignRow) -> None:
     """Raise CampaignHeld when a living controller holds the campaign."""
-    if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):
+    if row.holder and row.holder != holder_name() and is_held(row):
         until = f"{row.lease_until:%H:%M:%S %Z}" if row.lease_until else "?"
         raise CampaignHeld(
             f"campaign {row.id} is held by {short_name(row.holder)} until {until}",

@@ -75,7 +75,7 @@ class Maintenance:
         try:
             reaped = self._database.try_once(self._run)
         except TIMED_OUT_OR_CANCELLED:
-            # Tables that are locked are named by `LockWatch`; a role's statement_timeout may be shorter than a reap.
+            # `LockWatch` names who has locked a table; a role's statement_timeout may be shorter than a reap.
             return
         except Exception as error:
             outage = outage_of(error, is_lost=self._database.is_lost)

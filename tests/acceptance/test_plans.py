@@ -240,12 +240,15 @@ def test_a_resume_that_is_refused_leaves_the_campaign_as_it_was(place: Workplace
         process.kill()
         process.wait()
     place.execute("CREATE TABLE remarks (document_id bigint REFERENCES documents)")
-    before = place.rows("SELECT status, epoch FROM ragops.campaign")
+    before = place.rows("SELECT c, l FROM ragops.campaign c, ragops.lease l")
+    assert len(before) == 1
     refused = place.ragops("reset", "--resume", "--json")
     assert refused.code == 1
     (problem,) = problems(refused.json)
     assert problem["cure"] == "ALTER TABLE public.remarks DROP CONSTRAINT remarks_document_id_fkey"
-    assert place.rows("SELECT status, epoch FROM ragops.campaign") == before
+    # No lease of the process that was refused keeps others away.
+    assert place.rows("SELECT c, l FROM ragops.campaign c, ragops.lease l") == before
+    assert "campaign 1 over" not in refused.err
     place.execute(problem["cure"])
     done = place.ragops("reset", "--resume", "--json")
     assert (done.code, done.json["status"], done.json["completed"]) == (0, "done", 60), done.err

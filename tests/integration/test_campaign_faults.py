@@ -50,6 +50,24 @@ def test_a_bug_in_a_step_ends_it_as_failed(session: Session, dsn: str) -> None:
     assert value(dsn, "SELECT count(*) FROM parsed_files") == 0
 
 
+def test_a_controller_that_ends_between_two_steps_leaves_no_lease(session: Session, dsn: str) -> None:
+    """Its status cannot say it, but nobody has to wait for it."""
+
+    class Interrupting(Recorder):
+        def info(self, message: str, **fields: object) -> None:
+            if message.startswith("step 2/"):
+                raise KeyboardInterrupt
+
+    plan = campaign.plan_campaign(session)
+    interrupted = Session(session.target, session.playbook, session.connection, Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        campaign.start(interrupted, plan)
+    row = latest_campaign(session.connection)
+    assert row is not None
+    assert (row.status, row.lease_is_live) == ("running", False)
+    assert campaign.resume(session).status == "done"
+
+
 def test_a_controller_that_was_replaced_does_not_say_done(session: Session, dsn: str) -> None:
     class Overtaken(Recorder):
         def info(self, message: str, **fields: object) -> None:
