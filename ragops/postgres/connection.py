@@ -19,6 +19,7 @@ from ragops.postgres.collisions import COLLIDED, ReadCommittedConnection, execut
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -122,7 +123,7 @@ def transaction(
     """Open an explicit transaction with settings that end with it.
 
     `lock_timeout_s` limits the wait for each lock; `is_long` lifts the role's `statement_timeout`
-    (Supabase sets two minutes).
+    (Supabase sets two minutes) and has the server end a statement whose client has died.
     """
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
@@ -135,6 +136,8 @@ def transaction(
             local["idle_in_transaction_session_timeout"] = "0"
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
+        if is_long:
+            connection.execute(statement("catalog", "end_with_client"))
         yield connection
 
 

@@ -286,6 +286,13 @@ SELECT DISTINCT coalesce(l.pid, 0) FROM pg_locks l JOIN pg_class c ON c.oid = l.
  WHERE n.nspname = 'ragops' AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
+-- name: end_with_client
+-- Ends the transaction's statement when its client has died: otherwise a killed controller's index build or archive
+-- goes on for hours, with its locks, and is rolled back at its end. From PostgreSQL 14 on; a server on a system that
+-- cannot look refuses the setting, so that it is set on Linux alone.
+SELECT set_config('client_connection_check_interval', '5000', true) FROM pg_settings
+ WHERE name = 'client_connection_check_interval' AND version() ~ 'linux';
+
 -- name: running_builds
 -- The other sessions that build an index on a table, or wait for the table to begin. The lock on the table decides
 -- where a role without pg_read_all_stats sees no more of a build than that it runs (NULL), and for a partition whose
