@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ragops.campaign.confirmed import RESUME, Confirmed
 from ragops.campaign.neighbours import refuse_neighbours
@@ -31,7 +32,7 @@ from ragops.errors import (
     first_line,
 )
 from ragops.facts import DatabaseFacts
-from ragops.identity import short_name
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Embed
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
@@ -144,17 +145,24 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     `force` resets although what is stored agrees already; the ledger keeps it for `resume`.
     """
     plan = replace(plan, force=force)
-    ensure_ragops_schema(session.connection)
+    session.through_outages(lambda: ensure_ragops_schema(session.connection))
     remember_playbook(session, session.playbook)
-    ledger = Ledger.open_new(
-        session.connection,
-        name=session.playbook.name,
-        playbook=session.playbook.ledger_copy(),
-        plan=plan.to_json(),
-        steps=[(step.number, step.verb) for step in plan.steps],
-        tables=session.playbook.tables,
-        check=lambda: refuse_neighbours(session),
-    )
+    newest = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
+
+    def open_new() -> Ledger:
+        if (own := _own_hold(session, after=newest)) is not None:
+            return own
+        return Ledger.open_new(
+            session.connection,
+            name=session.playbook.name,
+            playbook=session.playbook.ledger_copy(),
+            plan=plan.to_json(),
+            steps=[(step.number, step.verb) for step in plan.steps],
+            tables=session.playbook.tables,
+            check=lambda: refuse_neighbours(session),
+        )
+
+    ledger = session.through_outages(open_new)
     with held(session, ledger):
         return _run(session, ledger, plan, done={})
 
@@ -184,7 +192,7 @@ def resume(
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
-    row = find_latest_campaign(session.connection, session.playbook.tables)
+    row = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
@@ -193,19 +201,22 @@ def resume(
             actual=state,
             hint="ragops reset --playbook …",
         )
-    session = adopt_playbook(session, row)
+    session = session.through_outages(partial(adopt_playbook, session, row))
     if workers:
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
     check_free(row)
     reporter = session.reporter
     # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
-    done = _done_steps(session, row.id)
-    plan = plan_campaign(session, done=done)
+    done = session.through_outages(partial(_done_steps, session, row.id))
+    plan = session.through_outages(lambda: plan_campaign(session, done=done))
     confirmed = Confirmed.from_json(row.plan)
     emptied = plan.emptied(done)
-    changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
+    changes: list[str] = []
+    if confirmed and emptied:
+        changes = confirmed.changes(session.through_outages(lambda: session.facts(exact=True)), emptied)
     if changes:
-        dropped = [index.name for index in journaled_indexes(session.connection) if index.campaign == row.id]
+        journal = session.through_outages(lambda: journaled_indexes(session.connection))
+        dropped = [index.name for index in journal if index.campaign == row.id]
         if dropped:
             changes.append(f"dropped already: {', '.join(dropped)} (`ragops undo` builds them again)")
         confirm(changes)
@@ -213,14 +224,31 @@ def resume(
         plan = plan.as_confirmed(confirmed)
     plan = replace(plan, force=force or row.plan.get("force") is True)
     watch = TakeoverWatch(session.connect, reporter.info, campaign=row.id)
-    ledger = Ledger.take(session.connection, row, waiting=watch.waiting)
+
+    def take() -> Ledger:
+        own = _own_hold(session, after=row)
+        return own or Ledger.take(session.connection, row, waiting=watch.waiting)
+
+    ledger = session.through_outages(take)
     with held(session, ledger):
         if row.holder:
             reporter.info(f"took campaign {row.id} over from {short_name(row.holder)}")
-        done = _done_steps(session, row.id)
-        ledger.save_plan(plan.to_json())
+        done = session.through_outages(partial(_done_steps, session, row.id))
+        session.through_outages(lambda: ledger.on(session.connection).save_plan(plan.to_json()))
         reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
         return _run(session, ledger, plan, done=done)
+
+
+def _own_hold(session: Session, *, after: CampaignRow | None) -> Ledger | None:
+    """Return the hold of a campaign that this process opened or took with a COMMIT whose answer was lost.
+
+    `after` is the newest campaign as it was before.
+    """
+    row = find_latest_campaign(session.connection, session.playbook.tables)
+    if row is None or row.holder != holder_name() or row.is_finished:
+        return None
+    is_new = after is None or (row.id, row.epoch) != (after.id, after.epoch)
+    return Ledger(session.connection, row.id, row.epoch) if is_new else None
 
 
 def _done_steps(session: Session, campaign: int) -> dict[int, StepRow]:

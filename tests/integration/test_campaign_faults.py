@@ -59,10 +59,10 @@ def test_a_controller_that_ends_between_two_steps_leaves_no_lease(session: Sessi
                 raise KeyboardInterrupt
 
     plan = campaign.plan_campaign(session)
-    interrupted = Session(session.target, session.playbook, session.connection, Interrupting())
+    interrupted = Session.on(session.connection, session.target, session.playbook, reporter=Interrupting())
     with pytest.raises(KeyboardInterrupt):
         campaign.start(interrupted, plan)
-    row = latest_campaign(session.connection)
+    row = latest_campaign(session.connection, session.playbook.tables)
     assert row is not None
     assert (row.status, row.lease_is_live) == ("running", False)
     assert campaign.resume(session).status == "done"

@@ -10,6 +10,7 @@ from campaigns import Recorder, execute, make_playbook, open_session
 from ragops.campaign import waiting
 from ragops.campaign.waiting import wait_for_holder
 from ragops.errors import DatabaseUnavailable
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import CampaignRow, Ledger, find_latest_campaign
 
@@ -32,7 +33,7 @@ def scripted(*acts: Callable[[], None]) -> Callable[[float], None]:
 
 @pytest.fixture
 def campaign(connection: Connection) -> int:
-    ledger = Ledger.open_new(connection, name="test", playbook={}, plan={}, steps=[(1, "embed")])
+    ledger = Ledger.open_new(connection, name="test", playbook={}, plan={}, steps=[(1, "embed")], tables=Tables())
     return ledger.campaign
 
 
@@ -61,24 +62,23 @@ def test_after_an_outage_the_holder_has_time_to_renew_its_lease(dsn: str, monkey
     """It could not reach the database either: it lives, although its lease has run out."""
     outages = [DatabaseUnavailable("the database cannot be reached")] * 2
 
-    def find(connection: Connection) -> CampaignRow | None:
+    def find(connection: Connection, tables: Tables) -> CampaignRow | None:
         if outages:
             raise outages.pop()
-        return find_latest_campaign(connection)
+        return find_latest_campaign(connection, tables)
 
     monkeypatch.setattr(waiting, "find_latest_campaign", find)
     hold(dsn, lease="-1 second")
     sleep = scripted(
-        lambda: None,
-        lambda: None,
         lambda: hold(dsn, lease="1 hour"),  # The database is back, and the holder renews its lease.
         lambda: execute(dsn, "UPDATE ragops.campaign SET holder = NULL, status = 'stopped'"),
     )
     with open_session(dsn, make_playbook()) as session:
         assert wait_for_holder(session, sleep=sleep) is None
         assert isinstance(session.reporter, Recorder)
-        away, held, ended = session.reporter.notices
-    assert away.startswith("the database is away (the database cannot be reached)")
+        away, back, held, ended = session.reporter.notices
+    assert away.startswith("controller: waiting for the database: the database cannot be reached")
+    assert back.startswith("the database works again")
     assert held.startswith("campaign 1 is held by elsewhere:4711 until ")
     assert ended == "campaign 1 is no longer held by elsewhere:4711: stopped"
 
@@ -89,10 +89,10 @@ def test_a_holder_that_does_not_come_back_from_an_outage_is_replaced(
 ) -> None:
     outages = [DatabaseUnavailable("the database cannot be reached")]
 
-    def find(connection: Connection) -> CampaignRow | None:
+    def find(connection: Connection, tables: Tables) -> CampaignRow | None:
         if outages:
             raise outages.pop()
-        return find_latest_campaign(connection)
+        return find_latest_campaign(connection, tables)
 
     monkeypatch.setattr(waiting, "find_latest_campaign", find)
     now = [0.0]
@@ -104,4 +104,4 @@ def test_a_holder_that_does_not_come_back_from_an_outage_is_replaced(
 
     with open_session(dsn, make_playbook()) as session:
         assert wait_for_holder(session, sleep=sleep) is None
-    assert now[0] == waiting.POLL_S + waiting.AFTER_OUTAGE_S
+    assert now[0] == waiting.AFTER_OUTAGE_S
