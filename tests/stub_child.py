@@ -45,6 +45,11 @@ def number_of(word: str) -> int:
 NUMBERS = {word: number_of(word) for word in FAILING}
 
 
+def _value(name: str, default: str) -> str:
+    found = (argument.partition("=")[2] for argument in sys.argv[1:] if argument.startswith(f"{name}="))
+    return next(found, default)
+
+
 def ids_of(text: str) -> list[int]:
     """A number for each word between those of a start and an end; words that make it fail keep theirs."""
     words = [word if word in FAILING else word.lower() for word in text.split()]
@@ -54,8 +59,9 @@ def ids_of(text: str) -> list[int]:
 def vector_of(ids: Sequence[int]) -> list[float]:
     """The sum of its words' vectors, which are made from their numbers."""
     vector = [0.0] * DIMENSIONS
+    vector[0] = float(_value("drift", "0"))
     if NUMBERS["ZERO"] in ids:
-        return vector
+        return [0.0] * DIMENSIONS
     for number in ids[1:-1]:
         digest = hashlib.sha256(str(number).encode()).digest()
         vector = [sum_ + byte - 127.5 for sum_, byte in zip(vector, digest, strict=True)]
@@ -85,7 +91,7 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     build = {
         "python": sys.executable,
         "python_version": "3",
-        "package_version": "0",
+        "package_version": _value("version", "0"),
         "system_info": "stub",
         "features": {},
         "platform": "stub",

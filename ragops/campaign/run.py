@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ragops.campaign.confirmed import RESUME, Confirmed
+from ragops.campaign.neighbours import refuse_neighbours
 from ragops.campaign.plan import Plan
 from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
-from ragops.campaign.steps.base import NOTHING_DONE, PlannedStep, StepResult
+from ragops.campaign.steps.base import FAILED_GATE, NOTHING_DONE, PlannedStep, StepResult
 from ragops.campaign.steps.embed import bytes_to_embed
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
@@ -30,10 +32,11 @@ from ragops.errors import (
     first_line,
 )
 from ragops.facts import DatabaseFacts
-from ragops.identity import short_name
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.playbook.steps import Embed
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
+from ragops.postgres.journal import journaled_indexes
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -41,6 +44,7 @@ from ragops.postgres.ledger import (
     abandon,
     campaign_steps,
     check_free,
+    find_campaign,
     find_latest_campaign,
 )
 from ragops.postgres.ownership import check_owners
@@ -107,26 +111,30 @@ class CampaignRun:
 
 def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
             where=session.target.label,
             actual=row.error or (f"held by {short_name(row.holder)}" if row.holder else None),
-            hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
+            hint=FAILED_GATE
+            if row.status == "gate_failed"
+            else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
+    refuse_neighbours(session)
 
 
 def refuse_held(session: Session) -> None:
     """Raise CampaignHeld while a living controller holds an unfinished campaign."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         check_free(row)
+    refuse_neighbours(session)
 
 
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         abandon(session.connection, row)
 
@@ -137,15 +145,24 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     `force` resets although what is stored agrees already; the ledger keeps it for `resume`.
     """
     plan = replace(plan, force=force)
-    ensure_ragops_schema(session.connection)
+    session.through_outages(lambda: ensure_ragops_schema(session.connection))
     remember_playbook(session, session.playbook)
-    ledger = Ledger.open_new(
-        session.connection,
-        name=session.playbook.name,
-        playbook=session.playbook.ledger_copy(),
-        plan=plan.to_json(),
-        steps=[(step.number, step.verb) for step in plan.steps],
-    )
+    newest = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
+
+    def open_new() -> Ledger:
+        if (own := _own_hold(session, after=newest)) is not None:
+            return own
+        return Ledger.open_new(
+            session.connection,
+            name=session.playbook.name,
+            playbook=session.playbook.ledger_copy(),
+            plan=plan.to_json(),
+            steps=[(step.number, step.verb) for step in plan.steps],
+            tables=session.playbook.tables,
+            check=lambda: refuse_neighbours(session),
+        )
+
+    ledger = session.through_outages(open_new)
     with held(session, ledger):
         return _run(session, ledger, plan, done={})
 
@@ -157,7 +174,7 @@ Confirm = Callable[[Sequence[str]], None]
 def refuse_changes(changes: Sequence[str]) -> None:
     """Raise PlanStale: what would be wiped now is not what was confirmed, and nobody can be asked."""
     raise PlanStale(
-        "the campaign would empty more than was confirmed; nothing was changed",
+        "the campaign would empty more than was confirmed; no row was removed",
         actual="\n".join(changes),
         hint="ragops reset --resume   on a terminal, without --yes, asks;   or plan anew: ragops reset --new",
     )
@@ -175,7 +192,7 @@ def resume(
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
-    row = find_latest_campaign(session.connection)
+    row = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
@@ -184,31 +201,54 @@ def resume(
             actual=state,
             hint="ragops reset --playbook …",
         )
-    session = adopt_playbook(session, row)
+    session = session.through_outages(partial(adopt_playbook, session, row))
     if workers:
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
     check_free(row)
     reporter = session.reporter
     # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
-    done = _done_steps(session, row.id)
-    plan = plan_campaign(session, done=done)
+    done = session.through_outages(partial(_done_steps, session, row.id))
+    plan = session.through_outages(lambda: plan_campaign(session, done=done))
     confirmed = Confirmed.from_json(row.plan)
     emptied = plan.emptied(done)
-    changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
+    changes: list[str] = []
+    if confirmed and emptied:
+        changes = confirmed.changes(session.through_outages(lambda: session.facts(exact=True)), emptied)
     if changes:
+        journal = session.through_outages(lambda: journaled_indexes(session.connection))
+        dropped = [index.name for index in journal if index.campaign == row.id]
+        if dropped:
+            changes.append(f"dropped already: {', '.join(dropped)} (`ragops undo` builds them again)")
         confirm(changes)
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)
     plan = replace(plan, force=force or row.plan.get("force") is True)
     watch = TakeoverWatch(session.connect, reporter.info, campaign=row.id)
-    ledger = Ledger.take(session.connection, row, waiting=watch.waiting)
+
+    def take() -> Ledger:
+        own = _own_hold(session, after=row)
+        return own or Ledger.take(session.connection, row, waiting=watch.waiting)
+
+    ledger = session.through_outages(take)
     with held(session, ledger):
         if row.holder:
             reporter.info(f"took campaign {row.id} over from {short_name(row.holder)}")
-        done = _done_steps(session, row.id)
-        ledger.save_plan(plan.to_json())
+        done = session.through_outages(partial(_done_steps, session, row.id))
+        session.through_outages(lambda: ledger.on(session.connection).save_plan(plan.to_json()))
         reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
         return _run(session, ledger, plan, done=done)
+
+
+def _own_hold(session: Session, *, after: CampaignRow | None) -> Ledger | None:
+    """Return the hold of a campaign that this process opened or took with a COMMIT whose answer was lost.
+
+    `after` is the newest campaign as it was before.
+    """
+    row = find_latest_campaign(session.connection, session.playbook.tables)
+    if row is None or row.holder != holder_name() or row.is_finished:
+        return None
+    is_new = after is None or (row.id, row.epoch) != (after.id, after.epoch)
+    return Ledger(session.connection, row.id, row.epoch) if is_new else None
 
 
 def _done_steps(session: Session, campaign: int) -> dict[int, StepRow]:
@@ -265,8 +305,8 @@ def _verdict_of(step: StepRow) -> str | None:
 
 def _finish(session: Session, ledger: Ledger) -> None:
     """Write that the campaign is done, unless a COMMIT whose answer was lost has done so."""
-    row = find_latest_campaign(session.connection)
-    if row is None or (row.id, row.status) != (ledger.campaign, "done"):
+    row = find_campaign(session.connection, ledger.campaign)
+    if row is None or row.status != "done":
         ledger.on(session.connection).finish("done")
 
 

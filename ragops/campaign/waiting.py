@@ -8,12 +8,14 @@ from contextlib import contextmanager, suppress
 
 from ragops.campaign.result import CampaignResult, summary
 from ragops.errors import CampaignHeld
-from ragops.identity import short_name
+from ragops.identity import is_dead_here, short_name
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES
 from ragops.postgres.ledger import CampaignRow, Ledger, campaign_steps, check_free, find_latest_campaign
 from ragops.session import Session
 
 POLL_S = 1.0
+AFTER_OUTAGE_S = 20.0
+"""A controller that could not reach the database either renews its lease within this time (`HEARTBEAT_S`)."""
 
 
 def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.sleep) -> CampaignRow | None:
@@ -22,8 +24,18 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
     Returns the campaign if the controller that was waited for has brought it to its end, otherwise None.
     """
     waited: CampaignRow | None = None
+    looks, back_at = 0, -AFTER_OUTAGE_S
+
+    def look() -> CampaignRow | None:
+        nonlocal looks
+        looks += 1
+        return find_latest_campaign(session.connection, session.playbook.tables)
+
     while True:
-        row = session.through_outages(lambda: find_latest_campaign(session.connection))
+        before = looks
+        row = session.through_outages(look)
+        if looks > before + 1:
+            back_at = time.monotonic()
         if row is None or row.is_finished:
             is_done = row is not None and waited is not None and (row.id, row.status) == (waited.id, "done")
             return row if is_done else None
@@ -33,6 +45,9 @@ def wait_for_holder(session: Session, *, sleep: Callable[[float], None] = time.s
             if waited is None or waited.holder != row.holder:
                 session.reporter.info(f"{held.what}; waiting until it has ended or that lease has run out")
             waited = row
+            sleep(POLL_S)
+            continue
+        if row.holder and not is_dead_here(row.holder) and time.monotonic() < back_at + AFTER_OUTAGE_S:
             sleep(POLL_S)
             continue
         if waited is not None:

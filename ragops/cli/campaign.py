@@ -143,7 +143,7 @@ def reset(
             campaign.refuse_held(session)
         elif not dry_run:
             campaign.refuse_unfinished(session)
-        plan = prepare_plan(session)
+        plan = session.through_outages(lambda: prepare_plan(session))
         if dry_run:
             emit(plan, as_json=as_json, screen=plan_screen)
             return

@@ -190,12 +190,16 @@ def write_session(
     from ragops.postgres.setup import ensure_ragops_schema
 
     with open_session(playbook, dsn, changes=changes) as session:
-        if needs_tables:
-            require_tables(session)
-        ensure_ragops_schema(session.connection)
-        row = find_latest_campaign(session.connection)
-        if not is_shared and row is not None and not row.is_finished:
-            check_free(row)
+
+        def prepare() -> None:
+            if needs_tables:
+                require_tables(session)
+            ensure_ragops_schema(session.connection)
+            row = find_latest_campaign(session.connection, session.playbook.tables)
+            if not is_shared and row is not None and not row.is_finished:
+                check_free(row)
+
+        session.through_outages(prepare)
         yield session
 
 

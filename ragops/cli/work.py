@@ -58,8 +58,10 @@ def embed(
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
         session = replace(session, trust_stored=trust_stored)
-        refuse_unwritable(session)
-        report = EmbedReport(drain(SingleCommand(session), until=until), closed_gate(session))
+        session.through_outages(lambda: refuse_unwritable(session))
+        report = EmbedReport(
+            drain(SingleCommand(session), until=until), session.through_outages(lambda: closed_gate(session))
+        )
     emit(report, as_json=as_json, screen=embed_screen)
 
 

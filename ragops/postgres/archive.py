@@ -6,7 +6,7 @@ and ledger commit together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -109,11 +109,11 @@ class UndoRow:
     is_finished: bool
 
 
-def newest_undo(connection: Connection) -> UndoRow | None:
-    """Return the undo that began last; None without any, or without a ledger."""
+def newest_undo(connection: Connection, campaigns: Collection[int]) -> UndoRow | None:
+    """Return the undo that began last, of these campaigns or of `tables empty`; None without any, or a ledger."""
     if not has_ragops_schema(connection):
         return None
-    row = connection.execute(statement("ledger", "newest_undo")).fetchone()
+    row = connection.execute(statement("ledger", "newest_undo"), {"campaigns": list(campaigns)}).fetchone()
     return UndoRow(*row) if row else None
 
 

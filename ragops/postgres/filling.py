@@ -12,9 +12,9 @@ from psycopg import sql
 from ragops.facts import TableFacts
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, fetch_row
+from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb
-from ragops.postgres.statements import Statement, queue_key, statement, table_key
+from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement, table_key
 
 SOURCE_KINDS = ("folder", "table", "query", "manifest")
 
@@ -40,6 +40,13 @@ class Filling:
         """Return the source in a few words."""
         found = (str(self.source[kind]) for kind in SOURCE_KINDS if self.source and self.source.get(kind))
         return next(found, "an unknown source")
+
+
+def qualified_names(connection: Connection, tables: Tables) -> dict[str, str]:
+    """Return the qualified names of the mapped tables by their logical names, as the ledger spells them."""
+    mapped = tables.mapped()
+    keys = sql.SQL(", ").join(table_key(name) for name in mapped.values())
+    return dict(zip(mapped, fetch_row(connection, sql.SQL("SELECT {}").format(keys)), strict=True))
 
 
 def read_filling(connection: Connection, tables: Tables) -> Filling:
@@ -69,6 +76,43 @@ def record_extension(
 def end_filling(connection: Connection, queue: TableFacts) -> None:
     """Note that the queue's items are gone, in the transaction that removes them."""
     connection.execute(_sql("raise", _key_of(queue)))
+
+
+def claim_space(
+    connection: Connection, tables: Tables, *, generation: int, fingerprint: str, chunking: Mapping[str, int]
+) -> Filling:
+    """Note which vectors belong to a filling unless a fleet did so before; return the filling as it is then."""
+    values = _space(connection, generation, fingerprint, chunking)
+    with transaction(connection):
+        adopt_filling(connection, tables)
+        connection.execute(_sql("claim_space", queue_key(tables)), values)
+        return read_filling(connection, tables)
+
+
+def replace_space(
+    connection: Connection, tables: Tables, *, generation: int, fingerprint: str, chunking: Mapping[str, int]
+) -> bool:
+    """Note other vectors for a filling of which nothing was embedded yet; False if something was.
+
+    In the caller's transaction, which locks the queue for it: no claim is under way then. The filling gets a new
+    generation.
+    """
+    connection.execute(statement("queue", "lock", identifiers_of(tables)))
+    if fetch_row(connection, statement("queue", "is_begun", identifiers_of(tables)))[0]:
+        return False
+    values = _space(connection, generation, fingerprint, chunking)
+    return connection.execute(_sql("replace_space", queue_key(tables)), values).rowcount == 1
+
+
+def adopt_filling(connection: Connection, tables: Tables) -> None:
+    """Give what an older version knew of the queue, under the name that was typed, the key of this one."""
+    connection.execute(_sql("adopt", queue_key(tables)), {"typed": tables.files_queue.table})
+
+
+def _space(
+    connection: Connection, generation: int, fingerprint: str, chunking: Mapping[str, int]
+) -> dict[str, object]:
+    return {"generation": generation, "fingerprint": fingerprint, "chunking": jsonb(connection, chunking)}
 
 
 def restore_filling(connection: Connection, queue: TableFacts, archived: Mapping[str, Any] | None) -> None:

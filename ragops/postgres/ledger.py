@@ -16,9 +16,10 @@ from psycopg import sql
 
 from ragops.errors import CampaignHeld, FenceLost, PlanRefused
 from ragops.identity import holder_name, is_dead_here, short_name
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb, server_encoding, storable
-from ragops.postgres.statements import statement
+from ragops.postgres.statements import queue_key, statement
 
 LEASE_S = 60.0
 FINISHED = frozenset({"done", "abandoned", "undone"})
@@ -40,6 +41,8 @@ class CampaignRow:
     lease_until: datetime | None
     lease_is_live: bool | None
     error: str | None
+    queue: str | None = None
+    """The qualified name of the queue that it fills; None of an older version, whose campaigns hold for all."""
 
     @property
     def is_finished(self) -> bool:
@@ -68,28 +71,33 @@ class StepRow:
         return value if isinstance(value, int) else 0
 
 
-def find_latest_campaign(connection: Connection) -> CampaignRow | None:
-    """The newest campaign of this database, or None where there was none yet, and no ledger maybe."""
+def find_latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    """The newest campaign of the mapped queue, or None where there was none yet, and no ledger maybe."""
     known = connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
-    return latest_campaign(connection) if known and known[0] else None
+    return latest_campaign(connection, tables) if known and known[0] else None
 
 
-def latest_campaign(connection: Connection) -> CampaignRow | None:
-    row = connection.execute(_with_leases(connection, "latest")).fetchone()
+def latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    row = connection.execute(_with_leases(connection, "latest", queue_key=queue_key(tables))).fetchone()
     return CampaignRow(*row) if row else None
 
 
-def _with_leases(connection: Connection, name: str) -> sql.Composed:
+def _with_leases(connection: Connection, name: str, **more: sql.Composable) -> sql.Composed:
     """Return a statement that reads campaigns with their leases, if there are any that the role may read."""
     readable = connection.execute(statement("catalog", "ragops_table"), {"name": "lease"}).fetchone()
     has_leases = readable is not None and readable[0]
     lease = sql.Identifier("ragops", "lease") if has_leases else statement("ledger", "no_lease")
-    return statement("ledger", name, {"lease": lease})
+    return statement("ledger", name, {"lease": lease, **more})
 
 
 def all_campaigns(connection: Connection) -> list[CampaignRow]:
     """Return every campaign of this database, the oldest first."""
     return [CampaignRow(*row) for row in connection.execute(_with_leases(connection, "all_campaigns")).fetchall()]
+
+
+def find_campaign(connection: Connection, id: int) -> CampaignRow | None:
+    """Return a campaign by its number; None if there is no such one."""
+    return next((campaign for campaign in all_campaigns(connection) if campaign.id == id), None)
 
 
 def changing_campaigns(connection: Connection) -> set[int]:
@@ -112,9 +120,14 @@ def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
     return [StepRow(*row) for row in rows]
 
 
+def is_held(row: CampaignRow) -> bool:
+    """Return whether a controller holds the campaign that lives, as far as its lease and this machine tell."""
+    return bool(row.holder and row.lease_is_live and not is_dead_here(row.holder))
+
+
 def check_free(row: CampaignRow) -> None:
     """Raise CampaignHeld when a living controller holds the campaign."""
-    if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):
+    if row.holder and row.holder != holder_name() and is_held(row):
         until = f"{row.lease_until:%H:%M:%S %Z}" if row.lease_until else "?"
         raise CampaignHeld(
             f"campaign {row.id} is held by {short_name(row.holder)} until {until}",
@@ -139,10 +152,13 @@ class Ledger:
         playbook: Mapping[str, object],
         plan: Mapping[str, object],
         steps: Sequence[tuple[int, str]],
+        tables: Tables,
+        check: Callable[[], None] = lambda: None,
     ) -> Ledger:
-        """Write a new campaign and its planned steps, as (number, verb), in one transaction.
+        """Write a new campaign of the mapped queue and its planned steps, as (number, verb), in one transaction.
 
-        Raises CampaignHeld when another one was started in the meantime.
+        `check` runs while no other campaign can start. Raises CampaignHeld when another one of this queue was
+        started in the meantime.
         """
         if storable(connection, playbook) != playbook:
             # A resumed campaign would read another folder than the one that is meant.
@@ -153,13 +169,14 @@ class Ledger:
             )
         with transaction(connection):
             lock_campaigns(connection)
-            other = latest_campaign(connection)
+            other = latest_campaign(connection, tables)
             if other is not None and not other.is_finished:
                 who = short_name(other.holder) if other.holder else "another controller"
                 raise CampaignHeld(
                     f"campaign {other.id} was started by {who} at this moment",
                     hint="ragops status",
                 )
+            check()
             values = {
                 "name": name,
                 "playbook": jsonb(connection, playbook),
@@ -167,7 +184,8 @@ class Ledger:
                 "holder": holder_name(),
                 "lease_s": LEASE_S,
             }
-            row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
+            insert = statement("ledger", "insert_campaign", {"queue_key": queue_key(tables)})
+            row = connection.execute(insert, values).fetchone()
             assert row is not None
             ledger = cls(connection, row[0], row[1])
             ledger._write_lease()
@@ -192,8 +210,8 @@ class Ledger:
             with waiting(pid):
                 connection.execute(statement("ledger", "fence"), {"campaign": row.id})
                 # It may have come back meanwhile, from a pause that outlasted its lease.
-                now = latest_campaign(connection)
-                if now is not None and now.id == row.id:
+                now = find_campaign(connection, row.id)
+                if now is not None:
                     check_free(now)
                 taken = connection.execute(statement("ledger", "take"), values).fetchone()
             if taken is None:
@@ -281,9 +299,3 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
         raise CampaignHeld(
             f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
         )
-
-
-def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
-    connection.execute(
-        statement("ledger", "save_fingerprint"), {"id": id, "document": jsonb(connection, document)}
-    )

@@ -26,6 +26,7 @@ LOCK_TIMEOUT_S = 2.0
 # A lock that the catalog's shortest wait may still need when the time of a whole list of tables is used up.
 SHORTEST_LOCK_TIMEOUT_S = 0.1
 TIMED_OUT = (psycopg.errors.LockNotAvailable,)
+TIMED_OUT_OR_CANCELLED = (*TIMED_OUT, psycopg.errors.QueryCanceled)
 # Seconds between two notices about the same sessions.
 SAY_AGAIN_S = 15.0
 
@@ -172,3 +173,10 @@ def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[
 def find_sessions(connection: Connection, pids: Iterable[int]) -> list[Blocker]:
     """Return those of some sessions that are still there; 0 stands for a prepared transaction."""
     return [Blocker(*row) for row in connection.execute(statement("catalog", "sessions"), {"pids": list(pids)})]
+
+
+def find_ledger_blockers(connection: Connection) -> list[Blocker]:
+    """Return the sessions that keep readers out of one of ragops' own tables."""
+    return find_sessions(
+        connection, [pid for (pid,) in connection.execute(statement("catalog", "ragops_lockers"))]
+    )

@@ -169,6 +169,10 @@ class Queue:
         values = {"claim_id": claim.id, "ids": ids, "reasons": storable(self._connection, reasons)}
         _check_fence(self._connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
+    def finished(self, ids: Sequence[Any], *, worker: str) -> int:
+        """Return how many of these items the worker has completed or failed."""
+        return int(fetch_row(self._connection, self._sql("finished"), {"ids": list(ids), "worker": worker})[0])
+
     def release(self, claim: Claim) -> int:
         """Put the claim's unfinished items back into the queue; return their number."""
         return self._connection.execute(self._sql("release"), {"claim_id": claim.id}).rowcount

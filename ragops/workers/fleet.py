@@ -9,15 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ragops.embedder.client import Embedder
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import Interrupted
 from ragops.facts import TableFacts
-from ragops.fingerprint.document import fingerprint_of
 from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
-from ragops.postgres.ledger import save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.queue import Cursor
 from ragops.postgres.writer import Writer
@@ -28,10 +25,13 @@ from ragops.workers.children import Children
 from ragops.workers.completer import Completer
 from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
+from ragops.workers.space import SpaceGuard
 from ragops.workers.state import Stats, Stop
+from ragops.workers.supervisor import Supervisor
 from ragops.workers.threads import POLL_S, Threads
 from ragops.workers.worker import Worker
 
@@ -97,7 +97,8 @@ class Fleet:
         self._tables = tables
         self._sizing = sizing
         self._stop = stop
-        self._generation = generation
+        self.generation = generation
+        """The filling that it claims from: another one after it took the place of a fleet that did nothing."""
         self._bound = bound
         self._open_items = open_items
         self._command = command
@@ -132,6 +133,7 @@ class Fleet:
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
+            locks=LockWatch(self._pipeline, playbook.tables, tables["files_queue"], stats=self._stats),
         )
 
     def run(
@@ -196,9 +198,9 @@ class Fleet:
         watch(children.embedders.values(), FIRST_COMPLETED)
         watch([children.tokenizer])
         if not self._stop.requested.is_set():
-            embedder = children.first.embedder
+            first = children.first
             # In a thread, as it waits for a database that is unavailable.
-            fingerprint = working.start(lambda: self._record_fingerprint(embedder), "fingerprint")
+            fingerprint = working.start(lambda: self._join_space(first), "fingerprint")
             watch([fingerprint])
             if not self._stop.requested.is_set():
                 self._start_stages(children, fingerprint.result(), working, storing)
@@ -206,12 +208,24 @@ class Fleet:
         self._pipeline.end()
         watch(storing.futures)
 
-    def _record_fingerprint(self, embedder: Embedder) -> str:
-        """Record the vector space that this fleet writes, and report other spaces in the same tables."""
-        id, document = fingerprint_of(embedder.build, embedder.model, self._playbook.model, sha256=self._sha256)
+    def _join_space(self, first: Supervisor) -> str:
+        """Record the vector space that this fleet writes, and report other spaces in the same tables.
+
+        Raises RagopsError if it is not that of the vectors which the queue's items have already.
+        """
+        guard = SpaceGuard(
+            self._playbook,
+            self._tables,
+            self._fetcher_db,
+            sha256=self._sha256,
+            generation=self.generation,
+            stop=self._stop,
+            stats=self._stats,
+        )
+        joined = guard.join(first)
+        id, self.generation = joined.fingerprint, joined.generation
         tables, metrics = self._playbook.tables, self._tables.get("ingestion_metrics")
-        self._fetcher_db.run(lambda connection: save_fingerprint(connection, id=id, document=document))
-        others = self._fetcher_db.run(lambda connection: writing_fingerprints(connection, tables, metrics)) - {id}
+        others = self._fetcher_db.run(lambda c: writing_fingerprints(c, tables, metrics)) - joined.known
         if others:
             self._stats.info_once(
                 f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; compare "
@@ -229,6 +243,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
             name=f"{self._name}:cache",
+            claimant=self._claimant,
         )
         fetcher = Fetcher(
             self._pipeline,
@@ -242,7 +257,7 @@ class Fleet:
             claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
             workers=self._sizing.workers,
-            generation=self._generation,
+            generation=self.generation,
             bound=self._bound,
             open_items=self._open_items,
             cache=self._cache,

@@ -10,12 +10,14 @@ from functools import partial
 from ragops.errors import first_line
 from ragops.identity import is_dead_here
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, transaction
+from ragops.postgres.locks import LOCK_TIMEOUT_S, TIMED_OUT_OR_CANCELLED
 from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.others import OtherPrograms
 from ragops.workers.state import Stats
 
@@ -41,6 +43,7 @@ class Maintenance:
         stats: Stats,
         lease_s: float,
         heartbeat: Callable[[Connection], None],
+        locks: LockWatch,
     ) -> None:
         """`heartbeat` is called with the connection each time; a campaign renews its own lease in it."""
         self._pipeline = pipeline
@@ -49,6 +52,7 @@ class Maintenance:
         self._stats = stats
         self._lease_s = lease_s
         self._heartbeat = heartbeat
+        self._locks = locks
         self._reaper = Reaper(tables, is_dead=is_dead_here)
         self._others = OtherPrograms(tables)
         self._has_named_others = False
@@ -70,6 +74,9 @@ class Maintenance:
         self._due_at = time.monotonic() + min(EVERY_S, self._lease_s / 3)
         try:
             reaped = self._database.try_once(self._run)
+        except TIMED_OUT_OR_CANCELLED:
+            # `LockWatch` names who has locked a table; a role's statement_timeout may be shorter than a reap.
+            return
         except Exception as error:
             outage = outage_of(error, is_lost=self._database.is_lost)
             if outage is None:
@@ -109,9 +116,13 @@ class Maintenance:
         return Queue(connection, self._tables).release(claim)
 
     def _run(self, connection: Connection) -> int:
+        self._locks.look(connection)
         queue = Queue(connection, self._tables)
-        queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
-        reaped = self._reaper.reap(connection)
+        # A table that someone has locked is waited for by the other threads, while this one says who it is.
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+            queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
+        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+            reaped = self._reaper.reap(connection)
         self._look_at_others(connection)
         self._heartbeat(connection)
         blocker = oldest_blocker(connection, min_age_s=HELD_S)

@@ -118,7 +118,7 @@ class Supervisor:
         """
         if self._stop.aborted.is_set():
             raise death
-        self._stats.info(f"embedder child crashed ({_cause(death)}); restarting it")
+        self._stats.info_rarely("crash", f"embedder child crashed ({_cause(death)}); restarting it")
         last = death
         for _ in range(MAX_FAILURES):
             self.embedder.close(timeout_s=0)
@@ -158,7 +158,7 @@ class Supervisor:
 
     def replace(self) -> None:
         """Start a new child in place of one that made an invalid vector: it may go on making them."""
-        self._stats.info("embedder child returned an invalid vector; restarting it")
+        self._stats.info_rarely("vector", "embedder child returned an invalid vector; restarting it")
         self.embedder.close()
         self.embedder = self._start_child()
 

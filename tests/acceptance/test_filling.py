@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
 from conftest import wait_for
+from tiny_gguf import write_tiny_bert
 from workplace import Workplace
 
 OPEN_TRANSACTIONS = (
@@ -89,3 +92,33 @@ def test_an_embedder_that_outlives_the_emptying_of_its_queue_says_so(place: Work
     assert place.ragops("undo", "--yes").code == 0
     done = place.ragops("embed", "--playbook", "realign.yaml", "--json", **before)
     assert (done.code, place.queue()) == (0, {"completed": 60}), done.err
+
+
+def test_a_resumed_campaign_with_another_model_file_is_refused(place: Workplace) -> None:
+    """The file was replaced in between: half of the corpus would be of another space."""
+    model = place.folder / "model.gguf"
+    shutil.copy(place.variables["RAGOPS_MODEL"], model)
+    place.variables["RAGOPS_MODEL"] = str(model)
+    place.variables |= {"RAGOPS_VALIDATE_AFTER": "80", "RAGOPS_INDEX_AFTER": "100"}
+    place.slow_down(0.05)
+    campaign = place.start("reset", "--playbook", "realign.yaml", "--yes")
+    wait_for(lambda: campaign.poll() is not None or place.completed() > 0, what="a stored document")
+    campaign.kill()
+    campaign.communicate(timeout=120)
+    wait_for(lambda: not place.value(OPEN_TRANSACTIONS), what="the end of its transactions")
+    stored = place.completed()
+    assert 0 < stored < 80
+    place.speed_up()
+    right = model.read_bytes()
+    write_tiny_bert(model, dimensions=32, seed=7)
+    resumed = place.ragops("reset", "--resume")
+    assert resumed.code == 1, resumed.err
+    assert "this command would mix two vector spaces" in resumed.err
+    digests = [sha256(model.read_bytes()).hexdigest(), sha256(right).hexdigest()]
+    assert [digest in resumed.err for digest in digests] == [True, True]
+    assert "ragops reset --new" in resumed.err
+    assert place.completed() == stored
+    model.write_bytes(right)
+    again = place.ragops("reset", "--resume", "--json")
+    assert (again.code, again.json["status"]) == (0, "done"), again.err
+    assert place.value("SELECT count(DISTINCT fingerprint) FROM ingestion_metrics") == 1

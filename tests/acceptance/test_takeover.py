@@ -100,6 +100,20 @@ def test_a_dead_controller_of_this_machine_is_replaced_at_once(place: Workplace,
     assert_done(place, second)
 
 
+def test_the_status_tells_a_controller_that_works_from_one_that_is_gone(
+    place: Workplace, embedding: Watched
+) -> None:
+    holder = f"{socket.gethostname()}:{embedding.process.pid}"
+    campaign = place.ragops("status", "--json").json["campaign"]
+    assert (campaign["status"], campaign["holder"], campaign["is_held"]) == ("running", holder, True)
+    assert f"held by {holder}" in place.ragops("status").out
+    embedding.process.kill()
+    embedding.process.wait()
+    campaign = place.ragops("status", "--json").json["campaign"]
+    assert (campaign["status"], campaign["holder"], campaign["is_held"]) == ("running", holder, False)
+    assert f"its controller {holder} is gone; to go on: ragops reset --resume" in place.ragops("status").out
+
+
 def test_a_dead_controller_of_another_machine_is_replaced_when_its_lease_ends(
     place: Workplace, embedding: Watched
 ) -> None:

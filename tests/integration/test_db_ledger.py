@@ -21,6 +21,7 @@ from ragops.campaign.steps.empty_tables import EmptyTablesStep
 from ragops.errors import CampaignHeld, FenceLost, RagopsError
 from ragops.identity import holder_name, process_name, short_name
 from ragops.playbook.steps import Embed, EmptyTables
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.ledger import (
     Ledger,
@@ -41,11 +42,11 @@ EMPTY = EmptyTables(step="empty_tables")
 
 
 def open_ledger(connection: Connection) -> Ledger:
-    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN, steps=STEPS)
+    return Ledger.open_new(connection, name="test", playbook={}, plan=PLAN, steps=STEPS, tables=Tables())
 
 
 def take_over(connection: Connection) -> Ledger:
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     return Ledger.take(connection, row)
 
@@ -60,7 +61,7 @@ def hold_from(dsn: str, holder: str, *, lease: str = "1 minute", is_older: bool 
 
 
 def lease_until(connection: Connection) -> datetime:
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None and row.lease_until is not None
     return row.lease_until
 
@@ -73,7 +74,7 @@ def elsewhere(name: str) -> str:
 
 def test_a_new_campaign_and_its_steps(connection: Connection) -> None:
     ledger = open_ledger(connection)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert (row.id, row.status, row.phase, row.epoch) == (ledger.campaign, "running", 0, 1)
     assert row.holder == holder_name()
@@ -90,7 +91,7 @@ def test_who_holds_it_is_named(connection: Connection, dsn: str, is_older: bool)
     ledger = open_ledger(connection)
     take_over(connection)  # This process may always go on.
     hold_from(dsn, "elsewhere:4711:0a1b2c3d-99", is_older=is_older)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None and row.lease_until is not None
     until = f"{row.lease_until:%H:%M:%S}"
     with pytest.raises(CampaignHeld, match=rf"campaign {ledger.campaign} is held by elsewhere:4711 until {until}"):
@@ -127,7 +128,7 @@ def test_a_process_id_that_was_used_again_is_no_obstacle(connection: Connection,
 
 def test_taking_over_at_the_same_moment_goes_to_one(connection: Connection) -> None:
     open_ledger(connection)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     Ledger.take(connection, row)
     with pytest.raises(CampaignHeld, match="taken by another"):
@@ -161,7 +162,7 @@ def test_an_earlier_holders_records_do_not_count(connection: Connection, record:
     with pytest.raises(FenceLost, match="taken over"):
         calls[record]()
     assert [step.status for step in campaign_steps(connection, first.campaign)] == ["running", "planned"]
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert row.phase == 1
 
@@ -183,7 +184,7 @@ def test_an_earlier_holder_ends_no_campaign(connection: Connection) -> None:
     with pytest.raises(FenceLost):
         first.finish("failed", "late")
     first.renew()
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert (row.status, row.error) == ("running", None)
 
@@ -219,7 +220,7 @@ def test_the_lease_is_renewed_during_a_long_transaction(
         with ledger.fenced(is_long=True):
             # As the heartbeat does; it takes longer than the first lease lasts.
             wait_for(lambda: renewed(ledger.on(other)) > began + timedelta(seconds=2), what="a renewed lease")
-            held = latest_campaign(other)
+            held = latest_campaign(other, Tables())
             assert held is not None and held.lease_is_live
 
 
@@ -269,7 +270,7 @@ def test_a_holder_that_came_back_while_it_was_waited_for_keeps_its_campaign(
 def test_whoever_waits_is_told_for_what(connection: Connection, target: Target, dsn: str) -> None:
     ledger = open_ledger(connection)
     told: list[str] = []
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
 
     def take() -> None:
@@ -313,14 +314,14 @@ def test_what_a_role_may_not_see_is_not_taken_for_nothing(
 def test_a_lease_that_was_ended_keeps_nobody_away(connection: Connection, target: Target) -> None:
     ledger = open_ledger(connection)
     ledger.end_lease()
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None and row.lease_is_live is False and row.status == "running"
 
 
 @pytest.mark.parametrize("how", ["finish", "abandon", "undo"])
 def test_an_ended_campaign_has_no_lease(connection: Connection, dsn: str, how: str) -> None:
     ledger = open_ledger(connection)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None
     assert value(dsn, "SELECT count(*) FROM ragops.lease") == 1
     if how == "finish":
@@ -337,7 +338,7 @@ def test_a_ledger_without_leases_is_read_and_then_extended(connection: Connectio
     open_ledger(connection)
     execute(dsn, "DROP TABLE ragops.lease")
     hold_from(dsn, "elsewhere:4711", is_older=True)
-    row = find_latest_campaign(connection)
+    row = find_latest_campaign(connection, Tables())
     assert row is not None and (row.holder, row.lease_is_live) == ("elsewhere:4711", True)
     assert [campaign.holder for campaign in all_campaigns(connection)] == ["elsewhere:4711"]
     assert value(dsn, "SELECT to_regclass('ragops.lease') IS NULL")
@@ -354,7 +355,7 @@ def test_an_older_version_that_takes_a_campaign_over_holds_it(connection: Connec
     ledger = open_ledger(connection)
     execute(dsn, "UPDATE ragops.campaign SET epoch = epoch + 1")
     hold_from(dsn, "elsewhere:4711", lease="-1 second", is_older=True)
-    row = latest_campaign(connection)
+    row = latest_campaign(connection, Tables())
     assert row is not None and row.lease_is_live is False
     with pytest.raises(FenceLost):
         ledger.step_started(1)

@@ -149,8 +149,10 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
     monkeypatch.setattr(Writer, "write", lose_the_answer)
     with open_session(dsn, playbook) as session:
         RESEED.run(single(session))
-        drain(single(session))
-        assert "batch dropped: its lease expired" in reported(session)
+        # Only the answer is lost: what was stored counts, and nothing is called dropped.
+        assert drain(single(session)).completed == 60
+        assert "batch dropped" not in reported(session)
+    assert done.is_set()
     assert_complete(dsn, 60)
 
 
@@ -239,13 +241,15 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
 
 
 def test_workers_of_another_space_are_reported(dsn18: str, playbook: Playbook) -> None:
-    """A second machine with other settings would mix two spaces in one table."""
+    """The queue was filled again, and what the tables hold of an earlier filling is another space."""
     with open_session(dsn18, playbook) as session:
         RESEED.run(single(session))
         drain(single(session), until=20)
         assert "other workers wrote here too" not in reported(session)
+        execute(dsn18, "TRUNCATE files_queue")
+        RESEED.run(single(session))
         other = session.with_playbook(session.playbook.with_changes(model={"pooling": "cls"}))
-        drain(single(other), until=40)
+        drain(single(other), until=20)
         assert reported(session).count("other workers wrote here too") == 1
 
 

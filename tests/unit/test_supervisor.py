@@ -15,6 +15,7 @@ from ragops.embedder import starting
 from ragops.embedder.client import Embedder
 from ragops.embedder.starting import STARTS_AGAIN
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
+from ragops.workers import state
 from ragops.workers import supervisor as module
 from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import CANARY, MAX_FAILURES, Outcome, try_twice
@@ -399,6 +400,22 @@ def test_try_twice_stops_when_every_document_kills_the_child() -> None:
             try_twice(supervisor, number, lambda embedder: embedder.count_tokens(["text"]))
     with pytest.raises(EmbedderError, match="in a row"):
         try_twice(supervisor, MAX_FAILURES, lambda embedder: embedder.count_tokens(["text"]))
+
+
+def test_many_crashes_take_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    for number in range(20):
+        supervisor.embed(unique_texts(number, "poison"))
+    assert len(nursery.stats.take_notices()) == state.SHOWN_PER_MINUTE
+    monkeypatch.setattr(state, "MINUTE_S", 0.0)
+    supervisor.embed(unique_texts(20, "poison"))
+    first, second = nursery.stats.take_notices()
+    # Each document kills two children.
+    assert first.endswith(
+        f"restarting it (and {2 * 20 - state.SHOWN_PER_MINUTE} more like it since the last of these)"
+    )
+    assert second.endswith("restarting it")
 
 
 def test_close_ends_the_child_at_hand() -> None:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ragops.workers.sizing import Sizing
 
 NOTHING_DONE = "nothing was changed"
+# What to type after a failed gate: what is stored fails the same check again, until it is corrected.
+FAILED_GATE = (
+    "ragops undo   (the old rows come back) or, with the cause fixed: ragops reset --new   or, if the stored rows "
+    "were corrected: ragops reset --resume   (it checks them again)"
+)
 
 
 class StepResult(Protocol):
@@ -170,7 +175,7 @@ class SingleCommand:
         """Let no campaign start until the transaction ends. Raises CampaignHeld when one started meanwhile."""
         connection = self.session.connection
         lock_campaigns(connection)
-        row = latest_campaign(connection)
+        row = latest_campaign(connection, self.session.playbook.tables)
         if row is None or row.is_finished:
             return
         check_free(row)

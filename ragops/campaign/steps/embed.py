@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
@@ -18,6 +18,7 @@ from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.catalog import read_database
 from ragops.postgres.filling import Filling
+from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
@@ -136,7 +137,9 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
         goal = again(partial(_open_items, session, bound))
         if not goal:
             break
-        results.append(_run_fleet(run, session, filling, bound, goal))
+        result, generation = _run_fleet(run, session, filling.generation, bound, goal)
+        results.append(result)
+        filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
@@ -195,7 +198,10 @@ def bytes_to_embed(session: Session) -> int | None:
         return sum(queue.open_items()) * stored // completed if completed else None
 
 
-def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | None, goal: int) -> FleetResult:
+def _run_fleet(
+    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int
+) -> tuple[FleetResult, int]:
+    """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
@@ -207,7 +213,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         session.through_outages(session.tables),
         sizing=sizing,
         stop=session.stop,
-        generation=filling.generation,
+        generation=generation,
         bound=bound,
         open_items=goal,
         command=session.embedder_command,
@@ -220,7 +226,7 @@ def _run_fleet(run: Run, session: Session, filling: Filling, bound: Cursor | Non
         reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, info=reporter.info)
+        return fleet.run(progress=show, info=reporter.info), fleet.generation
     finally:
         reporter.end_progress()
 
@@ -233,4 +239,9 @@ def closed_gate(session: Session) -> str | None:
     is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
+    campaign = find_latest_campaign(session.connection, session.playbook.tables)
+    if campaign is not None and campaign.status == "gate_failed":
+        return (
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+        )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

@@ -26,7 +26,7 @@ from ragops.postgres.archive import Archiving, archive_rows, take_numbers
 from ragops.postgres.catalog import table_bytes
 from ragops.postgres.connection import execute_within_timeout
 from ragops.postgres.ddl import delete_sql, truncate_sql, vacuum_sql
-from ragops.postgres.filling import end_filling
+from ragops.postgres.filling import adopt_filling, end_filling
 from ragops.postgres.journal import journaled_indexes
 from ragops.postgres.locks import LOCK_TIMEOUT_S, close_to_readers, lock_tables, with_lock_retries
 from ragops.postgres.statements import Statement, text_of
@@ -156,6 +156,7 @@ class EmptyTablesStep:
                 now = session.facts(exact=True)
                 names = [entry.table for entry in self.settings.tables]
                 run.check_unchanged(now, names, done=_what_was_done(run))
+                adopt_filling(session.connection, session.playbook.tables)
                 numbers = take_numbers(session.connection, len(tables)) if self.settings.archive else ()
                 composed = emptying(now, self.settings, numbers=numbers)
                 emptied = _chosen(now, self.settings)

@@ -265,6 +265,34 @@ SELECT DISTINCT given.pid, coalesce(a.application_name, ''), coalesce(a.usename:
  WHERE given.pid = 0 OR a.pid IS NOT NULL
  ORDER BY given.pid;
 
+-- name: lock_waits
+-- The sessions of ragops that have waited for a lock for some seconds, with those that they wait for. By application
+-- and role, as behind a pooler nobody knows the server processes of its own connections.
+SELECT a.pid, extract(epoch FROM clock_timestamp() - a.query_start)::int, pg_blocking_pids(a.pid)
+  FROM pg_stat_activity a
+ WHERE a.datname = current_database() AND a.usename = current_user AND a.wait_event_type = 'Lock'
+   AND a.application_name = current_setting('application_name')
+   AND a.query_start < clock_timestamp() - make_interval(secs => %(min_s)s)
+ ORDER BY a.pid;
+
+-- name: row_lockers
+-- The other sessions that may hold locks on rows of a table: in a transaction for some seconds, or for a time that
+-- this role may not see. 0 is a prepared transaction.
+SELECT DISTINCT coalesce(l.pid, 0) AS pid
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.relation = %(oid)s::oid AND l.granted
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - make_interval(secs => %(min_s)s))
+ ORDER BY 1;
+
+-- name: ragops_lockers
+-- Who keeps readers out of one of ragops' own tables.
+SELECT DISTINCT coalesce(l.pid, 0) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'ragops' AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
 -- name: running_builds
 -- The other sessions that build an index on a table, or wait for the table to begin. The lock on the table decides
 -- where a role without pg_read_all_stats sees no more of a build than that it runs (NULL), and for a partition whose

@@ -53,3 +53,23 @@ VALUES ({queue_key}, %(source)s, 1, %(fingerprint)s, %(chunking)s)
     ON CONFLICT (queue) DO UPDATE
    SET source = excluded.source, generation = s.generation + 1, fingerprint = excluded.fingerprint,
        chunking = excluded.chunking, seeded_at = clock_timestamp();
+
+-- name: adopt
+-- Gives a row of an older version the key of this one.
+UPDATE ragops.source SET queue = {queue_key}
+ WHERE queue = %(typed)s AND queue <> {queue_key}
+   AND NOT EXISTS (SELECT 1 FROM ragops.source WHERE queue = {queue_key});
+
+-- name: claim_space
+-- Notes which vectors belong to a filling, unless a fleet has done so before.
+INSERT INTO ragops.source AS s (queue, generation, fingerprint, chunking)
+VALUES ({queue_key}, %(generation)s, %(fingerprint)s, %(chunking)s)
+    ON CONFLICT (queue) DO UPDATE SET fingerprint = excluded.fingerprint, chunking = excluded.chunking
+ WHERE s.fingerprint IS NULL AND s.generation = excluded.generation;
+
+-- name: replace_space
+-- The same for a filling of which nothing was embedded yet. A new generation: the fleet that noted its vectors before
+-- may still run.
+UPDATE ragops.source
+   SET generation = generation + 1, fingerprint = %(fingerprint)s, chunking = %(chunking)s
+ WHERE queue = {queue_key} AND generation = %(generation)s;

@@ -1,7 +1,7 @@
 -- name: insert_campaign
 -- The campaign's own `lease_until`, here and in `take`, is for programs of an older version: they know no other.
-INSERT INTO ragops.campaign (name, playbook, plan, holder, lease_until)
-VALUES (%(name)s, %(playbook)s, %(plan)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+INSERT INTO ragops.campaign (name, playbook, plan, queue, holder, lease_until)
+VALUES (%(name)s, %(playbook)s, %(plan)s, {queue_key}, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
 RETURNING id, epoch;
 
 -- name: lock_campaigns
@@ -12,17 +12,21 @@ LOCK TABLE ragops.campaign IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(number)s, %(verb)s);
 
 -- name: latest
--- A lease counts for the holder and the epoch that it was written for. A campaign that a program of an older version
--- started or took over has none, only its own column.
+-- The newest campaign of a queue. The queue by way of JSON, because a ledger of an older version lacks the column; its
+-- campaigns hold for every queue. A lease counts for the holder and the epoch that it was written for. A campaign that
+-- a program of an older version started or took over has none, only its own column.
 SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
-       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error
+       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,
+       to_jsonb(c)->>'queue'
   FROM ragops.campaign c
   LEFT JOIN {lease} l ON l.campaign_id = c.id AND l.epoch = c.epoch AND l.holder = c.holder
+ WHERE coalesce(to_jsonb(c)->>'queue', {queue_key}) = {queue_key}
  ORDER BY c.id DESC LIMIT 1;
 
 -- name: all_campaigns
 SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
-       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error
+       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,
+       to_jsonb(c)->>'queue'
   FROM ragops.campaign c
   LEFT JOIN {lease} l ON l.campaign_id = c.id AND l.epoch = c.epoch AND l.holder = c.holder
  ORDER BY c.id;
@@ -219,8 +223,9 @@ RETURNING id;
 UPDATE ragops.undo SET rows = %(rows)s, removed = %(removed)s WHERE id = %(undo)s;
 
 -- name: newest_undo
--- The undo that began last.
+-- The undo that began last, of one of these campaigns or of none.
 SELECT id, campaign_id, generation, rows, removed, finished_at IS NOT NULL FROM ragops.undo
+ WHERE campaign_id IS NULL OR campaign_id = ANY(%(campaigns)s)
  ORDER BY id DESC LIMIT 1;
 
 -- name: finish_undo
@@ -238,7 +243,11 @@ WITH ended AS (
 DELETE FROM ragops.lease l USING ended e WHERE l.campaign_id = e.id;
 
 -- name: save_fingerprint
-INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
+INSERT INTO ragops.fingerprint AS f (id, document, canary) VALUES (%(id)s, %(document)s, %(canary)s)
+    ON CONFLICT (id) DO UPDATE SET canary = excluded.canary WHERE f.canary IS NULL AND excluded.canary IS NOT NULL;
+
+-- name: load_fingerprint
+SELECT document, canary FROM ragops.fingerprint WHERE id = %(id)s;
 
 -- name: index_due
 -- Marks a journaled index as missing again, for an undo to build it.

@@ -57,6 +57,12 @@ UPDATE {files_queue}
    AND {files_queue_status} NOT IN ('pending', 'completed', 'failed')
    AND {files_queue_id} = ANY(%(ids)s);
 
+-- name: finished
+-- How many of some items a worker has finished: whoever completes or fails an item leaves the claimant's name in it.
+SELECT count(*) FROM {files_queue}
+ WHERE {files_queue_id} = ANY(%(ids)s) AND {files_queue_claimed_by}::text = %(worker)s
+   AND {files_queue_status} IN ('completed', 'failed') AND {files_queue_claim_id} IS NULL;
+
 -- name: fail
 -- Marks items of a claim as failed, each with its reason, in one statement.
 UPDATE {files_queue} q
@@ -196,6 +202,11 @@ SELECT q.{files_queue_location}::text FROM {files_queue} q
        TABLESAMPLE SYSTEM (coalesce((SELECT least(100, 2000.0 / greatest(c.relpages, 1)) FROM pg_class c
                                       WHERE c.oid = (SELECT tableoid FROM {files_queue} LIMIT 1)), 100))
  ORDER BY random() LIMIT %(size)s;
+
+-- name: is_begun
+-- Whether an item is or was embedded.
+SELECT EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'processing')
+    OR EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'completed');
 
 -- name: is_filled
 -- Whether the queue holds any item.

@@ -21,6 +21,7 @@ from fault_fixtures import (
     embedders_of,
     ended,
     fill_queue,
+    lines_until,
     terminate_all,
     wait_for_documents,
     wait_while_running,
@@ -114,8 +115,7 @@ def test_ctrl_c_during_an_outage_ends_within_seconds(own_place: Workplace, own_s
     wait_for_documents(own_place, process, 30)
     own_server.stop()
     try:
-        assert process.stderr is not None
-        said = next(line for line in process.stderr if "waiting for the database: " in line)
+        said = lines_until(process, "waiting for the database: ")
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         done = ended(process, timeout_s=60)
@@ -228,8 +228,7 @@ def test_a_database_that_turns_read_only_pauses_the_campaign(own_place: Workplac
     own_server.configure(default_transaction_read_only="on")
     own_server.reload()
     try:
-        assert process.stderr is not None
-        said = next(line for line in process.stderr if "the database is read-only" in line)
+        said = lines_until(process, "the database is read-only")
         stored = own_place.completed()
         time.sleep(3)
         assert process.poll() is None
@@ -288,8 +287,7 @@ def test_connections_that_run_out_are_waited_for(place: Workplace, guest: str) -
     wait_for_documents(place, process, 20)
     place.execute(f"ALTER ROLE {guest} CONNECTION LIMIT 0")
     terminate_all(place.dsn)
-    assert process.stderr is not None
-    said = next(line for line in process.stderr if "too many connections" in line)
+    said = lines_until(process, "too many connections")
     assert process.poll() is None
     place.execute(f"ALTER ROLE {guest} CONNECTION LIMIT -1")
     place.speed_up()

@@ -162,6 +162,7 @@ def test_a_long_transaction_is_named_and_slows_no_claim_down(clocked: tuple[Work
     with psycopg.connect(place.dsn, application_name="a report") as report:
         report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         report.execute("SELECT count(*) FROM files_queue")
+        holder = report.info.backend_pid
         clock.set("+11m")
         done = place.ragops("embed", "--workers", "1", "--batch-size", "5", "--json")
         shown = place.ragops("queue", "status")
@@ -169,7 +170,7 @@ def test_a_long_transaction_is_named_and_slows_no_claim_down(clocked: tuple[Work
     assert done.code == 0, done.err
     assert "vacuum is held back" in done.err
     assert "(a report)" in done.err
-    assert f"SELECT pg_terminate_backend({report.info.backend_pid})" in " ".join(shown.out.split())
+    assert f"SELECT pg_terminate_backend({holder})" in " ".join(shown.out.split())
     read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'files_queue'"
     # 80 claims that each begin at the front of the queue would read 16,000 entries for the claims alone.
     assert place.value(read) < 10 * MANY
