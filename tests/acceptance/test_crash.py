@@ -44,6 +44,7 @@ def resume(place: Workplace) -> None:
     assert {step["status"] for step in done.json["steps"]} == {"done"}
 
 
+@pytest.mark.fault(1)
 def test_killed_while_embedding(place: Workplace, undisturbed: dict[str, Stored]) -> None:
     place.slow_down(0.02)
     controller = place.start("reset", "--playbook", "realign.yaml", "--yes", "--workers", "3")
@@ -92,6 +93,7 @@ def test_killed_while_a_reader_blocks_the_emptying(filled: Workplace, undisturbe
     assert_same_documents(stored_documents(filled), undisturbed)
 
 
+@pytest.mark.fault(15)
 def test_a_reader_that_blocks_is_named_and_waited_for(filled: Workplace) -> None:
     with psycopg.connect(filled.dsn, application_name="a reader") as reader:
         reader.execute("SELECT count(*) FROM documents")

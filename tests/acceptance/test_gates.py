@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from conftest import write_corpus
 from workplace import INDEXES, Workplace
 
@@ -24,6 +25,7 @@ def contents(place: Workplace) -> dict[str, Any]:
     return {name: rows for name, rows in taken.items() if name != "relations" and not name.startswith("ragops.")}
 
 
+@pytest.mark.fault(42)
 def test_a_failed_gate_stops_keeps_others_out_and_can_be_undone(place: Workplace) -> None:
     earlier = place.reset(RAGOPS_CORPUS=str(write_corpus(place.folder / "earlier", 60)))
     assert earlier.code == 0, earlier.err

@@ -116,9 +116,9 @@ def test_killed_in_a_truncation_and_another_starts_at_once(place: Workplace) -> 
         kill(killed)
         resumed = place.start("reset", "--resume", "--json")
         # It waits for the transaction of the dead one, or finds that the server has ended it already.
-        said = lines_until(resumed, r"(taking|took) campaign 1 over")
+        said = lines_until(resumed, r"(taking|took) campaign \d+ over")
     done = ended(resumed)
-    taken = next(line for line in (said + done.err).splitlines() if line.startswith("took campaign 1 over from"))
+    taken = next(line for line in (said + done.err).splitlines() if line.startswith("took campaign 2 over from"))
     assert socket.gethostname() in taken
     assert str(killed.pid) in taken
     assert done.code == 0, said + done.err
@@ -142,7 +142,14 @@ def reasons(place: Workplace) -> dict[str, str]:
 @pytest.mark.fault(25, 27, 29)
 def test_what_a_document_does_to_the_embedder_fails_that_document_alone(place: Workplace, tmp_path: Path) -> None:
     """It returns broken vectors, crashes, or hangs; each level of a bisected request costs a deadline then."""
-    texts = {"NAN": "NaN", "INF": "Inf at", "ZERO": "zero vector", "POISON": "SIGABRT", "HANG": "no response"}
+    texts = {
+        "NAN": "NaN",
+        "INF": "Inf at",
+        "ZERO": "zero vector",
+        "POISON": "SIGABRT",
+        "HANG": "no response",
+        "WIDE": "132 bytes for 1 vectors of 32",
+    }
     broken_corpus(place, *(f"this one makes {word} of it" for word in texts))
     playbook = write_playbook(place, workers="request_deadline_s: 2")
     done = place.ragops("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=stub_interpreter(tmp_path))
