@@ -23,6 +23,7 @@ from fault_fixtures import (
     lines_until,
     stub_interpreter,
     wait_for_documents,
+    wait_while_running,
     write_playbook,
 )
 from pg_frames import Frame
@@ -89,7 +90,7 @@ def test_a_zombie_that_wakes_after_its_lease_stores_nothing(place: Workplace, tm
     waits = stub_interpreter(tmp_path, f"hold={gate}")
     # It has claimed, and its children answer once the gate opens: it can store nothing yet.
     zombie = place.start("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=waits)
-    wait_for(lambda: place.queue().get("processing", 0) > 0, what="a claim")
+    wait_while_running(zombie, lambda: place.queue().get("processing", 0) > 0, what="a claim")
     zombie.send_signal(signal.SIGSTOP)
     other = place.ragops("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=stub_interpreter(tmp_path))
     assert other.code == 0, other.err
