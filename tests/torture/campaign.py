@@ -1,0 +1,221 @@
+"""One campaign under faults, with a supervisor that does what systemd would: start it again with `--resume`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+
+import psycopg
+
+from torture.faults import Target, has_hosts
+from torture.oracle import Before, Violation
+from torture.programs import ENDS_WITHIN_S, Program
+from torture.recorder import Recorder, recovery_s
+from torture.report import Report
+from torture.scheduler import Scheduler
+from torture.world import PASSWORD, Corpus, Machine
+
+TICK_S = 0.05
+RESTART_S = 0.2
+SIDE_RESTART_S = (0.5, 2.5)
+HELD = ("is held by", "was taken by another controller")
+# What a program may end with after a signal.
+STOPPED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL, 137)
+
+
+class Supervised:
+    """`ragops reset` that is started again whenever it ended without being done, and side embedders beside it."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        database: str,
+        corpus: Corpus,
+        scheduler: Scheduler,
+        report: Report,
+        *,
+        label: str,
+        sides: int,
+        most_faults: int,
+        most_restarts: int = 1000,
+    ) -> None:
+        self._machine, self._database, self._corpus = machine, database, corpus
+        self._scheduler, self._report, self._label = scheduler, report, label
+        self._sides_wanted, self._most_faults, self._most_restarts = sides, most_faults, most_restarts
+        self._environment = machine.environment(machine.dsn(database), corpus, corpus.documents)
+        self._programs: list[Program] = []
+        self._controllers: list[Program] = []
+        self._sides: list[Program] = []
+        self._side_due = 0.0
+        self.before: Before | None = None
+        self.target = Target(machine, database, self._controllers, self._sides, [])
+
+    def run(self, arguments: tuple[str, ...], *, resumes: bool, deadline_s: float, pace: float) -> bool:
+        """Run a command to its success under faults; False when it did not come to its end in time."""
+        began = time.monotonic()
+        until = began + deadline_s
+        recorder = Recorder(lambda: self._machine.admin(self._database))
+        try:
+            done = self._supervise(arguments, resumes=resumes, until=until, pace=pace)
+        finally:
+            self._machine.pace(0)
+            self._scheduler.settle()
+            self._stop_sides()
+            recorder.close()
+        ended = time.monotonic()
+        self._report.seconds += ended - began
+        for one in self._scheduler.happened:
+            if (
+                one.began >= began
+                and (seconds := recovery_s(one.ended, recorder.stored_at, until=ended)) is not None
+            ):
+                self._report.recoveries.setdefault(one.kind, []).append(seconds)
+        if not done:
+            self._report.hung.append(f"{self._label}: {' '.join(arguments)} was not done after {deadline_s:g} s")
+        return done
+
+    def _supervise(self, arguments: tuple[str, ...], *, resumes: bool, until: float, pace: float) -> bool:
+        command, due = arguments, 0.0
+        controller: Program | None = None
+        while time.monotonic() < until:
+            has_more = len(self._scheduler.happened) < self._most_faults
+            self._machine.pace(pace if has_more else 0)
+            if has_more and controller is not None:
+                self._scheduler.tick(self.target)
+            self._tend_sides()
+            if controller is None:
+                if time.monotonic() >= due:
+                    controller = self._start("controller", command)
+                    self._controllers[:] = [controller]
+            elif not controller.is_running:
+                if self._is_done(controller):
+                    return True
+                if self._report.restarts >= self._most_restarts:
+                    return False
+                self._report.restarts += 1
+                wait = RESTART_S
+                if any(word in controller.output() for word in HELD):
+                    self._report.held += 1
+                    wait = 1.0
+                following = self._next_command(arguments) if resumes else arguments
+                if following is None:
+                    return True
+                command, controller, due = following, None, time.monotonic() + wait
+            elif controller.is_overdue:
+                self._hang(controller)
+                controller.kill()
+            time.sleep(TICK_S)
+        if controller is not None and controller.is_running:
+            self._hang(controller)
+            controller.kill()
+        return False
+
+    def _next_command(self, arguments: tuple[str, ...]) -> tuple[str, ...] | None:
+        """What a supervisor types next: resume what is in the ledger, else start; None if it is done."""
+        row = self._newest_campaign()
+        if row is None or self.before is None or row[0] <= self.before.campaign:
+            return arguments
+        if row[1] == "done":
+            # Killed after its last record.
+            return None
+        if row[1] in ("abandoned", "undone"):
+            return arguments
+        return ("reset", "--resume", "--playbook", self._playbook, "--yes", "--json", *resume_options())
+
+    def _newest_campaign(self) -> tuple[int, str] | None:
+        """Its id and status, read past the network."""
+        while True:
+            with contextlib.suppress(psycopg.Error), self._machine.admin(self._database) as admin:
+                known = admin.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
+                if not (known and known[0]):
+                    return None
+                row = admin.execute("SELECT id, status FROM ragops.campaign ORDER BY id DESC LIMIT 1").fetchone()
+                return (int(row[0]), str(row[1])) if row else None
+            time.sleep(TICK_S)
+
+    @property
+    def _playbook(self) -> str:
+        return str(self._machine.folder / "torture.yaml")
+
+    def _is_done(self, program: Program) -> bool:
+        """Judge how a program ended."""
+        code, output = program.code, program.output()
+        if code == 0:
+            return True
+        tail = " | ".join(output.strip().splitlines()[-6:])
+        if program.hits:
+            if code not in STOPPED and not any(word in output for word in HELD):
+                self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
+        elif any(word in output for word in HELD):
+            pass
+        else:
+            self._report.gave_up.append(f"{self._label}: {program.name} exit {code}: {tail}")
+        return False
+
+    def _start(self, name: str, arguments: tuple[str, ...], *, host: str = "") -> Program:
+        number = len(self._programs) + 1
+        environment = self._environment
+        if host:
+            environment = environment | {"RAGOPS_DATA_DIR": str(self._machine.folder / f"data-{host}")}
+        program = Program.start(
+            f"{self._label}-{number:03}-{name}",
+            arguments,
+            environment=environment,
+            folder=self._machine.folder,
+            host=host,
+        )
+        self._programs.append(program)
+        return program
+
+    def _tend_sides(self) -> None:
+        """Keep side embedders running, each on a host of its own where that can be."""
+        for side in [side for side in self._sides if not side.is_running]:
+            self._sides.remove(side)
+            self._is_done(side)
+            self._side_due = time.monotonic() + (SIDE_RESTART_S[1] if side.code == 0 else SIDE_RESTART_S[0])
+        for side in self._sides:
+            if side.is_overdue:
+                self._hang(side)
+                side.kill()
+        if len(self._sides) < self._sides_wanted and time.monotonic() >= self._side_due:
+            host = f"side{len(self._programs)}" if has_hosts() else ""
+            self._sides.append(self._start("side", ("embed", "--playbook", self._playbook, "--json"), host=host))
+
+    def _stop_sides(self) -> None:
+        for side in self._sides:
+            side.send(signal.SIGTERM, "the end")
+        until = time.monotonic() + ENDS_WITHIN_S
+        while any(side.is_running for side in self._sides) and time.monotonic() < until:
+            time.sleep(TICK_S)
+        for side in self._sides:
+            if side.is_running:
+                self._hang(side)
+                side.kill()
+            else:
+                self._is_done(side)
+        self._sides.clear()
+
+    def _hang(self, program: Program) -> None:
+        tail = " | ".join(program.output().strip().splitlines()[-6:])
+        self._report.hung.append(f"{self._label}: {program.name} did not end after {program.hits}: {tail}")
+
+    def close(self) -> None:
+        for program in self._programs:
+            if program.is_running:
+                program.kill()
+
+    def leaks(self) -> list[Violation]:
+        """Where the password is found in what the programs wrote."""
+        found = [Violation("secret", text) for text in self.target.leaks]
+        for program in self._programs:
+            if PASSWORD in program.output():
+                found.append(Violation("secret", f"the output of {program.name}"))
+        return found
+
+
+def resume_options() -> tuple[str, ...]:
+    """`--wait` takes over when the lease ends, as a supervisor of services needs it."""
+    from ragops.cli import campaign
+
+    return ("--wait",) if "wait" in campaign.reset.__annotations__ else ()
