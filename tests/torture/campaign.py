@@ -49,6 +49,8 @@ class Supervised:
         self._sides: list[Program] = []
         self._side_due = 0.0
         self.before: Before | None = None
+        # It may be started when the queue still is that of the corpus before.
+        self._side_arguments = ("embed", "--playbook", self._playbook, "--trust-stored", "--json")
         self.target = Target(machine, database, self._controllers, self._sides, [])
 
     def run(self, arguments: tuple[str, ...], *, resumes: bool, deadline_s: float, pace: float) -> bool:
@@ -145,7 +147,9 @@ class Supervised:
             return True
         tail = " | ".join(output.strip().splitlines()[-6:])
         if program.hits:
-            if code not in STOPPED and not any(word in output for word in HELD):
+            # `unshare` has a code of its own when its first process is killed.
+            is_killed = program.is_host and "kill_side" in program.hits
+            if code not in STOPPED and not is_killed and not any(word in output for word in HELD):
                 self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
         elif any(word in output for word in HELD):
             pass
@@ -180,7 +184,7 @@ class Supervised:
                 side.kill()
         if len(self._sides) < self._sides_wanted and time.monotonic() >= self._side_due:
             host = f"side{len(self._programs)}" if has_hosts() else ""
-            self._sides.append(self._start("side", ("embed", "--playbook", self._playbook, "--json"), host=host))
+            self._sides.append(self._start("side", self._side_arguments, host=host))
 
     def _stop_sides(self) -> None:
         for side in self._sides:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 import psycopg
@@ -18,6 +19,7 @@ from torture.programs import Program, can_be_another_host
 from torture.world import LEASE_S, PASSWORD, Machine
 
 TRAP_S = 8.0
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -154,22 +156,16 @@ def kill_tokenizer(target: Target, rng: random.Random) -> bool:
 
 def kill_parser(target: Target, rng: random.Random) -> bool:
     """kill -9 of a child that reads a foreign format; they live for parts of a second."""
-    until = time.monotonic() + TRAP_S
-    while time.monotonic() < until:
-        if _kill_child(target, rng, "parser"):
-            return True
-        time.sleep(0.02)
-    return False
+    return _kill_child(target, rng, "parser")
 
 
 def stop_child(target: Target, rng: random.Random) -> bool:
     """Stop a child that embeds for a while."""
-    children = [child for program in target.programs for child in program.children("embedder")]
-    if not children:
-        return False
-    with _paused([rng.choice(children)]):
-        time.sleep(rng.uniform(0.3, 2.0))
-    return True
+    children = _wait_for(lambda: _children(target, "embedder"))
+    if children:
+        with _paused([rng.choice(children)]):
+            time.sleep(rng.uniform(0.3, 2.0))
+    return bool(children)
 
 
 def kill_pooler(target: Target, rng: random.Random) -> bool:
@@ -225,24 +221,34 @@ def _spring(target: Target, rng: random.Random, trap: Trap) -> bool:
     return target.machine.network.spring(trap, passes=rng.randrange(3), within_s=TRAP_S)
 
 
+def _wait_for(find: Callable[[], list[Found]]) -> list[Found]:
+    """What may be hit, as soon as there is something; a program may be starting just now."""
+    until = time.monotonic() + TRAP_S
+    while not (found := find()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
 def _send(programs: Sequence[Program], rng: random.Random, number: int, why: str) -> bool:
-    running = [program for program in programs if program.is_running]
+    running = _wait_for(lambda: [program for program in programs if program.is_running and program.python()])
     return bool(running) and rng.choice(running).send(number, why)
 
 
 def _sleep(programs: Sequence[Program], rng: random.Random) -> bool:
     """Stop a program and everything below it for longer than its leases."""
-    running = [program for program in programs if program.is_running]
-    if not running:
-        return False
-    tree = rng.choice(running).tree()
-    with _paused(tree):
-        time.sleep(LEASE_S + 1.5)
-    return bool(tree)
+    trees = _wait_for(lambda: [tree for program in programs if program.is_running and (tree := program.tree())])
+    if trees:
+        with _paused(rng.choice(trees)):
+            time.sleep(LEASE_S + 1.5)
+    return bool(trees)
+
+
+def _children(target: Target, kind: str) -> list[psutil.Process]:
+    return [child for program in target.programs for child in program.children(kind)]
 
 
 def _kill_child(target: Target, rng: random.Random, kind: str) -> bool:
-    children = [child for program in target.programs for child in program.children(kind)]
+    children = _wait_for(lambda: _children(target, kind))
     if not children:
         return False
     child = rng.choice(children)

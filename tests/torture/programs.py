@@ -19,7 +19,7 @@ from torture.paced_child import EMBEDDER, TOKENIZER
 
 ENDS_WITHIN_S = 60.0
 PARSER = "parse_child.py"
-CHILD = "child.py"
+CHILD = "/embedder/child.py"
 
 
 @functools.cache

@@ -57,14 +57,14 @@ def torture(machine: Machine, corpora: Sequence[Corpus], seed: int, size: Size) 
             try:
                 _campaign(machine, name, corpus, run, report, size, label)
                 stored, earlier = chosen, stored
-                if number % size.undo_every == 0 and report.is_clean:
+                if number % size.undo_every == 0 and not (report.violations or report.hung):
                     _undo(machine, name, run, report, size, label)
                     stored = earlier
             finally:
                 run.close()
             report.violations += run.leaks()
             report.violations += orphans(machine, label)
-            if not report.is_clean:
+            if report.violations or report.hung:
                 break
         report.violations += secrets(machine, name)
     report.kinds = scheduler.kinds
