@@ -13,6 +13,7 @@ RagopsError                  1    a failure that the operator can act on
 ├── CampaignHeld             1    another controller runs the campaign
 ├── FenceLost                1    a claim or a campaign passed to another owner
 ├── DatabaseUnavailable      1    no connection, or it was lost
+│   └── OutageTooLong        1    ... and did not come back within `database.max_outage_s`
 │   (NoSharedMemory          1    ragops.postgres.index_builds: a parallel index build ran out of it)
 ├── ReferenceFailed          1    a reference endpoint failed, or its response cannot be used
 ├── EmbedderError            1    the embedder process could not do what was requested
@@ -199,6 +200,10 @@ class Interrupted(RagopsError):
 
 class DatabaseUnavailable(RagopsError):
     """No connection, or the connection was lost."""
+
+
+class OutageTooLong(DatabaseUnavailable):
+    """An outage outlasted `database.max_outage_s`: it is not waited for again."""
 
 
 class ReferenceFailed(RagopsError):

@@ -34,7 +34,6 @@ from ragops.postgres.ledger import Ledger
 from ragops.postgres.queue import Claim, Queue, seed_statement
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.session import Session
-from ragops.workers.state import Stop
 
 DIMENSIONS = 32
 REALIGN: tuple[Step, ...] = (
@@ -105,7 +104,11 @@ def open_session(
     """A session on a test database whose notices can be read with `reported`."""
     target = Target(dsn, "the test database")
     with connect(target) as connection:
-        yield Session(target, playbook, connection, Recorder(), Stop(), embedder_command)
+        session = Session.on(connection, target, playbook, reporter=Recorder(), embedder_command=embedder_command)
+        try:
+            yield session
+        finally:
+            session.database.close()
 
 
 def single(session: Session) -> SingleCommand:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from ragops.campaign.confirmed import RESUME, Confirmed
@@ -14,10 +14,12 @@ from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
 from ragops.campaign.result import summary
 from ragops.campaign.steps.base import NOTHING_DONE, PlannedStep, StepResult
+from ragops.campaign.steps.embed import bytes_to_embed
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.trust import remember_playbook, trusted_playbook
 from ragops.errors import (
+    DatabaseUnavailable,
     FenceLost,
     Interrupted,
     NegativeVerdict,
@@ -28,7 +30,8 @@ from ragops.errors import (
 )
 from ragops.facts import DatabaseFacts
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, close_if_busy, is_lost
+from ragops.playbook.steps import Embed
+from ragops.postgres.connection import DATABASE_ERRORS, Connection
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
@@ -41,8 +44,11 @@ from ragops.postgres.ledger import (
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
 from ragops.session import Session
+from ragops.workers.database import Database
 
 HEARTBEAT_S = 15.0
+# Renewals in a row that may fail before the lease runs out.
+MISSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,19 @@ class CampaignRun:
     """One step of a campaign that this process holds: fenced transactions, and a record of what it did."""
 
     session: Session
-    ledger: Ledger
+    hold: Ledger
     plan: Plan
     number: int
     force: bool
 
     @property
     def campaign(self) -> int:
-        return self.ledger.campaign
+        return self.hold.campaign
+
+    @property
+    def ledger(self) -> Ledger:
+        """The hold over the session's connection, which is another one after an outage."""
+        return self.hold.on(self.session.connection)
 
     def transaction(
         self, *, lock_timeout_s: float | None = None, is_long: bool = False
@@ -170,7 +181,7 @@ def resume(
     if row.holder:
         reporter.info(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
     # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
-    done = _done_steps(session, row)
+    done = _done_steps(session, row.id)
     plan = plan_campaign(session, done=done)
     confirmed = Confirmed.from_json(row.plan)
     emptied = plan.emptied(done)
@@ -181,14 +192,14 @@ def resume(
         plan = plan.as_confirmed(confirmed)
     plan = replace(plan, force=force or row.plan.get("force") is True)
     ledger = Ledger.take(session.connection, row)
-    done = _done_steps(session, row)
+    done = _done_steps(session, row.id)
     ledger.save_plan(plan.to_json())
     reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
     return _run(session, ledger, plan, done=done)
 
 
-def _done_steps(session: Session, row: CampaignRow) -> dict[int, StepRow]:
-    steps = campaign_steps(session.connection, row.id)
+def _done_steps(session: Session, campaign: int) -> dict[int, StepRow]:
+    steps = campaign_steps(session.connection, campaign)
     return {step.number: step for step in steps if step.status == "done"}
 
 
@@ -217,8 +228,7 @@ def _run(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, Ste
         for step in plan.steps:
             if step.number in done:
                 # A validation that an earlier controller recorded counts until a later one.
-                recorded = (done[step.number].effect or {}).get("verdict") if step.verb == "validate" else None
-                verdict = verdict if recorded is None else str(recorded)
+                verdict = _verdict_of(done[step.number]) or verdict
                 continue
             session.reporter.info(f"step {step.number}/{len(plan.steps)} {step.title}")
             try:
@@ -229,16 +239,42 @@ def _run(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, Ste
                 return replace(ended, nothing_to_reset=nothing)
             if isinstance(result, ValidationResult):
                 verdict = result.verdict
-    ledger.finish("done")
-    return summary(session, ledger, status="done", verdict=verdict)
+            elif isinstance(result, StepRow):
+                verdict = _verdict_of(result) or verdict
+    session.through_outages(lambda: _finish(session, ledger))
+    return session.through_outages(lambda: summary(session, ledger, status="done", verdict=verdict))
 
 
-def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
-    """Run one step. Whatever ends it early is written into the ledger as the campaign's status."""
-    session, ledger = run.session, run.ledger
-    ledger.step_started(step.number)
-    try:
+def _verdict_of(step: StepRow) -> str | None:
+    recorded = (step.effect or {}).get("verdict") if step.verb == "validate" else None
+    return None if recorded is None else str(recorded)
+
+
+def _finish(session: Session, ledger: Ledger) -> None:
+    """Write that the campaign is done, unless a COMMIT whose answer was lost has done so."""
+    row = find_latest_campaign(session.connection)
+    if row is None or (row.id, row.status) != (ledger.campaign, "done"):
+        ledger.on(session.connection).finish("done")
+
+
+def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
+    """Run one step, again after an outage. Whatever else ends it early becomes the campaign's status.
+
+    Each step is made to be run again from its beginning, as `--resume` does it. Returns what the ledger has where
+    the step was done, and only the answer to its COMMIT was lost.
+    """
+    session = run.session
+
+    def attempt() -> StepResult | StepRow:
+        recorded = _done_steps(session, run.campaign).get(step.number)
+        if recorded is not None:
+            return recorded
+        run.ledger.step_started(step.number)
         return step_of(step.settings).run(run)
+
+    session.database.outages.bytes_needed = lambda: _bytes_needed(run, step)
+    try:
+        return session.through_outages(attempt)
     except Interrupted as stopped:
         _end(run, "stopped", stopped.what)
         stopped.hint = stopped.hint or "ragops reset --resume"
@@ -251,7 +287,8 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
             hint="ragops reset --resume",
         ) from None
     except NothingToReset as nothing:
-        ledger.step_done(step.number, {"nothing_to_reset": nothing.actual})
+        agreed = {"nothing_to_reset": nothing.actual}
+        session.through_outages(lambda: run.ledger.step_done(step.number, agreed))
         _end(run, "abandoned", nothing.what)
         raise
     except NegativeVerdict as negative:
@@ -279,17 +316,27 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
         raise
 
 
+def _bytes_needed(run: CampaignRun, step: PlannedStep) -> int | None:
+    """Return about how many bytes the step writes, for an operator who makes room; None if that is unknown."""
+    if isinstance(step.settings, Embed):
+        return bytes_to_embed(run.session)
+    return step.writes_bytes
+
+
 def _end(run: CampaignRun, status: str, error: str, *, step_failed: bool = False) -> None:
     """Write how the campaign ended; without a database the lease runs out by itself."""
-    connection = run.session.connection
-    close_if_busy(connection)
+    database = run.session.database
+    database.close_if_busy()
+
+    def write(connection: Connection) -> None:
+        ledger = run.hold.on(connection)
+        if step_failed:
+            ledger.step_failed(run.number, error)
+        ledger.finish(status, error)
+
     try:
-        with run.session.connect() if is_lost(connection) else nullcontext(connection) as usable:
-            ledger = run.ledger.on(usable)
-            if step_failed:
-                ledger.step_failed(run.number, error)
-            ledger.finish(status, error)
-    except (*OUTAGES, FenceLost) as outage:
+        database.try_once(write)
+    except (*DATABASE_ERRORS, DatabaseUnavailable, FenceLost) as outage:
         run.session.reporter.warning(f"the ledger could not be written: {first_line(outage)}")
 
 
@@ -299,16 +346,18 @@ def heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        connection = None
+        own = Database("heartbeat", session.target, stop=session.stop, outages=session.database.outages)
+        missed = 0
         while not ended.wait(HEARTBEAT_S):
             try:
-                if connection is None or is_lost(connection):
-                    connection = session.connect()
-                ledger.on(connection).renew()
-            except OUTAGES as error:
-                session.reporter.warning(f"the lease could not be renewed: {first_line(error)}")
-        if connection is not None:
-            connection.close()
+                own.try_once(lambda connection: ledger.on(connection).renew())
+                missed = 0
+            except (*DATABASE_ERRORS, DatabaseUnavailable) as error:
+                missed += 1
+                # The steps report an outage themselves; this is said where only the lease suffers.
+                if missed == MISSED and not session.database.outages.are_open:
+                    session.reporter.warning(f"the campaign's lease could not be renewed: {first_line(error)}")
+        own.close()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -251,7 +251,9 @@ def undo(
         undoable = find_undoable(session, campaign=campaign, generation=generation)
         needs_answer = not undoable.is_done and undoable.unfinished is None
         confirm(f"This {undoable.describe()}", answer="undo", yes=yes or not needs_answer)
-        result = undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
+        result = session.through_outages(
+            lambda: undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
+        )
     emit(result, as_json=as_json, screen=undo_screen)
 
 

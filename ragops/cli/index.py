@@ -119,5 +119,5 @@ def rebuild(
             planned = rebuild_indexes.plan_rebuild(run, step, names=names or ())
             emit(planned, as_json=as_json, screen=rebuilding_screen)
             return
-        result = rebuild_indexes.rebuild(run, step, names=names or ())
+        result = session.through_outages(lambda: rebuild_indexes.rebuild(run, step, names=names or ()))
     emit(result, as_json=as_json, screen=rebuilt_screen)

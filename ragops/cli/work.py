@@ -97,7 +97,8 @@ def validate(
     needs, extras = ({**TEXTS, **QUEUE}, CHUNKS) if after is not None else (TEXTS, {**CHUNKS, **QUEUE})
     with look(playbook, dsn, changes=changes, needs=needs, extras=extras, computes=True) as (session, facts):
         usable = readable(session.playbook.tables, facts, {**needs, **extras})
-        result = run_validation(SingleCommand(session.without(set(extras) - usable)), after=after)
+        run = SingleCommand(session.without(set(extras) - usable))
+        result = session.through_outages(lambda: run_validation(run, after=after))
     emit(result, as_json=as_json, screen=validation_screen)
     if result.verdict == "fail":
         raise typer.Exit(3)

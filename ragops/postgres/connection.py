@@ -6,6 +6,7 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,9 @@ from ragops.errors import DatabaseUnavailable, PlanRefused
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
+from ragops.postgres.watchdog import register
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -49,7 +52,8 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
             # Whatever PGCLIENTENCODING says: binary COPY sends UTF-8, and texts are compared with files, which are
             # UTF-8. The server converts from and to the database's own encoding.
             client_encoding="UTF8",
-            application_name=f"ragops {__version__}",
+            # A name of its own, by which a connection is found in pg_stat_activity behind a pooler, too.
+            application_name=f"ragops {__version__} {secrets.token_hex(3)}",
             # A server that vanished is noticed after 20 + 3 × 10 = 50 s, or 60 s after data was sent (ignored if
             # the system lacks TCP_USER_TIMEOUT). The defaults of Linux are two hours and about 15 minutes.
             keepalives_idle=20,
@@ -59,12 +63,23 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         )
     except psycopg.Error as error:
         raise unavailable(target, error) from None
+    register(connection)
     # Whatever the role's default is: a snapshot from before a lock would not show what was written until it came.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     if with_vector and not register_vector_types(connection):
         connection.close()
         raise missing_pgvector(target)
     return connection
+
+
+def session_name(connection: Connection) -> str | None:
+    """Return the name that this connection alone has in pg_stat_activity; None once it is closed."""
+    return None if connection.closed else connection.info.parameter_status("application_name")
+
+
+def end_session(connection: Connection, name: str) -> None:
+    """End an earlier session of this role whose client, a connection of this process, has lost it."""
+    connection.execute(statement("catalog", "end_session"), {"name": name})
 
 
 def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
@@ -133,6 +148,8 @@ def transaction(
         if is_long:
             local["statement_timeout"] = "0"
             local["idle_in_transaction_session_timeout"] = "0"
+            if connection.info.server_version >= 170000:
+                local["transaction_timeout"] = "0"
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
         yield connection

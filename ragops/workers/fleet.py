@@ -24,7 +24,7 @@ from ragops.workers.cache import VectorCache
 from ragops.workers.cache_writer import CacheWriter
 from ragops.workers.children import Children
 from ragops.workers.completer import Completer
-from ragops.workers.database import Database
+from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
 from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
@@ -78,12 +78,13 @@ class Fleet:
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
+        bytes_needed: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Check what can be checked before anything starts.
 
         `open_items` bounds the claims, so that a short queue keeps other machines busy to its end. `heartbeat`
         is called every few seconds; a campaign renews its lease in it. `command` starts another program than
-        the embedder child.
+        the embedder child. `bytes_needed` is asked when the server's disk is full.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -105,9 +106,10 @@ class Fleet:
         self._name = holder_name()
         self._stats = Stats()
         # A connection per thread that needs one: fetcher, completer, and the controller's own.
-        self._fetcher_db = Database("fetcher", target, stop=stop, stats=self._stats)
-        self._completer_db = Database("completer", target, stop=stop, stats=self._stats)
-        self._heartbeat_db = Database("heartbeat", target, stop=stop, stats=self._stats)
+        outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
+        self._fetcher_db = Database("fetcher", target, stop=stop, outages=outages)
+        self._completer_db = Database("completer", target, stop=stop, outages=outages)
+        self._heartbeat_db = Database("heartbeat", target, stop=stop, outages=outages)
         self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
             workers=sizing.workers,
@@ -145,6 +147,8 @@ class Fleet:
                 self._maintenance.maintain(info)
                 progress(Progress(self._pipeline.seen, self._stats.failed))
                 done, left = wait(left, POLL_S, until)
+                if self._stop.aborted.is_set():
+                    raise KeyboardInterrupt
                 if done and until == FIRST_COMPLETED:
                     return
 
@@ -154,21 +158,19 @@ class Fleet:
             for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
                 ending.callback(database.close)
             ending.callback(self._maintenance.give_back)
-            children = Children(
-                self._config,
-                self._playbook,
-                workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
-                command=self._command,
-                stop=self._stop,
-                stats=self._stats,
-                threads=working,
-            )
+            children = Children(stop=self._stop, stats=self._stats, threads=working)
             ending.callback(children.close)
             ending.callback(self._end, working, storing, children)
             try:
+                children.start(
+                    self._config,
+                    self._playbook,
+                    workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
+                    command=self._command,
+                )
                 self._drain(children, working, storing, watch)
             except KeyboardInterrupt:
-                # The second signal: the first one only requests a stop while `is_graceful` is set.
+                # The second signal, seen by `watch`; the first one only requests a stop.
                 self._stop.aborted.set()
             except BaseException as error:  # noqa: BLE001 (raised by `_result`, once all threads have ended)
                 # As in a thread: without a stop the stages would wait for each other for ever.
@@ -269,8 +271,12 @@ class Fleet:
             raise errors[0]
         stats = self._stats
         if self._stop.requested.is_set():
-            is_aborted = self._stop.aborted.is_set()
-            how = "items in flight were given back to the queue" if is_aborted else "what was embedded is stored"
+            if not self._maintenance.has_given_back:
+                how = "items in flight come back when their leases have run out"
+            elif self._stop.aborted.is_set():
+                how = "items in flight were given back to the queue"
+            else:
+                how = "what was embedded is stored"
             raise Interrupted(
                 f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )

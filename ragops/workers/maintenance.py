@@ -9,8 +9,9 @@ from functools import partial
 
 from ragops.errors import first_line
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import OUTAGES, Connection
+from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection
 from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
 from ragops.workers.buffer import Pipeline
@@ -20,6 +21,8 @@ from ragops.workers.state import Stats
 EVERY_S = 5.0
 # Report transactions older than this: they keep vacuum from removing the queue's dead rows.
 HELD_S = 600
+# Failed attempts in a row before it is worth a notice.
+MISSED = 3
 EVERYTHING_EVERY = timedelta(seconds=60)
 # A claim that was under way at the last check may have set its lease before it and committed after it.
 OVERLAP = timedelta(seconds=10)
@@ -48,6 +51,8 @@ class Maintenance:
         self._reaper = Reaper(tables, is_dead=is_dead_here)
         self._reported: set[tuple[str, str, int | None]] = set()
         self._due_at = 0.0
+        self._missed, self._is_late = 0, False
+        self._is_left = False
 
     def maintain(self, info: Callable[[str], None]) -> None:
         """Pass notices on to `info`, and do the rest if it is due.
@@ -62,22 +67,40 @@ class Maintenance:
         self._due_at = time.monotonic() + min(EVERY_S, self._lease_s / 3)
         try:
             reaped = self._database.try_once(self._run)
-            if reaped:
-                info(f"returned {reaped:,} items of dead or stalled workers to the queue")
-        except OUTAGES as error:
-            info(f"heartbeat failed: {first_line(error)}")
+        except Exception as error:
+            outage = outage_of(error, is_lost=self._database.is_lost)
+            if outage is None:
+                raise
+            self._missed += 1
+            # The fetcher and the completer report an outage; this is said where only the leases suffer.
+            if self._missed >= MISSED and not self._database.outages.are_open and not self._is_late:
+                self._is_late = True
+                info(f"leases could not be renewed: {outage.reason}; other workers may take the items")
+            # A setting of the session would stay as it is: default_transaction_read_only.
+            self._database.close()
+            return
+        self._missed, self._is_late = 0, False
+        if reaped:
+            info(f"returned {reaped:,} items of dead or stalled workers to the queue")
+
+    @property
+    def has_given_back(self) -> bool:
+        """Whether nothing in flight was left to its lease."""
+        return not self._is_left
 
     def give_back(self) -> None:
         """Return the items in flight to the queue: whatever ended the fleet, they did not cause it."""
         for claim in self._pipeline.held_claims():
             try:
                 self._database.try_once(partial(self._release, claim))
-            except OUTAGES as error:
+            except (*DATABASE_ERRORS, *OUTAGES) as error:
                 # Without a database a notice is all that can be done; other workers reap the lease.
                 self._stats.info_once(
                     f"cannot return items to the queue ({first_line(error)}); "
                     f"their lease runs out within {self._lease_s:g} s"
                 )
+                self._is_left = True
+                return
 
     def _release(self, claim: Claim, connection: Connection) -> int:
         return Queue(connection, self._tables).release(claim)

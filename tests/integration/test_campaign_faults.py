@@ -36,7 +36,7 @@ def test_a_bug_in_a_step_ends_it_as_failed(session: Session, dsn: str) -> None:
                 raise KeyError("no such thing")
 
     plan = campaign.plan_campaign(session)
-    faulty = Session(session.target, session.playbook, session.connection, Faulty())
+    faulty = Session.on(session.connection, session.target, session.playbook, reporter=Faulty())
     with pytest.raises(KeyError):
         campaign.start(faulty, plan)
     assert rows(dsn, "SELECT status, error, holder FROM ragops.campaign") == [
@@ -58,7 +58,7 @@ def test_a_controller_that_was_replaced_does_not_say_done(session: Session, dsn:
 
     dropping = session.with_playbook(make_playbook(steps=STEPS[:1]))
     plan = campaign.plan_campaign(dropping)
-    overtaken = Session(session.target, dropping.playbook, session.connection, Overtaken())
+    overtaken = Session.on(session.connection, session.target, dropping.playbook, reporter=Overtaken())
     with pytest.raises(FenceLost):
         campaign.start(overtaken, plan)
     assert rows(dsn, "SELECT status, holder FROM ragops.campaign") == [("running", "elsewhere:1")]
@@ -105,7 +105,7 @@ def test_a_deadlock_with_an_application_costs_ragops_a_try_and_the_application_n
                 may_write.set()
 
     told = Copying()
-    copying = Session(session.target, session.playbook, session.connection, told)
+    copying = Session.on(session.connection, session.target, session.playbook, reporter=told)
     result = EmptyTablesStep(EMPTY).run(SingleCommand(copying))
     thread.join()
     assert writer.written == 1

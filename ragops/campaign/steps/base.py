@@ -77,6 +77,8 @@ class PlannedStep:
     estimate_s: float | None = None
     phase: int | None = None
     notes: tuple[str, ...] = ()
+    writes_bytes: int | None = None
+    """About what it writes to the server's disk, for an operator who has to make room; None: not known."""
 
     def to_json(self) -> dict[str, object]:
         return {

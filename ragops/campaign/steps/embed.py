@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
@@ -14,9 +15,10 @@ from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
+from ragops.postgres.catalog import read_database
 from ragops.postgres.ledger import is_dead_here
 from ragops.postgres.locks import analyze_if_free
-from ragops.postgres.queue import MAX_PHASE, ItemStatus
+from ragops.postgres.queue import MAX_PHASE, ItemStatus, Queue
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
@@ -108,7 +110,8 @@ class EmbedStep:
         """Open the step's phase and embed it. Raises Interrupted after a stop, and whatever ended a worker."""
         run.open_phase(phase_of(run.session.playbook, self.settings.until))
         result = drain(run)
-        run.record(result)
+        # Not the whole step again: it would find nothing to do, and record that.
+        run.session.through_outages(lambda: run.record(result))
         return result
 
 
@@ -119,28 +122,25 @@ def phase_of(playbook: Playbook, until: int | None) -> int:
 
 def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     """Embed what is open, or until `until` documents are completed; record nothing."""
-    session = with_queue_source(run.session)
-    queue = session.queue
-    queue.reap(is_dead=is_dead_here)
+    again = run.session.through_outages
+    session = again(lambda: with_queue_source(run.session))
+    again(lambda: session.queue.reap(is_dead=is_dead_here))
     results: list[FleetResult] = []
     while True:
-        last_id = queue.bound_for(until=until) if until is not None else None
+        last_id = again(lambda: session.queue.bound_for(until=until)) if until is not None else None
         if until is not None and last_id is None:
             break
-        if not sum(queue.open_items(phase=queue.gate(), last_id=last_id)):
+        goal = again(partial(_open_items, session, last_id))
+        if not goal:
             break
-        results.append(_run_fleet(run, session, last_id))
+        results.append(_run_fleet(run, session, last_id, goal))
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
-    if any(result.completed for result in results) and not any(queue.open_items()):
-        # After the load the statistics are those of an empty table, until autovacuum comes by.
-        for logical in VECTOR_TABLES:
-            table = session.tables().get(logical)
-            if table is not None and not analyze_if_free(session.connection, table):
-                session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
+    if any(result.completed for result in results):
+        again(lambda: _analyze_loaded(session))
     return EmbedResult(
-        queue=queue.counts(),
+        queue=again(lambda: session.queue.counts()),
         completed=sum(result.completed for result in results),
         failed=sum(result.failed for result in results),
         chunks=sum(result.chunks for result in results),
@@ -168,23 +168,48 @@ def with_queue_source(session: Session) -> Session:
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
+def _open_items(session: Session, last_id: Any) -> int:
+    """Return the number of items that may be claimed now, or are in process."""
+    queue = session.queue
+    return sum(queue.open_items(phase=queue.gate(), last_id=last_id))
+
+
+def _analyze_loaded(session: Session) -> None:
+    """Analyze the vector tables once the queue is drained: their statistics are those of empty tables."""
+    if any(session.queue.open_items()):
+        return
+    for logical in VECTOR_TABLES:
+        table = session.tables().get(logical)
+        if table is not None and not analyze_if_free(session.connection, table):
+            session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
+
+
+def bytes_to_embed(session: Session) -> int | None:
+    """Return about how many bytes the open items will take, from those that are stored; None before the first."""
+    with session.connect() as own:
+        queue, tables = Queue(own, session.playbook.tables), read_database(own, session.playbook.tables).tables
+        completed = queue.counts()[ItemStatus.COMPLETED]
+        stored = sum(table.bytes for logical, table in tables.items() if table and logical != QUEUE)
+        return sum(queue.open_items()) * stored // completed if completed else None
+
+
+def _run_fleet(run: Run, session: Session, last_id: Any, goal: int) -> FleetResult:
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
     if sizing.note:
         reporter.info_once(sizing.note)
-    goal = sum(session.queue.open_items(phase=session.queue.gate(), last_id=last_id))
     fleet = Fleet(
         session.target,
         session.playbook,
-        session.tables(),
+        session.through_outages(session.tables),
         sizing=sizing,
         stop=session.stop,
         last_id=last_id,
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,
+        bytes_needed=lambda: bytes_to_embed(session),
     )
 
     def show(progress: Progress) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.emptying import (
+    archive_bytes,
     foreign_key_problems,
     notes_of,
     source_problems,
@@ -137,6 +138,7 @@ class EmptyTablesStep:
             bytes=sum(table.bytes for table in tables) - dropped,
             tables=tuple(dict.fromkeys([table.qualified for table in tables] + sorted(reached))),
             notes=tuple(notes_of(facts, self.settings, number)),
+            writes_bytes=archive_bytes(facts, self.settings),
         )
 
     def run(self, run: Run) -> EmptyResult:

@@ -149,6 +149,7 @@ class RebuildIndexesStep:
             tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
             estimate_s=rows / rate if builds and rows and rate else None,
             notes=tuple(notes) if builds or notes else ("every index is present and valid: nothing to build",),
+            writes_bytes=sum(b.graph.bytes(_rows_of(facts, number, b) or 0) or 0 for b in builds) or None,
         )
 
     def run(self, run: Run) -> RebuildResult:

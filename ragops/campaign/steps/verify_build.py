@@ -67,7 +67,7 @@ class VerifyBuildStep:
         is_compared = any(step.step == "empty_tables" for step in playbook.steps)
         stored = compare_with_stored(run) if is_compared else None
         result = VerifyResult(verification, stored, is_compared)
-        run.record(result)
+        session.through_outages(lambda: run.record(result))
         return result
 
 
@@ -118,4 +118,4 @@ def compare_with_stored(run: Run) -> Agreement | None:
 
 
 def _has_documents(session: Session) -> bool:
-    return session.reader.counts("documents").total > 0
+    return session.read(lambda reader: reader.counts("documents")).total > 0

@@ -293,3 +293,16 @@ SELECT kind, name, pid, "user", age_s, transactions, state,
   FROM blocker
  WHERE age_s >= %(min_age_s)s OR (age_s IS NULL AND transactions >= %(many)s)
  ORDER BY transactions DESC, age_s DESC NULLS LAST LIMIT 1;
+
+-- name: session_states
+-- What the server does for some of its sessions, and since when.
+SELECT a.pid, a.application_name,
+       coalesce(a.state, 'unknown') || ' since ' || to_char(a.state_change, 'HH24:MI:SS.MS')
+       || CASE WHEN a.state = 'active' AND a.wait_event = 'ClientRead' THEN ', waiting for the client' ELSE '' END
+  FROM pg_stat_activity a
+ WHERE a.pid = ANY(%(pids)s) OR a.application_name = ANY(%(names)s);
+
+-- name: end_session
+-- Ends a session that its client has lost: the server, or a pooler, may not know it, and keep its locks for hours.
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+ WHERE a.application_name = %(name)s AND a.usename = current_user AND a.pid <> pg_backend_pid();
