@@ -18,6 +18,11 @@ from torture.world import PASSWORD, Corpus, Machine
 
 TICK_S = 0.05
 RESTART_S = 0.2
+# A start is short in a campaign of hours; here it is much of the time, and faults are to hit the rest as well.
+STARTING = 0.1
+# A command that ends before it has done anything, because it had no database.
+AWAY = '"error": {"what": "the database '
+BEGUN = ("step ", "workers ×", "worker ×")
 SIDE_RESTART_S = (0.5, 2.5)
 HELD = ("is held by", "was taken by another controller")
 # What a program may end with after a signal.
@@ -83,8 +88,8 @@ class Supervised:
         while time.monotonic() < until:
             has_more = len(self._scheduler.happened) < self._most_faults
             self._machine.pace(pace if has_more else 0)
-            if has_more and controller is not None:
-                self._scheduler.tick(self.target)
+            is_under_way = controller is not None and is_begun(controller)
+            self._scheduler.tick(self.target, speed=(1.0 if is_under_way else STARTING) if has_more else 0.0)
             self._tend_sides()
             if controller is None:
                 if time.monotonic() >= due:
@@ -153,6 +158,8 @@ class Supervised:
                 self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
         elif any(word in output for word in HELD):
             pass
+        elif AWAY in output and not is_begun(program):
+            self._report.not_started += 1
         else:
             self._report.gave_up.append(f"{self._label}: {program.name} exit {code}: {tail}")
         return False
@@ -216,6 +223,12 @@ class Supervised:
             if PASSWORD in program.output():
                 found.append(Violation("secret", f"the output of {program.name}"))
         return found
+
+
+def is_begun(program: Program) -> bool:
+    """Whether it has planned, and works."""
+    output = program.output()
+    return any(word in output for word in BEGUN)
 
 
 def resume_options() -> tuple[str, ...]:

@@ -27,6 +27,8 @@ class Report:
     """Exit codes after a signal that are none of those that a signal gives."""
     restarts: int = 0
     held: int = 0
+    not_started: int = 0
+    """Commands that ended before they did anything, because the database was away when they were typed."""
     seconds: float = 0.0
 
     @property
@@ -49,6 +51,7 @@ class Report:
             getattr(self, name).extend(getattr(other, name))
         self.restarts += other.restarts
         self.held += other.held
+        self.not_started += other.not_started
         self.seconds += other.seconds
 
     def __str__(self) -> str:
@@ -63,7 +66,8 @@ class Report:
             "faults: " + ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common()),
             "  ".join(f"{kind} {count}" for kind, count in (counts | others).items())
             + f"  gave up {len(self.gave_up)}  hung {len(self.hung)}",
-            f"controllers started again {self.restarts}, of which held {self.held}",
+            f"controllers started again {self.restarts}, of which held {self.held};"
+            f" without a database at their start {self.not_started}",
             "recovery, seconds from the end of a fault to the next stored document (median / p90 / max):",
         ]
         for kind, found in sorted(self.recoveries.items()):

@@ -56,7 +56,8 @@ class Scheduler:
     def __init__(self, seed: int, weights: Mapping[Fault, float], *, mean_gap_s: float) -> None:
         self._plan = plan(seed, weights, mean_gap_s=mean_gap_s)
         self._next = next(self._plan)
-        self._due = time.monotonic() + self._next.gap_s
+        self._left = self._next.gap_s
+        self._ticked = time.monotonic()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.started: list[Planned] = []
@@ -67,12 +68,15 @@ class Scheduler:
     def kinds(self) -> Counter[str]:
         return Counter(one.kind for one in self.happened)
 
-    def tick(self, target: Target) -> None:
-        """Start the next fault if it is due."""
-        if time.monotonic() < self._due:
+    def tick(self, target: Target, *, speed: float = 1.0) -> None:
+        """Start the next fault if it is due; with a lower speed its time passes more slowly."""
+        now = time.monotonic()
+        self._left -= (now - self._ticked) * speed
+        self._ticked = now
+        if self._left > 0:
             return
         planned, self._next = self._next, next(self._plan)
-        self._due = time.monotonic() + self._next.gap_s
+        self._left = self._next.gap_s
         self.started.append(planned)
         thread = threading.Thread(target=self._run, args=(planned, target), name=str(planned), daemon=True)
         thread.start()
@@ -96,4 +100,3 @@ class Scheduler:
             if thread.is_alive():
                 self.errors.append(f"{thread.name} did not end")
         self._threads.clear()
-        self._due = time.monotonic() + self._next.gap_s
