@@ -16,7 +16,7 @@ from torture.report import Report
 from torture.scheduler import Scheduler
 from torture.world import PASSWORD, Corpus, Machine
 
-TICK_S = 0.05
+TICK_S = 0.1
 RESTART_S = 0.2
 # A start is short in a campaign of hours; here it is much of the time, and faults are to hit the rest as well.
 STARTING = 0.1
@@ -154,7 +154,8 @@ class Supervised:
         if program.hits:
             # `unshare` has a code of its own when its first process is killed.
             is_killed = program.is_host and "kill_side" in program.hits
-            if code not in STOPPED and not is_killed and not any(word in output for word in HELD):
+            is_early = AWAY in output and not is_begun(program)
+            if code not in STOPPED and not is_killed and not is_early and not any(word in output for word in HELD):
                 self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
         elif any(word in output for word in HELD):
             pass

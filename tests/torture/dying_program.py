@@ -76,7 +76,7 @@ def watch(points: Points) -> None:
             points.after(number)
 
     psycopg.Cursor.execute = counted_execute  # type: ignore[method-assign]
-    psycopg.Transaction._commit_gen = counted_commit  # type: ignore[method-assign]
+    psycopg.Transaction._commit_gen = counted_commit  # type: ignore[assignment]
 
 
 def _text_of(query: Any) -> str:

@@ -225,7 +225,7 @@ def _wait_for(find: Callable[[], list[Found]]) -> list[Found]:
     """What may be hit, as soon as there is something; a program may be starting just now."""
     until = time.monotonic() + TRAP_S
     while not (found := find()) and time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 

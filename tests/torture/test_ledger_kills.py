@@ -115,6 +115,7 @@ class Trial:
                 "TORTURE_MODEL": str(self.model),
                 "TORTURE_CORPUS": str(self.folder / "corpus"),
                 "TORTURE_LEASE": "60",
+                "TORTURE_WORKERS": "1",
                 "TORTURE_GATE": "4",
                 "TORTURE_INDEX_AFTER": "10",
             }

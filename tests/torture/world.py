@@ -31,7 +31,7 @@ version: 1
 name: torture
 model: {file: "${TORTURE_MODEL}"}
 workers:
-  count: 2
+  count: ${TORTURE_WORKERS:-2}
   threads: 1
   batch_size: ${TORTURE_BATCH:-20}
   cache_mib: 0
