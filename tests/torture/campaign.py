@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 
 import psycopg
 
@@ -23,6 +24,9 @@ STARTING = 0.1
 # A command that ends before it has done anything, because it had no database.
 AWAY = '"error": {"what": "the database '
 BEGUN = ("step ", "workers ×", "worker ×")
+# Seconds for a text.
+MOST_PACE = 0.3
+AtEachTick = Callable[[int], None]
 SIDE_RESTART_S = (0.5, 2.5)
 HELD = ("is held by", "was taken by another controller")
 # What a program may end with after a signal.
@@ -45,7 +49,7 @@ class Supervised:
         most_faults: int,
         most_restarts: int = 1000,
     ) -> None:
-        self._machine, self._database, self._corpus = machine, database, corpus
+        self._machine, self._database, self.corpus = machine, database, corpus
         self._scheduler, self._report, self._label = scheduler, report, label
         self._sides_wanted, self._most_faults, self._most_restarts = sides, most_faults, most_restarts
         self._environment = machine.environment(machine.dsn(database), corpus, corpus.documents)
@@ -53,18 +57,36 @@ class Supervised:
         self._controllers: list[Program] = []
         self._sides: list[Program] = []
         self._side_due = 0.0
+        self._ends_with = 0
         self.before: Before | None = None
         # It may be started when the queue still is that of the corpus before.
         self._side_arguments = ("embed", "--playbook", self._playbook, "--trust-stored", "--json")
         self.target = Target(machine, database, self._controllers, self._sides, [])
 
-    def run(self, arguments: tuple[str, ...], *, resumes: bool, deadline_s: float, pace: float) -> bool:
-        """Run a command to its success under faults; False when it did not come to its end in time."""
+    def run(
+        self,
+        arguments: tuple[str, ...],
+        *,
+        resumes: bool,
+        deadline_s: float,
+        ends_with: int = 0,
+        at_each_tick: AtEachTick | None = None,
+    ) -> bool:
+        """Run a command to its end under faults; False when it did not come to that in time.
+
+        `ends_with` is the exit code that ends it; `at_each_tick` is called with the number of completed items.
+        """
         began = time.monotonic()
-        until = began + deadline_s
+        self._ends_with = ends_with
         recorder = Recorder(lambda: self._machine.admin(self._database))
+
+        def tick() -> None:
+            self._set_pace(recorder.completed)
+            if at_each_tick is not None:
+                at_each_tick(recorder.completed)
+
         try:
-            done = self._supervise(arguments, resumes=resumes, until=until, pace=pace)
+            done = self._supervise(arguments, resumes=resumes, until=began + deadline_s, tick=tick)
         finally:
             self._machine.pace(0)
             self._scheduler.settle()
@@ -82,12 +104,14 @@ class Supervised:
             self._report.hung.append(f"{self._label}: {' '.join(arguments)} was not done after {deadline_s:g} s")
         return done
 
-    def _supervise(self, arguments: tuple[str, ...], *, resumes: bool, until: float, pace: float) -> bool:
+    def _supervise(
+        self, arguments: tuple[str, ...], *, resumes: bool, until: float, tick: Callable[[], None]
+    ) -> bool:
         command, due = arguments, 0.0
         controller: Program | None = None
         while time.monotonic() < until:
-            has_more = len(self._scheduler.happened) < self._most_faults
-            self._machine.pace(pace if has_more else 0)
+            has_more = self._missing_faults > 0
+            tick()
             is_under_way = controller is not None and is_begun(controller)
             self._scheduler.tick(self.target, speed=(1.0 if is_under_way else STARTING) if has_more else 0.0)
             self._tend_sides()
@@ -117,6 +141,16 @@ class Supervised:
             self._hang(controller)
             controller.kill()
         return False
+
+    @property
+    def _missing_faults(self) -> int:
+        return self._most_faults - len(self._scheduler.happened)
+
+    def _set_pace(self, completed: int) -> None:
+        """Let the documents that are left last about as long as the faults that are to come."""
+        left_s = max(0, self._missing_faults) * self._scheduler.mean_gap_s
+        children = 2 * (1 + self._sides_wanted)
+        self._machine.pace(min(MOST_PACE, children * left_s / max(1, self.corpus.documents - completed)))
 
     def _next_command(self, arguments: tuple[str, ...]) -> tuple[str, ...] | None:
         """What a supervisor types next: resume what is in the ledger, else start; None if it is done."""
@@ -148,8 +182,8 @@ class Supervised:
     def _is_done(self, program: Program) -> bool:
         """Judge how a program ended."""
         code, output = program.code, program.output()
-        if code == 0:
-            return True
+        if code == 0 or (code == self._ends_with and program in self._controllers):
+            return code == self._ends_with or program not in self._controllers
         tail = " | ".join(output.strip().splitlines()[-6:])
         if program.hits:
             # `unshare` has a code of its own when its first process is killed.

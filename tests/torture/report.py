@@ -18,6 +18,8 @@ class Report:
     items: int = 0
     campaigns: int = 0
     undos: int = 0
+    gates: int = 0
+    """Campaigns that were made to fail at their gate."""
     kinds: Counter[str] = field(default_factory=Counter)
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
@@ -39,11 +41,17 @@ class Report:
     def is_clean(self) -> bool:
         return not (self.violations or self.gave_up or self.hung or self.odd)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether going on would show nothing more."""
+        return bool(self.violations or self.hung)
+
     def add(self, other: Report) -> None:
         self.seeds += other.seeds
         self.items += other.items
         self.campaigns += other.campaigns
         self.undos += other.undos
+        self.gates += other.gates
         self.kinds += other.kinds
         for kind, found in other.recoveries.items():
             self.recoveries.setdefault(kind, []).extend(found)
@@ -62,7 +70,8 @@ class Report:
         others = {kind: count for kind, count in wrong.items() if kind not in counts}
         lines = [
             f"seeds {', '.join(map(str, self.seeds))}: {self.faults} faults over {self.items:,} items in"
-            f" {self.campaigns} campaigns and {self.undos} undos, {self.seconds:.0f} s",
+            f" {self.campaigns} campaigns, {self.gates} failing gates and {self.undos} undos,"
+            f" {self.seconds:.0f} s",
             "faults: " + ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common()),
             "  ".join(f"{kind} {count}" for kind, count in (counts | others).items())
             + f"  gave up {len(self.gave_up)}  hung {len(self.hung)}",

@@ -54,6 +54,7 @@ class Scheduler:
     """Starts each fault when it is due, in a thread of its own; several may be under way at once."""
 
     def __init__(self, seed: int, weights: Mapping[Fault, float], *, mean_gap_s: float) -> None:
+        self.mean_gap_s = mean_gap_s
         self._plan = plan(seed, weights, mean_gap_s=mean_gap_s)
         self._next = next(self._plan)
         self._left = self._next.gap_s

@@ -145,7 +145,7 @@ def _run(finished: Finished, *, deadline_s: float) -> Report:
         most_restarts=1,
     )
     try:
-        assert not run.run(("reset", "--playbook", "nowhere.yaml"), resumes=False, deadline_s=deadline_s, pace=0)
+        assert not run.run(("reset", "--playbook", "nowhere.yaml"), resumes=False, deadline_s=deadline_s)
     finally:
         run.close()
     assert not report.is_clean

@@ -69,6 +69,11 @@ class Corpus:
     documents: int
     reference: Reference
 
+    @property
+    def gate(self) -> int:
+        """How many are embedded before the first validation."""
+        return self.documents // 5
+
 
 @dataclass
 class Machine:
