@@ -222,8 +222,11 @@ class EmbedderError(RagopsError):
 class EmbedderDied(EmbedderError):
     """The embedder process ended by a signal or a crash.
 
-    Which of its texts is to blame is unknown until the request is bisected.
+    Which of its texts is to blame is unknown until the request is bisected. `returncode` is its exit status,
+    negative for a signal (POSIX); None where this side ended it.
     """
+
+    returncode: int | None = None
 
 
 class EmbedderTimeout(EmbedderDied):

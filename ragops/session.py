@@ -114,5 +114,10 @@ class Session:
         """Start a child that embeds a sample, perhaps beside a fleet. Raises as `Embedder` does."""
         from ragops.embedder.client import Embedder
         from ragops.embedder.config import embedder_config, side_threads
+        from ragops.embedder.starting import start_child
 
-        return Embedder(embedder_config(self.playbook, threads=side_threads()), command=self.embedder_command)
+        config = embedder_config(self.playbook, threads=side_threads())
+        return start_child(
+            lambda: Embedder(config, command=self.embedder_command),
+            on_death=lambda death: self.reporter.info(f"{death.what} while it started; starting it again"),
+        )

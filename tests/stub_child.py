@@ -1,11 +1,12 @@
 """An embedder child without llama.cpp: 32 dimensions, a text's vector is that of its words.
 
-A word of the text makes it fail: POISON dies by abort, HANG sleeps, NAN, INF and ZERO return such a
-vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every text:
-`all` dies on each, `all-but-ok` on each except the health check's,
-`illegal` on each by an illegal instruction. Other arguments concern children that embed:
-`dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all but
-the first child, `hold=FILE` returns vectors once the file exists.
+A word of the text makes it fail: POISON dies by abort, KILLED by SIGKILL, EXITS with code 3, HANG sleeps, NAN, INF
+and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every
+text: `all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that
+embed: `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all
+but the first child. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
+`chance=FOLDER` the same when it meets the word CHANCE. `illegal` dies of an illegal instruction, `hold=FILE` returns
+vectors once the file exists.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 DIMENSIONS = 32
 HEALTH_CHECK = "ok"
 BROKEN = {"NAN": float("nan"), "INF": float("inf")}
-FAILING = {*BROKEN, "ZERO", "POISON", "HANG", "WIDE", "REFUSED"}
+FAILING = {*BROKEN, "ZERO", "POISON", "KILLED", "EXITS", "CHANCE", "HANG", "WIDE", "REFUSED"}
 # Bits that keep words apart from start and end; a token id has 31 bits.
 START, END, LEAST, MOST = 1, 2, 1 << 8, (1 << 31) - 1
 
@@ -108,10 +109,16 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"hello": 1, "build": build, "model": model}
 
 
-def _embed(texts: Sequence[Sequence[int]]) -> None:
+def _embed(texts: Sequence[Sequence[int]], arguments: Sequence[str]) -> None:
     numbers = {number for ids in texts for number in ids}
     if NUMBERS["POISON"] in numbers:
         os.abort()
+    if NUMBERS["KILLED"] in numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if NUMBERS["EXITS"] in numbers:
+        os._exit(3)
+    if NUMBERS["CHANCE"] in numbers:
+        _be_killed("chance", arguments)
     if NUMBERS["HANG"] in numbers:
         time.sleep(600)
     if NUMBERS["REFUSED"] in numbers:
@@ -143,6 +150,17 @@ def _wait_for(asked: str, arguments: Sequence[str]) -> None:
             time.sleep(0.02)
 
 
+def _be_killed(name: str, arguments: Sequence[str]) -> None:
+    """As by the system's out-of-memory killer, once for each file in the argument's folder."""
+    folder = next((Path(a.partition("=")[2]) for a in arguments if a.startswith(f"{name}=")), None)
+    for file in folder.iterdir() if folder else ():
+        try:
+            file.unlink()
+        except FileNotFoundError:  # another child took it
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _is_first(gate: str) -> bool:
     try:
         Path(f"{gate}.first").touch(exist_ok=False)
@@ -153,6 +171,7 @@ def _is_first(gate: str) -> bool:
 
 def main(arguments: list[str]) -> None:
     config = _read()[0]
+    _be_killed("killed", arguments)
     if not config["vocab_only"]:
         _start(arguments)
     _write(_hello(config))
@@ -170,7 +189,7 @@ def main(arguments: list[str]) -> None:
         if "illegal" in arguments:
             os.kill(os.getpid(), signal.SIGILL)
         _wait_for("hold", arguments)
-        _embed(texts)
+        _embed(texts, arguments)
 
 
 if __name__ == "__main__":

@@ -248,6 +248,11 @@ class Queue:
         rows = self._connection.execute(self._sql("failures"), {"limit": FAILURES_SHOWN}).fetchall()
         return [FailedItem(*row) for row in rows]
 
+    def sample_locations(self, size: int) -> list[str]:
+        """Return up to `size` locations from anywhere in the queue, whatever their status."""
+        rows = self._connection.execute(self._sql("sample_locations"), {"size": size}).fetchall()
+        return [row[0] for row in rows]
+
     def is_filled(self) -> bool:
         """Return whether the queue holds any item."""
         return bool(fetch_row(self._connection, self._sql("is_filled"))[0])

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Missing, Stopped, Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
@@ -15,6 +15,7 @@ from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UniqueText
+from ragops.workers.missing import MissingDocuments
 from ragops.workers.packing import pack
 from ragops.workers.queues import REQUEST_TOKENS
 from ragops.workers.sources import Documents
@@ -68,25 +69,35 @@ class Fetcher:
         self._left = open_items
         self._cache = cache
         self._cursor: Cursor | None = None
+        self._missing = MissingDocuments(pipeline, database, tables, documents)
 
     def run(self) -> None:
         """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet."""
         # Files are read in more threads: a parser in its child process must not hold up the next file.
         with ThreadPoolExecutor(self._workers + 1, thread_name_prefix="extract") as pool:
             try:
-                while self._pipeline.wait_for_room():
-                    claim = self._database.run(self._claim)
-                    if claim is not None:
-                        self._pipeline.hold(claim)
-                        self._fetch(claim, pool)
-                    elif not self._wait_for_others():
-                        return
+                self._fetch_all(pool)
+            except Stopped:
+                # In the middle of a document; it goes back to the queue with everything else that is in flight.
+                return
             finally:
                 self._pipeline.close()
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._tokenizer.close()
                 if self._cache is not None:
                     self._cache.close()
+
+    def _fetch_all(self, pool: ThreadPoolExecutor) -> None:
+        while self._pipeline.wait_for_room():
+            self._missing.judge()
+            claim = self._database.run(self._claim)
+            if claim is not None:
+                self._pipeline.hold(claim)
+                self._fetch(claim, pool)
+            elif self._missing:
+                self._missing.judge(is_last=True)
+            elif not self._wait_for_others():
+                return
 
     def _claim(self, connection: Connection) -> Claim | None:
         """Claim behind the last claim: what was completed before it leaves dead index entries, read each time."""
@@ -125,9 +136,12 @@ class Fetcher:
     def _fetch(self, claim: Claim, pool: ThreadPoolExecutor) -> None:
         readable: list[tuple[Item, Extracted]] = []
         for item, extracted in self._read(claim, pool):
-            if isinstance(extracted, Unreadable):
+            if isinstance(extracted, Missing):
+                self._missing.add(InFlight(item, claim), extracted)
+            elif isinstance(extracted, Unreadable):
                 self._pipeline.refuse(InFlight(item, claim), extracted.reason)
             else:
+                self._missing.saw(item.location)
                 readable.append((item, extracted))
         prepared = self._tokenizer.prepare([(item.id, extracted) for item, extracted in readable])
         admitted = []

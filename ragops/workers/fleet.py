@@ -101,7 +101,7 @@ class Fleet:
         )
         # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
-        self._documents = Documents(playbook.source)
+        self._documents = Documents(playbook.source, check_stop=stop.check)
         self._writer = Writer(playbook.tables, tables)
         self._name = holder_name()
         self._stats = Stats()

@@ -24,10 +24,10 @@ def rename(name: str) -> None:
 def main(pace: Path) -> None:
     embed = stub_child._embed
 
-    def paced(texts: Sequence[Sequence[int]]) -> None:
+    def paced(texts: Sequence[Sequence[int]], arguments: Sequence[str] = ()) -> None:
         with contextlib.suppress(OSError, ValueError):
             time.sleep(float(pace.read_text()) * len(texts))
-        embed(texts)
+        embed(texts, arguments)
 
     rename(TOKENIZER)
     stub_child._embed = paced

@@ -11,6 +11,7 @@ from typing import Any
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
+from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
@@ -161,7 +162,7 @@ def with_queue_source(session: Session) -> Session:
         return session
     source = Source.model_validate_json(json.dumps(stored))
     root = source_root(source)
-    if root is not None and not root.is_dir() and session.playbook.source.is_named:
+    if root is not None and not is_folder(root) and session.playbook.source.is_named:
         session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
         return session
     source = trusted_source(session, source)

@@ -156,6 +156,14 @@ SELECT {files_queue_id} FROM {files_queue}
 SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
  WHERE {files_queue_status} = 'failed' ORDER BY {files_queue_id} LIMIT %(limit)s;
 
+-- name: sample_locations
+-- Locations from anywhere in the queue. SYSTEM reads about 20 of its pages, not all of a million rows; all pages of a
+-- queue of unknown size, or of one in partitions.
+SELECT q.{files_queue_location}::text FROM {files_queue} q
+       TABLESAMPLE SYSTEM (coalesce((SELECT least(100, 2000.0 / greatest(c.relpages, 1)) FROM pg_class c
+                                      WHERE c.oid = (SELECT tableoid FROM {files_queue} LIMIT 1)), 100))
+ ORDER BY random() LIMIT %(size)s;
+
 -- name: is_filled
 -- Whether the queue holds any item.
 SELECT EXISTS (SELECT 1 FROM {files_queue});
