@@ -5,8 +5,8 @@ and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. 
 text: `all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that
 embed: `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all
 but the first child. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
-`chance=FOLDER` the same when it meets the word CHANCE. `illegal` dies of an illegal instruction, `hold=FILE` returns
-vectors once the file exists.
+`chance=FOLDER` the same when it meets the word CHANCE. `illegal` dies of an illegal
+instruction, `hold=FILE` returns vectors once the file exists.
 """
 
 from __future__ import annotations
