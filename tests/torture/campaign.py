@@ -12,7 +12,7 @@ import psycopg
 from torture.faults import Target, has_hosts
 from torture.oracle import Before, Violation
 from torture.programs import ENDS_WITHIN_S, Program
-from torture.recorder import Recorder, recovery_s
+from torture.recorder import Recorder
 from torture.report import Report
 from torture.scheduler import Scheduler
 from torture.world import PASSWORD, Corpus, Machine
@@ -95,10 +95,7 @@ class Supervised:
         ended = time.monotonic()
         self._report.seconds += ended - began
         for one in self._scheduler.happened:
-            if (
-                one.began >= began
-                and (seconds := recovery_s(one.ended, recorder.stored_at, until=ended)) is not None
-            ):
+            if one.began >= began and (seconds := recorder.recovery_s(one.ended)) is not None:
                 self._report.recoveries.setdefault(one.kind, []).append(seconds)
         if not done:
             self._report.hung.append(f"{self._label}: {' '.join(arguments)} was not done after {deadline_s:g} s")

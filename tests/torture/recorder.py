@@ -6,11 +6,14 @@ import contextlib
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psycopg
 
 POLL_S = 0.04
+VERB = "(SELECT max(verb) FROM ragops.step WHERE status = 'running')"
+IS_THERE = "SELECT to_regclass('ragops.step') IS NOT NULL"
+LOOK = "SELECT max(id), (SELECT count(*) FROM files_queue WHERE status = 'completed'), {verb} FROM documents"
 Connect = Callable[[], psycopg.Connection[tuple[object, ...]]]
 
 
@@ -21,33 +24,46 @@ class Recorder:
         self._connect = connect
         self._ended = threading.Event()
         self.stored_at: list[float] = []
+        self.verbs: list[tuple[float, object]] = []
+        """The running step of the newest campaign, and since when."""
         self.completed = 0
         self._thread = threading.Thread(target=self._watch, name="recorder", daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        newest: object = None
-        while not self._ended.is_set():
+        while not self._ended.wait(POLL_S):
             # Whatever happens to the server happens to this connection too.
             with contextlib.suppress(psycopg.Error), self._connect() as connection:
-                while not self._ended.wait(POLL_S):
-                    row = connection.execute(
-                        "SELECT max(id), (SELECT count(*) FROM files_queue WHERE status = 'completed')"
-                        " FROM documents"
-                    ).fetchone()
-                    assert row is not None
-                    if row[0] != newest and row[0] is not None:
-                        self.stored_at.append(time.monotonic())
-                    newest, self.completed = row[0], int(str(row[1]))
-            self._ended.wait(POLL_S)
+                self._look(connection)
+
+    def _look(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        newest: object = None
+        look = LOOK.format(verb="NULL")
+        while not self._ended.wait(POLL_S):
+            if "NULL" in look and connection.execute(IS_THERE).fetchone() == (True,):
+                look = LOOK.format(verb=VERB)
+            row = connection.execute(look.encode()).fetchone()
+            assert row is not None
+            if row[0] != newest and row[0] is not None:
+                self.stored_at.append(time.monotonic())
+            newest, self.completed = row[0], int(str(row[1]))
+            if not self.verbs or self.verbs[-1][1] != row[2]:
+                self.verbs.append((time.monotonic(), row[2]))
 
     def close(self) -> None:
         self._ended.set()
         self._thread.join(timeout=10)
 
+    def recovery_s(self, fault_ended: float) -> float | None:
+        """Seconds from the end of a fault to the next stored document.
 
-def recovery_s(fault_ended: float, stored_at: Sequence[float], *, until: float) -> float | None:
-    """Seconds to the next stored document before `until`, when the campaign ended; None without one."""
-    place = bisect_right(stored_at, fault_ended)
-    found = stored_at[place] if place < len(stored_at) else None
-    return found - fault_ended if found is not None and found <= until else None
+        None when there was nothing to store: outside the embed steps, or when one ended in between.
+        """
+        place = bisect_right(self.stored_at, fault_ended)
+        if place == len(self.stored_at):
+            return None
+        verbs = [at for at, _ in self.verbs]
+        then, later = (bisect_right(verbs, at) - 1 for at in (fault_ended, self.stored_at[place]))
+        if then < 0 or then != later or self.verbs[then][1] != "embed":
+            return None
+        return self.stored_at[place] - fault_ended

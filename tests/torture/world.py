@@ -100,9 +100,9 @@ class Machine:
         file.replace(self.pace_file)
 
     @property
-    def python(self) -> Path | None:
-        """An interpreter that starts the stub in place of an embedder child."""
-        return self.folder / "python" if self.is_stub else None
+    def python(self) -> Path:
+        """An interpreter that starts a paced child in place of an embedder child."""
+        return self.folder / "python"
 
     def environment(self, dsn: str, corpus: Corpus | Path, documents: int) -> dict[str, str]:
         """What `ragops` is started with; gates at a fifth and at the half of the documents."""
@@ -115,7 +115,7 @@ class Machine:
             "TORTURE_MODEL": str(self.model),
             "TORTURE_CORPUS": str(folder),
             "TORTURE_LEASE": str(LEASE_S),
-            "TORTURE_PYTHON": str(self.python or ""),
+            "TORTURE_PYTHON": str(self.python),
             "TORTURE_GATE": str(documents // 5),
             "TORTURE_INDEX_AFTER": str(documents // 2),
         }
@@ -209,10 +209,11 @@ def _make_role(server: OwnServer) -> None:
 
 def _write_interpreter(machine: Machine) -> None:
     child = Path(__file__).with_name("paced_child.py")
-    script = machine.folder / "python"
+    script = machine.python
+    real = "" if machine.is_stub else ' "$1"'
     script.write_text(
         "#!/bin/sh\n"
-        f'case "$*" in */embedder/child.py*) exec "{sys.executable}" "{child}" "{machine.pace_file}";; esac\n'
+        f'case "$1" in */embedder/child.py) exec "{sys.executable}" "{child}" "{machine.pace_file}"{real};; esac\n'
         f'exec "{sys.executable}" "$@"\n'
     )
     script.chmod(0o755)
