@@ -141,7 +141,7 @@ def soak(machine: Machine, name: str, corpus: Corpus, seed: int, size: Soaking) 
         assert value(admin, "SELECT count(*) FROM ragops.campaign") == 1
     report.violations += [*orphans(machine, "soak"), *secrets(machine, name)]
     print(f"seed {seed}:", *(f"{k.__name__}({s:.0f} s)" for k, s in zip(kinds, lengths, strict=True)))  # noqa: T201
-    print(program.output())  # noqa: T201
+    print(*(line for line in program.output().splitlines() if not line.startswith("{")), sep="\n")  # noqa: T201
     return report
 
 
