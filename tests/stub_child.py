@@ -6,7 +6,8 @@ text: `all` dies on each, `all-but-ok` on each except the health check's. Other 
 embed: `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all
 but the first child. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
 `chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
-one component of every vector.
+one component of every vector. `illegal` dies of an illegal instruction, `hold=FILE` returns vectors once the file
+exists.
 """
 
 from __future__ import annotations
@@ -142,9 +143,15 @@ def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
 def _start(arguments: Sequence[str]) -> None:
     if "dead" in arguments:
         os.abort()
+    _wait_for("gate", arguments)
+    _wait_for("gate-but-one", arguments)
+
+
+def _wait_for(asked: str, arguments: Sequence[str]) -> None:
+    """Wait for the file that an argument names; without that argument for nothing."""
     for argument in arguments:
         name, _, gate = argument.partition("=")
-        if name not in ("gate", "gate-but-one") or (name == "gate-but-one" and _is_first(gate)):
+        if name != asked or (name == "gate-but-one" and _is_first(gate)):
             continue
         while not Path(gate).exists():
             time.sleep(0.02)
@@ -186,6 +193,9 @@ def main(arguments: list[str]) -> None:
         is_health_check = texts == [ids_of(HEALTH_CHECK)]
         if "all" in arguments or ("all-but-ok" in arguments and not is_health_check):
             os.abort()
+        if "illegal" in arguments:
+            os.kill(os.getpid(), signal.SIGILL)
+        _wait_for("hold", arguments)
         _embed(texts, arguments)
 
 
