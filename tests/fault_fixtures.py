@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from workplace import Finished, Workplace, open_workplace, stored_documents
 DOCUMENTS = 120
 RESET = ("reset", "--playbook", "realign.yaml", "--yes", "--json")
 SHIPPED = Path(__file__).parents[1] / "playbooks/realign.yaml"
+STARTED = "SELECT 1 FROM ragops.campaign WHERE status = 'running'"
 TERMINATE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE application_name LIKE 'ragops%' AND datname = current_database()
@@ -79,6 +81,17 @@ def ended(process: subprocess.Popen[str], *, timeout_s: float = 240) -> Finished
     """Wait for a program that was started."""
     out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
+
+
+def lines_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read what a running program says until a line matches; its end before that fails the test."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if re.search(pattern, line):
+            return said
+    pytest.fail(f"the program ended and never said {pattern!r}:\n{said}")
 
 
 def terminate_all(dsn: str) -> int:

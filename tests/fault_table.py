@@ -88,4 +88,4 @@ def _marked_in(file: Path) -> Iterator[MarkedTest]:
 
 def _faults_of(decorator: ast.expr) -> Iterator[int]:
     if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
-        yield from (argument.value for argument in decorator.args if isinstance(argument, ast.Constant))
+        yield from (ast.literal_eval(argument) for argument in decorator.args)

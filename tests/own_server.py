@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +38,9 @@ class OwnServer:
     """Who runs it; None: whoever runs the tests."""
     version: int
     prefix: tuple[str, ...] = ()
-    """What stands in front of `pg_ctl start`, such as `unshare --mount …`."""
+    """What stands in front of `pg_ctl`, such as `unshare --mount …`; root runs it."""
+    variables: tuple[str, ...] = ()
+    """The environment of `pg_ctl`: NAME=VALUE."""
 
     def dsn(self, database: str = "postgres") -> str:
         return make_conninfo(host="127.0.0.1", port=self.port, user="postgres", dbname=database)
@@ -108,7 +108,8 @@ class OwnServer:
 
     def _pg_ctl(self, *arguments: str) -> None:
         program = str(self.programs / ("pg_ctl.exe" if sys.platform == "win32" else "pg_ctl"))
-        run_as(self.user, [program, "-D", str(self.folder), *arguments], prefix=self.prefix)
+        variables = ("env", *self.variables) if self.variables else ()
+        run_as(self.user, [*variables, program, "-D", str(self.folder), *arguments], prefix=self.prefix)
 
 
 def run_as(user: str | None, command: Sequence[str], *, prefix: Sequence[str] = ()) -> None:
@@ -201,15 +202,3 @@ def small_disk(folder: Path, *, mebibytes: int) -> Iterator[Path]:
     finally:
         # Whatever still has a file open in it keeps it alive, but not in the way.
         subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def wait_until_down(server: OwnServer) -> None:
-    until = time.monotonic() + DEADLINE_S
-    while server.is_running:
-        assert time.monotonic() < until, "the server did not stop"
-        time.sleep(0.1)
-
-
-def server_error_lines(server: OwnServer, pattern: str) -> list[str]:
-    """Lines of the server's log that match."""
-    return [line for line in server.log().splitlines() if re.search(pattern, line)]

@@ -2,12 +2,12 @@
 
 A word of the text makes it fail: POISON dies by abort, KILLED by SIGKILL, EXITS with code 3, HANG sleeps, NAN, INF
 and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every
-text: `all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that
-embed: `dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all
-but the first child. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
+text: `all` dies on each, `all-but-ok` on each except the health check's, `illegal` on each by an illegal
+instruction. Other arguments concern children that embed: `dead` dies while it starts, `gate=FILE` is ready once
+the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` returns vectors once it
+exists. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
 `chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
-one component of every vector. `illegal` dies of an illegal instruction, `hold=FILE` returns vectors once the file
-exists.
+one component of every vector.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class TcpProxy:
         self.port: int = self._listener.getsockname()[1]
         self._accept_in_a_thread(self._listener)
 
-    def dsn(self, **more: object) -> str:
+    def dsn(self, **more: str | int) -> str:
         """The same database through the proxy."""
         return make_conninfo(self._dsn, host="127.0.0.1", port=self.port, **more)
 

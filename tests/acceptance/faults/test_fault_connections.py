@@ -10,6 +10,7 @@ import pytest
 from conftest import wait_for, write_corpus
 from fault_fixtures import (
     RESET,
+    STARTED,
     assert_nothing_burnt,
     assert_stored_once,
     ended,
@@ -50,8 +51,9 @@ STATEMENTS = {
 }
 
 
-# What a transaction pooler would leave to the next client.
+# What a transaction pooler would leave to the next client, and what the pooler itself says to a server.
 SESSION_STATE = re.compile(r"(?i)^(set\s+(?!local|transaction)|prepare|discard|declare|listen)|advisory_lock")
+OF_THE_POOLER = re.compile(r"^SET \w+='[^']*';")
 
 
 @pytest.mark.fault(3)
@@ -73,7 +75,7 @@ def test_the_answers_to_a_store_s_commit_are_lost(place: Workplace, proxy: TcpPr
     done = place.ragops("embed", "--batch-size", "10", "--json")
     assert done.code == 0, done.err
     assert lost == ["answer", "answer", "request"]
-    assert "no connection to the database" in done.err
+    assert "the connection was lost" in done.err
     assert_stored_once(place)
     assert_nothing_burnt(place)
 
@@ -84,7 +86,8 @@ def hits(proxy: TcpProxy, place: Workplace, *, times: int) -> dict[str, int]:
 
     def terminate(link: Link, frame: Frame) -> Break | None:
         for name, pattern in STATEMENTS.items():
-            if seen[name] < times and runs(frame, pattern):
+            # The plan rehearses some of them before the campaign starts.
+            if seen[name] < times and runs(frame, pattern) and place.rows(STARTED):
                 seen[name] += 1
                 terminate_all(place.dsn)
         return None
@@ -103,7 +106,7 @@ def test_every_backend_is_terminated_again_and_again_in_every_step(place: Workpl
     assert done.code == 0, done.err
     assert min(seen.values()) > 0, seen
     assert (done.json["status"], done.json["verdict"]) == ("done", "pass")
-    assert "no connection to the database" in done.err
+    assert "an administrator ended the connection" in done.err
     assert_stored_once(place)
     assert_nothing_burnt(place)
     assert all(is_valid for *_, is_valid in place.index_definitions())
@@ -164,11 +167,10 @@ def test_everything_works_behind_a_transaction_pooler(place: Workplace, pooler: 
     ):
         done = place.ragops(*arguments)
         assert done.code == 0, (arguments, done.err)
-    for statement in log.statements():
-        assert not re.match(r"(?i)set\s+(?!local|transaction)|prepare|discard|declare|listen", statement), (
-            statement
-        )
-        assert "advisory" not in statement, statement
+    statements = [statement for statement in log.statements() if not OF_THE_POOLER.search(statement)]
+    assert len(statements) > 200
+    for statement in statements:
+        assert not SESSION_STATE.search(statement), statement
 
 
 @pytest.mark.fault(9, 12)

@@ -20,6 +20,7 @@ from fault_fixtures import (
     ended,
     fill_queue,
     kill,
+    lines_until,
     stub_interpreter,
     wait_for_documents,
     write_playbook,
@@ -114,16 +115,13 @@ def test_killed_in_a_truncation_and_another_starts_at_once(place: Workplace) -> 
         wait_for(lambda: place.value(BLOCKED) > 0, what="a lock that is waited for")
         kill(killed)
         resumed = place.start("reset", "--resume", "--json")
-        assert resumed.stderr is not None
-        said = []
-        for line in resumed.stderr:
-            said.append(line)
-            if "taking campaign" in line:
-                break
-    assert socket.gethostname() in said[-1], said
-    assert str(killed.pid) in said[-1], said
+        # It waits for the transaction of the dead one, or finds that the server has ended it already.
+        said = lines_until(resumed, r"(taking|took) campaign 1 over")
     done = ended(resumed)
-    assert done.code == 0, "".join(said) + done.err
+    taken = next(line for line in (said + done.err).splitlines() if line.startswith("took campaign 1 over from"))
+    assert socket.gethostname() in taken
+    assert str(killed.pid) in taken
+    assert done.code == 0, said + done.err
     assert (done.json["status"], done.json["verdict"]) == ("done", "pass")
     assert_stored_once(place)
 
