@@ -94,7 +94,8 @@ class Oracle:
                     f"{before} became {campaign} by {names(movers)}; it is held by "
                     f"{self._controllers.get((id, campaign.epoch))}",
                 )
-            if campaign.lease_us is None or campaign.lease_us <= self._world.now_us:
+            if any(c is not None and (c.lease_us or 0) <= self._world.now_us for c in (before, campaign)):
+                # It ran out some time before this commit.
                 self._lapsed_us[id] = self._world.now_us
         for key, status in new.steps.items():
             campaign = new.campaigns[key[0]]
@@ -119,6 +120,7 @@ class Oracle:
 
     def _may_take(self, before: Campaign, holder: Process | None, movers: Collection[Process]) -> bool:
         now = self._world.now_us
+        # A lease of another holder may have been written between the taker's look and its own write.
         if before.holder is None or before.lease_us is None or before.lease_us <= now or holder is None:
             return True
         # It had run out while the taker looked, and its holder has renewed it since: harmless, the epoch decides.
