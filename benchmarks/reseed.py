@@ -171,7 +171,7 @@ def measure(folder: Path, target: Target, given: argparse.Namespace) -> dict[str
     )
     with connect(target, with_vector=False) as connection:
         initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 8))
-        session = Session(target, playbook, connection)
+        session = Session.on(connection, target, playbook)
         small = given.rows // 10
         for name, source in prepare(folder, connection, small, given.sources).items():
             with PeakMemory() as memory:

@@ -91,7 +91,7 @@ def create_tables(target: Target, book: Playbook, *, dimensions: int) -> None:
 def open_session(target: Target, book: Playbook, command: Sequence[str] | None = None) -> Iterator[Session]:
     """What steps need; `command` starts another program than the embedder child."""
     with connect(target) as connection:
-        yield Session(target, book, connection, embedder_command=tuple(command) if command else None)
+        yield Session.on(connection, target, book, embedder_command=tuple(command) if command else None)
 
 
 def run_sql(target: Target, *statements: str) -> list[tuple[Any, ...]]:

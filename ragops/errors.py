@@ -13,6 +13,7 @@ RagopsError                  1    a failure that the operator can act on
 ├── CampaignHeld             1    another controller runs the campaign
 ├── FenceLost                1    a claim or a campaign passed to another owner
 ├── DatabaseUnavailable      1    no connection, or it was lost
+│   └── OutageTooLong        1    ... and did not come back within `database.max_outage_s`
 │   (NoSharedMemory          1    ragops.postgres.index_builds: a parallel index build ran out of it)
 ├── ReferenceFailed          1    a reference endpoint failed, or its response cannot be used
 ├── EmbedderError            1    the embedder process could not do what was requested
@@ -201,6 +202,10 @@ class DatabaseUnavailable(RagopsError):
     """No connection, or the connection was lost."""
 
 
+class OutageTooLong(DatabaseUnavailable):
+    """An outage outlasted `database.max_outage_s`: it is not waited for again."""
+
+
 class ReferenceFailed(RagopsError):
     """A reference endpoint could not be reached, refused the request, or sent an unusable response.
 
@@ -217,8 +222,11 @@ class EmbedderError(RagopsError):
 class EmbedderDied(EmbedderError):
     """The embedder process ended by a signal or a crash.
 
-    Which of its texts is to blame is unknown until the request is bisected.
+    Which of its texts is to blame is unknown until the request is bisected. `returncode` is its exit status,
+    negative for a signal (POSIX); None where this side ended it.
     """
+
+    returncode: int | None = None
 
 
 class EmbedderTimeout(EmbedderDied):

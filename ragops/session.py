@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.playbook.model import Playbook
@@ -13,20 +13,23 @@ from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.queue import Queue
 from ragops.reporter import NullReporter, Reporter
+from ragops.workers.database import Database, Outages
 from ragops.workers.state import Stop
 
 if TYPE_CHECKING:
     from ragops.embedder.client import Embedder
     from ragops.postgres.reader import Reader
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One command's surroundings; the command that opened it closes the connection."""
+    """One command's surroundings; the command that opened it closes the database."""
 
     target: Target
     playbook: Playbook
-    connection: Connection
+    database: Database
     reporter: Reporter = field(default_factory=NullReporter)
     stop: Stop = field(default_factory=Stop)
     embedder_command: tuple[str, ...] | None = None
@@ -35,6 +38,32 @@ class Session:
     """Use paths, programs and addresses that only the database names."""
     has_queue: bool = True
     """The queue can be read; false only for a command that looks and does without."""
+
+    @classmethod
+    def on(
+        cls,
+        connection: Connection,
+        target: Target,
+        playbook: Playbook,
+        *,
+        reporter: Reporter | None = None,
+        stop: Stop | None = None,
+        embedder_command: tuple[str, ...] | None = None,
+    ) -> Session:
+        """Return a session that works over an open connection, and opens another when that one is lost."""
+        reporter, stop = reporter or NullReporter(), stop or Stop()
+        outages = Outages(reporter.info, max_outage_s=playbook.database.max_outage_s)
+        database = Database("controller", target, stop=stop, outages=outages, connection=connection)
+        return cls(target, playbook, database, reporter, stop, embedder_command)
+
+    @property
+    def connection(self) -> Connection:
+        """The session's connection as it is; one that was lost is replaced by `through_outages` alone."""
+        return self.database.connection
+
+    def through_outages(self, work: Callable[[], Result]) -> Result:
+        """Run `work` on this session's connection, again after an outage, as `Database.run` does."""
+        return self.database.run(lambda _: work())
 
     @property
     def queue(self) -> Queue:
@@ -47,6 +76,10 @@ class Session:
         from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
 
         return Reader(self.connection, self.playbook.tables)
+
+    def read(self, work: Callable[[Reader], Result]) -> Result:
+        """Read from the vector tables, again after an outage: an hour of embedding may lie between two reads."""
+        return self.through_outages(lambda: work(self.reader))
 
     def without(self, logical_tables: Collection[str]) -> Session:
         """Return the same session for a command that reads no row of those tables."""
@@ -81,5 +114,20 @@ class Session:
         """Start a child that embeds a sample, perhaps beside a fleet. Raises as `Embedder` does."""
         from ragops.embedder.client import Embedder
         from ragops.embedder.config import embedder_config, side_threads
+        from ragops.embedder.starting import start_child
 
-        return Embedder(embedder_config(self.playbook, threads=side_threads()), command=self.embedder_command)
+        config = embedder_config(self.playbook, threads=side_threads())
+        return start_child(
+            lambda: Embedder(config, command=self.embedder_command),
+            on_death=lambda death: self.reporter.info(f"{death.what} while it started; starting it again"),
+        )
+
+    def with_embedder(self, work: Callable[[Embedder], Result]) -> Result:
+        """Run `work` with a child as `open_embedder` starts it, again if that is killed. Raises as both do."""
+        from ragops.embedder.starting import use_child
+
+        return use_child(
+            self.open_embedder,
+            work,
+            on_death=lambda death: self.reporter.info(f"{death.what}; going on with another one"),
+        )

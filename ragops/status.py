@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from ragops.campaign.reading import QUEUE, STATUS, notes, readable, refuse_misfit
-from ragops.errors import PlanRefused, first_line
+from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import DatabaseFacts
+from ragops.identity import short_name
+from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
-from ragops.postgres.ledger import campaign_steps, latest_campaign
+from ragops.postgres.ledger import campaign_steps, is_held, latest_campaign
+from ragops.postgres.locks import find_ledger_blockers
 from ragops.postgres.progress import Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.postgres.queue import FailedItem
 from ragops.session import Session
@@ -55,6 +58,8 @@ class CampaignState:
     status: str
     phase: int
     holder: str | None
+    is_held: bool
+    """Its holder lives; false for the holder that a crash left behind."""
     error: str | None
     step: str | None
 
@@ -161,6 +166,23 @@ def require_ledger(session: Session) -> bool:
     return access is LedgerAccess.READABLE
 
 
+def read_archives_status(session: Session) -> list[ArchiveRow]:
+    """Return every archive; none without a ledger. Raises RagopsError where another session has locked them."""
+    if not require_ledger(session):
+        return []
+    try:
+        with transaction(session.connection, lock_timeout_s=0.2):
+            return all_archives(session.connection)
+    except UNREADABLE as error:
+        blockers = "\n".join(map(str, find_ledger_blockers(session.connection)))
+        raise RagopsError(
+            "the archives cannot be read now",
+            where=session.target.label,
+            actual=blockers or first_line(error),
+            hint="ragops archive status   once that transaction has ended",
+        ) from error
+
+
 def list_indexes(session: Session, facts: DatabaseFacts) -> list[IndexState]:
     """Return vector indexes in the catalog, those that the journal has, and the playbook's that are missing."""
     return _list_indexes(session, facts)[0]
@@ -182,13 +204,14 @@ def _from_ledger(session: Session, read: Callable[[], Read], said: list[str]) ->
 
 
 def _campaign(session: Session) -> CampaignState | None:
-    row = latest_campaign(session.connection)
+    row = latest_campaign(session.connection, session.playbook.tables)
     if row is None:
         return None
     steps = campaign_steps(session.connection, row.id)
     current = next((step for step in steps if step.status != "done"), None)
     step = f"{current.number}/{len(steps)} {current.verb}" if current and not row.is_finished else None
-    return CampaignState(row.id, row.name, row.status, row.phase, row.holder, row.error, step)
+    holder = short_name(row.holder) if row.holder else None
+    return CampaignState(row.id, row.name, row.status, row.phase, holder, is_held(row), row.error, step)
 
 
 def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:

@@ -203,6 +203,18 @@ def signal_name(returncode: int | None) -> str | None:
     return _WINDOWS_SIGNALS.get(returncode)
 
 
+def is_from_outside(returncode: int | None) -> bool:
+    """Return whether a process was killed by somebody else, often the kernel because memory ran out (POSIX)."""
+    # Nothing in a process sends itself SIGKILL. Windows has no such exit status: TerminateProcess sets any.
+    return signal_name(returncode) == "SIGKILL"
+
+
+def ending_of(returncode: int) -> str:
+    """Return `ended by SIGKILL` or `ended with code 3`."""
+    signal = signal_name(returncode)
+    return f"ended by {signal}" if signal else f"ended with code {returncode}"
+
+
 def run_logged(command: Sequence[str], *, environment: Mapping[str, str], log: Path, on_tick: OnTick) -> int:
     """Run a program to its end, append all output to `log`, and return the exit status.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,6 @@ from ragops.postgres.ledger import Ledger
 from ragops.postgres.queue import Claim, Queue, seed_statement
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow
 from ragops.session import Session
-from ragops.workers.state import Stop
 
 DIMENSIONS = 32
 REALIGN: tuple[Step, ...] = (
@@ -105,7 +104,11 @@ def open_session(
     """A session on a test database whose notices can be read with `reported`."""
     target = Target(dsn, "the test database")
     with connect(target) as connection:
-        yield Session(target, playbook, connection, Recorder(), Stop(), embedder_command)
+        session = Session.on(connection, target, playbook, reporter=Recorder(), embedder_command=embedder_command)
+        try:
+            yield session
+        finally:
+            session.database.close()
 
 
 def single(session: Session) -> SingleCommand:
@@ -162,11 +165,21 @@ def seed(connection: Connection, count: int, *, gates: Sequence[int] = (), table
         queue_of(connection, tables).seed(statement, [f"{n}.txt" for n in range(1, count + 1)], gates=gates)
 
 
+def append(connection: Connection, locations: Iterable[str], *, phase: int, tables: Tables | None = None) -> int:
+    """Add locations to the queue in a transaction; returns how many were new."""
+    with connection.transaction():
+        queue_of(connection, tables).receive(locations)
+        added = queue_of(connection, tables).append(phase=phase)
+        connection.execute("DROP TABLE incoming")
+    return added
+
+
 def claim(
     connection: Connection, size: int = 10, *, worker: str = "w", lease_s: float = 60, tables: Tables | None = None
 ) -> Claim:
     """A claim that must not come out empty."""
-    found = queue_of(connection, tables).claim(size=size, worker=worker, lease_s=lease_s)
+    queue = queue_of(connection, tables)
+    found = queue.claim(size=size, worker=worker, lease_s=lease_s, generation=queue.filling().generation)
     assert found is not None
     return found
 

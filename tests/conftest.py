@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from tiny_gguf import write_tiny_bert
 from workplace import Finished as Finished
@@ -22,6 +23,11 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import ensure_ragops_schema, initialise, plan_setup
+
+pytest_plugins = ["fault_fixtures"]
+# How long an example takes says nothing about the code: the machine may do other work.
+settings.register_profile("ragops", deadline=None)
+settings.load_profile("ragops")
 
 DIMENSIONS = 32
 TEMPLATE = "ragops_template"

@@ -34,6 +34,8 @@ class Nursery:
 
     is_deadly: Callable[[str], bool] = lambda text: "poison" in text
     dies_at_start: Callable[[int], bool] = lambda number: False
+    returncode: int | None = None
+    """How they die: `ended by SIGKILL` for -9; None says nothing about it."""
     word: str = ""
     """What every vector is made of, whatever the text."""
     children: list[FakeEmbedder] = field(default_factory=list)
@@ -45,10 +47,15 @@ class Nursery:
     def start(self) -> Embedder:
         self.starts += 1
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
+            raise self.death("the embedder child was killed by SIGILL", "while it started")
         child = FakeEmbedder(self)
         self.children.append(child)
         return child
+
+    def death(self, what: str, actual: str) -> EmbedderDied:
+        died = EmbedderDied(what, where="fake", actual=actual)
+        died.returncode = self.returncode
+        return died
 
     def supervisor(self) -> Supervisor:
         return Supervisor(self.start, stop=self.stop, stats=self.stats, failures=self.failures)
@@ -97,7 +104,7 @@ class FakeEmbedder(Embedder):
     def _die_of(self, texts: Sequence[str]) -> None:
         if self._is_dead or any(map(self._nursery.is_deadly, texts)):
             self._is_dead = True
-            raise EmbedderDied("the embedder child was killed by SIGABRT", where="fake", actual="during a request")
+            raise self._nursery.death("the embedder child was killed by SIGABRT", "during a request")
 
 
 def _vector(text: str) -> NDArray[np.float64]:

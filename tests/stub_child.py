@@ -1,10 +1,13 @@
 """An embedder child without llama.cpp: 32 dimensions, a text's vector is that of its words.
 
-A word of the text makes it fail: POISON dies by abort, HANG sleeps, NAN, INF and ZERO return such a
-vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every text:
-`all` dies on each, `all-but-ok` on each except the health check's. Other arguments concern children that embed:
-`dead` dies while it starts, `gate=FILE` is ready once the file exists, `gate-but-one=FILE` the same for all but
-the first child.
+A word of the text makes it fail: POISON dies by abort, KILLED by SIGKILL, EXITS with code 3, HANG sleeps, NAN, INF
+and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every
+text: `all` dies on each, `all-but-ok` on each except the health check's, `illegal` on each by an illegal
+instruction. Other arguments concern children that embed: `dead` dies while it starts, `gate=FILE` is ready once
+the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` returns vectors once it
+exists. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
+`chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
+one component of every vector.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -25,7 +29,7 @@ from typing import Any
 DIMENSIONS = 32
 HEALTH_CHECK = "ok"
 BROKEN = {"NAN": float("nan"), "INF": float("inf")}
-FAILING = {*BROKEN, "ZERO", "POISON", "HANG", "WIDE", "REFUSED"}
+FAILING = {*BROKEN, "ZERO", "POISON", "KILLED", "EXITS", "CHANCE", "HANG", "WIDE", "REFUSED"}
 # Bits that keep words apart from start and end; a token id has 31 bits.
 START, END, LEAST, MOST = 1, 2, 1 << 8, (1 << 31) - 1
 
@@ -42,6 +46,11 @@ def number_of(word: str) -> int:
 NUMBERS = {word: number_of(word) for word in FAILING}
 
 
+def _value(name: str, default: str) -> str:
+    found = (argument.partition("=")[2] for argument in sys.argv[1:] if argument.startswith(f"{name}="))
+    return next(found, default)
+
+
 def ids_of(text: str) -> list[int]:
     """A number for each word between those of a start and an end; words that make it fail keep theirs."""
     words = [word if word in FAILING else word.lower() for word in text.split()]
@@ -51,8 +60,9 @@ def ids_of(text: str) -> list[int]:
 def vector_of(ids: Sequence[int]) -> list[float]:
     """The sum of its words' vectors, which are made from their numbers."""
     vector = [0.0] * DIMENSIONS
+    vector[0] = float(_value("drift", "0"))
     if NUMBERS["ZERO"] in ids:
-        return vector
+        return [0.0] * DIMENSIONS
     for number in ids[1:-1]:
         digest = hashlib.sha256(str(number).encode()).digest()
         vector = [sum_ + byte - 127.5 for sum_, byte in zip(vector, digest, strict=True)]
@@ -82,7 +92,7 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     build = {
         "python": sys.executable,
         "python_version": "3",
-        "package_version": "0",
+        "package_version": _value("version", "0"),
         "system_info": "stub",
         "features": {},
         "platform": "stub",
@@ -106,10 +116,16 @@ def _hello(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"hello": 1, "build": build, "model": model}
 
 
-def _embed(texts: Sequence[Sequence[int]]) -> None:
+def _embed(texts: Sequence[Sequence[int]], arguments: Sequence[str]) -> None:
     numbers = {number for ids in texts for number in ids}
     if NUMBERS["POISON"] in numbers:
         os.abort()
+    if NUMBERS["KILLED"] in numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if NUMBERS["EXITS"] in numbers:
+        os._exit(3)
+    if NUMBERS["CHANCE"] in numbers:
+        _be_killed("chance", arguments)
     if NUMBERS["HANG"] in numbers:
         time.sleep(600)
     if NUMBERS["REFUSED"] in numbers:
@@ -127,12 +143,29 @@ def _cut(ids: list[int], counts: Sequence[int]) -> list[list[int]]:
 def _start(arguments: Sequence[str]) -> None:
     if "dead" in arguments:
         os.abort()
+    _wait_for("gate", arguments)
+    _wait_for("gate-but-one", arguments)
+
+
+def _wait_for(asked: str, arguments: Sequence[str]) -> None:
+    """Wait for the file that an argument names; without that argument for nothing."""
     for argument in arguments:
         name, _, gate = argument.partition("=")
-        if not gate or (name == "gate-but-one" and _is_first(gate)):
+        if name != asked or (name == "gate-but-one" and _is_first(gate)):
             continue
         while not Path(gate).exists():
             time.sleep(0.02)
+
+
+def _be_killed(name: str, arguments: Sequence[str]) -> None:
+    """As by the system's out-of-memory killer, once for each file in the argument's folder."""
+    folder = next((Path(a.partition("=")[2]) for a in arguments if a.startswith(f"{name}=")), None)
+    for file in folder.iterdir() if folder else ():
+        try:
+            file.unlink()
+        except FileNotFoundError:  # another child took it
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _is_first(gate: str) -> bool:
@@ -145,6 +178,7 @@ def _is_first(gate: str) -> bool:
 
 def main(arguments: list[str]) -> None:
     config = _read()[0]
+    _be_killed("killed", arguments)
     if not config["vocab_only"]:
         _start(arguments)
     _write(_hello(config))
@@ -159,7 +193,10 @@ def main(arguments: list[str]) -> None:
         is_health_check = texts == [ids_of(HEALTH_CHECK)]
         if "all" in arguments or ("all-but-ok" in arguments and not is_health_check):
             os.abort()
-        _embed(texts)
+        if "illegal" in arguments:
+            os.kill(os.getpid(), signal.SIGILL)
+        _wait_for("hold", arguments)
+        _embed(texts, arguments)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder
-from ragops.postgres.reader import Reader, StoredRow
+from ragops.postgres.connection import UNREADABLE
+from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
 from ragops.quality.vectors import mean_vector, normalize
@@ -52,14 +54,14 @@ class Agreement:
 
 def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurements:
     """Collect what the checks judge; `seed` (−1 to 1) draws the sample."""
-    reader, validation = session.reader, session.playbook.validation
+    validation = session.playbook.validation
     mapped = session.playbook.tables.mapped()
-    columns = [_column(reader, "documents", str(mapped["documents"]))]
+    columns = [_column(session, "documents", str(mapped["documents"]))]
     if "document_chunks" in mapped:
-        columns.append(_column(reader, "document_chunks", str(mapped["document_chunks"])))
-    sample = reader.sample(size=validation.sample, seed=seed)
+        columns.append(_column(session, "document_chunks", str(mapped["document_chunks"])))
+    sample = session.read(lambda reader: reader.sample(size=validation.sample, seed=seed))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, worst = _agreement(session, reader, embedder, matching)
+    distances, worst = _agreement(session, embedder, matching)
     # A row of another dimension cannot agree, and the database cannot compare it with a query.
     others = [f"document {row.id}" for row in sample if row.vector.size != embedder.model.dimensions]
     distances += [float("nan")] * len(others)
@@ -67,44 +69,75 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
     return Measurements(
         dimensions=embedder.model.dimensions,
         columns=tuple(columns),
-        queue=session.queue.counts() if session.has_queue else {},
+        queue=session.through_outages(lambda: session.queue.counts()) if session.has_queue else {},
         agreement=tuple(distances),
         thresholds=validation.thresholds,
-        queries=tuple(_queries(session, reader, embedder, matching)) if is_uniform else (),
+        queries=tuple(_queries(session, embedder, matching)) if is_uniform else (),
         is_sampled=not validation.queries,
         unlike=(*others, *worst),
-        repeated_ids=tuple(str(id) for id in reader.repeated_ids([row.id for row in sample])),
+        repeated_ids=tuple(
+            str(id) for id in session.read(lambda reader: reader.repeated_ids([row.id for row in sample]))
+        ),
         has_queue=session.has_queue,
+        queued_twice=_queued_twice(session),
+        stored_twice=_stored_twice(session),
     )
+
+
+def _queued_twice(session: Session) -> int | None:
+    """Count the locations that are queued again; None where the queue or its locations cannot be read."""
+    if not session.has_queue or not _has_column(session, "files_queue", "location"):
+        return None
+    try:
+        return session.through_outages(lambda: session.queue.repeated_locations())
+    except UNREADABLE:
+        return None
+
+
+def _stored_twice(session: Session) -> int | None:
+    """Count the documents whose path is stored again; None where paths are not stored or cannot be read."""
+    if not _has_column(session, "documents", "file_path"):
+        return None
+    try:
+        return session.read(lambda reader: reader.repeated_paths())
+    except UNREADABLE:
+        return None
+
+
+def _has_column(session: Session, logical: str, word: str) -> bool:
+    column = session.playbook.tables.columns_of(logical).get(word)
+    table = session.through_outages(lambda: session.facts(scans=False)).tables.get(logical)
+    return table is not None and column in table.columns
 
 
 def measure_stored(session: Session, embedder: Embedder) -> Agreement:
     """How a random sample of stored vectors agrees with the same texts embedded now."""
-    reader, limit = session.reader, session.playbook.validation.max_distance
+    limit = session.playbook.validation.max_distance
     size = session.playbook.validation.sample
-    sample = reader.sample(size=size, seed=random.uniform(-1, 1))
+    seed = random.uniform(-1, 1)
+    sample = session.read(lambda reader: reader.sample(size=size, seed=seed))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, _ = _agreement(session, reader, embedder, matching)
+    distances, _ = _agreement(session, embedder, matching)
     session.reporter.end_progress()
     # A row of another dimension cannot agree.
     distances += [math.nan] * (len(sample) - len(matching))
     return Agreement.of(distances, limit=limit)
 
 
-def _column(reader: Reader, logical: str, name: str) -> ColumnMeasure:
-    counts = reader.counts(logical)
+def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
+    counts = session.read(lambda reader: reader.counts(logical))
     return ColumnMeasure(
         name, counts.total, counts.with_embedding, counts.zero, counts.dimensions, missing=counts.missing
     )
 
 
 def _agreement(
-    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
+    session: Session, embedder: Embedder, sample: Sequence[StoredRow]
 ) -> tuple[list[float], tuple[str, ...]]:
     """Cosine distances of stored vectors, of documents and chunks, to their texts embedded again."""
     if not sample:
         return [], ()
-    chunks = _chunks(session, reader, embedder, sample)
+    chunks = _chunks(session, embedder, sample)
     prefix = session.playbook.model.document_prefix
     texts = [prefix + chunk.text for rows in chunks for chunk in rows]
     raw = embed_all(session, embedder, texts)
@@ -127,14 +160,12 @@ def _agreement(
     return distances.tolist(), tuple(names[i] for i in order if not distances[i] <= limit)
 
 
-def _chunks(
-    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
-) -> list[list[StoredRow]]:
+def _chunks(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[list[StoredRow]]:
     """The stored chunks of each sampled document, in its place; without a chunk table, its text cut again."""
     # Not by id alone: several documents may have the same one, which is a finding and no reason to stop.
     chunks: dict[Any, list[StoredRow]] = defaultdict(list)
     if session.playbook.tables.document_chunks is not None:
-        for chunk in reader.chunks_of([row.id for row in sample]):
+        for chunk in session.read(lambda reader: reader.chunks_of([row.id for row in sample])):
             chunks[chunk.group].append(chunk)
     preparer = Preparer(session.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
     nothing = np.empty(0, dtype=np.float32)
@@ -148,9 +179,7 @@ def _chunks(
     return found
 
 
-def _queries(
-    session: Session, reader: Reader, embedder: Embedder, sample: Sequence[StoredRow]
-) -> list[QueryMeasure]:
+def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:
     validation = session.playbook.validation
     drawn = sample[: validation.sampled_queries]
     prefix = session.playbook.model.query_prefix
@@ -161,8 +190,7 @@ def _queries(
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         session.reporter.progress("validating", number, len(texts))
-        stats = reader.distance_stats(vector, thresholds=validation.thresholds)
-        rank = reader.rank_of(vector, source) if source is not None else None
+        stats, rank = session.read(partial(_search, vector, source, validation.thresholds))
         measures.append(
             QueryMeasure(
                 text,
@@ -178,6 +206,14 @@ def _queries(
         )
     session.reporter.end_progress()
     return measures
+
+
+def _search(
+    vector: NDArray[np.float32], source: object, thresholds: Sequence[float], reader: Reader
+) -> tuple[DistanceStats, int | None]:
+    """Return the distances of a query to every document, and the rank of the document that it was taken from."""
+    stats = reader.distance_stats(vector, thresholds=thresholds)
+    return stats, reader.rank_of(vector, source) if source is not None else None
 
 
 def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,111 +1,69 @@
-"""Run a plan step by step, and resume it where the ledger has it."""
+"""Start a campaign, resume it where the ledger has it, or give it up."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
-from ragops.campaign.confirmed import RESUME, Confirmed
+from ragops.campaign.confirmed import Confirmed
+from ragops.campaign.execution import CampaignRun as CampaignRun
+from ragops.campaign.execution import done_steps, run_steps
+from ragops.campaign.neighbours import refuse_neighbours
 from ragops.campaign.plan import Plan
 from ragops.campaign.planning import plan_campaign as plan_campaign
 from ragops.campaign.result import CampaignResult as CampaignResult
-from ragops.campaign.result import summary
-from ragops.campaign.steps.base import NOTHING_DONE, PlannedStep, StepResult
-from ragops.campaign.steps.registry import step_of
-from ragops.campaign.steps.validate import ValidationResult
+from ragops.campaign.steps.base import FAILED_GATE
 from ragops.campaign.trust import remember_playbook, trusted_playbook
+from ragops.campaign.waiting import held
 from ragops.errors import (
-    FenceLost,
-    Interrupted,
-    NegativeVerdict,
-    NothingToReset,
     PlanStale,
     RagopsError,
     first_line,
 )
-from ragops.facts import DatabaseFacts
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, close_if_busy, is_lost
+from ragops.postgres.journal import journaled_indexes
 from ragops.postgres.ledger import (
     CampaignRow,
     Ledger,
-    StepRow,
     abandon,
-    campaign_steps,
     check_free,
     find_latest_campaign,
 )
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
+from ragops.postgres.takeover import TakeoverWatch
 from ragops.session import Session
-
-HEARTBEAT_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignRun:
-    """One step of a campaign that this process holds: fenced transactions, and a record of what it did."""
-
-    session: Session
-    ledger: Ledger
-    plan: Plan
-    number: int
-    force: bool
-
-    @property
-    def campaign(self) -> int:
-        return self.ledger.campaign
-
-    def transaction(
-        self, *, lock_timeout_s: float | None = None, is_long: bool = False
-    ) -> AbstractContextManager[object]:
-        return self.ledger.fenced(lock_timeout_s=lock_timeout_s, is_long=is_long)
-
-    def record(self, result: StepResult) -> None:
-        self.ledger.step_done(self.number, result.to_json())
-
-    def record_failure(self, reason: str, result: StepResult) -> None:
-        self.ledger.step_failed(self.number, reason, result.to_json())
-
-    @property
-    def emptied_later(self) -> tuple[str, ...]:
-        return self.plan.emptied_after(self.number)
-
-    def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
-        self.plan.confirmed.check(now, names, done=done, hint=RESUME)
-
-    def open_phase(self, phase: int) -> None:
-        self.ledger.set_phase(phase)
-
-    def renew(self, connection: Connection) -> None:
-        self.ledger.on(connection).renew()
 
 
 def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
             where=session.target.label,
-            actual=row.error or (f"held by {row.holder}" if row.holder else None),
-            hint="ragops reset --resume   or, to give it up and start over: ragops reset --new",
+            actual=row.error or (f"held by {short_name(row.holder)}" if row.holder else None),
+            hint=FAILED_GATE
+            if row.status == "gate_failed"
+            else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
+    refuse_neighbours(session)
 
 
 def refuse_held(session: Session) -> None:
     """Raise CampaignHeld while a living controller holds an unfinished campaign."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         check_free(row)
+    refuse_neighbours(session)
 
 
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
-    row = find_latest_campaign(session.connection)
+    row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         abandon(session.connection, row)
 
@@ -116,16 +74,26 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     `force` resets although what is stored agrees already; the ledger keeps it for `resume`.
     """
     plan = replace(plan, force=force)
-    ensure_ragops_schema(session.connection)
+    session.through_outages(lambda: ensure_ragops_schema(session.connection))
     remember_playbook(session, session.playbook)
-    ledger = Ledger.open_new(
-        session.connection,
-        name=session.playbook.name,
-        playbook=session.playbook.ledger_copy(),
-        plan=plan.to_json(),
-        steps=[(step.number, step.verb) for step in plan.steps],
-    )
-    return _run(session, ledger, plan, done={})
+    newest = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
+
+    def open_new() -> Ledger:
+        if (own := _own_hold(session, after=newest)) is not None:
+            return own
+        return Ledger.open_new(
+            session.connection,
+            name=session.playbook.name,
+            playbook=session.playbook.ledger_copy(),
+            plan=plan.to_json(),
+            steps=[(step.number, step.verb) for step in plan.steps],
+            tables=session.playbook.tables,
+            check=lambda: refuse_neighbours(session),
+        )
+
+    ledger = session.through_outages(open_new)
+    with held(session, ledger):
+        return run_steps(session, ledger, plan, done={})
 
 
 Confirm = Callable[[Sequence[str]], None]
@@ -135,7 +103,7 @@ Confirm = Callable[[Sequence[str]], None]
 def refuse_changes(changes: Sequence[str]) -> None:
     """Raise PlanStale: what would be wiped now is not what was confirmed, and nobody can be asked."""
     raise PlanStale(
-        "the campaign would empty more than was confirmed; nothing was changed",
+        "the campaign would empty more than was confirmed; no row was removed",
         actual="\n".join(changes),
         hint="ragops reset --resume   on a terminal, without --yes, asks;   or plan anew: ragops reset --new",
     )
@@ -153,7 +121,7 @@ def resume(
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
     """
-    row = find_latest_campaign(session.connection)
+    row = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
     if row is None or row.is_finished:
         state = "no campaign was ever started" if row is None else f"campaign {row.id} is {row.status}"
         raise RagopsError(
@@ -162,34 +130,54 @@ def resume(
             actual=state,
             hint="ragops reset --playbook …",
         )
-    session = adopt_playbook(session, row)
+    session = session.through_outages(partial(adopt_playbook, session, row))
     if workers:
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
     check_free(row)
     reporter = session.reporter
-    if row.holder:
-        reporter.info(f"taking campaign {row.id} over from {row.holder}, once its last transaction has ended")
     # Planned before it is taken: a plan that is refused leaves the campaign as it was, to be resumed or given up.
-    done = _done_steps(session, row)
-    plan = plan_campaign(session, done=done)
+    done = session.through_outages(partial(done_steps, session, row.id))
+    plan = session.through_outages(lambda: plan_campaign(session, done=done))
     confirmed = Confirmed.from_json(row.plan)
     emptied = plan.emptied(done)
-    changes = confirmed.changes(session.facts(exact=True), emptied) if confirmed and emptied else []
+    changes: list[str] = []
+    if confirmed and emptied:
+        changes = confirmed.changes(session.through_outages(lambda: session.facts(exact=True)), emptied)
     if changes:
+        journal = session.through_outages(lambda: journaled_indexes(session.connection))
+        dropped = [index.name for index in journal if index.campaign == row.id]
+        if dropped:
+            changes.append(f"dropped already: {', '.join(dropped)} (`ragops undo` builds them again)")
         confirm(changes)
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)
     plan = replace(plan, force=force or row.plan.get("force") is True)
-    ledger = Ledger.take(session.connection, row)
-    done = _done_steps(session, row)
-    ledger.save_plan(plan.to_json())
-    reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
-    return _run(session, ledger, plan, done=done)
+    watch = TakeoverWatch(session.connect, reporter.info, campaign=row.id)
+
+    def take() -> Ledger:
+        own = _own_hold(session, after=row)
+        return own or Ledger.take(session.connection, row, waiting=watch.waiting)
+
+    ledger = session.through_outages(take)
+    with held(session, ledger):
+        if row.holder:
+            reporter.info(f"took campaign {row.id} over from {short_name(row.holder)}")
+        done = session.through_outages(partial(done_steps, session, row.id))
+        session.through_outages(lambda: ledger.on(session.connection).save_plan(plan.to_json()))
+        reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
+        return run_steps(session, ledger, plan, done=done)
 
 
-def _done_steps(session: Session, row: CampaignRow) -> dict[int, StepRow]:
-    steps = campaign_steps(session.connection, row.id)
-    return {step.number: step for step in steps if step.status == "done"}
+def _own_hold(session: Session, *, after: CampaignRow | None) -> Ledger | None:
+    """Return the hold of a campaign that this process opened or took with a COMMIT whose answer was lost.
+
+    `after` is the newest campaign as it was before.
+    """
+    row = find_latest_campaign(session.connection, session.playbook.tables)
+    if row is None or row.holder != holder_name() or row.is_finished:
+        return None
+    is_new = after is None or (row.id, row.epoch) != (after.id, after.epoch)
+    return Ledger(session.connection, row.id, row.epoch) if is_new else None
 
 
 def adopt_playbook(session: Session, row: CampaignRow) -> Session:
@@ -209,111 +197,3 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
         ) from error
     trusted = trusted_playbook(session, stored, campaign=row.id)
     return session.with_playbook(trusted.with_changes(database={"dsn": session.playbook.database.dsn}))
-
-
-def _run(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow]) -> CampaignResult:
-    verdict: str | None = None
-    with heartbeat(session, ledger):
-        for step in plan.steps:
-            if step.number in done:
-                # A validation that an earlier controller recorded counts until a later one.
-                recorded = (done[step.number].effect or {}).get("verdict") if step.verb == "validate" else None
-                verdict = verdict if recorded is None else str(recorded)
-                continue
-            session.reporter.info(f"step {step.number}/{len(plan.steps)} {step.title}")
-            try:
-                result = _run_step(CampaignRun(session, ledger, plan, step.number, plan.force), step)
-            except NothingToReset as nothing:
-                # That nothing had to be reset is a result, too.
-                ended = summary(session, ledger, status="nothing_to_reset", verdict="pass")
-                return replace(ended, nothing_to_reset=nothing)
-            if isinstance(result, ValidationResult):
-                verdict = result.verdict
-    ledger.finish("done")
-    return summary(session, ledger, status="done", verdict=verdict)
-
-
-def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult:
-    """Run one step. Whatever ends it early is written into the ledger as the campaign's status."""
-    session, ledger = run.session, run.ledger
-    ledger.step_started(step.number)
-    try:
-        return step_of(step.settings).run(run)
-    except Interrupted as stopped:
-        _end(run, "stopped", stopped.what)
-        stopped.hint = stopped.hint or "ragops reset --resume"
-        raise
-    except KeyboardInterrupt:
-        _end(run, "stopped", "interrupted")
-        raise Interrupted(
-            f"stopped in step {step.number} ({step.verb})",
-            signal_number=session.stop.signal_number,
-            hint="ragops reset --resume",
-        ) from None
-    except NothingToReset as nothing:
-        ledger.step_done(step.number, {"nothing_to_reset": nothing.actual})
-        _end(run, "abandoned", nothing.what)
-        raise
-    except NegativeVerdict as negative:
-        # In the first step nothing was changed yet: a campaign with the same playbook would fail again.
-        is_harmless = step.verb == "verify_build" and step.number == 1
-        _end(run, "abandoned" if is_harmless else "gate_failed", negative.actual or negative.what)
-        raise
-    except RagopsError as error:
-        _end(run, "failed", error.what)
-        error.hint = error.hint or "ragops reset --resume"
-        raise
-    except DATABASE_ERRORS as error:
-        first = first_line(error)
-        _end(run, "failed", first)
-        raise RagopsError(
-            f"the database refused step {step.number} ({step.verb})",
-            where=session.target.label,
-            actual=f"{type(error).__name__}: {first}",
-            hint="fix the cause, then: ragops reset --resume",
-        ) from error
-    except Exception as error:
-        # A fault of ragops itself. Without this the ledger would say that the step still runs.
-        first = f"{type(error).__name__}: {first_line(error)}"
-        _end(run, "failed", first, step_failed=True)
-        raise
-
-
-def _end(run: CampaignRun, status: str, error: str, *, step_failed: bool = False) -> None:
-    """Write how the campaign ended; without a database the lease runs out by itself."""
-    connection = run.session.connection
-    close_if_busy(connection)
-    try:
-        with run.session.connect() if is_lost(connection) else nullcontext(connection) as usable:
-            ledger = run.ledger.on(usable)
-            if step_failed:
-                ledger.step_failed(run.number, error)
-            ledger.finish(status, error)
-    except (*OUTAGES, FenceLost) as outage:
-        run.session.reporter.warning(f"the ledger could not be written: {first_line(outage)}")
-
-
-@contextmanager
-def heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
-    """Extend the campaign's lease every 15 seconds, through a connection and a thread beside the steps'."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        connection = None
-        while not ended.wait(HEARTBEAT_S):
-            try:
-                if connection is None or is_lost(connection):
-                    connection = session.connect()
-                ledger.on(connection).renew()
-            except OUTAGES as error:
-                session.reporter.warning(f"the lease could not be renewed: {first_line(error)}")
-        if connection is not None:
-            connection.close()
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=5)

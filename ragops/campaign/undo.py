@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragops.campaign.steps.base import SingleCommand
-from ragops.campaign.steps.rebuild_indexes import build_index, entry_of
-from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate
+from ragops.campaign.steps.building import build_index
+from ragops.campaign.steps.rebuild_indexes import entry_of
+from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate, visible_campaigns
 from ragops.errors import RagopsError, first_line
 from ragops.facts import TableFacts
 from ragops.indexes.plan import in_build_order, restoration
@@ -26,15 +27,15 @@ from ragops.postgres.archive import (
     mark_archives_restored,
     newest_undo,
     record_restored,
-    restore_source,
     take_numbers,
 )
 from ragops.postgres.catalog import Rows, read_table
 from ragops.postgres.connection import DATABASE_ERRORS, Connection, is_lost, transaction, unavailable
 from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, truncate_sql
+from ragops.postgres.filling import restore_filling
 from ragops.postgres.index_builds import find_index
 from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
-from ragops.postgres.ledger import check_free, find_latest_campaign, lock_campaigns, mark_undone
+from ragops.postgres.ledger import all_campaigns, check_free, lock_campaigns, mark_undone
 from ragops.postgres.locks import LOCK_TIMEOUT_S, lock_tables, with_lock_retries
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.restore import disable_triggers, enable_triggers, restore_rows
@@ -77,7 +78,7 @@ def undo(
     # What the ledger says decides which statements run.
     check_owners(session.connection)
     undoable = find_undoable(session, campaign=campaign, generation=generation)
-    earlier = newest_undo(session.connection)
+    earlier = newest_undo(session.connection, visible_campaigns(session, campaign))
     if earlier is not None and undoable.unfinished is None:
         # Interrupted after its last index, before it was noted.
         finish_undo(session.connection, earlier.id)
@@ -99,15 +100,16 @@ def _restore(
 ) -> UndoRow:
     """Bring the rows back and say which indexes are due, in one transaction; return the recorded undo."""
     connection = session.connection
+    visible = visible_campaigns(session, campaign)
 
     def act() -> None:
         # An archive holds every row that a policy would hide, or nothing is changed.
         settings = {"row_security": "off"}
         with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True, settings=settings):
             lock_campaigns(connection)
-            newest = find_latest_campaign(connection)
-            if newest is not None and not newest.is_finished:
-                check_free(newest)
+            for row in all_campaigns(connection):
+                if row.id in visible and not row.is_finished:
+                    check_free(row)
             lock_tables(connection, [r.table for r in undoable.restorations], "ACCESS EXCLUSIVE")
             # Read again under the locks: another undo may have run, rows, indexes and triggers may have changed.
             now = find_undoable(session, campaign=campaign, generation=generation)
@@ -129,7 +131,7 @@ def _restore(
             actual=f"{type(error).__name__}: {first_line(error)}",
             hint="fix the cause, then: ragops undo",
         ) from error
-    begun = newest_undo(connection)
+    begun = newest_undo(connection, visible)
     assert begun is not None, "it was just recorded"
     return begun
 
@@ -147,7 +149,8 @@ def _change(session: Session, now: Undoable, *, archive: bool) -> None:
     for r in now.restorations:
         session.reporter.info(f"bringing back {r.archive.rows:,} rows of {r.table.qualified}")
         restored[r.table.qualified] = restore_rows(connection, r.table, r.archive, r.columns)
-        restore_source(connection, r.archive)
+        if r.archive.is_queue:
+            restore_filling(connection, r.table, r.archive.queue_source)
     enable_triggers(connection, triggers)
     for r in now.restorations:
         connection.execute(analyze_sql(r.table))
@@ -164,14 +167,11 @@ def _archive_removed(session: Session, restorations: Sequence[Restoration], undo
     connection = session.connection
     numbers = take_numbers(connection, len(restorations))
     for number, r in zip(numbers, restorations, strict=True):
-        # The key of the queue's source is the one that was archived with it.
-        queue = r.archive.queue_source["queue"] if r.archive.queue_source else None
         archive_rows(
             connection,
             Archiving(number, r.archive.logical, r.table),
             campaign=None,
             generation=numbers[0],
-            queue=queue,
             undo=undo_id,
         )
     return numbers[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ragops.campaign.history import Unit, units
+from ragops.campaign.neighbours import own_campaigns
 from ragops.errors import PlanRefused, RagopsError, UsageError
 from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerState, quoted
 from ragops.findings import PlanProblem
@@ -78,7 +79,7 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
     everything that stands in the way.
     """
     connection = session.connection
-    unfinished = newest_undo(connection)
+    unfinished = newest_undo(connection, visible_campaigns(session, campaign))
     # One whose indexes are all there again, built by a later campaign perhaps, is in nobody's way.
     if unfinished is not None and not unfinished.is_finished and due_indexes(connection, unfinished.id):
         return Undoable(unfinished.campaign, generation=unfinished.generation, unfinished=unfinished)
@@ -105,9 +106,11 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
 def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None) -> Unit:
     connection = session.connection
     known = has_ragops_schema(connection)
-    statuses = {row.id: row.status for row in all_campaigns(connection)} if known else {}
+    visible = visible_campaigns(session, campaign)
+    statuses = {row.id: row.status for row in all_campaigns(connection) if row.id in visible} if known else {}
     changed_by = changing_campaigns(connection) if known else set()
-    found = units(statuses, archives, changed_by=changed_by)
+    ours = [a for a in archives if a.campaign is not None or a.generation in _own_generations(session, archives)]
+    found = units(statuses, ours, changed_by=changed_by)
     if campaign is None and found:
         return found[-1]
     own = [place for place, unit in enumerate(found) if campaign is not None and campaign in unit.campaigns]
@@ -129,6 +132,28 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
             hint="ragops undo",
         )
     return found[own[0]]
+
+
+def visible_campaigns(session: Session, campaign: int | None = None) -> tuple[int, ...]:
+    """Return the campaigns of the playbook's queue, or those of the queue of the campaign that is asked for."""
+    if not has_ragops_schema(session.connection):
+        return ()
+    rows = all_campaigns(session.connection)
+    asked = next((row for row in rows if row.id == campaign), None)
+    own = own_campaigns(session, rows)
+    if asked is not None and asked not in own:
+        own = [row for row in rows if row.queue in (None, asked.queue)]
+    return tuple(row.id for row in own)
+
+
+def _own_generations(session: Session, archives: Sequence[Archive]) -> set[int]:
+    """Return the emptyings that concern a table of this playbook; a missing one may have been renamed."""
+    tables = session.facts(scans=False).tables.values()
+    known = [table for table in tables if table]
+    if len(known) < len(tables):
+        return {archive.generation for archive in archives}
+    oids, names = {table.oid for table in known}, {table.qualified for table in known}
+    return {a.generation for a in archives if a.table_oid in oids or a.qualified in names}
 
 
 def _of_generation(session: Session, archives: Sequence[Archive], generation: int) -> Undoable:

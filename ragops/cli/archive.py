@@ -22,12 +22,11 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     """
     from dataclasses import asdict
 
-    from ragops.postgres.archive import all_archives
     from ragops.report.tables import archives_screen
-    from ragops.status import require_ledger
+    from ragops.status import read_archives_status
 
     with open_session(playbook, dsn) as session:
-        archives = all_archives(session.connection) if require_ledger(session) else []
+        archives = read_archives_status(session)
     listed = {"archives": [asdict(archive) for archive in archives]}
     emit(listed, as_json=as_json, screen=lambda _: archives_screen(archives))
 

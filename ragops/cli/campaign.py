@@ -31,13 +31,14 @@ from ragops.cli.session import (
     stoppable,
     write_session,
 )
-from ragops.errors import UsageError
+from ragops.errors import CampaignHeld, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ragops.campaign.plan import Plan
     from ragops.playbook.model import Playbook
+    from ragops.postgres.ledger import CampaignRow
     from ragops.session import Session
 
 
@@ -72,6 +73,10 @@ def reset(
     batch_size: BatchSize = None,
     no_cache: NoCache = False,
     trust_stored: TrustStored = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="With --resume: wait while another controller works, then take over."),
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,6 +87,7 @@ def reset(
     from dataclasses import replace
 
     from ragops.campaign import run as campaign
+    from ragops.campaign.waiting import finished_elsewhere
     from ragops.report.campaign import campaign_screen, plan_screen
 
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache)
@@ -103,14 +109,31 @@ def reset(
             )
     if trust_stored and not resume:
         raise UsageError("--trust-stored is for --resume", hint="ragops reset --resume --trust-stored")
-    with open_session(playbook, dsn, changes=changes) as session:
-        if resume:
+    if wait and not resume:
+        raise UsageError("--wait is for --resume", hint="ragops reset --resume --wait")
+    while resume:
+        ended = _wait(playbook, dsn) if wait else None
+        with open_session(playbook, dsn, changes=changes) as session:
             session = replace(session, trust_stored=trust_stored)
-            result = campaign.resume(
-                session, workers=changes["workers"], force=force, confirm=_confirm_changes(session, yes=yes)
-            )
+            try:
+                if ended is not None:
+                    session.reporter.info(f"campaign {ended.id} is done: another controller has finished it")
+                    result = finished_elsewhere(session, ended)
+                else:
+                    result = campaign.resume(
+                        session,
+                        workers=changes["workers"],
+                        force=force,
+                        confirm=_confirm_changes(session, yes=yes),
+                    )
+            except CampaignHeld:
+                if not wait:
+                    raise
+                # Others wait as well, and one of them was faster.
+                continue
             emit(result, as_json=as_json, screen=campaign_screen)
             return
+    with open_session(playbook, dsn, changes=changes) as session:
         if no_archive:
             session = session.with_playbook(without_archive(session.playbook))
         if accept_lost_column:
@@ -120,7 +143,7 @@ def reset(
             campaign.refuse_held(session)
         elif not dry_run:
             campaign.refuse_unfinished(session)
-        plan = prepare_plan(session)
+        plan = session.through_outages(lambda: prepare_plan(session))
         if dry_run:
             emit(plan, as_json=as_json, screen=plan_screen)
             return
@@ -130,6 +153,15 @@ def reset(
         if new:
             campaign.give_up_unfinished(session)
         emit(campaign.start(session, plan, force=force), as_json=as_json, screen=campaign_screen)
+
+
+def _wait(playbook: str, dsn: str | None) -> CampaignRow | None:
+    """Wait for a controller that holds the campaign; return the campaign if that controller finished it."""
+    from ragops.campaign.waiting import wait_for_holder
+
+    # In a session of its own: its connection and what it has read would be hours old afterwards.
+    with open_session(playbook, dsn) as session:
+        return wait_for_holder(session)
 
 
 def prepare_plan(session: Session) -> Plan:
@@ -251,7 +283,9 @@ def undo(
         undoable = find_undoable(session, campaign=campaign, generation=generation)
         needs_answer = not undoable.is_done and undoable.unfinished is None
         confirm(f"This {undoable.describe()}", answer="undo", yes=yes or not needs_answer)
-        result = undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
+        result = session.through_outages(
+            lambda: undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
+        )
     emit(result, as_json=as_json, screen=undo_screen)
 
 

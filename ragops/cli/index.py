@@ -51,13 +51,15 @@ def drop(
 
     Example: ragops index drop idx_documents_embedding_hnsw
     """
+    from ragops.campaign.neighbours import refuse_running_neighbours
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.drop_indexes import drop as drop_indexes
     from ragops.campaign.steps.drop_indexes import select_indexes
-    from ragops.indexes.plan import droppable_indexes
+    from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
     from ragops.report.indexes import dropped_screen
 
     with write_session(playbook, dsn) as session:
+        refuse_running_neighbours(session, VECTOR_TABLES)
         chosen = select_indexes(droppable_indexes(session.facts()), names or ())
         if chosen:
             listed = ", ".join(index.name for index in chosen)
@@ -119,5 +121,5 @@ def rebuild(
             planned = rebuild_indexes.plan_rebuild(run, step, names=names or ())
             emit(planned, as_json=as_json, screen=rebuilding_screen)
             return
-        result = rebuild_indexes.rebuild(run, step, names=names or ())
+        result = session.through_outages(lambda: rebuild_indexes.rebuild(run, step, names=names or ()))
     emit(result, as_json=as_json, screen=rebuilt_screen)

@@ -14,7 +14,7 @@ from ragops import __version__
 from ragops.cli.command import ClickException
 from ragops.cli.invocation import Invocation
 from ragops.cli.lazy import LazyGroup, OutputClosed
-from ragops.errors import Interrupted, RagopsError, UsageError
+from ragops.errors import DatabaseUnavailable, Interrupted, RagopsError, UsageError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -169,6 +169,14 @@ def _as_ragops_error(error: Exception) -> RagopsError:
                 expected="the owner of the tables, or a role with the same privileges (GRANT … ON … TO …);"
                 " on the schema ragops: USAGE, and the privileges on its tables",
                 hint="GRANT what is missing, or run the command with the DSN of a role that has it",
+            )
+        from ragops.postgres.outages import outage_of
+
+        if (outage := outage_of(error, is_lost=False)) is not None:
+            return DatabaseUnavailable(
+                "the database went away during the command",
+                actual=outage.reason,
+                hint="ragops status   then type the command again: nothing is done twice",
             )
         return RagopsError(
             "the database rejected a statement",

@@ -1,4 +1,4 @@
-"""Commands `ragops queue reseed · status · retry`."""
+"""Commands `ragops queue reseed · status · retry · release`."""
 
 from __future__ import annotations
 
@@ -111,4 +111,25 @@ def retry(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: A
         {"retried": retried},
         as_json=as_json,
         screen=lambda _: f"{retried:,} items are pending again" + ("; next: ragops embed" if retried else ""),
+    )
+
+
+@app.command()
+def release(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Put items back to pending that another program left in process, without a lease or claim.
+
+    For when that program is gone: it would embed and store them beside ragops. ragops' own items have a lease,
+    which ends by itself.
+
+    Example: ragops queue release
+    """
+    from ragops.postgres.taken_items import return_all_items
+
+    # Beside a campaign, too, which may be what waits for these items.
+    with write_session(playbook, dsn, is_shared=True) as session:
+        released = return_all_items(session.connection, session.playbook.tables)
+    emit(
+        {"released": released},
+        as_json=as_json,
+        screen=lambda _: f"{released:,} items are pending again" + ("; next: ragops embed" if released else ""),
     )

@@ -105,6 +105,7 @@ def open_session(
     """
     from ragops.postgres.connection import connect
     from ragops.postgres.setup import ensure_pgvector
+    from ragops.postgres.watchdog import Watchdog
     from ragops.report.console import console_reporter
     from ragops.session import Session
 
@@ -119,11 +120,13 @@ def open_session(
             with connect(target, with_vector=False) as first:
                 ensure_pgvector(first, target)
         connection = connect(target, timeout_s=adapted.database.connect_timeout_s)
+        session = Session.on(connection, target, adapted, reporter=reporter, stop=stop)
         try:
-            yield Session(target, adapted, connection, reporter, stop)
+            with Watchdog(target, is_aborted=stop.aborted.is_set, info=reporter.info):
+                yield session
         finally:
             reporter.end_progress()
-            connection.close()
+            session.database.close()
 
 
 @contextmanager
@@ -187,12 +190,16 @@ def write_session(
     from ragops.postgres.setup import ensure_ragops_schema
 
     with open_session(playbook, dsn, changes=changes) as session:
-        if needs_tables:
-            require_tables(session)
-        ensure_ragops_schema(session.connection)
-        row = find_latest_campaign(session.connection)
-        if not is_shared and row is not None and not row.is_finished:
-            check_free(row)
+
+        def prepare() -> None:
+            if needs_tables:
+                require_tables(session)
+            ensure_ragops_schema(session.connection)
+            row = find_latest_campaign(session.connection, session.playbook.tables)
+            if not is_shared and row is not None and not row.is_finished:
+                check_free(row)
+
+        session.through_outages(prepare)
         yield session
 
 
@@ -235,7 +242,7 @@ def _refuse_empty(session: Session, facts: DatabaseFacts) -> None:
 
 
 def install_signals(reporter: Reporter) -> Stop:
-    """Ctrl-C and SIGTERM: the first lets a fleet finish its batch, the next one ends everything at once."""
+    """Ctrl-C and SIGTERM: the first lets a fleet finish its requests, the next one ends everything at once."""
     from ragops.workers.state import Stop
 
     stop = Stop()
@@ -246,6 +253,12 @@ def install_signals(reporter: Reporter) -> Stop:
             stop.requested.set()
             reporter.info("stopping after the requests in flight; once more stops at once")
             return
+        if stop.is_graceful and not stop.aborted.is_set():
+            # Not KeyboardInterrupt, which may come between the start of a thread and the note that it runs: the
+            # fleet looks at this several times a second. A third signal is for a fleet that does not.
+            stop.aborted.set()
+            return
+        stop.aborted.set()
         raise KeyboardInterrupt
 
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):

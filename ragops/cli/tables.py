@@ -42,6 +42,7 @@ def empty(
     Example: ragops tables empty documents document_chunks --no-archive
     """
     from ragops.campaign.confirmed import Confirmed
+    from ragops.campaign.neighbours import refuse_running_neighbours
     from ragops.campaign.plan import find_problems
     from ragops.campaign.preflight import refuse_problems
     from ragops.campaign.sources_at_risk import sources_at_risk
@@ -60,7 +61,8 @@ def empty(
         alone = session.playbook.model_copy(update={"steps": (settings,)})
         facts = session.facts(exact=True)
         present = [table for table in facts.tables.values() if table]
-        newest = find_latest_campaign(session.connection)
+        newest = find_latest_campaign(session.connection, session.playbook.tables)
+        refuse_running_neighbours(session, [entry.table for entry in settings.tables])
         problems = list(find_problems(PlanFacts(alone, facts, space=read_space(session.connection, present))))
         problems += sources_at_risk(session, facts, settings, newest)
         refuse_problems(problems, where=session.target.label)

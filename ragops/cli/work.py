@@ -58,8 +58,10 @@ def embed(
     changes = overrides(workers=workers, threads=threads, batch_size=batch_size, no_cache=no_cache, model=model)
     with write_session(playbook, dsn, changes=changes, is_shared=True) as session:
         session = replace(session, trust_stored=trust_stored)
-        refuse_unwritable(session)
-        report = EmbedReport(drain(SingleCommand(session), until=until), closed_gate(session))
+        session.through_outages(lambda: refuse_unwritable(session))
+        report = EmbedReport(
+            drain(SingleCommand(session), until=until), session.through_outages(lambda: closed_gate(session))
+        )
     emit(report, as_json=as_json, screen=embed_screen)
 
 
@@ -97,7 +99,8 @@ def validate(
     needs, extras = ({**TEXTS, **QUEUE}, CHUNKS) if after is not None else (TEXTS, {**CHUNKS, **QUEUE})
     with look(playbook, dsn, changes=changes, needs=needs, extras=extras, computes=True) as (session, facts):
         usable = readable(session.playbook.tables, facts, {**needs, **extras})
-        result = run_validation(SingleCommand(session.without(set(extras) - usable)), after=after)
+        run = SingleCommand(session.without(set(extras) - usable))
+        result = session.through_outages(lambda: run_validation(run, after=after))
     emit(result, as_json=as_json, screen=validation_screen)
     if result.verdict == "fail":
         raise typer.Exit(3)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ragops.errors import RagopsError
 from ragops.paths import demo_file
 from ragops.postgres.archive import all_archives
-from ragops.postgres.catalog import has_ragops_schema
+from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import all_campaigns
 from ragops.session import Session
@@ -40,7 +40,7 @@ def own_campaigns(connection: Connection, corpus: Path) -> list[int]:
 def _ledger(session: Session, corpus: Path) -> Iterator[str]:
     """Yield unfinished campaigns and archives of others: an undo of theirs needs the tables as they are."""
     connection = session.connection
-    if not has_ragops_schema(connection):
+    if ledger_access(connection) is not LedgerAccess.READABLE:
         return
     own = own_campaigns(connection, corpus)
     for row in all_campaigns(connection):
@@ -57,7 +57,8 @@ def _rows(session: Session, corpus: Path, locations: Collection[str]) -> Iterato
     if not tables:
         return
     connection = session.connection
-    source = session.queue.load_source() if has_ragops_schema(connection) else None
+    is_known = ledger_access(connection) is LedgerAccess.READABLE
+    source = session.queue.load_source() if is_known else None
     folder = source.get("folder") if source else None
     if not demo_file().is_file() or folder != str(corpus):
         origin = next((str(source[kind]) for kind in SOURCES if source.get(kind)), "") if source else ""

@@ -142,7 +142,7 @@ def run_demo(
     with connect(target, with_vector=False) as connection:
         ensure_pgvector(connection, target)
     with connect(target) as connection:
-        session = Session(target, playbook, connection, reporter, stop)
+        session = Session.on(connection, target, playbook, reporter=reporter, stop=stop)
         refuse_foreign_data(session, corpus, earlier)
         _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")

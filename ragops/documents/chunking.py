@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import CheckStop, Unreadable, never_stopped
 from ragops.errors import UsageError
 
 # Texts to token counts, including the model's special tokens, with nothing truncated.
@@ -36,7 +36,8 @@ class Chunker:
     """Splits texts at their largest semantic units (paragraphs, sentences, words) that fit.
 
     `max_tokens` and `overlap_tokens` are tokens of the model. `count_tokens` is called once here, once for a
-    text that fits whole, and about five times per chunk otherwise; its exceptions pass through.
+    text that fits whole, and about five times per chunk otherwise. `check_stop` is called before each measurement.
+    The exceptions of both pass through.
     Source of the splitting: B. Brandt, text-splitter (the package semantic-text-splitter).
     Raises UsageError if overlap or prefix leave no room for text.
     """
@@ -49,6 +50,7 @@ class Chunker:
         overlap_tokens: int = 0,
         prefix: str = "",
         markdown: bool = False,
+        check_stop: CheckStop = never_stopped,
     ) -> None:
         if not 0 <= overlap_tokens < max_tokens:
             raise UsageError(
@@ -69,6 +71,7 @@ class Chunker:
             )
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens
+        self._check_stop = check_stop
         self._prefix = prefix
         self._splitter = MarkdownSplitter if markdown else TextSplitter
         # The splitter measures an overlap like a chunk, that is with prefix and special tokens.
@@ -83,7 +86,7 @@ class Chunker:
         text = text.strip()
         if not text:
             return []
-        measure = _Measure(self._count_tokens, self._prefix, self._max_tokens)
+        measure = _Measure(self._count_tokens, self._prefix, self._max_tokens, self._check_stop)
         whole = measure(text)
         if whole <= self._max_tokens:
             return [Chunk(index=0, text=text, tokens=whole)]
@@ -126,8 +129,9 @@ class Chunker:
 class _Measure:
     """Counts the tokens of texts with their prefix; remembers each, because counting is a round trip."""
 
-    def __init__(self, count_tokens: CountTokens, prefix: str, max_tokens: int) -> None:
+    def __init__(self, count_tokens: CountTokens, prefix: str, max_tokens: int, check_stop: CheckStop) -> None:
         self._count_tokens = count_tokens
+        self._check_stop = check_stop
         self._prefix = prefix
         self._too_many = max_tokens + 1
         self._longest = _MOST_CHARACTERS_PER_TOKEN * max_tokens
@@ -136,6 +140,8 @@ class _Measure:
 
     def __call__(self, text: str) -> int:
         if len(text) > self._longest:
+            # The splitter asks for many of them between two that are counted.
+            self._check_stop()
             return self._too_many
         return self.many([text])[0]
 
@@ -143,6 +149,7 @@ class _Measure:
         """Return the counts of the texts in their order; unknown ones are counted in batches."""
         counts: list[int] = []
         for start in range(0, len(texts), _BATCH):
+            self._check_stop()
             batch = texts[start : start + _BATCH]
             by_text = {text: self._known[text] for text in batch if text in self._known}
             unknown = [text for text in dict.fromkeys(batch) if text not in by_text]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ragops.errors import RagopsError
+
+# Called again and again while a document is read and cut; raises Stopped to end that early.
+CheckStop = Callable[[], None]
 
 # Stored per failed item and shown in tables. A parser's message may quote a whole document.
 LONGEST_REASON = 500
@@ -22,6 +27,18 @@ class Unreadable(RagopsError):
             where=None if where is None else _storable(where),
             hint="fix or remove the document, then: ragops queue retry",
         )
+
+
+class Missing(Unreadable):
+    """The document does not exist: it alone was deleted, or everything beside it is gone as well."""
+
+
+class Stopped(Exception):
+    """Reading or cutting a document ended early, because a stop was requested; the document is not at fault."""
+
+
+def never_stopped() -> None:
+    """Let a document be read and cut to its end."""
 
 
 def _storable(text: str) -> str:

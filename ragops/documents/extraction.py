@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import CheckStop, Unreadable, never_stopped
 from ragops.documents.opening import open_file
+from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
@@ -51,14 +52,20 @@ def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits
 
 
 def extract(
-    handle: BinaryIO, path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None
+    handle: BinaryIO,
+    path: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    limits: ParserLimits | None = None,
+    check_stop: CheckStop = never_stopped,
 ) -> Extracted:
     """Return the text of an opened file of at most `max_bytes`; `path` is its name, and is not opened.
 
     Text formats are read as UTF-8, or as UTF-16 if a byte order mark says so; HTML and XML also in the
     encoding that they declare; every other format goes through a parser in a child process.
     Raises Unreadable with the reason: missing, too large, empty, NUL, not UTF-8, unsupported format,
-    parser failed. Raises RagopsError if the parser is not installed.
+    parser failed. Raises RagopsError if the parser cannot run here, OSError for a file system that is at fault,
+    and Stopped if `check_stop` does.
     """
     suffix = path.suffix.lower()
     try:
@@ -70,7 +77,7 @@ def extract(
         if suffix in _TEXT:
             return _result(_checked(_decoded(data)), data, "text/plain")
         readable = _markup_as_utf8(data) if suffix in _MARKUP else data
-        text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits())
+        text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
         return _result(_checked(text), data, media_type)
     except Unreadable as failure:
         raise Unreadable(failure.reason, where=str(path)) from failure
@@ -87,10 +94,12 @@ def extract_text(text: str) -> Extracted:
 
 
 def _read(handle: BinaryIO, max_bytes: int) -> bytes:
-    """Return the bytes of an opened file. Raises Unreadable."""
+    """Return the bytes of an opened file. Raises Unreadable, and OSError for a file system that is at fault."""
     try:
         data = handle.read(max_bytes + 1)
     except OSError as error:
+        if is_outage(error):
+            raise
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
     if len(data) > max_bytes:
         raise Unreadable(f"file larger than {max_bytes} bytes")

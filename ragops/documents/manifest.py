@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragops.documents.locations import normalised, plain_line, plain_lines, refusal
+from ragops.documents.os_errors import outage
 from ragops.errors import UsageError
 
 # Far beyond PATH_MAX (4,096 on Linux). A file without line ends is read to here and refused, not held whole.
@@ -18,7 +19,7 @@ def read_manifest(file: Path) -> Iterator[str]:
 
     Skips blank lines and lines that start with `#`; yields `./a` and `a` both as `a`.
     Raises UsageError with the line number for a location that is absolute, contains `..` or is not UTF-8,
-    and if the file cannot be opened.
+    and if the file cannot be opened; RagopsError if it cannot be read to its end.
     """
     try:
         handle = file.open("rb")
@@ -50,7 +51,7 @@ def read_manifest(file: Path) -> Iterator[str]:
 def _blocks_of_lines(handle: BinaryIO) -> Iterator[bytes]:
     """Yield blocks of whole lines; of a line without an end, enough bytes to see that it is too long."""
     rest = b""
-    while chunk := handle.read(LONGEST_LINE_BYTES):
+    while chunk := _read_block(handle):
         whole, newline, rest = (rest + chunk).rpartition(b"\n")
         if newline:
             yield whole + newline
@@ -59,6 +60,13 @@ def _blocks_of_lines(handle: BinaryIO) -> Iterator[bytes]:
             rest = b""
     if rest:
         yield rest
+
+
+def _read_block(handle: BinaryIO) -> bytes:
+    try:
+        return handle.read(LONGEST_LINE_BYTES)
+    except OSError as error:
+        raise outage("the manifest cannot be read to its end", error, where=handle.name) from error
 
 
 def _checked_line(file: Path, number: int, raw: bytes) -> str | None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Missing, Unreadable
 from ragops.documents.locations import normalised
+from ragops.documents.os_errors import is_outage
 from ragops.documents.sources import open_regular
 
 # O_NONBLOCK returns from a FIFO that nobody writes to.
@@ -36,7 +37,10 @@ def open_document(root: Path, location: str) -> BinaryIO:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Return the regular file at a path, opened, unless its last component is a link. Raises Unreadable."""
+    """Return the regular file at a path, opened, unless its last component is a link.
+
+    Raises Unreadable, and OSError for a file system that is at fault.
+    """
     with _reasons(str(path)):
         return os.fdopen(_regular(os.open(path, _FILE)), "rb")
 
@@ -73,15 +77,17 @@ def _regular(descriptor: int) -> int:
 
 @contextlib.contextmanager
 def _reasons(where: str) -> Iterator[None]:
-    """Turn errors of the system into Unreadable."""
+    """Turn errors of the system into Unreadable; those that are no document's fault pass through."""
     try:
         yield
-    except FileNotFoundError:
-        reason = "no such file"
-    except PermissionError:
-        reason = "permission denied"
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):  # what O_NOFOLLOW gives for a link
+        if is_outage(error):
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise Missing("no such file", where=where) from error
+        if isinstance(error, PermissionError):
+            reason = "permission denied"
+        elif error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):  # what O_NOFOLLOW gives for a link
             reason = "symbolic link, not a regular file"
         elif error.errno in (errno.EISDIR, errno.ENXIO):
             reason = "not a regular file"

@@ -2,11 +2,12 @@
 
 Runs as a script and imports nothing from ragops: whatever a hostile document does to the parser's
 memory happens in this process only. Prints one JSON object: `text` and `media_type`, or `error` and
-`kind` (unsupported, failed, missing).
+`kind` (unsupported, failed, missing, system).
 """
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import json
 import os
@@ -74,7 +75,11 @@ def parse(file: str, seconds: int) -> dict[str, str]:
         return {"kind": "unsupported", "error": error.message}
     except MemoryError:
         return {"kind": "failed", "error": "out of memory"}
-    except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError) as error:
+    except OSError as error:
+        # Of this machine, not of the document: the disk for temporary files, or the limit of open files.
+        system = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EIO)
+        return {"kind": "system" if error.errno in system else "failed", "error": str(error)}
+    except (kreuzberg.KreuzbergError, RuntimeError, ValueError) as error:
         return {"kind": "failed", "error": str(error).removeprefix(f"{type(error).__name__}: ")}
     if len(result.content) > MOST_CHARACTERS:
         return {"kind": "failed", "error": f"more than {MOST_CHARACTERS} characters of text"}

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase, translate
 from pathlib import Path, PurePosixPath
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Missing, Unreadable
 from ragops.documents.locations import normalised, refusal
+from ragops.documents.os_errors import is_folder, is_outage
 from ragops.errors import RagopsError, UsageError
 
 # `stat.IO_REPARSE_TAG_MOUNT_POINT` exists on Windows only; a junction leads elsewhere like a link.
@@ -29,7 +30,7 @@ def walk_folder(root: Path, patterns: Sequence[str]) -> Iterator[str]:
     matching name cannot be stored as UTF-8.
     """
     # Not a generator itself: a wrong root or pattern must fail here, before anything else is prepared.
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(
             "the corpus is not a folder",
             where=str(root),
@@ -155,23 +156,30 @@ def open_regular(root: Path, location: str) -> Path:
     """Return the path of a regular file below `root`, without following any link below the root.
 
     Raises Unreadable with the reason for a path that is absolute or contains `..`, a symbolic link in any
-    component, a folder, FIFO, socket or device, and a file that is missing or behind a closed folder.
-    Raises RagopsError if the root itself is gone: that is an outage, not the document's fault.
+    component, a folder, FIFO, socket or device, and a file behind a closed folder; Missing for a file that
+    does not exist. Raises RagopsError if the root itself is gone, and OSError for a file system that is at fault:
+    those are outages, not the document's fault.
     """
     if (reason := refusal(location)) is not None:
         raise Unreadable(reason, where=location)
-    if not root.is_dir():
+    if not is_folder(root):
         raise RagopsError(
             "the corpus folder no longer exists",
             where=str(root),
             expected="the folder from which the queue was seeded",
-            hint="mount or restore the folder, then run the same command again",
+            hint="mount or restore the folder, then run the same command again, a campaign with: "
+            "ragops reset --resume",
         )
     path = root
     parts = PurePosixPath(normalised(location)).parts
     for depth, part in enumerate(parts, start=1):
         path = path / part
-        reason = _component_refusal(path, is_last=depth == len(parts))
+        try:
+            reason = _component_refusal(path, is_last=depth == len(parts))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if is_outage(error):
+                raise
+            raise Missing("no such file", where=location) from error
         if reason is not None:
             raise Unreadable(reason, where=location)
     if path == root:  # the location `.`
@@ -183,16 +191,18 @@ def open_regular(root: Path, location: str) -> Path:
 
 
 def _component_refusal(path: Path, *, is_last: bool) -> str | None:
-    """Return why one component of a path cannot be used; None if it can."""
+    """Return why one component of a path cannot be used; None if it can. Raises OSError as `open_regular`."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode) or _is_junction(path):
             return f"symbolic link: {path.name}"
     except (FileNotFoundError, NotADirectoryError):
-        return "no such file"
-    except PermissionError:
-        return "permission denied"
+        raise
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and is_outage(error):
+            raise
+        if isinstance(error, PermissionError):
+            return "permission denied"
         return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
     if stat.S_ISREG(mode):
         return None if is_last else f"not a folder: {path.name}"

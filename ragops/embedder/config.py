@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from ragops.builds.records import find_build
-from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
+from ragops.embedder.client import EmbedderConfig, sha256_of
+from ragops.embedder.starting import open_embedder
 from ragops.errors import ModelUnusable, UsageError
 from ragops.facts import ModelFacts
 from ragops.host import read_limits
@@ -99,5 +100,5 @@ def probe_model(playbook: Playbook) -> ModelFacts:
     Raises UsageError without a model, ModelUnusable or EmbedderError if it cannot be loaded.
     """
     config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
-    with Embedder(config) as embedder:
+    with open_embedder(config) as embedder:
         return embedder.model

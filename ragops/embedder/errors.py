@@ -95,13 +95,15 @@ def death_error(signal: str | None, returncode: int, *, during: str, tail: str, 
         if signal
         else f"the embedder process ended with exit status {returncode}"
     )
-    return EmbedderDied(
+    death = EmbedderDied(
         what,
         where=where,
         actual=f"{during}; last output on stderr: {tail}" if tail else f"{during}; no output on stderr",
         expected="a response",
         hint=_SIGNAL_HINTS.get(signal or ""),
     )
+    death.returncode = returncode
+    return death
 
 
 def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> EmbedderError:

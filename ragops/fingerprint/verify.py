@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.builds.verify import compare, inspect_build
-from ragops.embedder.client import Embedder
 from ragops.embedder.config import checked_sha256, embedder_config
+from ragops.embedder.starting import open_embedder
 from ragops.errors import NegativeVerdict
 from ragops.facts import BuildFacts, HostFacts, ModelFacts
 from ragops.findings import Finding, sorted_findings
@@ -136,7 +136,7 @@ def verify(
     host = read_exact_host()
     # Before the model is loaded: an illegal instruction is predicted, not met.
     inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
-    with Embedder(config, command=command) as embedder:
+    with open_embedder(config, command=command) as embedder:
         build, model = embedder.build, embedder.model
     findings = tuple(sorted_findings([*compare(playbook, build, model), *inspected]))
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)

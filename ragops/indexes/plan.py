@@ -19,12 +19,13 @@ from ragops.postgres.ddl import (
     restore_index_sql,
 )
 from ragops.postgres.single import check_index_definition
-from ragops.postgres.statements import Statement
+from ragops.postgres.statements import Statement, text_of
 
 VECTOR_TABLES = ("documents", "document_chunks")
 # What `pg_get_indexdef` prints: the method, the key, its operator class, a type with its dimensions, the options.
 _METHOD_AND_KEY = re.compile(r" USING (hnsw|ivfflat) \((.*?)(?:\) WITH \(|\) WHERE |\)$)")
 _CLASS = re.compile(r"\b(vector|halfvec|bit)_[a-z0-9]+_ops$")
+_CLASS_SCHEMA = re.compile(r"\b\w+\.(?=(?:vector|halfvec|bit|sparsevec)_\w+_ops\b)")
 _TYPE = re.compile(r"\b(?:vector|halfvec|bit)\((\d+)\)")
 _M = re.compile(r"[( ]m='(\d+)'")
 _LISTS = re.compile(r"[( ]lists='(\d+)'")
@@ -66,8 +67,17 @@ class IndexBuild:
         parameters = list(self.resources.parameters)
         if self.properties.tablespace is not None:
             parameters.append(Parameter("default_tablespace", self.properties.tablespace, not self.concurrently))
+        return (*(parameter.statement for parameter in parameters), self.create, *self.property_statements)
+
+    @property
+    def property_statements(self) -> tuple[Statement, ...]:
+        """Return what gives the index its comment and statistics targets."""
         own = index_property_statements(self.name, schema=self.table.schema, properties=self.properties)
-        return (*(parameter.statement for parameter in parameters), self.create, *own)
+        return tuple(own)
+
+    def is_made_as(self, definition: str) -> bool:
+        """Return whether an index with this definition, as the server prints it, is what this build makes."""
+        return _made(definition) == _made(text_of(self.create))
 
     def equipped(self, *, rows: int | None, server: ServerFacts, settings: RebuildIndexes) -> IndexBuild:
         """Return the same build with memory and parallel workers for `rows` rows (None: not known yet).
@@ -89,6 +99,14 @@ class IndexBuild:
 
 
 Entry = TypeVar("Entry", bound="IndexFacts | JournalEntry")
+
+
+def _made(definition: str) -> str:
+    """Return what an index is made of, without its name, in one spelling."""
+    found = _METHOD_AND_KEY.search(definition)
+    rest = definition[found.start() :] if found else definition
+    # The server prints quotes around every option's value, and no spaces; ragops quotes every name.
+    return re.sub(r"\s*=\s*", "=", _CLASS_SCHEMA.sub("", re.sub("[\"']", "", rest)))
 
 
 def droppable_indexes(facts: DatabaseFacts) -> list[IndexFacts]:
@@ -201,6 +219,19 @@ def _restorations(
         for key, index in in_build_order(wanted, tables)
         if key not in valid and index.table in tables
     }
+
+
+def returned_indexes(facts: DatabaseFacts, journal: Sequence[JournalEntry]) -> list[IndexBuild]:
+    """Return the journaled indexes that are there again, valid and as they were, as builds that need not run."""
+    tables = tables_by_name(facts)
+    valid = {(index.schema, index.name): index for index in droppable_indexes(facts) if index.is_valid}
+    found = []
+    for key, entry in _newest(journal).items():
+        if key in valid and valid[key].table == entry.table and entry.table in tables:
+            build = restoration(entry, tables[entry.table], concurrently=False)
+            if build.is_made_as(valid[key].definition):
+                found.append(build)
+    return found
 
 
 def in_build_order(

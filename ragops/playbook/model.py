@@ -43,6 +43,8 @@ class Database(Section):
     allow_plaintext: bool = False
     """Allow a connection to another machine without TLS."""
     connect_timeout_s: PositiveInt = 10
+    max_outage_s: PositiveInt = 6 * 3600
+    """How long a campaign waits for a database that is away, full or read-only before it ends with exit code 1."""
 
 
 class Parameters(Section):

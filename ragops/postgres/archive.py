@@ -6,7 +6,7 @@ and ledger commit together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,11 +15,14 @@ from psycopg import sql
 
 from ragops.facts import TableFacts
 from ragops.postgres.catalog import has_ragops_schema
+from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.ddl import archive_sql
 from ragops.postgres.encodings import jsonb
 from ragops.postgres.privacy import close_archive
 from ragops.postgres.statements import Statement, statement
+
+QUEUE = "files_queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Archiving:
     def name(self) -> str:
         """The archive's name in the schema `ragops`."""
         return f"archive_{self.number}_{self.logical}"
+
+    @property
+    def is_queue(self) -> bool:
+        return self.logical == QUEUE
 
     @property
     def statement(self) -> Statement:
@@ -58,10 +65,14 @@ class Archive:
     table_oid: int | None
     """None for an archive of a version that did not keep it, or of a database that was restored from a dump."""
     queue_source: Mapping[str, Any] | None
-    """`queue` and `source`, what it was filled from, for an archived queue."""
+    """For an archived queue `source`, what it was filled from, and what else was known of its filling."""
     undo: int | None
     """The undo that removed these rows."""
     is_restored: bool
+
+    @property
+    def is_queue(self) -> bool:
+        return self.logical == QUEUE
 
     @property
     def qualified(self) -> str:
@@ -98,11 +109,11 @@ class UndoRow:
     is_finished: bool
 
 
-def newest_undo(connection: Connection) -> UndoRow | None:
-    """Return the undo that began last; None without any, or without a ledger."""
+def newest_undo(connection: Connection, campaigns: Collection[int]) -> UndoRow | None:
+    """Return the undo that began last, of these campaigns or of `tables empty`; None without any, or a ledger."""
     if not has_ragops_schema(connection):
         return None
-    row = connection.execute(statement("ledger", "newest_undo")).fetchone()
+    row = connection.execute(statement("ledger", "newest_undo"), {"campaigns": list(campaigns)}).fetchone()
     return UndoRow(*row) if row else None
 
 
@@ -125,18 +136,6 @@ def finish_undo(connection: Connection, undo: int) -> None:
     connection.execute(statement("ledger", "finish_undo"), {"undo": undo})
 
 
-def restore_source(connection: Connection, archive: Archive) -> None:
-    """Remember again what an archived queue was filled from."""
-    if archive.queue_source is None:
-        return
-    source = archive.queue_source["source"]
-    if source is None:
-        connection.execute(statement("ledger", "forget_source"), {"queue": archive.queue_source["queue"]})
-        return
-    values = {"queue": archive.queue_source["queue"], "source": jsonb(connection, source)}
-    connection.execute(statement("ledger", "restore_source"), values)
-
-
 def expected_number(connection: Connection) -> int:
     """Return the number that the next archive gets, without taking it; 1 where the ledger is not readable yet."""
     if not has_ragops_schema(connection):
@@ -157,13 +156,11 @@ def archive_rows(
     *,
     campaign: int | None,
     generation: int,
-    queue: str | None = None,
     undo: int | None = None,
 ) -> int:
-    """Copy all rows of a table and record the copy; return their count.
+    """Copy all rows of a table and record the copy, that of the queue with its filling; return their count.
 
-    `queue` is the key of the queue's source, where the table is the queue. Raises psycopg's InsufficientPrivilege
-    where row-level security would hide rows from the copy.
+    Raises psycopg's InsufficientPrivilege where row-level security would hide rows from the copy.
     """
     # With `row_security = off` the server refuses what policies would filter, instead of leaving rows out.
     connection.execute(set_parameter_sql("row_security", "off"))
@@ -179,7 +176,7 @@ def archive_rows(
         "rows": rows,
         "generation": generation,
         "oid": archiving.table.oid,
-        "queue": queue,
+        "is_queue": archiving.is_queue,
         "undo": undo,
     }
     connection.execute(statement("ledger", "record_archive"), record)
@@ -209,8 +206,12 @@ def drop_archives(connection: Connection, *, campaigns: Sequence[int] | None = N
     Acts in a transaction of its own.
     """
     values = {"campaigns": None if campaigns is None else list(campaigns)}
-    with connection.transaction():
-        forgotten = connection.execute(statement("ledger", "forget_archives"), values).fetchall()
-        for (name,) in forgotten:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
-    return len(forgotten)
+
+    def act() -> int:
+        with connection.transaction():
+            forgotten = connection.execute(statement("ledger", "forget_archives"), values).fetchall()
+            for (name,) in forgotten:
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
+        return len(forgotten)
+
+    return retry_collisions(act)

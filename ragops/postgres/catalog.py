@@ -222,8 +222,8 @@ def ledger_access(connection: Connection) -> LedgerAccess:
 
 def has_ragops_schema(connection: Connection) -> bool:
     """Return whether the schema `ragops` is there, in the form of this version."""
-    # `undo` is the newest of its tables, and all are created or extended in one transaction.
-    return connection.execute(statement("catalog", "ragops_table"), {"name": "undo"}).fetchone() is not None
+    # All of it is created or extended in one transaction.
+    return bool(fetch_row(connection, statement("catalog", "is_ragops_current"))[0])
 
 
 def _docs_per_s(connection: Connection, tables: Tables, metrics: TableFacts | None) -> float | None:

@@ -6,6 +6,7 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,14 @@ from psycopg import pq, sql
 
 from ragops import __version__
 from ragops.errors import DatabaseUnavailable, PlanRefused
+from ragops.postgres.collisions import COLLIDED, ReadCommittedConnection, execute_outside
+from ragops.postgres.dead_clients import end_with_client
 from ragops.postgres.dsn import ALLOW
 from ragops.postgres.dsn import Target as Target
 from ragops.postgres.dsn import parse_dsn as parse_dsn
+from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
+from ragops.postgres.watchdog import register
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -26,8 +31,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 DATABASE_ERRORS = (psycopg.Error,)
 # What ends a look into a table: another session's lock, or privileges that the role lacks.
 UNREADABLE = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
-# Deadlocks: the server aborts one of the transactions, which the caller runs again on the same connection.
-COLLISIONS = (psycopg.errors.DeadlockDetected,)
+# The server aborts one of the transactions that collide; the same one works when it is run again.
+COLLISIONS = COLLIDED
 # Raised by a lost or refused connection, but not only then: psycopg counts lock timeouts, cancelled statements and
 # a full disk among OperationalError too. `is_lost` tells the cases apart.
 OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable)
@@ -39,7 +44,7 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
     Raises DatabaseUnavailable if the server cannot be reached, PlanRefused if pgvector is not installed.
     """
     try:
-        connection = psycopg.connect(
+        connection = ReadCommittedConnection.connect(
             target.conninfo,
             autocommit=True,
             # Behind a transaction pooler the next transaction may run on a server connection that does not have
@@ -49,7 +54,8 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
             # Whatever PGCLIENTENCODING says: binary COPY sends UTF-8, and texts are compared with files, which are
             # UTF-8. The server converts from and to the database's own encoding.
             client_encoding="UTF8",
-            application_name=f"ragops {__version__}",
+            # A name of its own, by which a connection is found in pg_stat_activity behind a pooler, too.
+            application_name=f"ragops {__version__} {secrets.token_hex(3)}",
             # A server that vanished is noticed after 20 + 3 × 10 = 50 s, or 60 s after data was sent (ignored if
             # the system lacks TCP_USER_TIMEOUT). The defaults of Linux are two hours and about 15 minutes.
             keepalives_idle=20,
@@ -59,12 +65,22 @@ def connect(target: Target, *, timeout_s: int = 10, with_vector: bool = True) ->
         )
     except psycopg.Error as error:
         raise unavailable(target, error) from None
-    # Whatever the role's default is: a snapshot from before a lock would not show what was written until it came.
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    register(connection)
+    connection.keep_read_committed()
     if with_vector and not register_vector_types(connection):
         connection.close()
         raise missing_pgvector(target)
     return connection
+
+
+def session_name(connection: Connection) -> str | None:
+    """Return the name that this connection alone has in pg_stat_activity; None once it is closed."""
+    return None if connection.closed else connection.info.parameter_status("application_name")
+
+
+def end_session(connection: Connection, name: str) -> None:
+    """End an earlier session of this role whose client, a connection of this process, has lost it."""
+    connection.execute(statement("catalog", "end_session"), {"name": name})
 
 
 def unavailable(target: Target, error: Exception) -> DatabaseUnavailable:
@@ -121,8 +137,8 @@ def transaction(
 ) -> Iterator[Connection]:
     """Open an explicit transaction with settings that end with it.
 
-    `lock_timeout_s` limits the wait for each lock; `is_long` lifts the role's `statement_timeout`
-    (Supabase sets two minutes).
+    `lock_timeout_s` limits the wait for each lock, 0 not at all; `is_long` lifts the role's `statement_timeout`
+    (Supabase sets two minutes), and ends the transaction when this process dies.
     """
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
@@ -133,8 +149,12 @@ def transaction(
         if is_long:
             local["statement_timeout"] = "0"
             local["idle_in_transaction_session_timeout"] = "0"
+            if connection.info.server_version >= 170000:
+                local["transaction_timeout"] = "0"
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
+        if is_long:
+            end_with_client(connection)
         yield connection
 
 
@@ -144,7 +164,7 @@ def execute_within_timeout(connection: Connection, query: sql.Composed) -> bool:
     VACUUM is one: it runs outside a transaction, where SET LOCAL has no effect.
     """
     try:
-        connection.execute(query)
+        execute_outside(connection, query)
     except psycopg.errors.QueryCanceled:
         return False
     return True

@@ -10,20 +10,28 @@ import hashlib
 import logging
 import re
 import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
 from ragops.errors import DatabaseUnavailable, RagopsError, first_line
 from ragops.postgres.connection import Target
 from ragops.postgres.embedded_access import clean_environment, close_socket_folder, protect
+from ragops.reporter import LogReporter
 
 DATABASE = "ragops"
 # The first one is for a new data folder.
 VERSIONS = (18, 16)
+# How long a server may take to recover from a crash, and when the operator hears that it does.
+RECOVERY_S = 600.0
+SAY_AFTER_S = 2.0
+# Of postmaster.pid: https://www.postgresql.org/docs/current/storage-file-layout.html
+_STATUS_LINE = 8
 # The wheel puts the folder of the socket into a shell's command line and into a URI without quoting it.
 _PLAIN_PATH = re.compile(r"[\w@+=:,./-]*", re.ASCII)
 
@@ -40,13 +48,18 @@ class EmbeddedServer:
 
         Raises DatabaseUnavailable if it does not start, RagopsError if the wheel is not installed.
         """
-        uri = self._running_uri() or self._start()
+        uri = self._running_uri()
+        if uri is None:
+            self._wait_while_busy()
+            uri = self._start()
         target = Target(uri, label=f"the embedded PostgreSQL in {self.folder}", is_embedded=True)
         self._create_database(target)
         return target
 
     def stop(self) -> bool:
         """Stop the server; return False if it was not running."""
+        if self._running_uri() is None:
+            self._wait_while_busy()
         if self._running_uri() is None:
             return False
         self._started().stop()
@@ -75,13 +88,61 @@ class EmbeddedServer:
             return None
         return uri
 
+    def _wait_while_busy(self) -> None:
+        """Wait while a server that is there starts, recovers from a crash or stops.
+
+        Raises DatabaseUnavailable if that takes longer than `RECOVERY_S`.
+        """
+        began, is_said = time.monotonic(), False
+        while self._is_busy():
+            waited = time.monotonic() - began
+            if waited > RECOVERY_S:
+                raise DatabaseUnavailable(
+                    f"the embedded PostgreSQL is not ready after {RECOVERY_S:,.0f} s",
+                    where=str(self.folder),
+                    actual=" | ".join(self._log_tail()),
+                    hint=f"it goes on by itself: read {self.folder / 'log'}, and run the command again later",
+                )
+            if waited > SAY_AFTER_S and not is_said:
+                is_said = True
+                LogReporter().info(
+                    f"the embedded PostgreSQL in {self.folder} starts, recovers or stops; waiting for it "
+                    f"({RECOVERY_S:,.0f} s at most)"
+                )
+            time.sleep(0.2)
+
+    def _is_busy(self) -> bool:
+        """Return whether a server process is there that does not accept connections yet, or no longer."""
+        try:
+            lines = (self.folder / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+            process = psutil.Process(int(lines[0]))
+            # After a crash the file is left behind, and its process id may belong to another program by now.
+            if not process.name().startswith("postgres") or process.status() == psutil.STATUS_ZOMBIE:
+                return False
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return False
+        if len(lines) < _STATUS_LINE or lines[_STATUS_LINE - 1].strip() != "ready":
+            return True
+        # The file says so as well while the server recovers from the crash of one of its processes.
+        info = _package().utils.PostmasterInfo(lines[:_STATUS_LINE])
+        return pq.PGconn.ping(info.get_uri(database="postgres").encode()) == pq.Ping.REJECT
+
+    def _log_tail(self) -> list[str]:
+        log = self.folder / "log"
+        return log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
+
     def _start(self) -> str:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            uri: str = self._started().get_uri(database=DATABASE)
+            try:
+                uri: str = self._started().get_uri(database=DATABASE)
+            except (subprocess.TimeoutExpired, AssertionError):
+                # The wheel waits for ten seconds. After a crash the server syncs every file and replays its log.
+                if not self._is_busy():
+                    raise
+                self._wait_while_busy()
+                uri = self._started().get_uri(database=DATABASE)
         except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
-            log = self.folder / "log"
-            tail = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
             if isinstance(error, subprocess.CalledProcessError):
                 # Its message is the command line, which does not contain the reason.
                 reason = f"{Path(error.cmd[0]).name} ended with exit code {error.returncode}"
@@ -90,8 +151,8 @@ class EmbeddedServer:
             raise DatabaseUnavailable(
                 "the embedded PostgreSQL does not start",
                 where=str(self.folder),
-                actual=" | ".join([reason, *tail]),
-                hint=f"read {log}   or use another server: --dsn postgresql://…",
+                actual=" | ".join([reason, *self._log_tail()]),
+                hint=f"read {self.folder / 'log'}   or use another server: --dsn postgresql://…",
             ) from error
         return uri
 

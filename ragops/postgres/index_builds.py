@@ -76,7 +76,13 @@ def index_progress(connection: Connection, oid: int) -> StatementProgress | None
     row = connection.execute(statement("catalog", "index_progress"), {"oid": oid}).fetchone()
     if row is None:
         return None
-    phase, tuples_done, tuples_total, blocks_done, blocks_total = row
+    return progress_of(*row)
+
+
+def progress_of(
+    phase: str, tuples_done: int, tuples_total: int, blocks_done: int, blocks_total: int
+) -> StatementProgress:
+    """Return where a build is, from what `pg_stat_progress_create_index` says."""
     # HNSW reports tuples while it loads them; the total comes as blocks.
     if tuples_total:
         return StatementProgress(phase, tuples_done, tuples_total, "rows")

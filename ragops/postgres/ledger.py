@@ -6,35 +6,24 @@ earlier holder still tries in a fenced transaction fails. The lease only says wh
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg import sql
+
 from ragops.errors import CampaignHeld, FenceLost, PlanRefused
-from ragops.postgres.connection import Connection, transaction
+from ragops.identity import holder_name, is_dead_here, short_name
+from ragops.playbook.tables import Tables
+from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb, server_encoding, storable
-from ragops.postgres.statements import statement
+from ragops.postgres.statements import queue_key, statement
 
 LEASE_S = 60.0
 FINISHED = frozenset({"done", "abandoned", "undone"})
-
-
-def holder_name() -> str:
-    """`HOST:PID` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def is_dead_here(name: str) -> bool:
-    """True when `HOST:PID…` names a process of this machine that no longer runs."""
-    import psutil  # It takes longer to import than most commands' questions to the ledger.
-
-    host, _, rest = name.partition(":")
-    pid = rest.split(":")[0]
-    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
+Waiting = Callable[[int], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +41,8 @@ class CampaignRow:
     lease_until: datetime | None
     lease_is_live: bool | None
     error: str | None
+    queue: str | None = None
+    """The qualified name of the queue that it fills; None of an older version, whose campaigns hold for all."""
 
     @property
     def is_finished(self) -> bool:
@@ -80,20 +71,33 @@ class StepRow:
         return value if isinstance(value, int) else 0
 
 
-def find_latest_campaign(connection: Connection) -> CampaignRow | None:
-    """The newest campaign of this database, or None where there was none yet, and no ledger maybe."""
+def find_latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    """The newest campaign of the mapped queue, or None where there was none yet, and no ledger maybe."""
     known = connection.execute("SELECT to_regclass('ragops.campaign') IS NOT NULL").fetchone()
-    return latest_campaign(connection) if known and known[0] else None
+    return latest_campaign(connection, tables) if known and known[0] else None
 
 
-def latest_campaign(connection: Connection) -> CampaignRow | None:
-    row = connection.execute(statement("ledger", "latest")).fetchone()
+def latest_campaign(connection: Connection, tables: Tables) -> CampaignRow | None:
+    row = connection.execute(_with_leases(connection, "latest", queue_key=queue_key(tables))).fetchone()
     return CampaignRow(*row) if row else None
+
+
+def _with_leases(connection: Connection, name: str, **more: sql.Composable) -> sql.Composed:
+    """Return a statement that reads campaigns with their leases, if there are any that the role may read."""
+    readable = connection.execute(statement("catalog", "ragops_table"), {"name": "lease"}).fetchone()
+    has_leases = readable is not None and readable[0]
+    lease = sql.Identifier("ragops", "lease") if has_leases else statement("ledger", "no_lease")
+    return statement("ledger", name, {"lease": lease, **more})
 
 
 def all_campaigns(connection: Connection) -> list[CampaignRow]:
     """Return every campaign of this database, the oldest first."""
-    return [CampaignRow(*row) for row in connection.execute(statement("ledger", "all_campaigns")).fetchall()]
+    return [CampaignRow(*row) for row in connection.execute(_with_leases(connection, "all_campaigns")).fetchall()]
+
+
+def find_campaign(connection: Connection, id: int) -> CampaignRow | None:
+    """Return a campaign by its number; None if there is no such one."""
+    return next((campaign for campaign in all_campaigns(connection) if campaign.id == id), None)
 
 
 def changing_campaigns(connection: Connection) -> set[int]:
@@ -116,12 +120,17 @@ def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
     return [StepRow(*row) for row in rows]
 
 
+def is_held(row: CampaignRow) -> bool:
+    """Return whether a controller holds the campaign that lives, as far as its lease and this machine tell."""
+    return bool(row.holder and row.lease_is_live and not is_dead_here(row.holder))
+
+
 def check_free(row: CampaignRow) -> None:
     """Raise CampaignHeld when a living controller holds the campaign."""
-    if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):
+    if row.holder and row.holder != holder_name() and is_held(row):
         until = f"{row.lease_until:%H:%M:%S %Z}" if row.lease_until else "?"
         raise CampaignHeld(
-            f"campaign {row.id} is held by {row.holder} until {until}",
+            f"campaign {row.id} is held by {short_name(row.holder)} until {until}",
             hint="wait for it, stop it there with Ctrl-C, or after that time: ragops reset --resume",
         )
 
@@ -143,10 +152,13 @@ class Ledger:
         playbook: Mapping[str, object],
         plan: Mapping[str, object],
         steps: Sequence[tuple[int, str]],
+        tables: Tables,
+        check: Callable[[], None] = lambda: None,
     ) -> Ledger:
-        """Write a new campaign and its planned steps, as (number, verb), in one transaction.
+        """Write a new campaign of the mapped queue and its planned steps, as (number, verb), in one transaction.
 
-        Raises CampaignHeld when another one was started in the meantime.
+        `check` runs while no other campaign can start. Raises CampaignHeld when another one of this queue was
+        started in the meantime.
         """
         if storable(connection, playbook) != playbook:
             # A resumed campaign would read another folder than the one that is meant.
@@ -157,12 +169,14 @@ class Ledger:
             )
         with transaction(connection):
             lock_campaigns(connection)
-            other = latest_campaign(connection)
+            other = latest_campaign(connection, tables)
             if other is not None and not other.is_finished:
+                who = short_name(other.holder) if other.holder else "another controller"
                 raise CampaignHeld(
-                    f"campaign {other.id} was started by {other.holder or 'another controller'} at this moment",
+                    f"campaign {other.id} was started by {who} at this moment",
                     hint="ragops status",
                 )
+            check()
             values = {
                 "name": name,
                 "playbook": jsonb(connection, playbook),
@@ -170,25 +184,48 @@ class Ledger:
                 "holder": holder_name(),
                 "lease_s": LEASE_S,
             }
-            row = connection.execute(statement("ledger", "insert_campaign"), values).fetchone()
+            insert = statement("ledger", "insert_campaign", {"queue_key": queue_key(tables)})
+            row = connection.execute(insert, values).fetchone()
             assert row is not None
+            ledger = cls(connection, row[0], row[1])
+            ledger._write_lease()
             for number, verb in steps:
                 step_values = {"campaign": row[0], "number": number, "verb": verb}
                 connection.execute(statement("ledger", "insert_step"), step_values)
-        return cls(connection, row[0], row[1])
+        return ledger
 
     @classmethod
-    def take(cls, connection: Connection, row: CampaignRow) -> Ledger:
-        """Take over an unfinished campaign. Raises CampaignHeld while another controller holds it."""
+    def take(
+        cls, connection: Connection, row: CampaignRow, *, waiting: Waiting = lambda _: nullcontext()
+    ) -> Ledger:
+        """Take over an unfinished campaign. Raises CampaignHeld while another controller holds it.
+
+        It waits while an earlier holder's destructive transaction still runs, within `waiting(pid)`, which is told
+        the server's process that waits.
+        """
         check_free(row)
         values = {"campaign": row.id, "epoch": row.epoch, "holder": holder_name(), "lease_s": LEASE_S}
-        # This waits on the row while an earlier holder's destructive transaction still runs.
-        taken = connection.execute(statement("ledger", "take"), values).fetchone()
-        if taken is None:
-            raise CampaignHeld(
-                f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
-            )
-        return cls(connection, row.id, taken[0])
+        with transaction(connection, is_long=True, lock_timeout_s=0):
+            (pid,) = fetch_row(connection, statement("ledger", "backend"))
+            with waiting(pid):
+                connection.execute(statement("ledger", "fence"), {"campaign": row.id})
+                # It may have come back meanwhile, from a pause that outlasted its lease.
+                now = find_campaign(connection, row.id)
+                if now is not None:
+                    check_free(now)
+                taken = connection.execute(statement("ledger", "take"), values).fetchone()
+            if taken is None:
+                raise CampaignHeld(
+                    f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
+                )
+            ledger = cls(connection, row.id, taken[0])
+            ledger._write_lease()
+        return ledger
+
+    def _write_lease(self) -> None:
+        """Write the lease of a campaign that was opened or taken in the caller's transaction."""
+        values = {**self._key, "holder": holder_name(), "lease_s": LEASE_S}
+        self._connection.execute(statement("ledger", "write_lease"), values)
 
     def on(self, connection: Connection) -> Ledger:
         """The same hold over another connection, as a heartbeat has its own."""
@@ -202,7 +239,6 @@ class Ledger:
             if row is None or row[0] != self.epoch:
                 raise self._lost()
             yield
-            self._connection.execute(statement("ledger", "touch"), {**self._key, "lease_s": LEASE_S})
 
     @property
     def _key(self) -> dict[str, object]:
@@ -220,8 +256,12 @@ class Ledger:
             raise self._lost()
 
     def renew(self) -> None:
-        """Extend the lease, unless a transaction holds the row just now."""
+        """Extend the lease, also while a transaction of this controller holds the campaign's row."""
         self._connection.execute(statement("ledger", "renew"), {**self._key, "lease_s": LEASE_S})
+
+    def end_lease(self) -> None:
+        """Let others take the campaign at once, whatever its status says; without effect once it has ended."""
+        self._connection.execute(statement("ledger", "end_lease"), self._key)
 
     def set_phase(self, phase: int) -> None:
         """Open the queue up to `phase`."""
@@ -233,6 +273,10 @@ class Ledger:
     def step_done(self, number: int, effect: Mapping[str, Any]) -> None:
         """Record the step, in the caller's transaction where its effect is one."""
         self._record("step_done", number=number, effect=jsonb(self._connection, effect))
+
+    def step_noted(self, number: int, effect: Mapping[str, Any]) -> None:
+        """Record what a running step is about to do."""
+        self._record("step_noted", number=number, effect=jsonb(self._connection, effect))
 
     def step_failed(self, number: int, error: str, effect: Mapping[str, Any] | None = None) -> None:
         json = jsonb(self._connection, effect) if effect else None
@@ -255,9 +299,3 @@ def abandon(connection: Connection, row: CampaignRow) -> None:
         raise CampaignHeld(
             f"campaign {row.id} was taken by another controller at this moment", hint="ragops status"
         )
-
-
-def save_fingerprint(connection: Connection, *, id: str, document: Mapping[str, Any]) -> None:
-    connection.execute(
-        statement("ledger", "save_fingerprint"), {"id": id, "document": jsonb(connection, document)}
-    )

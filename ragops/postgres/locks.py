@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import psycopg
 
-from ragops.errors import RagopsError
+from ragops.errors import RagopsError, first_line
 from ragops.facts import TableFacts
-from ragops.postgres.connection import Connection, set_parameter_sql, transaction
+from ragops.postgres.connection import COLLISIONS, Connection, set_parameter_sql, transaction
 from ragops.postgres.ddl import LockMode, analyze_sql, lock_sql
 from ragops.postgres.statements import statement
 from ragops.reporter import NullReporter, Reporter
@@ -26,25 +26,61 @@ LOCK_TIMEOUT_S = 2.0
 # A lock that the catalog's shortest wait may still need when the time of a whole list of tables is used up.
 SHORTEST_LOCK_TIMEOUT_S = 0.1
 TIMED_OUT = (psycopg.errors.LockNotAvailable,)
-# The server found that two transactions wait for each other, and ended this one.
-DEADLOCKED = (psycopg.errors.DeadlockDetected,)
+TIMED_OUT_OR_CANCELLED = (*TIMED_OUT, psycopg.errors.QueryCanceled)
+# Seconds between two notices about the same sessions.
+SAY_AGAIN_S = 15.0
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that holds a lock on a table."""
+    """A session that holds a lock. A field is None if this role may not see it."""
 
     pid: int
+    """0 for a prepared transaction, which has no session."""
     application: str
-    state: str
-    transaction_s: int
-    query: str
+    user: str
+    state: str | None
+    transaction_s: int | None
+    query: str | None
 
     def __str__(self) -> str:
-        name = f" ({self.application})" if self.application else ""
-        return f"pid {self.pid}{name}, {self.state}, in a transaction for {self.transaction_s} s: {self.query}"
+        if self.pid == 0:
+            return "a prepared transaction (SELECT * FROM pg_prepared_xacts)"
+        parts = [f"pid {self.pid}" + (f" ({self.application})" if self.application else "")]
+        if self.state is None:
+            parts.append(f"user {self.user}, state not visible to this role (GRANT pg_read_all_stats)")
+        else:
+            parts.append(self.state)
+            if self.transaction_s is not None:
+                parts.append(f"in a transaction for {self.transaction_s:,} s")
+        return ", ".join(parts) + (f": {self.query}" if self.query else "")
+
+
+class Waiting:
+    """Says who is waited for: each set of sessions once, then now and then for how long."""
+
+    def __init__(self, reporter: Reporter, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`what` is what is awaited, such as `a lock on public.documents`."""
+        self._reporter = reporter
+        self._what = what
+        self._clock = clock
+        self._began = self._said_at = clock()
+        self._said: set[frozenset[int]] = set()
+
+    def say(self, blockers: Sequence[Blocker], *, otherwise: str) -> None:
+        """Name the blockers, or `otherwise` if there are none any more."""
+        now, who = self._clock(), frozenset(blocker.pid for blocker in blockers)
+        if who not in self._said:
+            self._said.add(who)
+            listed = "\n".join(map(str, blockers)) or otherwise
+            self._reporter.info(f"waiting for {self._what}: {listed}")
+        elif now - self._said_at >= SAY_AGAIN_S:
+            self._reporter.info(f"still waiting for {self._what}, {now - self._began:,.0f} s")
+        else:
+            return
+        self._said_at = now
 
 
 def with_lock_retries(
@@ -55,30 +91,36 @@ def with_lock_retries(
     backoff: Backoff = Backoff(first_s=0.5, longest_s=5.0, total_s=60.0),  # noqa: B008 (a frozen value)
     reporter: Reporter = NullReporter(),  # noqa: B008 (it has no state)
     sleep: Callable[[float], None] = time.sleep,
-    repeats: tuple[type[psycopg.Error], ...] = TIMED_OUT + DEADLOCKED,
+    repeats: tuple[type[psycopg.Error], ...] = TIMED_OUT + COLLISIONS,
 ) -> Result:
-    """Run `act` (a whole transaction with a lock timeout) until it gets its locks.
+    """Run `act` (a whole transaction with a lock timeout) until it gets its locks and collides with nobody.
 
     Raises RagopsError that lists the blocking sessions when the backoff is used up.
     """
     delays = backoff.delays()
+    names = ", ".join(table.qualified for table in tables)
+    waiting = Waiting(reporter, f"a lock on {names}")
     while True:
         try:
             return act()
         except repeats as error:
             blockers = find_blockers(connection, tables)
             delay = next(delays, None)
-            listed = "\n".join(map(str, blockers)) or "no session holds a lock any more"
-            names = ", ".join(table.qualified for table in tables)
             if delay is None:
+                is_collision = isinstance(error, COLLISIONS)
                 raise RagopsError(
-                    "could not get a lock; nothing was changed",
+                    f"collided with other transactions each time ({first_line(error)}); nothing was changed"
+                    if is_collision
+                    else "could not get a lock; nothing was changed",
                     where=names,
-                    actual=listed,
+                    actual="\n".join(map(str, blockers)) or "no session holds a lock any more",
                     expected="an exclusive lock for a moment",
                     hint="end those transactions (SELECT pg_terminate_backend(PID)), then run the command again",
                 ) from error
-            reporter.info(f"waiting for a lock on {names}: {listed}")
+            if isinstance(error, COLLISIONS):
+                reporter.info(f"collided with another transaction ({first_line(error)}); trying again")
+            else:
+                waiting.say(blockers, otherwise="no session holds a lock any more")
             sleep(delay)
 
 
@@ -126,3 +168,15 @@ def find_blockers(connection: Connection, tables: Iterable[TableFacts]) -> list[
     """Return the sessions other than this one that hold a lock on one of the tables."""
     oids = [table.oid for table in tables]
     return [Blocker(*row) for row in connection.execute(statement("catalog", "blockers"), {"oids": oids})]
+
+
+def find_sessions(connection: Connection, pids: Iterable[int]) -> list[Blocker]:
+    """Return those of some sessions that are still there; 0 stands for a prepared transaction."""
+    return [Blocker(*row) for row in connection.execute(statement("catalog", "sessions"), {"pids": list(pids)})]
+
+
+def find_ledger_blockers(connection: Connection) -> list[Blocker]:
+    """Return the sessions that keep readers out of one of ragops' own tables."""
+    return find_sessions(
+        connection, [pid for (pid,) in connection.execute(statement("catalog", "ragops_lockers"))]
+    )

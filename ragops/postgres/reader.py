@@ -130,6 +130,11 @@ class Reader:
         query = statement("reader", "documents_without_chunks", self._identifiers)
         return int(self._scan(query)[0])
 
+    def repeated_paths(self) -> int:
+        """Return the number of documents whose path another document has already."""
+        query = self._sql("repeated_paths", path=self._identifiers["documents_file_path"])
+        return int(self._scan(query)[0])
+
     def sample(self, *, size: int, seed: float) -> list[StoredRow]:
         """Return random documents among those with a vector; `seed` (−1 to 1) makes the draw repeatable."""
         with transaction(self._connection, is_long=True):

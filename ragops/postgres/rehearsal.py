@@ -27,11 +27,11 @@ from psycopg import sql
 
 from ragops.errors import FenceLost, first_line
 from ragops.facts import TableFacts
+from ragops.identity import holder_name, short_name
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.copy_binary import Column, text_limit
-from ragops.postgres.ledger import holder_name
 from ragops.postgres.locks import LOCK_TIMEOUT_S
 from ragops.postgres.queue import Claim, Item, ItemStatus, Queue, seed_statement
 from ragops.postgres.queue_seed import copy_blocks, queue_blocks
@@ -175,7 +175,8 @@ class _Rehearsal:
         """Claim as a worker does, and try all that it may do with a claim; None without one."""
         claim: Claim | None = None
         with self.attempt(QUEUE, "claiming items"):
-            claim = queue.claim(size=DOCUMENTS + 1, worker=f"{holder_name()}:1", lease_s=60)
+            generation = queue.filling().generation
+            claim = queue.claim(size=DOCUMENTS + 1, worker=holder_name(), lease_s=60, generation=generation)
             if claim is None and seeded:
                 raise Vanished("no item is claimed although some are pending")
         if claim is None:
@@ -200,7 +201,9 @@ class _Rehearsal:
             held = claim
         documents = tuple(self._document(item) for item in held.items[:DOCUMENTS])
         failures = tuple((item.id, "a reason") for item in held.items[DOCUMENTS:])
-        batch = Batch(held, documents, failures, BatchMetrics(f"{holder_name()}:1", "f" * 16, 20, 5))
+        # No worker's name is longer: a number has fewer digits.
+        worker = f"{short_name(holder_name())}:cache"
+        batch = Batch(held, documents, failures, BatchMetrics(worker, "f" * 16, 20, 5))
         with self.attempt("documents", "making ids"):
             writer = _NotingWriter(self)
             if not self.is_made_up:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import psycopg
 from psycopg import sql
 
-from ragops.errors import PlanRefused, first_line
+from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import SourceFacts, TableFacts
 from ragops.playbook.model import Source
 from ragops.playbook.names import TableName
@@ -19,6 +19,8 @@ from ragops.postgres.statements import identifier, statement
 
 # Rows per round trip of the server-side cursor; psycopg's default of 100 would take 10,000 of them per million.
 ROWS_PER_FETCH = 10_000
+# A table, column or schema that does not exist any more, and a right that was taken away.
+_GONE = ("42P01", "42703", "3F000", "42501")
 
 
 def source_relation(source: Source) -> sql.Composable:
@@ -126,10 +128,25 @@ class RowTexts:
 
     def __init__(self, source: Source) -> None:
         self._relation = source_relation(source)
+        self._name = source.table or "source.query"
         self._id_type: str | None = None
 
     def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-        """Return the text by id, for the rows that still exist."""
+        """Return the text by id, for the rows that still exist. Raises RagopsError for a source that is gone."""
+        try:
+            return self._fetch(connection, ids)
+        except psycopg.Error as error:
+            if error.sqlstate not in _GONE:
+                raise
+            raise RagopsError(
+                "the source cannot be read any more; no document was failed for it",
+                where=self._name,
+                actual=first_line(error),
+                expected="the table or query that the queue was filled from",
+                hint="restore it, then run the same command again, a campaign with: ragops reset --resume",
+            ) from error
+
+    def _fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
         # A source's query may take longer than the role's statement_timeout.
         with transaction(connection, is_long=True):
             pin_text_form(connection)

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from ragops.errors import PlanRefused
 from ragops.facts import TableFacts
+from ragops.postgres.collisions import execute_outside
 from ragops.postgres.connection import Connection
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
@@ -24,8 +25,7 @@ def execute_single(connection: Connection, query: sql.Composed) -> None:
     psycopg sends a text without parameters as it stands, and the server executes every statement in it. Binary
     results need the extended protocol, which takes a single statement and prepares nothing by name.
     """
-    with connection.cursor(binary=True) as cursor:
-        cursor.execute(query)
+    execute_outside(connection, query, binary=True)
 
 
 def check_index_definition(definition: str, table: TableFacts) -> None:

@@ -87,6 +87,21 @@ def identifier(name: TableName) -> sql.Identifier:
 
 
 @cache
+def queue_key(tables: Tables) -> sql.Composed:
+    """Return the expression for the qualified name of the queue table, which the ledger knows the queue by."""
+    return table_key(tables.mapped()["files_queue"])
+
+
+def table_key(name: TableName) -> sql.Composed:
+    """Return the expression for the qualified name of a table, quoted as the server does."""
+    parts: dict[str, sql.Composable] = {"name": sql.Literal(name.name)}
+    if name.schema is not None:
+        # Without a look into the catalog: to_regclass() fails for a role without USAGE on the schema.
+        return statement("filling", "qualified_key", {**parts, "schema": sql.Literal(name.schema)})
+    return statement("filling", "key", {**parts, "quoted": sql.Literal(sql.Identifier(name.name).as_string(None))})
+
+
+@cache
 def identifiers_of(tables: Tables) -> Mapping[str, sql.Composable]:
     """Return the placeholders of the mapped tables (`{documents}`) and columns (`{documents_embedding}`)."""
     identifiers: dict[str, sql.Composable] = {}

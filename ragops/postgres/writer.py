@@ -114,6 +114,12 @@ class Writer:
                 queue.fail(batch.claim, batch.failures)
             self.store(connection, *batches)
 
+    def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
+        """Return whether the worker has stored all of these batches already, in a transaction before."""
+        ids = [document.item_id for batch in batches for document in batch.documents]
+        ids += [id for batch in batches for id, _ in batch.failures]
+        return Queue(connection, self._tables).finished(ids, worker=worker) == len(ids)
+
     def store(self, connection: Connection, *batches: Batch) -> Sequence[Any]:
         """Copy the rows of the batches' documents, in the caller's transaction; return the documents' ids."""
         documents = [document for batch in batches for document in batch.documents]

@@ -8,7 +8,7 @@ and counted, but passing it proves nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -95,6 +95,10 @@ class Measurements:
     """Those ids of sampled documents that several rows have."""
     has_queue: bool = True
     """The queue could be read."""
+    queued_twice: int | None = None
+    """Items whose location another item has already; None: not counted."""
+    stored_twice: int | None = None
+    """Documents whose path another document has already; None: not counted."""
 
     @property
     def is_comparable(self) -> bool:
@@ -147,6 +151,7 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
                 "documents_ids_unique", "fail", f"{count} sampled ids stand in several rows (e.g. {repeated})", "0"
             )
         )
+    checks += _doubled(measured)
     for column in measured.columns:
         checks += _column(column, measured.dimensions)
     queries = measured.queries
@@ -200,6 +205,20 @@ def comparison_stats(query: QueryMeasure, thresholds: Sequence[float]) -> dict[s
 
 def _check(id: str, is_good: bool, measured: str, expected: str) -> Check:
     return Check(id, "pass" if is_good else "fail", measured, expected)
+
+
+def _doubled(measured: Measurements) -> Iterator[Check]:
+    """Check that nothing was queued or stored twice: a doubled corpus agrees with itself in every other check."""
+    if measured.queued_twice is not None:
+        summary = f"{measured.queued_twice:,} locations are queued more than once"
+        yield _check("queue_locations_unique", measured.queued_twice == 0, summary, "0")
+    if measured.stored_twice is not None:
+        summary = f"{measured.stored_twice:,} documents have the path of another one"
+        if sum(measured.queue.values()):
+            yield _check("documents_paths_unique", measured.stored_twice == 0, summary, "0")
+        else:
+            # Another program may store a file as several documents.
+            yield Check("documents_paths_unique", "info", f"{summary}, the queue is empty", "")
 
 
 def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:

@@ -29,6 +29,10 @@ def status_screen(status: Status) -> RenderableType:
     if campaign is not None:
         step = f", step {campaign.step}" if campaign.step else ""
         parts.append(Text(f"campaign {campaign.id} ({campaign.name}): {campaign.status}{step}"))
+        if campaign.holder and campaign.is_held:
+            parts.append(Text(f"  held by {campaign.holder}"))
+        elif campaign.holder:
+            parts.append(Text(f"  its controller {campaign.holder} is gone; to go on: ragops reset --resume"))
         if campaign.error:
             parts.append(Text(indent(campaign.error, "  "), style="red"))
     total = estimate(documents.total, is_estimated=documents.is_estimated)

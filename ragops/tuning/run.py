@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ragops.campaign.steps.embed import with_queue_source
+from ragops.campaign.steps.embed import with_source_of
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
@@ -63,7 +63,7 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
     texts, and as Embedder does.
     """
     checked_sha256(session.playbook)
-    session = with_queue_source(session)
+    session = with_source_of(session, session.queue.filling())
     playbook, reporter = session.playbook, session.reporter
     config = embedder_config(playbook, threads=1)
     texts = _sample(session)

@@ -36,6 +36,7 @@ class Pipeline:
         self._changed = threading.Condition()
         self._stop = stop
         self._stats = stats
+        self._set_aside = 0
         self._claims = Claims(batch_size=batch_size)
         self._texts = UniqueTexts(self._changed, keeps_recent=keeps_recent)
         self._requests = RequestQueue(self._changed, stop=stop, workers=workers)
@@ -47,7 +48,7 @@ class Pipeline:
     def seen(self) -> int:
         """Documents that are stored, failed, or embedded and about to be stored."""
         with self._changed:
-            finished = self._claims.in_flight - self._finished.expected
+            finished = self._claims.in_flight - self._finished.expected - self._set_aside
             return self._stats.completed + self._stats.failed + finished
 
     def held_claims(self) -> list[Claim]:
@@ -74,7 +75,7 @@ class Pipeline:
         with self._changed:
             unstored = UNSTORED_CLAIMS * self._claims.next_size
             while not self._stop.requested.is_set():
-                is_behind = self._claims.in_flight > unstored or self._texts.are_behind
+                is_behind = self._claims.in_flight - self._set_aside > unstored or self._texts.are_behind
                 if not (self._requests.is_full or is_behind):
                     return True
                 self._changed.wait(POLL_S)
@@ -108,6 +109,21 @@ class Pipeline:
     def refuse(self, document: InFlight, reason: str) -> None:
         """Fail a document before any of its texts was embedded."""
         with self._changed:
+            document.failure = reason
+            self._finished.put(document)
+
+    def set_aside(self, document: InFlight) -> None:
+        """Let a document wait for a judgement: it stays in flight, takes no room, and nobody waits for it."""
+        with self._changed:
+            self._set_aside += 1
+            self._finished.expected -= 1
+            self._changed.notify_all()
+
+    def refuse_set_aside(self, document: InFlight, reason: str) -> None:
+        """Fail a document that was set aside."""
+        with self._changed:
+            self._set_aside -= 1
+            self._finished.expected += 1
             document.failure = reason
             self._finished.put(document)
 

@@ -17,16 +17,16 @@ from ragops.workers.tokenizer import Tokenizer
 class Children:
     """Children that start in parallel, each in a thread; `kill` works from any other thread."""
 
-    def __init__(
-        self,
-        config: EmbedderConfig,
-        playbook: Playbook,
-        *,
-        workers: Sequence[str],
-        command: Sequence[str] | None,
-        stop: Stop,
-        stats: Stats,
-        threads: Threads,
+    def __init__(self, *, stop: Stop, stats: Stats, threads: Threads) -> None:
+        """Start none yet: whoever ends them must know of them before the first one runs."""
+        self._stop = stop
+        self._stats = stats
+        self._threads = threads
+        self.tokenizer: Future[Tokenizer] = Future()
+        self.embedders: dict[str, Future[Supervisor]] = {}
+
+    def start(
+        self, config: EmbedderConfig, playbook: Playbook, *, workers: Sequence[str], command: Sequence[str] | None
     ) -> None:
         """Start a tokenizer, and an embedder per worker; `command` replaces the program of all of them.
 
@@ -35,7 +35,7 @@ class Children:
         # Shared by all embedders: a broken build shows in the first documents of any of them. The tokenizer counts
         # by itself, as its documents are not those that an embedder has succeeded on.
         failures, tokenizer_failures = ConsecutiveFailures(), ConsecutiveFailures()
-        vocabulary = dataclasses.replace(config, vocab_only=True)
+        vocabulary, stop, stats = dataclasses.replace(config, vocab_only=True), self._stop, self._stats
 
         def start_tokenizer() -> Tokenizer:
             return Tokenizer(
@@ -49,10 +49,9 @@ class Children:
         def start_embedder() -> Supervisor:
             return Supervisor(lambda: Embedder(config, command=command), stop=stop, stats=stats, failures=failures)
 
-        self.tokenizer: Future[Tokenizer] = threads.start(start_tokenizer, "start tokenizer")
-        self.embedders: dict[str, Future[Supervisor]] = {
-            worker: threads.start(start_embedder, f"start {worker}") for worker in workers
-        }
+        self.tokenizer = self._threads.start(start_tokenizer, "start tokenizer")
+        for worker in workers:
+            self.embedders[worker] = self._threads.start(start_embedder, f"start {worker}")
 
     @property
     def first(self) -> Supervisor:

@@ -50,8 +50,11 @@ class Completer:
         stop: Stop,
         stats: Stats,
         name: str,
+        claimant: str,
     ) -> None:
-        """`name` is the worker in the metrics of documents whose texts were all known already."""
+        """`name` is the worker in the metrics of documents whose texts were all known already, `claimant` the one
+        that claims the items.
+        """
         self._pipeline = pipeline
         self._database = database
         self._writer = writer
@@ -59,6 +62,7 @@ class Completer:
         self._stop = stop
         self._stats = stats
         self._name = name
+        self._claimant = claimant
         # Refused one by one since the last success, with the reasons; they are in flight until it is known
         # whether the fault is theirs.
         self._refused: list[tuple[InFlight, str]] = []
@@ -84,7 +88,11 @@ class Completer:
             self._batch(list(group)) for _, group in groupby(documents, key=lambda d: (d.claim.id, d.worker))
         ]
 
+        attempts = 0
+
         def write(connection: Connection) -> None:
+            nonlocal attempts
+            attempts += 1
             if self._stop.aborted.is_set():
                 raise Interrupted("stopped", signal_number=self._stop.signal_number)
             self._writer.write(connection, *batches)
@@ -94,8 +102,10 @@ class Completer:
             # their claims are gone and the second attempt matches no row.
             self._database.run(write)
         except FenceLost as lost:
-            self._drop_lost(documents, lost)
-            return
+            if attempts == 1 or not self._is_written(batches):
+                self._drop_lost(documents, lost)
+                return
+            # Only the answer to the COMMIT was lost: the batches are stored, and count.
         except Exception as error:
             reason = refusal_of(error)
             if reason is None:
@@ -114,6 +124,9 @@ class Completer:
             batch = stored[-1]
             self._last_stored = Batch(batch.claim, batch.documents[-1:], (), batch.metrics)
             self._fail_refused()
+
+    def _is_written(self, batches: Sequence[Batch]) -> bool:
+        return self._database.run(lambda c: self._writer.is_written(c, *batches, worker=self._claimant))
 
     def _drop_lost(self, documents: Sequence[InFlight], lost: FenceLost) -> None:
         claims = [list(group) for _, group in groupby(documents, key=lambda d: d.claim.id)]

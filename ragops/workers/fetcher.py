@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Missing, Stopped, Unreadable
 from ragops.documents.extraction import Extracted
+from ragops.errors import RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
@@ -15,6 +16,7 @@ from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UniqueText
+from ragops.workers.missing import MissingDocuments
 from ragops.workers.packing import pack
 from ragops.workers.queues import REQUEST_TOKENS
 from ragops.workers.sources import Documents
@@ -44,14 +46,16 @@ class Fetcher:
         claimant: str,
         lease_s: float,
         workers: int,
-        last_id: object = None,
+        generation: int,
+        bound: Cursor | None = None,
         open_items: int | None = None,
         cache: VectorCache | None = None,
     ) -> None:
         """`fingerprint` names the vector space: a text has another key, and another vector, in each of them, which
         has `dimensions`.
 
-        `last_id` bounds what is claimed; `open_items`, if known, makes claims smaller towards the end.
+        `generation` is that of the filling whose source `documents` reads. `bound` is the last place to claim;
+        `open_items`, if known, makes claims smaller towards the end.
         """
         self._pipeline = pipeline
         self._database = database
@@ -64,23 +68,26 @@ class Fetcher:
         self._claimant = claimant
         self._lease_s = lease_s
         self._workers = workers
-        self._last_id = last_id
+        self._generation = generation
+        self._bound = bound
         self._left = open_items
         self._cache = cache
         self._cursor: Cursor | None = None
+        self._missing = MissingDocuments(pipeline, database, tables, documents)
+        self._queue_name: str | None = None
 
     def run(self) -> None:
-        """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet."""
+        """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet.
+
+        Among that is RagopsError when the queue was emptied or filled again: the new items are not this fleet's.
+        """
         # Files are read in more threads: a parser in its child process must not hold up the next file.
         with ThreadPoolExecutor(self._workers + 1, thread_name_prefix="extract") as pool:
             try:
-                while self._pipeline.wait_for_room():
-                    claim = self._database.run(self._claim)
-                    if claim is not None:
-                        self._pipeline.hold(claim)
-                        self._fetch(claim, pool)
-                    elif not self._wait_for_others():
-                        return
+                self._fetch_all(pool)
+            except Stopped:
+                # In the middle of a document; it goes back to the queue with everything else that is in flight.
+                return
             finally:
                 self._pipeline.close()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -88,14 +95,34 @@ class Fetcher:
                 if self._cache is not None:
                     self._cache.close()
 
+    def _fetch_all(self, pool: ThreadPoolExecutor) -> None:
+        while self._pipeline.wait_for_room():
+            self._missing.judge()
+            claim = self._database.run(self._claim)
+            if claim is not None:
+                self._pipeline.hold(claim)
+                self._fetch(claim, pool)
+            elif self._missing:
+                self._missing.judge(is_last=True)
+            elif not self._wait_for_others():
+                return
+
     def _claim(self, connection: Connection) -> Claim | None:
         """Claim behind the last claim: what was completed before it leaves dead index entries, read each time."""
         queue = Queue(connection, self._tables)
+        if self._queue_name is None:
+            self._queue_name = queue.filling().queue
         size = claim_size(self._pipeline.claim_size, open_items=self._left, smallest=self._pipeline.smallest_claim)
 
         def claim_after(cursor: Cursor | None) -> Claim | None:
             return queue.claim(
-                size=size, worker=self._claimant, lease_s=self._lease_s, last_id=self._last_id, after=cursor
+                size=size,
+                worker=self._claimant,
+                lease_s=self._lease_s,
+                generation=self._generation,
+                queue=self._queue_name,
+                bound=self._bound,
+                after=cursor,
             )
 
         claim = claim_after(self._cursor)
@@ -110,24 +137,49 @@ class Fetcher:
 
     def _wait_for_others(self) -> bool:
         """Wait a little for items of other workers that may come back; False if no item is open any more."""
+        # Before what is in flight is waited for: the new filling has taken it away.
+        self._database.run(self._check_filling)
         if not self._pipeline.wait_until_empty(IDLE_S):
             return True
 
         def open_items(connection: Connection) -> tuple[int, int]:
             queue = Queue(connection, self._tables)
-            return queue.open_items(phase=queue.gate(), last_id=self._last_id)
+            return queue.open_items(phase=queue.gate(), bound=self._bound)
 
         if sum(self._database.run(open_items)) == 0:
             return False
         self._stop.requested.wait(IDLE_S)
         return True
 
+    def _check_filling(self, connection: Connection) -> None:
+        """Raise RagopsError when the queue's items are others than those that this fleet was started for."""
+        queue = Queue(connection, self._tables)
+        filling = queue.filling()
+        if filling.generation == self._generation:
+            return
+        if queue.is_filled():
+            origin = f", from {filling.origin}" if filling.source else ""
+            what, since = "filled again", f"at {filling.since:%Y-%m-%d %H:%M:%S %Z}{origin}"
+        else:
+            what, since = "emptied", f"at {filling.since:%Y-%m-%d %H:%M:%S %Z}"
+        raise RagopsError(
+            f"the queue was {what} (generation {filling.generation}, {since}) since this command started; "
+            "nothing of its new items was taken",
+            where=filling.queue,
+            actual=f"generation {filling.generation}",
+            expected=f"generation {self._generation}, which this command was started for",
+            hint="ragops embed   (it reads the new source)",
+        )
+
     def _fetch(self, claim: Claim, pool: ThreadPoolExecutor) -> None:
         readable: list[tuple[Item, Extracted]] = []
         for item, extracted in self._read(claim, pool):
-            if isinstance(extracted, Unreadable):
+            if isinstance(extracted, Missing):
+                self._missing.add(InFlight(item, claim), extracted)
+            elif isinstance(extracted, Unreadable):
                 self._pipeline.refuse(InFlight(item, claim), extracted.reason)
             else:
+                self._missing.saw(item.location)
                 readable.append((item, extracted))
         prepared = self._tokenizer.prepare([(item.id, extracted) for item, extracted in readable])
         admitted = []

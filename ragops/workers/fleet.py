@@ -9,27 +9,29 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ragops.embedder.client import Embedder
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import Interrupted
 from ragops.facts import TableFacts
-from ragops.fingerprint.document import fingerprint_of
+from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
-from ragops.postgres.ledger import holder_name, save_fingerprint
 from ragops.postgres.progress import writing_fingerprints
+from ragops.postgres.queue import Cursor
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
 from ragops.workers.cache_writer import CacheWriter
 from ragops.workers.children import Children
 from ragops.workers.completer import Completer
-from ragops.workers.database import Database
+from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
+from ragops.workers.lock_watch import LockWatch
 from ragops.workers.maintenance import Maintenance
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
+from ragops.workers.space import SpaceGuard
 from ragops.workers.state import Stats, Stop
+from ragops.workers.supervisor import Supervisor
 from ragops.workers.threads import POLL_S, Threads
 from ragops.workers.worker import Worker
 
@@ -74,16 +76,19 @@ class Fleet:
         *,
         sizing: Sizing,
         stop: Stop,
-        last_id: object = None,
+        generation: int = 0,
+        bound: Cursor | None = None,
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
+        bytes_needed: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Check what can be checked before anything starts.
 
-        `open_items` bounds the claims, so that a short queue keeps other machines busy to its end. `heartbeat`
-        is called every few seconds; a campaign renews its lease in it. `command` starts another program than
-        the embedder child.
+        `generation` is that of the filling whose source the playbook names here, and `bound` the last place of the
+        queue to claim. `open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
+        `heartbeat` is called every few seconds; a campaign renews its lease in it. `command` starts another
+        program than the embedder child. `bytes_needed` is asked when the server's disk is full.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -92,7 +97,9 @@ class Fleet:
         self._tables = tables
         self._sizing = sizing
         self._stop = stop
-        self._last_id = last_id
+        self.generation = generation
+        """The filling that it claims from: another one after it took the place of a fleet that did nothing."""
+        self._bound = bound
         self._open_items = open_items
         self._command = command
         self._config = embedder_config(
@@ -100,14 +107,17 @@ class Fleet:
         )
         # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
-        self._documents = Documents(playbook.source)
+        self._documents = Documents(playbook.source, check_stop=stop.check)
         self._writer = Writer(playbook.tables, tables)
-        self._name = holder_name()
+        # Claims need the name that tells whether their process still runs; metrics are for people.
+        self._claimant = holder_name()
+        self._name = short_name(self._claimant)
         self._stats = Stats()
         # A connection per thread that needs one: fetcher, completer, and the controller's own.
-        self._fetcher_db = Database("fetcher", target, stop=stop, stats=self._stats)
-        self._completer_db = Database("completer", target, stop=stop, stats=self._stats)
-        self._heartbeat_db = Database("heartbeat", target, stop=stop, stats=self._stats)
+        outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
+        self._fetcher_db = Database("fetcher", target, stop=stop, outages=outages)
+        self._completer_db = Database("completer", target, stop=stop, outages=outages)
+        self._heartbeat_db = Database("heartbeat", target, stop=stop, outages=outages)
         self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
             workers=sizing.workers,
@@ -123,6 +133,7 @@ class Fleet:
             stats=self._stats,
             lease_s=playbook.workers.lease_s,
             heartbeat=heartbeat,
+            locks=LockWatch(self._pipeline, playbook.tables, tables["files_queue"], stats=self._stats),
         )
 
     def run(
@@ -145,6 +156,8 @@ class Fleet:
                 self._maintenance.maintain(info)
                 progress(Progress(self._pipeline.seen, self._stats.failed))
                 done, left = wait(left, POLL_S, until)
+                if self._stop.aborted.is_set():
+                    raise KeyboardInterrupt
                 if done and until == FIRST_COMPLETED:
                     return
 
@@ -154,21 +167,19 @@ class Fleet:
             for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
                 ending.callback(database.close)
             ending.callback(self._maintenance.give_back)
-            children = Children(
-                self._config,
-                self._playbook,
-                workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
-                command=self._command,
-                stop=self._stop,
-                stats=self._stats,
-                threads=working,
-            )
+            children = Children(stop=self._stop, stats=self._stats, threads=working)
             ending.callback(children.close)
             ending.callback(self._end, working, storing, children)
             try:
+                children.start(
+                    self._config,
+                    self._playbook,
+                    workers=[f"{self._name}:{number}" for number in range(1, self._sizing.workers + 1)],
+                    command=self._command,
+                )
                 self._drain(children, working, storing, watch)
             except KeyboardInterrupt:
-                # The second signal: the first one only requests a stop while `is_graceful` is set.
+                # The second signal, seen by `watch`; the first one only requests a stop.
                 self._stop.aborted.set()
             except BaseException as error:  # noqa: BLE001 (raised by `_result`, once all threads have ended)
                 # As in a thread: without a stop the stages would wait for each other for ever.
@@ -187,9 +198,9 @@ class Fleet:
         watch(children.embedders.values(), FIRST_COMPLETED)
         watch([children.tokenizer])
         if not self._stop.requested.is_set():
-            embedder = children.first.embedder
+            first = children.first
             # In a thread, as it waits for a database that is unavailable.
-            fingerprint = working.start(lambda: self._record_fingerprint(embedder), "fingerprint")
+            fingerprint = working.start(lambda: self._join_space(first), "fingerprint")
             watch([fingerprint])
             if not self._stop.requested.is_set():
                 self._start_stages(children, fingerprint.result(), working, storing)
@@ -197,12 +208,24 @@ class Fleet:
         self._pipeline.end()
         watch(storing.futures)
 
-    def _record_fingerprint(self, embedder: Embedder) -> str:
-        """Record the vector space that this fleet writes, and report other spaces in the same tables."""
-        id, document = fingerprint_of(embedder.build, embedder.model, self._playbook.model, sha256=self._sha256)
+    def _join_space(self, first: Supervisor) -> str:
+        """Record the vector space that this fleet writes, and report other spaces in the same tables.
+
+        Raises RagopsError if it is not that of the vectors which the queue's items have already.
+        """
+        guard = SpaceGuard(
+            self._playbook,
+            self._tables,
+            self._fetcher_db,
+            sha256=self._sha256,
+            generation=self.generation,
+            stop=self._stop,
+            stats=self._stats,
+        )
+        joined = guard.join(first)
+        id, self.generation = joined.fingerprint, joined.generation
         tables, metrics = self._playbook.tables, self._tables.get("ingestion_metrics")
-        self._fetcher_db.run(lambda connection: save_fingerprint(connection, id=id, document=document))
-        others = self._fetcher_db.run(lambda connection: writing_fingerprints(connection, tables, metrics)) - {id}
+        others = self._fetcher_db.run(lambda c: writing_fingerprints(c, tables, metrics)) - joined.known
         if others:
             self._stats.info_once(
                 f"other workers wrote here too: fingerprint {', '.join(sorted(others))}, these are {id}; compare "
@@ -220,6 +243,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
             name=f"{self._name}:cache",
+            claimant=self._claimant,
         )
         fetcher = Fetcher(
             self._pipeline,
@@ -230,10 +254,11 @@ class Fleet:
             fingerprint=fingerprint,
             dimensions=children.first.embedder.model.dimensions,
             stop=self._stop,
-            claimant=self._name,
+            claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
             workers=self._sizing.workers,
-            last_id=self._last_id,
+            generation=self.generation,
+            bound=self._bound,
             open_items=self._open_items,
             cache=self._cache,
         )
@@ -269,8 +294,12 @@ class Fleet:
             raise errors[0]
         stats = self._stats
         if self._stop.requested.is_set():
-            is_aborted = self._stop.aborted.is_set()
-            how = "items in flight were given back to the queue" if is_aborted else "what was embedded is stored"
+            if not self._maintenance.has_given_back:
+                how = "items in flight come back when their leases have run out"
+            elif self._stop.aborted.is_set():
+                how = "items in flight were given back to the queue"
+            else:
+                how = "what was embedded is stored"
             raise Interrupted(
                 f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )

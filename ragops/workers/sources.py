@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ragops.documents.chunking import Chunk, Chunker, CountTokens
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import Extracted, extract, extract_text
+from ragops.documents.locations import refusal
 from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
+from ragops.documents.os_errors import corpus_outage
 from ragops.documents.sources import walk_folder
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
@@ -21,11 +23,14 @@ from ragops.postgres.row_source import RowTexts, count_rows, iterate_ids
 class Documents:
     """Read the texts behind the queue's locations, whether they are files or rows."""
 
-    def __init__(self, source: Source) -> None:
-        """Raise UsageError if the playbook names no source."""
+    def __init__(self, source: Source, *, check_stop: CheckStop = never_stopped) -> None:
+        """`check_stop` raises Stopped to end what reads for long. Raises UsageError if no source is named."""
         require_source(source)
+        self._check_stop = check_stop
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
+        self.name = str(self._root) if self._root is not None else source.table or "source.query"
+        """The folder, table or query that the texts come from."""
 
     @property
     def are_rows(self) -> bool:
@@ -37,17 +42,45 @@ class Documents:
         return self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
 
     def extract(self, item: Item, texts: Mapping[str, str | None]) -> Extracted | Unreadable:
-        """Return the item's text, out of `texts` or from its file, or the reason why it has none."""
+        """Return the item's text, out of `texts` or from its file, or the reason why it has none.
+
+        Raises RagopsError if the file system or this machine is at fault, and Stopped.
+        """
+        self._check_stop()
         try:
             if self._root is not None:
                 with open_document(self._root, item.location) as opened:
-                    return extract(opened, self._root / item.location)
+                    return extract(opened, self._root / item.location, check_stop=self._check_stop)
             if item.location not in texts:
-                raise Unreadable("no such row in the source", where=item.location)
+                raise Missing("no such row in the source", where=item.location)
             # NULL is reported like an empty text.
             return extract_text(texts[item.location] or "")
         except Unreadable as failure:
             return failure
+        except OSError as error:
+            assert self._root is not None, "a row is not read from a file system"
+            raise corpus_outage(error, folder=self._root, location=item.location) from error
+
+    def first_existing(self, connection: Connection, locations: Sequence[str]) -> str | None:
+        """Return the first of these documents that is there now, readable or not. Raises as `extract`."""
+        if self._rows is not None:
+            found = self._rows.fetch(connection, locations) if locations else {}
+            return next((location for location in locations if location in found), None)
+        return next(filter(self._is_file_there, locations), None)
+
+    def _is_file_there(self, location: str) -> bool:
+        assert self._root is not None
+        if refusal(location) is not None:  # its spelling was refused, nothing was looked for
+            return False
+        try:
+            open_document(self._root, location).close()
+        except Missing:
+            return False
+        except Unreadable:
+            return True
+        except OSError as error:
+            raise corpus_outage(error, folder=self._root, location=location) from error
+        return True
 
 
 def require_source(source: Source) -> None:
@@ -94,7 +127,14 @@ def count_locations(source: Source, connection: Connection) -> int:
 class Preparer:
     """Cut texts for one model, plain text and Markdown each at its natural boundaries."""
 
-    def __init__(self, playbook: Playbook, *, max_tokens: int, count_tokens: CountTokens) -> None:
+    def __init__(
+        self,
+        playbook: Playbook,
+        *,
+        max_tokens: int,
+        count_tokens: CountTokens,
+        check_stop: CheckStop = never_stopped,
+    ) -> None:
         self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
         self.prefix = playbook.model.document_prefix
         # Both at once: a prefix that leaves no room for text is refused now, not by the first Markdown file.
@@ -105,6 +145,7 @@ class Preparer:
                 overlap_tokens=playbook.chunking.overlap_tokens,
                 prefix=self.prefix,
                 markdown=markdown,
+                check_stop=check_stop,
             )
             for markdown in (False, True)
         }
@@ -114,5 +155,5 @@ class Preparer:
         return self._chunkers[False].may_fit(text)
 
     def chunk(self, text: str, *, markdown: bool) -> tuple[Chunk, ...]:
-        """Cut a text. Raises Unreadable if it cannot be cut to fit."""
+        """Cut a text. Raises Unreadable if it cannot be cut to fit, Stopped if a stop was requested."""
         return tuple(self._chunkers[markdown].chunk(text))

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder
-from ragops.errors import EmbedderDied, EmbedderError
+from ragops.embedder.starting import start_child
+from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
 from ragops.quality.vectors import check_vectors, normalize
+from ragops.subprocesses import ending_of
 from ragops.workers.inflight import UniqueText, UnitVector
 from ragops.workers.state import Stats, Stop
 
@@ -72,7 +74,7 @@ class ConsecutiveFailures:
 class Supervisor:
     """One child that is replaced when it crashes. `kill` and `close` work from any thread.
 
-    A crash is blamed on a document only if one of its texts was alone in the request. After `MAX_FAILURES`
+    A crash is blamed on a document only if one of its texts was alone in the request, twice. After `MAX_FAILURES`
     documents in a row, over all supervisors that share `failures`, the child must embed a canary: if it cannot, it
     is considered broken.
     """
@@ -80,12 +82,12 @@ class Supervisor:
     def __init__(
         self, start: Callable[[], Embedder], *, stop: Stop, stats: Stats, failures: ConsecutiveFailures
     ) -> None:
-        """Start the child. Raises as `Embedder` does: a first child that dies is not restarted."""
+        """Start the child. Raises as `start_child` does: a first child that crashes by itself is not restarted."""
         self._start = start
         self._stop = stop
         self._stats = stats
         self.failures = failures
-        self.embedder = start()
+        self.embedder = self._start_child()
 
     def close(self) -> None:
         self.embedder.close()
@@ -116,7 +118,7 @@ class Supervisor:
         """
         if self._stop.aborted.is_set():
             raise death
-        self._stats.info(f"embedder child crashed ({_cause(death)}); restarting it")
+        self._stats.info_rarely("crash", f"embedder child crashed ({_cause(death)}); restarting it")
         last = death
         for _ in range(MAX_FAILURES):
             self.embedder.close(timeout_s=0)
@@ -133,6 +135,14 @@ class Supervisor:
                 last = again
         raise last
 
+    def _start_child(self) -> Embedder:
+        def report(death: EmbedderDied) -> None:
+            if self._stop.aborted.is_set():
+                raise death
+            self._stats.info(f"embedder child did not start ({_cause(death)}); starting it again")
+
+        return start_child(self._start, on_death=report)
+
     def is_broken(self) -> bool:
         """Return whether the child fails on the canary too. Raises EmbedderDied if the run was aborted."""
         try:
@@ -148,14 +158,18 @@ class Supervisor:
 
     def replace(self) -> None:
         """Start a new child in place of one that made an invalid vector: it may go on making them."""
-        self._stats.info("embedder child returned an invalid vector; restarting it")
+        self._stats.info_rarely("vector", "embedder child returned an invalid vector; restarting it")
         self.embedder.close()
-        self.embedder = self._start()
+        self.embedder = self._start_child()
 
 
-def bisect(supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome) -> None:
+def bisect(
+    supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome, *, is_second_try: bool = False
+) -> None:
     """Embed texts; if the child fails on them, embed each half, down to the single text that is to blame.
 
+    A single text that the child crashes on is tried once more, as another process may have killed the child; one
+    that it hangs on is not, as that costs the whole deadline each time.
     Raises EmbedderError if the child fails whatever it is given; `outcome` then holds what was reached.
     """
     # A half that was embedded before may have failed documents that have texts here too.
@@ -168,7 +182,10 @@ def bisect(supervisor: Supervisor, texts: Sequence[UniqueText], outcome: Outcome
     except EmbedderError as error:
         if isinstance(error, EmbedderDied):
             supervisor.restart(error)
-        if len(wanted) == 1:
+        crashed = isinstance(error, EmbedderDied) and not isinstance(error, EmbedderTimeout)
+        if len(wanted) == 1 and crashed and not is_second_try:
+            bisect(supervisor, wanted, outcome, is_second_try=True)
+        elif len(wanted) == 1:
             _fail(wanted[0], supervisor, outcome, error=error, reason=_blame(error))
         else:
             middle = len(wanted) // 2
@@ -266,4 +283,7 @@ def _blame(error: EmbedderError) -> str:
 
 
 def _cause(error: EmbedderError) -> str:
-    return (error.actual or error.what).splitlines()[0][:_LONGEST_CAUSE]
+    cause = (error.actual or error.what).splitlines()[0]
+    if isinstance(error, EmbedderDied) and error.returncode is not None:
+        cause = f"{ending_of(error.returncode)} {cause}"
+    return cause[:_LONGEST_CAUSE]

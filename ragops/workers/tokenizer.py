@@ -18,7 +18,8 @@ from ragops.workers.sources import Preparer
 from ragops.workers.state import Stats, Stop
 from ragops.workers.supervisor import ConsecutiveFailures, Supervisor, try_twice
 
-# Documents per request. A round trip is shared by many, and after a crash at most this many are tried one by one.
+# Documents, or chunks of one, per request. A round trip is shared by many, and after a crash at most this many
+# are tried one by one.
 TEXTS_PER_REQUEST = 256
 
 
@@ -43,6 +44,7 @@ class Tokenizer:
         failures: ConsecutiveFailures,
     ) -> None:
         """Start the child. Raises as `Embedder` does, UsageError if prefix and overlap leave no room for text."""
+        self._stop = stop
         self._supervisor = Supervisor(start, stop=stop, stats=stats, failures=failures)
         try:
             self._preparer = Preparer(
@@ -50,6 +52,7 @@ class Tokenizer:
                 max_tokens=self._supervisor.embedder.model.max_tokens,
                 # Not a bound method: the supervisor replaces its embedder.
                 count_tokens=lambda texts: self._supervisor.embedder.count_tokens(texts),
+                check_stop=stop.check,
             )
         except BaseException:
             self._supervisor.close()
@@ -65,10 +68,11 @@ class Tokenizer:
     def prepare(self, documents: Sequence[tuple[object, Extracted]]) -> list[Prepared | Unreadable]:
         """Cut documents, given as (item id, text); return them in the same order, or why one cannot be cut.
 
-        Raises EmbedderError if the child fails whatever it is given.
+        Raises EmbedderError if the child fails whatever it is given, Stopped if a stop was requested.
         """
         prepared: list[Prepared | Unreadable] = []
         for start in range(0, len(documents), TEXTS_PER_REQUEST):
+            self._stop.check()
             group = documents[start : start + TEXTS_PER_REQUEST]
             whole = self._tokenise_whole(group)
             prepared += [whole.get(id) or self._cut(id, extracted) for id, extracted in group]
@@ -92,7 +96,12 @@ class Tokenizer:
     def _cut(self, id: object, extracted: Extracted) -> Prepared | Unreadable:
         def cut(embedder: Embedder) -> Prepared:
             chunks = self._preparer.chunk(extracted.text, markdown=extracted.media_type == "text/markdown")
-            ids = embedder.tokenise([self._preparer.prefix + chunk.text for chunk in chunks])
+            texts = [self._preparer.prefix + chunk.text for chunk in chunks]
+            ids: list[TokenIds] = []
+            # A text of 64 MiB takes the child a minute, during which a stop would not be noticed.
+            for start in range(0, len(texts), TEXTS_PER_REQUEST):
+                self._stop.check()
+                ids += embedder.tokenise(texts[start : start + TEXTS_PER_REQUEST])
             return Prepared(chunks, tuple(ids))
 
         try:

@@ -149,6 +149,15 @@ def test_locked_tables_are_named_and_nothing_waits(looked: Workplace) -> None:
     assert look(looked, "search red").code == 0
 
 
+def test_locked_archives_are_not_waited_for(looked: Workplace) -> None:
+    with psycopg.connect(looked.dsn, application_name="an undo") as holder:
+        holder.execute("LOCK TABLE ragops.archive, ragops.index_definition IN ACCESS EXCLUSIVE MODE")
+        refused = look(looked, "archive status")
+        assert refused.code == 1 and f"pid {holder.info.backend_pid} (an undo), idle in transaction" in refused.err
+        assert look(looked, "index status").code == 0
+    assert look(looked, "archive status").json == {"archives": []}
+
+
 def test_a_lock_that_is_only_awaited_keeps_readers_out_as_well(looked: Workplace) -> None:
     with psycopg.connect(looked.dsn) as reader, psycopg.connect(looked.dsn, autocommit=True) as waiting:
         pid = waiting.info.backend_pid

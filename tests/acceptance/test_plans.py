@@ -166,6 +166,29 @@ def test_a_campaign_that_was_given_up_is_not_taken_for_complete(place: Workplace
     assert len(place.index_definitions()) == 2
 
 
+def test_a_resume_that_would_empty_more_says_which_indexes_are_gone(place: Workplace) -> None:
+    place.execute(TEXTS, "CREATE INDEX mine ON documents USING hnsw (embedding vector_l2_ops)")
+    with psycopg.connect(place.dsn) as reader:
+        # Nothing but the emptying waits for it.
+        reader.execute("SELECT count(*) FROM parsed_files")
+        process = place.start("reset", "--force", "--yes")
+        emptying = "SELECT count(*) FROM ragops.step WHERE verb = 'empty_tables' AND status = 'running'"
+
+        def is_emptying() -> bool:
+            assert process.poll() is None, process.communicate()
+            return bool(place.value(emptying))
+
+        wait_for(is_emptying, what="the emptying")
+        process.kill()
+        process.wait()
+    place.execute("INSERT INTO documents (content) SELECT 'late ' || n FROM generate_series(1, 7) n")
+    resumed = place.ragops("reset", "--resume", "--yes", "--json")
+    assert resumed.code == 4, resumed.err
+    assert "no row was removed" in resumed.json["error"]["what"]
+    assert "37 rows, planned 30" in resumed.json["error"]["found"]
+    assert "dropped already: mine" in resumed.json["error"]["found"]
+
+
 def test_what_came_while_the_question_stood_is_not_wiped(place: Workplace) -> None:
     place.execute(TEXTS, "CREATE INDEX mine ON documents USING hnsw (embedding vector_l2_ops)")
     database = place.value("SELECT current_database()")
@@ -217,12 +240,15 @@ def test_a_resume_that_is_refused_leaves_the_campaign_as_it_was(place: Workplace
         process.kill()
         process.wait()
     place.execute("CREATE TABLE remarks (document_id bigint REFERENCES documents)")
-    before = place.rows("SELECT status, epoch FROM ragops.campaign")
+    before = place.rows("SELECT c, l FROM ragops.campaign c, ragops.lease l")
+    assert len(before) == 1
     refused = place.ragops("reset", "--resume", "--json")
     assert refused.code == 1
     (problem,) = problems(refused.json)
     assert problem["cure"] == "ALTER TABLE public.remarks DROP CONSTRAINT remarks_document_id_fkey"
-    assert place.rows("SELECT status, epoch FROM ragops.campaign") == before
+    # No lease of the process that was refused keeps others away.
+    assert place.rows("SELECT c, l FROM ragops.campaign c, ragops.lease l") == before
+    assert "campaign 1 over" not in refused.err
     place.execute(problem["cure"])
     done = place.ragops("reset", "--resume", "--json")
     assert (done.code, done.json["status"], done.json["completed"]) == (0, "done", 60), done.err

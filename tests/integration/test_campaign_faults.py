@@ -15,6 +15,7 @@ from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.empty_tables import EmptyTablesStep
 from ragops.errors import CampaignHeld, FenceLost
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables
+from ragops.playbook.tables import Tables
 from ragops.postgres.ledger import Ledger, abandon, latest_campaign
 from ragops.session import Session
 
@@ -36,7 +37,7 @@ def test_a_bug_in_a_step_ends_it_as_failed(session: Session, dsn: str) -> None:
                 raise KeyError("no such thing")
 
     plan = campaign.plan_campaign(session)
-    faulty = Session(session.target, session.playbook, session.connection, Faulty())
+    faulty = Session.on(session.connection, session.target, session.playbook, reporter=Faulty())
     with pytest.raises(KeyError):
         campaign.start(faulty, plan)
     assert rows(dsn, "SELECT status, error, holder FROM ragops.campaign") == [
@@ -49,6 +50,24 @@ def test_a_bug_in_a_step_ends_it_as_failed(session: Session, dsn: str) -> None:
     assert value(dsn, "SELECT count(*) FROM parsed_files") == 0
 
 
+def test_a_controller_that_ends_between_two_steps_leaves_no_lease(session: Session, dsn: str) -> None:
+    """Its status cannot say it, but nobody has to wait for it."""
+
+    class Interrupting(Recorder):
+        def info(self, message: str, **fields: object) -> None:
+            if message.startswith("step 2/"):
+                raise KeyboardInterrupt
+
+    plan = campaign.plan_campaign(session)
+    interrupted = Session.on(session.connection, session.target, session.playbook, reporter=Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        campaign.start(interrupted, plan)
+    row = latest_campaign(session.connection, session.playbook.tables)
+    assert row is not None
+    assert (row.status, row.lease_is_live) == ("running", False)
+    assert campaign.resume(session).status == "done"
+
+
 def test_a_controller_that_was_replaced_does_not_say_done(session: Session, dsn: str) -> None:
     class Overtaken(Recorder):
         def info(self, message: str, **fields: object) -> None:
@@ -58,12 +77,12 @@ def test_a_controller_that_was_replaced_does_not_say_done(session: Session, dsn:
 
     dropping = session.with_playbook(make_playbook(steps=STEPS[:1]))
     plan = campaign.plan_campaign(dropping)
-    overtaken = Session(session.target, dropping.playbook, session.connection, Overtaken())
+    overtaken = Session.on(session.connection, session.target, dropping.playbook, reporter=Overtaken())
     with pytest.raises(FenceLost):
         campaign.start(overtaken, plan)
     assert rows(dsn, "SELECT status, holder FROM ragops.campaign") == [("running", "elsewhere:1")]
     execute(dsn, "UPDATE ragops.campaign SET holder = NULL")
-    row = latest_campaign(session.connection)
+    row = latest_campaign(session.connection, Tables())
     assert row is not None
     ledger = Ledger.take(session.connection, row)
     with pytest.raises(CampaignHeld):
@@ -105,7 +124,7 @@ def test_a_deadlock_with_an_application_costs_ragops_a_try_and_the_application_n
                 may_write.set()
 
     told = Copying()
-    copying = Session(session.target, session.playbook, session.connection, told)
+    copying = Session.on(session.connection, session.target, session.playbook, reporter=told)
     result = EmptyTablesStep(EMPTY).run(SingleCommand(copying))
     thread.join()
     assert writer.written == 1

@@ -14,12 +14,13 @@ from conftest import write_corpus
 from ragops.campaign import measure
 from ragops.campaign import run as campaign
 from ragops.campaign.run import CampaignResult
-from ragops.campaign.steps import embed, rebuild_indexes, validate
+from ragops.campaign.steps import building, embed, validate
 from ragops.campaign.undo import undo
 from ragops.embedder.config import probe_model
 from ragops.errors import FenceLost, Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.model import Index, Source
+from ragops.playbook.tables import Tables
 from ragops.postgres.index_builds import create
 from ragops.postgres.ledger import Ledger, latest_campaign
 from ragops.session import Session
@@ -95,7 +96,7 @@ def test_from_broken_to_proven(session: Session, dsn: str, monkeypatch: pytest.M
         build(*args, **options)
 
     monkeypatch.setattr(validate, "measure", measured)
-    monkeypatch.setattr(rebuild_indexes, "create", built)
+    monkeypatch.setattr(building, "create", built)
     result: dict[str, Any] = start(session).to_json()
     assert seen == [("validate", 10, 10), ("rebuild", 20, 20), ("rebuild", 20, 20), ("validate", 40, 40)]
     assert (result["status"], result["verdict"]) == ("done", "pass")
@@ -242,7 +243,7 @@ def test_a_controller_that_was_replaced_stops_at_its_next_record(
     def taken_over_meanwhile(inner: Any, **options: Any) -> Any:
         result = run(inner, **options)
         connection = inner.session.connection
-        row = latest_campaign(connection)
+        row = latest_campaign(connection, Tables())
         assert row is not None
         Ledger.take(connection, row)
         return result

@@ -18,6 +18,7 @@ from ragops.campaign.undo import undo
 from ragops.errors import PlanRefused, PlanStale, RagopsError
 from ragops.playbook import Playbook
 from ragops.playbook.steps import DropIndexes, EmptyTable, EmptyTables, RebuildIndexes, Step
+from ragops.playbook.tables import Tables
 from ragops.postgres.ledger import Ledger
 from ragops.session import Session
 
@@ -130,7 +131,9 @@ def test_a_plan_for_another_database_is_refused(session: Session, dsn18: str) ->
 def test_rows_that_appear_while_the_lock_is_waited_for_are_counted(session: Session, dsn: str) -> None:
     plan = campaign.plan_campaign(session)
     steps = [(step.number, step.verb) for step in plan.steps]
-    ledger = Ledger.open_new(session.connection, name="c", playbook={}, plan=plan.to_json(), steps=steps)
+    ledger = Ledger.open_new(
+        session.connection, name="c", playbook={}, plan=plan.to_json(), steps=steps, tables=Tables()
+    )
 
     class Committing(Recorder):
         def info(self, message: str, **fields: object) -> None:
@@ -205,7 +208,7 @@ def test_undo_that_was_interrupted_goes_on(session: Session, dsn: str, monkeypat
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
+        broken.setattr("ragops.campaign.steps.building.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
             undo(session)
     assert (contents(dsn), rows(dsn, INDEXES)) == (before, [])
@@ -223,7 +226,7 @@ def test_an_undo_that_was_interrupted_before_a_campaign_does_not_hide_it(
         raise RagopsError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ragops.campaign.steps.rebuild_indexes.create", fail)
+        broken.setattr("ragops.campaign.steps.building.create", fail)
         with pytest.raises(RagopsError, match="disk is full"):
             undo(session)
     # It builds the indexes that are missing.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from campaigns import batch_of, claim, execute, queue_of, random_vector, seed, table_facts, value
+from campaigns import append, batch_of, claim, execute, queue_of, random_vector, seed, table_facts, value
 from psycopg import sql
 
 from ragops.errors import PlanRefused
@@ -222,7 +222,8 @@ def assert_rows_are_queued(connection: Connection) -> None:
     queue = queue_of(connection)
     assert queue.seed_rows(seed_statement(Tables(), relation=relation, gates=(2,))) == 4
     with connection.transaction():
-        assert queue.append_rows(more, phase=3) == 2
+        queue.receive_rows(more)
+        assert queue.append(phase=3) == 2
     found = connection.execute("SELECT file_path::text, phase::int, attempts::int FROM files_queue ORDER BY id")
     assert found.fetchall() == [("1", 1, 0), ("2", 1, 0), ("3", 2, 0), ("4", 2, 0), ("5", 3, 0), ("6", 3, 0)]
     assert queue.counts()["pending"] == 6
@@ -233,7 +234,7 @@ def assert_rows_are_queued(connection: Connection) -> None:
 def assert_queue_works(connection: Connection) -> None:
     queue = queue_of(connection)
     seed(connection, 4, gates=(2,))
-    assert queue.append(["4.txt", "5.txt", "6.txt", "5.txt"], phase=3) == 2
+    assert append(connection, ["4.txt", "5.txt", "6.txt", "5.txt"], phase=3) == 2
     assert queue.counts() == {"pending": 6, "processing": 0, "completed": 0, "failed": 0}
     assert queue.open_items(phase=2) == (4, 0)
     held = claim(connection, 4, worker="host:1")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 
 import psycopg
 import pytest
-from campaigns import batch_of, claim, execute, queue_of, seed, table_facts, value
-from psycopg import sql
+from campaigns import append, batch_of, claim, execute, queue_of, seed, table_facts, value
 
 from ragops.errors import FenceLost, RagopsError
+from ragops.identity import is_dead_here, process_name
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.ledger import FINISHED, is_dead_here
+from ragops.postgres.ledger import FINISHED
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
-from ragops.postgres.statements import statement, text_of
+from ragops.postgres.statements import text_of
 from ragops.postgres.writer import Writer
 
 
@@ -35,7 +34,7 @@ def test_the_enum_is_the_one_of_the_database(connection: Connection) -> None:
 
 
 def test_the_gate_and_the_phases_are_those_of_the_database(connection: Connection) -> None:
-    gate = text_of(statement("queue", "gate", {"last_phase": sql.Literal(MAX_PHASE)}))
+    gate = text_of(queue_of(connection)._sql("gate"))
     finished = re.search(r"NOT IN \((.*?)\)", gate)
     assert finished is not None
     assert set(re.findall(r"'(\w+)'", finished[1])) == FINISHED
@@ -142,11 +141,14 @@ def test_leases_end_on_the_servers_clock_and_can_be_extended(connection: Connect
 
 
 def test_items_of_a_dead_worker_come_back_at_once(connection: Connection) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = process_name(ended.pid)
+    host, pid, mark = name.split(":")
+    ended.communicate()
     seed(connection, 3)
-    claim(connection, 1, worker=f"{socket.gethostname()}:{ended.pid}:1")
-    claim(connection, 1, worker=f"elsewhere:{ended.pid}:1")
+    claim(connection, 1, worker=name)
+    # The same process id of another machine or container under this one's name.
+    claim(connection, 1, worker=f"{host}:{pid}:00000000-{mark.partition('-')[2]}")
     assert queue_of(connection).reap() == 0
     assert queue_of(connection).reap(is_dead=is_dead_here) == 1
     assert counts(connection) == {"pending": 2, "processing": 1}
@@ -183,14 +185,11 @@ def test_a_filled_queue_is_not_seeded_and_appending_skips_what_is_there(connecti
     with pytest.raises(RagopsError, match="not empty") as caught:
         seed(connection, 2)
     assert caught.value.actual == "2 items"
-    with connection.transaction():
-        added = queue_of(connection).append(["z.txt", "2.txt", "a.txt", "z.txt"], phase=3)
-    assert added == 2
+    assert append(connection, ["z.txt", "2.txt", "a.txt", "z.txt"], phase=3) == 2
     assert value(dsn, "SELECT array_agg(file_path || ' ' || phase ORDER BY id) FROM files_queue") == [
         "1.txt 1",
         "2.txt 1",
         "z.txt 3",
         "a.txt 3",
     ]
-    with connection.transaction():
-        assert queue_of(connection).append(["a.txt", "1.txt"], phase=3) == 0
+    assert append(connection, ["a.txt", "1.txt"], phase=3) == 0

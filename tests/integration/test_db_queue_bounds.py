@@ -6,10 +6,12 @@ import random
 from typing import Any
 
 import pytest
-from campaigns import claim, queue_of, seed
+from campaigns import claim, execute, queue_of, seed
 
+from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.queue import Claim
+from ragops.postgres.queue import Claim, Cursor
+from ragops.postgres.setup import initialise, plan_setup
 
 
 def completed(connection: Connection) -> int:
@@ -18,15 +20,15 @@ def completed(connection: Connection) -> int:
 
 def test_bounds_count_what_is_done_and_what_is_open(connection: Connection) -> None:
     seed(connection, 10)
-    assert queue_of(connection).bound_for(until=4) == 4
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 4)
     held = claim(connection, 3)
-    assert queue_of(connection).bound_for(until=4) == 4
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 4)
     queue_of(connection).fail(held, [(held.items[0].id, "x")])
-    assert queue_of(connection).bound_for(until=4) == 5
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 5)
     queue_of(connection).complete(held, [item.id for item in held.items[1:]])
-    assert queue_of(connection).bound_for(until=4) == 5
+    assert queue_of(connection).bound_for(until=4) == Cursor(1, 5)
     assert queue_of(connection).bound_for(until=2) is None
-    assert queue_of(connection).bound_for(until=100) == 10
+    assert queue_of(connection).bound_for(until=100) == Cursor(1, 10)
 
 
 def test_no_bound_without_open_items(connection: Connection) -> None:
@@ -54,9 +56,9 @@ class Competitor:
             self.is_done = self._bound is None
         else:
             self._held = queue_of(self._connection).claim(
-                size=self._dice.randint(1, 4), worker="w", lease_s=60, last_id=self._bound
+                size=self._dice.randint(1, 4), worker="w", lease_s=60, bound=self._bound
             )
-            if self._held is None and not sum(queue_of(self._connection).open_items(last_id=self._bound)):
+            if self._held is None and not sum(queue_of(self._connection).open_items(bound=self._bound)):
                 self._bound = None
 
     def _finish(self, held: Claim) -> None:
@@ -79,3 +81,33 @@ def test_two_competitors_with_failures_stop_at_exactly_the_number(
             assert completed(connection) <= 20
     assert completed(connection) == 20
     assert queue_of(connection).counts()["processing"] == 0
+
+
+def test_ids_in_another_order_than_the_claims_stop_at_exactly_the_number(
+    connection: Connection, target: Target
+) -> None:
+    """The queue's ids are uuids, and phases cut across their order."""
+    connection.execute("DROP TABLE files_queue")
+    connection.execute(
+        "CREATE TABLE files_queue (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), file_path text, status text)"
+    )
+    initialise(connection, target, plan_setup(connection, Tables(), dimensions=lambda: 32))
+    seed(connection, 60, gates=(10, 30))
+    for until in (5, 10, 25, 42):
+        while (bound := queue_of(connection).bound_for(until=until)) is not None:
+            held = queue_of(connection).claim(size=4, worker="w", lease_s=60, bound=bound)
+            assert held is not None
+            queue_of(connection).complete(held, [item.id for item in held.items])
+        assert completed(connection) == until
+        behind = connection.execute(
+            "SELECT count(*) FROM files_queue p JOIN files_queue c ON p.phase < c.phase"
+            " WHERE p.status = 'pending' AND c.status = 'completed'"
+        ).fetchone()
+        assert behind == (0,), "the phases in their order"
+    execute(
+        target.conninfo, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 2)"
+    )
+    bound = queue_of(connection).bound_for(until=50)
+    assert bound is not None
+    assert queue_of(connection).claim(size=99, worker="w", lease_s=60, bound=bound) is None
+    assert sum(queue_of(connection).open_items(phase=queue_of(connection).gate(), bound=bound)) == 0

@@ -14,6 +14,7 @@ from ragops.playbook.tables import QueueTable, Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Cursor
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.postgres.statements import queue_key
 from ragops.workers import maintenance
 from ragops.workers.maintenance import Reaper
 
@@ -52,7 +53,7 @@ def test_a_cursor_respects_gate_and_bound(connection: Connection, dsn: str) -> N
     seed(connection, 6, gates=(4,))
     execute(dsn, "INSERT INTO ragops.campaign (name, playbook, plan, phase) VALUES ('c', '{}', '{}', 1)")
     first = claim(connection, 1)
-    bounded = queue_of(connection).claim(size=9, worker="w", lease_s=60, last_id=2, after=first.cursor)
+    bounded = queue_of(connection).claim(size=9, worker="w", lease_s=60, bound=Cursor(1, 2), after=first.cursor)
     assert locations(bounded) == ["2.txt"]
     assert bounded is not None
     assert locations(take(connection, 9, bounded.cursor)) == ["3.txt", "4.txt"]
@@ -74,7 +75,8 @@ def test_cursors_follow_the_order_of_the_database(connection: Connection, target
 
 
 def plan_of(connection: Connection, name: str, **values: object) -> str:
-    query = b"EXPLAIN " + queue_of(connection)._sql(name).as_bytes(connection)
+    more = {"this_queue": queue_key(Tables())} if name == "claim" else {}
+    query = b"EXPLAIN " + queue_of(connection)._sql(name, **more).as_bytes(connection)
     return "\n".join(row[0] for row in connection.execute(query, values).fetchall())
 
 
@@ -82,7 +84,8 @@ def test_the_scan_starts_at_the_cursor(connection: Connection) -> None:
     """Dead entries before the cursor are not read: the plan's index condition holds it."""
     seed(connection, 3000)
     queue_of(connection).analyze()
-    values = {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None, "last_id": None}
+    values = {"size": 10, "worker": "w", "lease_s": 60, "claim_id": None, "generation": 0}
+    values |= {"last_phase": None, "last_id": None}
     without = plan_of(connection, "claim", **values, after_phase=None, after_id=None)
     assert not re.search(r"Index Cond: .*ROW\(phase, id\)", without)
     behind = plan_of(connection, "claim", **values, after_phase=1, after_id=2000)
@@ -97,6 +100,7 @@ def test_leases_and_claims_are_found_by_their_own_index(connection: Connection) 
     reaping_plan = plan_of(connection, "reap_expired", since=queue_of(connection).server_time())
     assert "Index Cond: ((lease_until < now()) AND (lease_until >= " in reaping_plan, reaping_plan
     assert "Index Cond: (lease_until IS NULL)" in reaping_plan, reaping_plan
+    assert "Index Cond: (lease_until IS NULL)" in plan_of(connection, "taken_by_others", limit=9)
     assert "Index Cond: (lease_until >= now())" in plan_of(connection, "claimants")
     ids = [uuid.uuid4()]
     for name, values in (("release", {"claim_id": ids[0]}), ("extend_leases", {"claim_ids": ids, "lease_s": 9})):

@@ -189,7 +189,7 @@ def test_a_single_command_spares_what_the_queue_was_filled_from(session: Session
     emptied = EmptyTables(step="empty_tables", tables=(EmptyTable(table="documents"),))
 
     def at_risk() -> list[str]:
-        row = find_latest_campaign(session.connection)
+        row = find_latest_campaign(session.connection, Tables())
         return [problem.what for problem in sources_at_risk(session, session.facts(), emptied, row)]
 
     assert at_risk() == []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from campaigns import batch_of, claim, execute, queue_of, random_vector, rows, seed, table_facts, value
+from campaigns import append, batch_of, claim, execute, queue_of, random_vector, rows, seed, table_facts, value
 
 from ragops.errors import FenceLost, PlanRefused
 from ragops.playbook.tables import (
@@ -211,8 +211,7 @@ def test_names_that_need_quotes(connection: Connection, target: Target, dsn: str
     queue = queue_of(connection, tables)
     assert queue.counts()["completed"] == 3
     assert value(dsn, "SELECT count(*) FROM documents") == 0
-    with connection.transaction():
-        assert queue.append(["3.txt", "4.txt"], phase=2) == 1
+    assert append(connection, ["3.txt", "4.txt"], phase=2, tables=tables) == 1
     held = claim(connection, tables=tables)
     queue.fail(held, [(held.items[0].id, "x")])
     assert queue.failures() == [("4.txt", "x")]
@@ -261,7 +260,7 @@ def test_a_queue_with_uuids_for_ids(connection: Connection, dsn: str) -> None:
         " SELECT n || '.txt', 'pending', 1 FROM generate_series(4, 9) n",
     )
     bound = queue_of(connection).bound_for(until=5)
-    held = queue_of(connection).claim(size=9, worker="w", lease_s=60, last_id=bound)
+    held = queue_of(connection).claim(size=9, worker="w", lease_s=60, bound=bound)
     assert held is not None
     assert len(held.items) == 2
 

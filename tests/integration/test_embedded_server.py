@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from conftest import wait_for
 
 from ragops.errors import DatabaseUnavailable
 from ragops.postgres.embedded import EmbeddedServer
@@ -150,3 +151,28 @@ def test_the_server_keeps_no_secret_of_who_started_it(
     pid = int((server.folder / "postmaster.pid").read_text().splitlines()[0])
     assert "c4n4ry" not in str(psutil.Process(pid).environ())
     assert os.environ["BACKEND_API_KEY"] == "c4n4ry"
+
+
+def test_a_server_that_recovers_for_longer_than_its_wheel_waits(server: EmbeddedServer) -> None:
+    with psycopg.connect(server.start().conninfo, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 1000) n")
+        postmaster = psutil.Process(int((server.folder / "postmaster.pid").read_text().splitlines()[0]))
+    postmaster.kill()
+    wait_for(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, what="its end")
+    # Each file that the recovery asks for takes nine seconds, and there is none.
+    settings = server.folder / "postgresql.conf"
+    settings.write_text(settings.read_text() + "restore_command = 'sleep 9; false'\nhot_standby = off\n")
+    signal_file = server.folder / "recovery.signal"
+    signal_file.touch()
+    owner = settings.stat()
+    os.chown(signal_file, owner.st_uid, owner.st_gid)
+    command = [sys.executable, "-c", "from ragops.report.console import console_reporter as c; c()\n" + START]
+    commands = [
+        subprocess.Popen([*command, str(server.folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=180) for process in commands]
+    assert [process.returncode for process in commands] == [0, 0], ends
+    assert all(err.count("starts, recovers or stops; waiting for it") == 1 for _, err in ends), ends
+    with psycopg.connect(ends[0][0].strip()) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)

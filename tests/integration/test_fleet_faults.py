@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from stub_child import stub_command
 from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.embed import drain
 from ragops.campaign.steps.reseed_queue import ReseedQueueStep
+from ragops.embedder.starting import STARTS_AGAIN
 from ragops.errors import EmbedderError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
@@ -86,6 +88,49 @@ def test_a_poison_document_fails_alone(run: Run, dsn18: str, workers: int) -> No
     assert reason.startswith("the embedder child crashed on this document")
     assert_stored(dsn18, DOCUMENTS)
     assert "embedder child crashed" in reported(session)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(
+    ("word", "ending"),
+    [("POISON", "ended by SIGABRT"), ("KILLED", "ended by SIGKILL"), ("EXITS", "ended with code 3")],
+)
+def test_the_reason_of_a_crash_names_its_signal_or_code(run: Run, dsn18: str, word: str, ending: str) -> None:
+    run({"part3/bad.txt": f"take {word} now"})
+    ((path, reason, _),) = rows(dsn18, FAILED)
+    assert path == "part3/bad.txt"
+    assert reason.startswith(f"the embedder child crashed on this document: {ending} during a request of 1 texts")
+    assert_stored(dsn18, DOCUMENTS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_child_that_is_killed_with_one_text_in_flight_blames_nobody(
+    run: Run, dsn18: str, tmp_path: Path
+) -> None:
+    """The only text of a request, and the last one of a bisection."""
+    folder = tmp_path / "chance"
+    folder.mkdir()
+    (folder / "1").touch()
+    run({"part3/innocent.txt": "by CHANCE"}, f"chance={folder}", batch_size=1)
+    assert list(folder.iterdir()) == []
+    assert rows(dsn18, FAILED) == []
+    assert_stored(dsn18, DOCUMENTS + 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_children_that_are_killed_while_they_start_are_started_again(
+    run: Run, dsn18: str, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for number in range(STARTS_AGAIN):
+        (folder / str(number)).touch()
+    session = run(None, f"killed={folder}", count=workers)
+    assert list(folder.iterdir()) == []
+    notice = "embedder child did not start (ended by SIGKILL while it started"
+    assert reported(session).count(notice) == STARTS_AGAIN
+    assert_stored(dsn18, DOCUMENTS)
 
 
 @pytest.mark.parametrize(

@@ -116,22 +116,21 @@ def test_until_stops_at_exactly_the_number(dsn18: str, playbook: Playbook) -> No
 def test_terminated_connections_lose_and_double_nothing(
     dsn: str, playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = (
+    all_of_them = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name LIKE 'ragops%' AND datname = current_database() AND pid <> {}"
+        " WHERE application_name LIKE 'ragops%' AND datname = current_database()"
     )
     with open_session(dsn, playbook) as session:
         RESEED.run(single(session))
-        mine = session.connection.info.backend_pid
 
         def terminate(number: int) -> None:
             if number in (2, 5):
-                execute(dsn, others.format(mine))
+                execute(dsn, all_of_them)
 
         interfering(monkeypatch, terminate)
         assert drain(single(session)).completed == 60
         notices = reported(session)
-    assert "completer: no connection to the database" in notices
+    assert ": reconnected; before: an administrator ended the connection" in notices
     assert_complete(dsn, 60)
 
 
@@ -150,8 +149,10 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
     monkeypatch.setattr(Writer, "write", lose_the_answer)
     with open_session(dsn, playbook) as session:
         RESEED.run(single(session))
-        drain(single(session))
-        assert "batch dropped: its lease expired" in reported(session)
+        # Only the answer is lost: what was stored counts, and nothing is called dropped.
+        assert drain(single(session)).completed == 60
+        assert "batch dropped" not in reported(session)
+    assert done.is_set()
     assert_complete(dsn, 60)
 
 
@@ -240,13 +241,15 @@ def test_leases_are_extended_while_a_batch_is_at_hand(
 
 
 def test_workers_of_another_space_are_reported(dsn18: str, playbook: Playbook) -> None:
-    """A second machine with other settings would mix two spaces in one table."""
+    """The queue was filled again, and what the tables hold of an earlier filling is another space."""
     with open_session(dsn18, playbook) as session:
         RESEED.run(single(session))
         drain(single(session), until=20)
         assert "other workers wrote here too" not in reported(session)
+        execute(dsn18, "TRUNCATE files_queue")
+        RESEED.run(single(session))
         other = session.with_playbook(session.playbook.with_changes(model={"pooling": "cls"}))
-        drain(single(other), until=40)
+        drain(single(other), until=20)
         assert reported(session).count("other workers wrote here too") == 1
 
 

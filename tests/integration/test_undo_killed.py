@@ -18,7 +18,6 @@ from ragops.errors import RagopsError
 from ragops.playbook.steps import DropIndexes, EmptyTables, RebuildIndexes
 from ragops.postgres.connection import Target
 from ragops.session import Session
-from ragops.workers.state import Stop
 
 STEPS = (
     DropIndexes(step="drop_indexes"),
@@ -160,7 +159,7 @@ def _undo_dying(dsn: str, admin: psycopg.Connection[tuple[Any, ...]], *, dies_at
     with Dying.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
         register_vector(connection)
         connection.admin, connection.exchanges, connection.dies_at = admin, 0, dies_at
-        session = Session(Target(dsn, "test"), make_playbook(steps=STEPS), connection, Recorder(), Stop())
+        session = Session.on(connection, Target(dsn, "test"), make_playbook(steps=STEPS), reporter=Recorder())
         try:
             undo(session)
         except (RagopsError, psycopg.Error):

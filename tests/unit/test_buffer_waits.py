@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pipelines import BATCH, DEADLINE_S, Line, is_waiting, started, within
+from pipelines import BATCH, DEADLINE_S, Line, claim, is_waiting, started, within
 
 from ragops.workers.buffer import UNSTORED_CLAIMS
 from ragops.workers.inflight import InFlight
@@ -105,6 +105,30 @@ def test_a_stop_wakes_the_fetcher_up() -> None:
     assert is_waiting(future)
     line.stop.requested.set()
     assert future.result(DEADLINE_S) is False
+
+
+def test_documents_that_were_set_aside_take_no_room_and_nobody_waits_for_them() -> None:
+    line = Line()
+    claimed = claim(UNSTORED_CLAIMS * BATCH + 2)
+    line.pipe.hold(claimed)
+    documents = [InFlight(item, claimed) for item in claimed.items]
+    future = started(line.pipe.wait_for_room)
+    assert is_waiting(future)
+    for document in documents[1:]:
+        line.pipe.set_aside(document)
+    assert future.result(DEADLINE_S)
+    assert line.pipe.seen == 0
+    line.pipe.refuse(documents[0], "empty")
+    # The last one that is expected: it is stored at once.
+    assert within(lambda: line.pipe.take_finished(limit=1000, within_s=LATER_S)) == documents[:1]
+    line.pipe.settle(documents[:1])
+    for document in documents[1:]:
+        line.pipe.refuse_set_aside(document, "no such file")
+    assert line.pipe.seen == len(documents) - 1
+    assert line.finished() == documents[1:]
+    assert {document.failure for document in documents[1:]} == {"no such file"}
+    line.pipe.settle(documents[1:])
+    assert line.pipe.held_claims() == []
 
 
 def test_the_completer_waits_for_the_next_claim_only_while_one_may_come() -> None:

@@ -89,6 +89,7 @@ class Store:
             stop=self.line.stop,
             stats=self.line.stats,
             name="host:1:cache",
+            claimant="host:1",
         )
 
     def take_in(self, *documents: Sequence[str]) -> list[InFlight]:

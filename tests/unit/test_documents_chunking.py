@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragops.documents.chunking import Chunker
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Stopped, Unreadable
 from ragops.errors import UsageError
 
 SPECIAL = 2
@@ -141,6 +141,24 @@ def test_settings_without_room_are_refused(max_tokens: int, overlap: int, prefix
         Chunker(count_tokens=Tokenizer(), max_tokens=max_tokens, overlap_tokens=overlap, prefix=prefix)
     assert found in str(error.value.actual)
     assert error.value.hint
+
+
+@pytest.mark.parametrize("markdown", [False, True])
+@pytest.mark.parametrize("separator", [" ", "\n\n"])
+def test_a_stop_ends_the_cutting_between_two_questions(separator: str, markdown: bool) -> None:
+    count = Tokenizer(by_words=True)
+    checks = []
+
+    def check_stop() -> None:
+        checks.append(len(count.calls))
+        if len(checks) > 20:
+            raise Stopped
+
+    chunker = Chunker(count_tokens=count, max_tokens=16, markdown=markdown, check_stop=check_stop)
+    with pytest.raises(Stopped):
+        chunker.chunk(separator.join(f"w{n}" for n in range(200_000)))
+    # It is not asked once more, neither by the splitter nor for a count.
+    assert (len(checks), len(count.calls)) == (21, checks[-1])
 
 
 def test_what_the_tokenizer_raises_passes_through() -> None:

@@ -7,14 +7,17 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ragops.documents import parser
-from ragops.documents.errors import Unreadable
-from ragops.documents.extraction import Extracted, extract_file, extract_text
+from ragops.documents.errors import Stopped, Unreadable
+from ragops.documents.extraction import Extracted, extract, extract_file, extract_text
+from ragops.documents.opening import open_file
 from ragops.documents.parser import ParserLimits
 from ragops.errors import RagopsError
 
@@ -183,6 +186,40 @@ def test_a_parser_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_parser_that_crashes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = stub_child(tmp_path, monkeypatch, "import os; os.abort()")
     assert reason_of(file) == "parser failed: ended by SIGABRT (2048 MiB of memory allowed)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_parser_that_is_killed_from_outside_is_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    body = f"""
+import json, os, pathlib
+marks = pathlib.Path({str(tmp_path)!r})
+if len(list(marks.glob("*.mark"))) < {deaths}:
+    (marks / f"{{os.getpid()}}.mark").touch()
+    os.kill(os.getpid(), 9)
+print(json.dumps({{"text": "parsed", "media_type": "application/pdf"}}))
+"""
+    file = stub_child(tmp_path, monkeypatch, body)
+    if deaths == 1:
+        assert extract_file(file).text == "parsed"
+    else:
+        assert reason_of(file) == "parser failed: ended by SIGKILL twice (2048 MiB of memory allowed)"
+
+
+def test_a_stop_ends_the_parser_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
+
+    def check_stop() -> None:
+        if time.monotonic() > began + 0.3:
+            raise Stopped
+
+    file = stub_child(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    with pytest.raises(Stopped), open_file(file) as opened:
+        extract(opened, file, check_stop=check_stop)
+    assert time.monotonic() - began < 30
+    assert [child for child in psutil.Process().children() if "child.py" in " ".join(child.cmdline())] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is capped on Linux only")

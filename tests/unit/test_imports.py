@@ -21,7 +21,7 @@ IMPORTS = imports_of(MODULES)
 LAYERS: list[set[str]] = [
     {"errors", "retry", "paths", "findings", "reporter"},
     {"facts"},
-    {"host", "subprocesses"},
+    {"host", "identity", "subprocesses"},
     {"playbook"},
     {"quality", "documents"},
     {"postgres"},

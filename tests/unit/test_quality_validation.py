@@ -93,6 +93,8 @@ BROKEN: list[tuple[str, Measurements, str, str]] = [
         "distances_are_numbers",
         "2 of 100 distances are not a number",
     ),
+    ("a location twice", replace(GOOD, queued_twice=3), "queue_locations_unique", "3 locations"),
+    ("a document twice", replace(GOOD, stored_twice=1), "documents_paths_unique", "1 documents"),
     ("no query", replace(GOOD, queries=()), "distances_are_numbers", "0 of 0"),
     (
         "nothing near",
@@ -119,6 +121,14 @@ def test_the_procedures_criterion_alone_saves_nothing() -> None:
 
 def test_an_empty_queue_decides_nothing_about_the_count() -> None:
     assert by_id(replace(GOOD, queue={}))["documents"].status == "info"
+
+
+def test_what_is_stored_twice_without_a_queue_is_another_program_s_business() -> None:
+    checks = by_id(replace(GOOD, queue={}, stored_twice=5))
+    assert checks["documents_paths_unique"].status == "info"
+    counted = by_id(replace(GOOD, queued_twice=0, stored_twice=0))
+    assert {counted[id].status for id in ("queue_locations_unique", "documents_paths_unique")} == {"pass"}
+    assert "queue_locations_unique" not in by_id(GOOD)
 
 
 def test_thresholds_and_self_retrieval_are_shown_and_decide_nothing() -> None:

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragops.documents.errors import Unreadable
+from ragops.embedder import starting
 from ragops.embedder.client import Embedder
-from ragops.errors import EmbedderDied, EmbedderError
+from ragops.embedder.starting import STARTS_AGAIN
+from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
+from ragops.workers import state
 from ragops.workers import supervisor as module
 from ragops.workers.inflight import UniqueText
 from ragops.workers.supervisor import CANARY, MAX_FAILURES, Outcome, try_twice
@@ -77,8 +80,8 @@ def test_one_poison_document_at_any_position_fails_alone(data: st.DataObject, si
     outcome = nursery.supervisor().embed(_batch(size, [position]))
     assert _failures(outcome) == [(position, BLAMED)]
     assert _completed(outcome) == [n for n in range(size) if n != position]
-    # Bisecting: one death on each level of the tree down to the document.
-    assert nursery.starts - 1 <= np.ceil(np.log2(size)) + 1
+    # Bisecting: one death on each level of the tree down to the document, which gets a second try.
+    assert nursery.starts - 1 <= np.ceil(np.log2(size)) + 2
     assert nursery.open_children == 1
 
 
@@ -135,6 +138,81 @@ def test_a_child_that_dies_at_start_now_and_then_goes_on() -> None:
     assert _completed(outcome) == [0, 1, 3]
 
 
+@pytest.mark.parametrize("returncode", [-9, -6, 3])
+def test_a_text_whose_child_dies_by_chance_is_tried_alone_once_more(returncode: int) -> None:
+    deaths: list[str] = []
+
+    def is_deadly(text: str) -> bool:
+        if "text 2" in text and len(deaths) < 3:
+            deaths.append(text)
+            return True
+        return False
+
+    nursery = Nursery(is_deadly=is_deadly, returncode=returncode)
+    outcome = nursery.supervisor().embed(_batch(4))
+    # Among four, among two, and alone; the fourth time it is embedded.
+    assert len(deaths) == 3
+    assert (outcome.failed, outcome.fatal) == ([], None)
+    assert sorted(map(int, map(str, _completed(outcome)))) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("returncode", "ending"),
+    [(-9, "ended by SIGKILL"), (-6, "ended by SIGABRT"), (3, "ended with code 3"), (0, "ended with code 0")],
+)
+def test_the_reason_says_how_the_child_ended(returncode: int, ending: str) -> None:
+    nursery = Nursery(returncode=returncode)
+    outcome = nursery.supervisor().embed(_batch(1, [0]))
+    assert _failures(outcome) == [(0, f"the embedder child crashed on this document: {ending} during a request")]
+    assert nursery.stats.notices[0] == f"embedder child crashed ({ending} during a request); restarting it"
+
+
+def test_a_text_that_the_child_hangs_on_is_not_tried_again() -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    requests = []
+
+    def hang(tokens: object) -> None:
+        requests.append(tokens)
+        raise EmbedderTimeout("no response", actual="no response during a request")
+
+    nursery.children[0].embed_tokens = hang  # type: ignore[method-assign, assignment]
+    assert len(supervisor.embed(_batch(1)).failed) == 1
+    assert len(requests) == 1
+    assert nursery.requests == [("ok",)]
+
+
+@pytest.mark.parametrize("deaths", [1, STARTS_AGAIN])
+def test_a_first_child_that_is_killed_from_outside_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    monkeypatch.setattr(starting, "PAUSE_S", 0.0)
+    nursery = Nursery(dies_at_start=lambda number: number <= deaths, returncode=-9)
+    assert len(nursery.supervisor().embed(_batch(3)).done) == 3
+    assert nursery.starts == deaths + 1
+    notice = "embedder child did not start (ended by SIGKILL while it started); starting it again"
+    assert nursery.stats.notices == [notice] * deaths
+
+
+@pytest.mark.parametrize(("returncode", "starts"), [(-9, 1 + STARTS_AGAIN), (-4, 1), (-6, 1), (1, 1), (None, 1)])
+def test_a_first_child_that_dies_by_itself_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, returncode: int | None, starts: int
+) -> None:
+    monkeypatch.setattr(starting, "PAUSE_S", 0.0)
+    nursery = Nursery(dies_at_start=lambda _: True, returncode=returncode)
+    with pytest.raises(EmbedderDied):
+        nursery.supervisor()
+    assert nursery.starts == starts
+
+
+def test_no_child_is_started_again_after_an_abort() -> None:
+    nursery = Nursery(dies_at_start=lambda _: True, returncode=-9)
+    nursery.stop.aborted.set()
+    with pytest.raises(EmbedderDied):
+        nursery.supervisor()
+    assert nursery.starts == 1
+
+
 @pytest.mark.parametrize("size", [3, 4, 10, 100])
 def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> None:
     nursery = Nursery(is_deadly=lambda text: text != "ok")
@@ -145,7 +223,8 @@ def test_a_child_that_dies_on_every_document_stops_after_three(size: int) -> Non
     # They are stored as failed, so that the next run does not meet them again.
     assert _items(outcome.failed) == [0, 1, 2]
     documents = [request for request in nursery.requests if request not in (("ok",), (CANARY,))]
-    assert sum(len(request) == 1 for request in documents) == MAX_FAILURES
+    # Each was tried twice, as the first death may have been chance.
+    assert sum(len(request) == 1 for request in documents) == 2 * MAX_FAILURES
 
 
 def test_deaths_in_a_row_are_counted_across_batches() -> None:
@@ -321,6 +400,22 @@ def test_try_twice_stops_when_every_document_kills_the_child() -> None:
             try_twice(supervisor, number, lambda embedder: embedder.count_tokens(["text"]))
     with pytest.raises(EmbedderError, match="in a row"):
         try_twice(supervisor, MAX_FAILURES, lambda embedder: embedder.count_tokens(["text"]))
+
+
+def test_many_crashes_take_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    nursery = Nursery()
+    supervisor = nursery.supervisor()
+    for number in range(20):
+        supervisor.embed(unique_texts(number, "poison"))
+    assert len(nursery.stats.take_notices()) == state.SHOWN_PER_MINUTE
+    monkeypatch.setattr(state, "MINUTE_S", 0.0)
+    supervisor.embed(unique_texts(20, "poison"))
+    first, second = nursery.stats.take_notices()
+    # Each document kills two children.
+    assert first.endswith(
+        f"restarting it (and {2 * 20 - state.SHOWN_PER_MINUTE} more like it since the last of these)"
+    )
+    assert second.endswith("restarting it")
 
 
 def test_close_ends_the_child_at_hand() -> None:

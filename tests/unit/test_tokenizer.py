@@ -11,7 +11,7 @@ import pytest
 from fake_embedder import FakeEmbedder, Nursery
 from playbook_factory import playbook
 
-from ragops.documents.errors import Unreadable
+from ragops.documents.errors import Stopped, Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
@@ -36,7 +36,7 @@ class Vocabulary(Nursery):
     def start(self) -> Embedder:
         self.starts += 1
         if self.dies_at_start(self.starts):
-            raise EmbedderDied("the embedder child was killed by SIGILL", where="fake", actual="while it started")
+            raise self.death("the embedder child was killed by SIGILL", "while it started")
         child = Cutter(self)
         self.children.append(child)
         return child
@@ -251,6 +251,6 @@ def test_close_and_kill_end_the_child() -> None:
     tokenizer = vocabulary.tokenizer()
     vocabulary.stop.aborted.set()
     tokenizer.kill()
-    with pytest.raises(EmbedderDied):
+    with pytest.raises(Stopped):
         tokenizer.prepare(documents("text"))
     assert vocabulary.starts == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ragops.workers.sizing import Sizing
 
 NOTHING_DONE = "nothing was changed"
+# What to type after a failed gate: what is stored fails the same check again, until it is corrected.
+FAILED_GATE = (
+    "ragops undo   (the old rows come back) or, with the cause fixed: ragops reset --new   or, if the stored rows "
+    "were corrected: ragops reset --resume   (it checks them again)"
+)
 
 
 class StepResult(Protocol):
@@ -77,6 +82,8 @@ class PlannedStep:
     estimate_s: float | None = None
     phase: int | None = None
     notes: tuple[str, ...] = ()
+    writes_bytes: int | None = None
+    """About what it writes to the server's disk, for an operator who has to make room; None: not known."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -118,6 +125,12 @@ class Run(Protocol):
 
     def record_failure(self, reason: str, result: StepResult) -> None:
         """Write a step that failed, with what it measured."""
+
+    def note(self, intended: StepResult) -> None:
+        """Write what the step is about to do, for what follows if it is killed before it records its result."""
+
+    def noted(self) -> Mapping[str, object]:
+        """Return what an interrupted run of the same step noted; empty without one."""
 
     @property
     def emptied_later(self) -> tuple[str, ...]:
@@ -162,7 +175,7 @@ class SingleCommand:
         """Let no campaign start until the transaction ends. Raises CampaignHeld when one started meanwhile."""
         connection = self.session.connection
         lock_campaigns(connection)
-        row = latest_campaign(connection)
+        row = latest_campaign(connection, self.session.playbook.tables)
         if row is None or row.is_finished:
             return
         check_free(row)
@@ -174,6 +187,11 @@ class SingleCommand:
     def record(self, result: StepResult) -> None: ...
 
     def record_failure(self, reason: str, result: StepResult) -> None: ...
+
+    def note(self, intended: StepResult) -> None: ...
+
+    def noted(self) -> Mapping[str, object]:
+        return {}
 
     def check_unchanged(self, now: DatabaseFacts, names: Sequence[str], *, done: str = NOTHING_DONE) -> None:
         if self.confirmed is not None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
+from ragops.documents.os_errors import is_folder
 from ragops.findings import PlanProblem
+from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
-from ragops.postgres.ledger import is_dead_here
+from ragops.postgres.catalog import read_database
+from ragops.postgres.filling import Filling
+from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
-from ragops.postgres.queue import MAX_PHASE, ItemStatus
+from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
@@ -108,7 +112,8 @@ class EmbedStep:
         """Open the step's phase and embed it. Raises Interrupted after a stop, and whatever ended a worker."""
         run.open_phase(phase_of(run.session.playbook, self.settings.until))
         result = drain(run)
-        run.record(result)
+        # Not the whole step again: it would find nothing to do, and record that.
+        run.session.through_outages(lambda: run.record(result))
         return result
 
 
@@ -119,28 +124,29 @@ def phase_of(playbook: Playbook, until: int | None) -> int:
 
 def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     """Embed what is open, or until `until` documents are completed; record nothing."""
-    session = with_queue_source(run.session)
-    queue = session.queue
-    queue.reap(is_dead=is_dead_here)
+    again = run.session.through_outages
+    # Read at once: what is claimed later belongs to this source, or is not claimed.
+    filling = again(lambda: run.session.queue.filling())
+    session = again(lambda: with_source_of(run.session, filling))
+    again(lambda: session.queue.reap(is_dead=is_dead_here))
     results: list[FleetResult] = []
     while True:
-        last_id = queue.bound_for(until=until) if until is not None else None
-        if until is not None and last_id is None:
+        bound = again(lambda: session.queue.bound_for(until=until)) if until is not None else None
+        if until is not None and bound is None:
             break
-        if not sum(queue.open_items(phase=queue.gate(), last_id=last_id)):
+        goal = again(partial(_open_items, session, bound))
+        if not goal:
             break
-        results.append(_run_fleet(run, session, last_id))
+        result, generation = _run_fleet(run, session, filling.generation, bound, goal)
+        results.append(result)
+        filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
             # With `until`, each failed item leaves room for another one behind the bound.
             break
-    if any(result.completed for result in results) and not any(queue.open_items()):
-        # After the load the statistics are those of an empty table, until autovacuum comes by.
-        for logical in VECTOR_TABLES:
-            table = session.tables().get(logical)
-            if table is not None and not analyze_if_free(session.connection, table):
-                session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
+    if any(result.completed for result in results):
+        again(lambda: _analyze_loaded(session))
     return EmbedResult(
-        queue=queue.counts(),
+        queue=again(lambda: session.queue.counts()),
         completed=sum(result.completed for result in results),
         failed=sum(result.failed for result in results),
         chunks=sum(result.chunks for result in results),
@@ -151,40 +157,68 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
     )
 
 
-def with_queue_source(session: Session) -> Session:
+def with_source_of(session: Session, filling: Filling) -> Session:
     """Return the session with the source that the queue was filled from, unless its folder is missing here.
 
     Raises PlanRefused if the database alone vouches for that source.
     """
-    stored = session.queue.load_source()
-    if stored is None:
+    if filling.source is None:
         return session
-    source = Source.model_validate_json(json.dumps(stored))
+    source = Source.model_validate_json(json.dumps(filling.source))
     root = source_root(source)
-    if root is not None and not root.is_dir() and session.playbook.source.is_named:
+    if root is not None and not is_folder(root) and session.playbook.source.is_named:
         session.reporter.info_once(f"{root} is not on this machine: reading the playbook's source instead")
         return session
     source = trusted_source(session, source)
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
+def _open_items(session: Session, bound: Cursor | None) -> int:
+    """Return the number of items that may be claimed now, or are in process."""
+    queue = session.queue
+    return sum(queue.open_items(phase=queue.gate(), bound=bound))
+
+
+def _analyze_loaded(session: Session) -> None:
+    """Analyze the vector tables once the queue is drained: their statistics are those of empty tables."""
+    if any(session.queue.open_items()):
+        return
+    for logical in VECTOR_TABLES:
+        table = session.tables().get(logical)
+        if table is not None and not analyze_if_free(session.connection, table):
+            session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
+
+
+def bytes_to_embed(session: Session) -> int | None:
+    """Return about how many bytes the open items will take, from those that are stored; None before the first."""
+    with session.connect() as own:
+        queue, tables = Queue(own, session.playbook.tables), read_database(own, session.playbook.tables).tables
+        completed = queue.counts()[ItemStatus.COMPLETED]
+        stored = sum(table.bytes for logical, table in tables.items() if table and logical != QUEUE)
+        return sum(queue.open_items()) * stored // completed if completed else None
+
+
+def _run_fleet(
+    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int
+) -> tuple[FleetResult, int]:
+    """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
     # Free memory varies between calls, so it is not part of the key.
     reporter.info_once(str(sizing), about=f"{sizing.workers} × {sizing.threads}, {sizing.tokens_per_batch}")
     if sizing.note:
         reporter.info_once(sizing.note)
-    goal = sum(session.queue.open_items(phase=session.queue.gate(), last_id=last_id))
     fleet = Fleet(
         session.target,
         session.playbook,
-        session.tables(),
+        session.through_outages(session.tables),
         sizing=sizing,
         stop=session.stop,
-        last_id=last_id,
+        generation=generation,
+        bound=bound,
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,
+        bytes_needed=lambda: bytes_to_embed(session),
     )
 
     def show(progress: Progress) -> None:
@@ -192,7 +226,7 @@ def _run_fleet(run: Run, session: Session, last_id: Any) -> FleetResult:
         reporter.progress("embedding", progress.seen, goal, note)
 
     try:
-        return fleet.run(progress=show, info=reporter.info)
+        return fleet.run(progress=show, info=reporter.info), fleet.generation
     finally:
         reporter.end_progress()
 
@@ -205,4 +239,9 @@ def closed_gate(session: Session) -> str | None:
     is_open = any(queue.open_items(phase=gate))
     if pending == 0 or gate == MAX_PHASE or is_open:
         return None
+    campaign = find_latest_campaign(session.connection, session.playbook.tables)
+    if campaign is not None and campaign.status == "gate_failed":
+        return (
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+        )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

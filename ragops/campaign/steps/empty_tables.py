@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import NOTHING_DONE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.emptying import (
+    archive_bytes,
     foreign_key_problems,
     notes_of,
     source_problems,
@@ -25,6 +26,7 @@ from ragops.postgres.archive import Archiving, archive_rows, take_numbers
 from ragops.postgres.catalog import table_bytes
 from ragops.postgres.connection import execute_within_timeout
 from ragops.postgres.ddl import delete_sql, truncate_sql, vacuum_sql
+from ragops.postgres.filling import adopt_filling, end_filling
 from ragops.postgres.journal import journaled_indexes
 from ragops.postgres.locks import LOCK_TIMEOUT_S, close_to_readers, lock_tables, with_lock_retries
 from ragops.postgres.statements import Statement, text_of
@@ -137,6 +139,7 @@ class EmptyTablesStep:
             bytes=sum(table.bytes for table in tables) - dropped,
             tables=tuple(dict.fromkeys([table.qualified for table in tables] + sorted(reached))),
             notes=tuple(notes_of(facts, self.settings, number)),
+            writes_bytes=archive_bytes(facts, self.settings),
         )
 
     def run(self, run: Run) -> EmptyResult:
@@ -153,13 +156,19 @@ class EmptyTablesStep:
                 now = session.facts(exact=True)
                 names = [entry.table for entry in self.settings.tables]
                 run.check_unchanged(now, names, done=_what_was_done(run))
+                adopt_filling(session.connection, session.playbook.tables)
                 numbers = take_numbers(session.connection, len(tables)) if self.settings.archive else ()
                 composed = emptying(now, self.settings, numbers=numbers)
+                emptied = _chosen(now, self.settings)
                 result = EmptyResult(
-                    tuple(EmptiedTable(t.qualified, t.rows, t.bytes) for t in _chosen(now, self.settings)),
+                    tuple(EmptiedTable(t.qualified, t.rows, t.bytes) for t in emptied),
                     _empty(run, composed),
                     tuple(map(text_of, composed.statements)),
                 )
+                # After the archive, which keeps what is known of the filling.
+                queue = now.tables.get(QUEUE)
+                if queue is not None and queue in emptied:
+                    end_filling(session.connection, queue)
                 run.record(result)
             return composed, result
 
@@ -190,7 +199,6 @@ def _chosen(facts: DatabaseFacts, settings: EmptyTables) -> list[TableFacts]:
 def _empty(run: Run, composed: Emptying) -> int:
     """Archive and remove the rows, in the caller's transaction; returns the number of archived rows."""
     session, archived = run.session, 0
-    queue = session.playbook.tables.files_queue.table
     for archiving in composed.archives:
         table = archiving.table
         session.reporter.info(f"archiving {table.rows:,} rows of {table.qualified}")
@@ -199,7 +207,6 @@ def _empty(run: Run, composed: Emptying) -> int:
             archiving,
             campaign=run.campaign,
             generation=composed.archives[0].number,
-            queue=queue if archiving.logical == QUEUE else None,
         )
         if copied != table.rows:
             # The lock rules it out; were it possible, the rows that are missing would have no copy.

@@ -82,7 +82,7 @@ def _remedy(method: str, other: str | None, on_delete: str) -> str | None:
 
 def space_problems(facts: PlanFacts, settings: EmptyTables) -> Iterator[PlanProblem]:
     """Yield a problem when the archive surely does not fit on the server's disk."""
-    need, space = _archive_bytes(facts, settings), facts.space
+    need, space = archive_bytes(facts, settings), facts.space
     if not need or space is None:
         return
     wal = min(need, space.max_wal_bytes)
@@ -106,10 +106,10 @@ def notes_of(facts: PlanFacts, settings: EmptyTables, number: int) -> Iterator[s
         yield "no archive: `ragops undo` cannot restore these rows"
     else:
         yield "the rows are copied into the schema ragops first (`ragops undo` restores them)"
-        need = _archive_bytes(facts, settings)
+        need = archive_bytes(facts, settings)
         if facts.space is not None and need:
             yield _space(need, facts.space)
-    copied = _archive_bytes(facts, settings) / COPY_BYTES_PER_S
+    copied = archive_bytes(facts, settings) / COPY_BYTES_PER_S
     tables = [(entry, facts.database.tables.get(entry.table)) for entry in settings.tables]
     truncated = [table for entry, table in tables if table and entry.method == "truncate"]
     deleted = [table for entry, table in tables if table and entry.method == "delete"]
@@ -157,7 +157,7 @@ def _standing_indexes(facts: PlanFacts, settings: EmptyTables, number: int) -> I
             )
 
 
-def _archive_bytes(facts: PlanFacts, settings: EmptyTables) -> int:
+def archive_bytes(facts: PlanFacts, settings: EmptyTables) -> int:
     """Return the bytes of the rows that are copied; 0 without an archive."""
     if not settings.archive:
         return 0

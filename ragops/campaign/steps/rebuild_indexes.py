@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import ceil
 
 from ragops.campaign.privileges import privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
-from ragops.errors import RagopsError
+from ragops.campaign.steps.building import BuiltIndex, adopt, build_index
 from ragops.facts import version_of
 from ragops.findings import PlanProblem
 from ragops.indexes.plan import (
@@ -20,17 +19,14 @@ from ragops.indexes.plan import (
     covered_indexes,
     droppable_indexes,
     index_builds,
+    returned_indexes,
 )
 from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Lists
-from ragops.indexes.watch import watched
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import DropIndexes, Embed, RebuildIndexes
 from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.ddl import drop_index_sql
-from ragops.postgres.index_builds import NoSharedMemory, create, find_index, index_progress
-from ragops.postgres.journal import JournaledIndex, journaled_indexes, mark_restored
-from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
+from ragops.postgres.journal import JournaledIndex, journaled_indexes
 from ragops.postgres.statements import text_of
 
 
@@ -43,6 +39,8 @@ class Rebuilding:
     rows: int
     """Of the tables that get an index."""
     notes: tuple[str, ...] = ()
+    returned: tuple[IndexBuild, ...] = ()
+    """Journaled indexes that are there again: built by a run that was killed before it could record that."""
 
     def to_json(self) -> dict[str, object]:
         """What `ragops index rebuild --dry-run --json` prints."""
@@ -63,38 +61,36 @@ class Rebuilding:
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltIndex:
-    build: IndexBuild
-    bytes: int
-    seconds: float
-
-    def to_json(self) -> dict[str, object]:
-        parameters = self.build.resources.parameters
-        return {
-            "name": self.build.name,
-            "table": self.build.table.qualified,
-            "bytes": self.bytes,
-            "seconds": self.seconds,
-            "settings": {parameter.name: parameter.value for parameter in parameters},
-            "sql": text_of(self.build.create),
-            "restored": self.build.is_restored,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class RebuildResult:
     indexes: tuple[BuiltIndex, ...]
     present: tuple[str, ...]
     rows: int
     seconds: float
+    earlier: tuple[Mapping[str, object], ...] = ()
+    """Indexes that an interrupted run of the same step has built, as it had noted them."""
 
     def to_json(self) -> dict[str, object]:
         return {
-            "indexes": [index.to_json() for index in self.indexes],
+            "indexes": [*self.earlier, *(index.to_json() for index in self.indexes)],
             "present": list(self.present),
             "rows": self.rows,
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """The indexes that a step is about to build. An undo takes those back that are not restored ones."""
+
+    builds: tuple[IndexBuild, ...]
+    earlier: tuple[Mapping[str, object], ...]
+
+    def to_json(self) -> dict[str, object]:
+        own = [
+            {"name": build.name, "table": build.table.qualified, "restored": build.is_restored}
+            for build in self.builds
+        ]
+        return {"indexes": [*self.earlier, *own]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +145,7 @@ class RebuildIndexesStep:
             tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
             estimate_s=rows / rate if builds and rows and rate else None,
             notes=tuple(notes) if builds or notes else ("every index is present and valid: nothing to build",),
+            writes_bytes=sum(b.graph.bytes(_rows_of(facts, number, b) or 0) or 0 for b in builds) or None,
         )
 
     def run(self, run: Run) -> RebuildResult:
@@ -167,11 +164,17 @@ def rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) ->
         session.reporter.info(f"index {name} is already present and valid")
     for note in planned.notes:
         session.reporter.info(note)
+    for build in planned.returned:
+        adopt(run, build)
+    earlier = _made_earlier(run.noted(), planned.present)
+    # Before the first build: a run that is killed in one, or before it can record its result, has made them too.
+    run.note(Intended(planned.builds, earlier))
     built = tuple(build_index(run, build) for build in planned.builds)
     for analysis in analyses(planned.builds):
         with transaction(session.connection, is_long=True):
             session.connection.execute(analysis)
-    result = RebuildResult(built, planned.present, planned.rows, round(time.monotonic() - started, 3))
+    seconds = round(time.monotonic() - started, 3)
+    result = RebuildResult(built, planned.present, planned.rows, seconds, earlier)
     run.record(result)
     return result
 
@@ -198,6 +201,8 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         session.reporter.info_once(
             f"pgvector {version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
         )
+    returned = [build for build in returned_indexes(facts, journal) if not names or build.name in names]
+    wanted |= {build.name for build in returned}
     rows: dict[int, int] = {}
     for table in {build.table.oid: build.table for build in builds}.values():
         # Counted: estimates are far off after a load.
@@ -211,6 +216,7 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         tuple(index.name for index in existing if index.is_valid and index.name in wanted),
         sum(rows.values()),
         _covered_notes({name: other for name, other in covered.items() if name not in names}),
+        tuple(returned),
     )
 
 
@@ -254,76 +260,8 @@ def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
     return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
 
 
-def build_index(run: Run, build: IndexBuild) -> BuiltIndex:
-    """Build one index, and mark it as restored. Raises as `rebuild`."""
-    started, reporter = time.monotonic(), run.session.reporter
-    note = f": {build.resources.note}" if build.resources.note else ""
-    reporter.info(f"building {build.name} on {build.table.qualified}{note}")
-    try:
-        _build_once(run, build)
-    except NoSharedMemory as short:
-        build = build.without_parallel_workers()
-        reporter.info(f"{short.what} ({short.actual}); going on without parallel workers")
-        _build_once(run, build)
-    index = find_index(run.session.connection, build.table, build.name)
-    if index is None or not index.is_valid:
-        raise RagopsError(
-            f"the server built the index {build.name}, but does not use it",
-            where=build.table.qualified,
-            actual="invalid" if index else "not in the catalog",
-            expected="a valid index",
-            hint="ragops index status   then: ragops index rebuild",
-        )
-    return BuiltIndex(build, index.bytes, round(time.monotonic() - started, 3))
-
-
-def _build_once(run: Run, build: IndexBuild) -> None:
-    session = run.session
-    index = find_index(session.connection, build.table, build.name)
-    if index is not None and not index.is_valid:
-        # A killed CREATE INDEX CONCURRENTLY leaves an invalid index, which would keep the name.
-        session.reporter.info(f"index {index.name} is invalid (an interrupted build): dropping and rebuilding it")
-        with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S):
-            session.connection.execute(drop_index_sql(index))
-    if build.concurrently:
-        _build_concurrently(run, build)
-        return
-
-    def act() -> None:
-        with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
-            create(session.connection, build.statements, table=build.table)
-            mark_restored(session.connection, schema=build.table.schema, name=build.name)
-
-    def build_with_retries() -> None:
-        with_lock_retries(session.connection, act, tables=[build.table], reporter=session.reporter)
-
-    watched(
-        session,
-        build_with_retries,
-        on=session.connection,
-        progress=partial(index_progress, oid=build.table.oid),
-        what=f"index {build.name}",
-        left="nothing of it is left",
-        renew=run.renew,
-    )
-
-
-def _build_concurrently(run: Run, build: IndexBuild) -> None:
-    """Run the only statement that cannot share a transaction with its record.
-
-    The order is: intent (the step is marked running), act, look into the catalog, record. The parameters,
-    too, have no transaction: they are set for a session of their own, which ends with the build. There are
-    none behind a pooler, where the session would be another client's afterwards.
-    """
-    session = run.session
-    with session.connect() as own:
-        watched(
-            session,
-            lambda: create(own, build.statements, table=build.table),
-            on=own,
-            progress=partial(index_progress, oid=build.table.oid),
-            what=f"index {build.name}",
-            left="what it left is invalid, and the next rebuild drops it",
-            renew=run.renew,
-        )
-    mark_restored(session.connection, schema=build.table.schema, name=build.name)
+def _made_earlier(noted: Mapping[str, object], present: Sequence[str]) -> tuple[Mapping[str, object], ...]:
+    """Return what an interrupted run of this step noted and has built since."""
+    indexes = noted.get("indexes")
+    entries = indexes if isinstance(indexes, list) else []
+    return tuple(entry for entry in entries if isinstance(entry, dict) and entry.get("name") in present)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -15,6 +16,8 @@ from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import transaction
+from ragops.postgres.filling import record_extension, record_filling
+from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.queue import seed_statement
 from ragops.postgres.row_source import pin_text_form, read_source, source_relation
 from ragops.postgres.statements import Statement, text_of
@@ -22,6 +25,7 @@ from ragops.session import Session
 from ragops.workers.sources import locations_of
 
 REPORT_EVERY = 1000
+Result = TypeVar("Result")
 # Two sources with the same values here have the same locations.
 SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
 
@@ -41,7 +45,8 @@ class ReseedQueueStep:
     settings: ReseedQueue
 
     def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
-        yield from privilege_problems(facts.database, QUEUE, "INSERT", "COPY")
+        # UPDATE or more is what the server asks for the lock.
+        yield from privilege_problems(facts.database, QUEUE, "INSERT", "UPDATE", "COPY")
         if facts.source is not None:
             yield from id_problems(facts.source, facts.playbook.source)
 
@@ -63,25 +68,39 @@ class ReseedQueueStep:
         """Fill the queue in one transaction. Raises RagopsError for an empty source or a filled queue."""
         session = run.session
         playbook, queue = session.playbook, session.queue
-        with run.transaction(is_long=True):
-            _check_rows(session)
-            statement = _seeding(playbook.tables, playbook.source, playbook.gates())
-            if _are_rows(playbook.source):
-                # Rows of the same database are inserted within the server, without a way through the client.
-                seeded = queue.seed_rows(statement)
-            else:
-                seeded = queue.seed(statement, _locations(session), gates=playbook.gates())
-            if seeded == 0:
-                raise empty_corpus(playbook.source)
-            if _are_rows(playbook.source):
-                _refuse_repeated(session, seeded)
-            _save_source(session)
-            result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
-            run.record(result)
+
+        def act() -> ReseedResult:
+            with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+                _check_rows(session)
+                statement = _seeding(playbook.tables, playbook.source, playbook.gates())
+                if _are_rows(playbook.source):
+                    # Rows of the same database are inserted within the server, without a way through the client.
+                    seeded = queue.seed_rows(statement)
+                else:
+                    seeded = queue.seed(statement, _locations(session), gates=playbook.gates())
+                if seeded == 0:
+                    raise empty_corpus(playbook.source)
+                if _are_rows(playbook.source):
+                    _refuse_repeated(session, seeded)
+                source = absolute_source(playbook.source)
+                record_filling(session.connection, playbook.tables, source.model_dump(mode="json"))
+                result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
+                run.record(result)
+                remember_source(session, source)
+            return result
+
+        result = _with_queue_lock(session, act)
         session.reporter.end_progress()
         # After the commit: the items are safe even if ANALYZE fails.
         queue.analyze()
         return result
+
+
+def _with_queue_lock(session: Session, act: Callable[[], Result]) -> Result:
+    """Run a transaction that locks the queue, again while another one is in its way."""
+    queue = session.facts(scans=False).tables[QUEUE]
+    tables = [queue] if queue is not None else []
+    return with_lock_retries(session.connection, act, tables=tables, reporter=session.reporter)
 
 
 def _refuse_repeated(session: Session, seeded: int) -> None:
@@ -102,14 +121,26 @@ def append_source(session: Session) -> ReseedResult:
     """
     playbook, queue = session.playbook, session.queue
     refuse_other_source(session)
-    phase = len(playbook.gates()) + 1
-    with transaction(session.connection, is_long=True):
-        _check_rows(session)
-        if _are_rows(playbook.source):
-            seeded = queue.append_rows(source_relation(playbook.source), phase=phase)
-        else:
-            seeded = queue.append(_locations(session), phase=phase)
-        _save_source(session)
+    phase, source = len(playbook.gates()) + 1, absolute_source(playbook.source)
+
+    def act() -> int:
+        with transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            _check_rows(session)
+            if _are_rows(playbook.source):
+                queue.receive_rows(source_relation(playbook.source))
+            else:
+                queue.receive(_locations(session))
+            queue.lock()
+            # Again: another command may have filled the queue since.
+            refuse_other_source(session)
+            seeded = queue.append(phase=phase)
+            is_same = queue.load_source() is not None and other_source(session) is None
+            document = source.model_dump(mode="json")
+            record_extension(session.connection, playbook.tables, document, is_same=is_same)
+            remember_source(session, source)
+        return seeded
+
+    seeded = _with_queue_lock(session, act)
     session.reporter.end_progress()
     queue.analyze()
     return ReseedResult(seeded, playbook.gates())
@@ -118,7 +149,7 @@ def append_source(session: Session) -> ReseedResult:
 def other_source(session: Session) -> str | None:
     """Return what the queue was filled from, if that is not the playbook's source; None if it is, or unknown."""
     stored = session.queue.load_source()
-    new = _absolute(session.playbook.source).model_dump(mode="json")
+    new = absolute_source(session.playbook.source).model_dump(mode="json")
     if stored is None or all(stored.get(key) == new[key] for key in SOURCE_IDENTITY):
         return None
     return next((str(stored[kind]) for kind in SOURCE_IDENTITY[:4] if stored.get(kind)), "another source")
@@ -202,13 +233,7 @@ def _notes(facts: PlanFacts) -> Iterator[str]:
         )
 
 
-def _save_source(session: Session) -> None:
-    source = _absolute(session.playbook.source)
-    session.queue.save_source(source.model_dump(mode="json"))
-    remember_source(session, source)
-
-
-def _absolute(source: Source) -> Source:
+def absolute_source(source: Source) -> Source:
     """Return the source with absolute paths: whoever embeds later may stand in another folder."""
     paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
     return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})

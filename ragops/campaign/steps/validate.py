@@ -22,6 +22,7 @@ from ragops.quality.validation import (
     judge,
     validation_verdict,
 )
+from ragops.session import Session
 
 POLL_S = 1.0
 SILENT_S = 10.0
@@ -100,9 +101,9 @@ class ValidateStep:
         drain(run)
         result = validate(run, after=self.settings.after)
         if result.verdict == "fail":
-            run.record_failure("validation failed", result)
+            run.session.through_outages(lambda: run.record_failure("validation failed", result))
         else:
-            run.record(result)
+            run.session.through_outages(lambda: run.record(result))
         result.refuse_failure()
         return result
 
@@ -117,8 +118,8 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
         wait_until(run, after)
     started = time.monotonic()
     checked_sha256(session.playbook)
-    with session.open_embedder() as embedder:
-        measured = measure(session, embedder, seed=random.uniform(-1, 1) if seed is None else seed)
+    drawn = random.uniform(-1, 1) if seed is None else seed
+    measured = session.with_embedder(lambda embedder: measure(session, embedder, seed=drawn))
     settings = session.playbook.validation
     limits = ValidationLimits(settings.max_distance, settings.criterion, settings.max_failed_share)
     return ValidationResult(
@@ -131,14 +132,14 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
 
 def wait_until(run: Run, after: int) -> None:
     """Wait, with progress, until `after` items are completed; fewer are enough when the rest has failed."""
-    session, queue = run.session, run.session.queue
+    session = run.session
     quiet_since, last = time.monotonic(), -1
     while True:
-        counts = queue.counts()
+        counts, open_items = session.through_outages(lambda: _standing(session))
         completed = counts[ItemStatus.COMPLETED]
         reachable = sum(counts.values()) - counts[ItemStatus.FAILED]
         # In a campaign the phase of the gate decides, not a number: some of its items may have failed.
-        within_gate = sum(queue.open_items(phase=queue.gate())) == 0
+        within_gate = open_items == 0
         session.reporter.progress(f"waiting for {after:,} documents", completed, after)
         if completed >= after or (within_gate and run.campaign is not None):
             break
@@ -158,3 +159,9 @@ def wait_until(run: Run, after: int) -> None:
         if session.stop.requested.wait(POLL_S):
             raise Interrupted("stopped while waiting", signal_number=session.stop.signal_number)
     session.reporter.end_progress()
+
+
+def _standing(session: Session) -> tuple[dict[str, int], int]:
+    """Return the items by status, and how many of the open phases are not finished."""
+    queue = session.queue
+    return queue.counts(), sum(queue.open_items(phase=queue.gate()))

@@ -132,6 +132,13 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'ragops' AND c.relname = %(name)s;
 
+-- name: is_ragops_current
+-- Whether the schema `ragops` has the newest of its tables and columns.
+SELECT count(DISTINCT c.relname) = 3
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+ WHERE n.nspname = 'ragops' AND NOT a.attisdropped
+   AND (c.relname, a.attname) IN (('undo', 'id'), ('source', 'generation'), ('lease', 'campaign_id'));
+
 -- name: is_available
 -- Whether the server has the files of pgvector.
 SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector');
@@ -240,10 +247,70 @@ SELECT CASE WHEN c.relkind = 'r'
 
 -- name: blockers
 -- The other sessions that hold a lock of any kind on one of the tables, with their transaction's age in seconds.
-SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.state, ''),
-       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start)::int, 0), left(a.query, 80)
+-- A role without pg_read_all_stats sees neither state nor age nor query of another role's session (NULL).
+SELECT DISTINCT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), a.state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int,
+       CASE WHEN a.state IS NOT NULL THEN left(a.query, 80) END
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid();
+ WHERE l.relation = ANY(%(oids)s::oid[]) AND l.granted AND l.pid <> pg_backend_pid()
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ ORDER BY a.pid;
+
+-- name: sessions
+-- Some sessions, as `blockers` shows them; a prepared transaction, which has no session, has the pid 0.
+SELECT DISTINCT given.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), a.state,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::int,
+       CASE WHEN a.state IS NOT NULL THEN left(a.query, 80) END
+  FROM unnest(%(pids)s::int[]) AS given (pid) LEFT JOIN pg_stat_activity a ON a.pid = given.pid
+ WHERE given.pid = 0 OR a.pid IS NOT NULL
+ ORDER BY given.pid;
+
+-- name: lock_waits
+-- The sessions of ragops that have waited for a lock for some seconds, with those that they wait for. By application
+-- and role, as behind a pooler nobody knows the server processes of its own connections.
+SELECT a.pid, extract(epoch FROM clock_timestamp() - a.query_start)::int, pg_blocking_pids(a.pid)
+  FROM pg_stat_activity a
+ WHERE a.datname = current_database() AND a.usename = current_user AND a.wait_event_type = 'Lock'
+   AND starts_with(a.application_name, 'ragops ')
+   AND a.query_start < clock_timestamp() - make_interval(secs => %(min_s)s)
+ ORDER BY a.pid;
+
+-- name: row_lockers
+-- The other sessions that may hold locks on rows of a table: in a transaction for some seconds, or for a time that
+-- this role may not see. 0 is a prepared transaction.
+SELECT DISTINCT coalesce(l.pid, 0) AS pid
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'relation' AND l.relation = %(oid)s::oid AND l.granted
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - make_interval(secs => %(min_s)s))
+ ORDER BY 1;
+
+-- name: ragops_lockers
+-- Who keeps readers out of one of ragops' own tables.
+SELECT DISTINCT coalesce(l.pid, 0) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'ragops' AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- name: running_builds
+-- The other sessions that build an index on a table, or wait for the table to begin. The lock on the table decides
+-- where a role without pg_read_all_stats sees no more of a build than that it runs (NULL), and for a partition whose
+-- index is built with that of its table.
+SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''),
+       extract(epoch FROM clock_timestamp() - a.query_start)::int, i.relname, p.phase,
+       coalesce(p.tuples_done, 0), coalesce(p.tuples_total, 0), coalesce(p.blocks_done, 0),
+       coalesce(p.blocks_total, 0), pg_blocking_pids(a.pid)
+  FROM pg_stat_activity a
+  LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
+  LEFT JOIN pg_class i ON i.oid = p.index_relid
+ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+   AND (p.pid IS NOT NULL OR (a.state = 'active' AND a.query ~* '^\s*create\s+(unique\s+)?index\s'))
+   AND (p.relid = %(oid)s::oid OR EXISTS (
+         SELECT FROM pg_locks l
+          WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.relation = %(oid)s::oid
+            AND l.database = a.datid AND l.mode IN ('ShareLock', 'ShareUpdateExclusiveLock')))
+ ORDER BY a.pid;
 
 -- name: index_progress
 -- How far the index build on a table is; no row if none runs, one of them if several run at once.
@@ -293,3 +360,16 @@ SELECT kind, name, pid, "user", age_s, transactions, state,
   FROM blocker
  WHERE age_s >= %(min_age_s)s OR (age_s IS NULL AND transactions >= %(many)s)
  ORDER BY transactions DESC, age_s DESC NULLS LAST LIMIT 1;
+
+-- name: session_states
+-- What the server does for some of its sessions, and since when.
+SELECT a.pid, a.application_name,
+       coalesce(a.state, 'unknown') || ' since ' || to_char(a.state_change, 'HH24:MI:SS.MS')
+       || CASE WHEN a.state = 'active' AND a.wait_event = 'ClientRead' THEN ', waiting for the client' ELSE '' END
+  FROM pg_stat_activity a
+ WHERE a.pid = ANY(%(pids)s) OR a.application_name = ANY(%(names)s);
+
+-- name: end_session
+-- Ends a session that its client has lost: the server, or a pooler, may not know it, and keep its locks for hours.
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+ WHERE a.application_name = %(name)s AND a.usename = current_user AND a.pid <> pg_backend_pid();

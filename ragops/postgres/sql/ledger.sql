@@ -1,6 +1,7 @@
 -- name: insert_campaign
-INSERT INTO ragops.campaign (name, playbook, plan, holder, lease_until)
-VALUES (%(name)s, %(playbook)s, %(plan)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+-- The campaign's own `lease_until`, here and in `take`, is for programs of an older version: they know no other.
+INSERT INTO ragops.campaign (name, playbook, plan, queue, holder, lease_until)
+VALUES (%(name)s, %(playbook)s, %(plan)s, {queue_key}, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
 RETURNING id, epoch;
 
 -- name: lock_campaigns
@@ -11,12 +12,28 @@ LOCK TABLE ragops.campaign IN SHARE ROW EXCLUSIVE MODE;
 INSERT INTO ragops.step (campaign_id, number, verb) VALUES (%(campaign)s, %(number)s, %(verb)s);
 
 -- name: latest
-SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
-  FROM ragops.campaign ORDER BY id DESC LIMIT 1;
+-- The newest campaign of a queue. The queue by way of JSON, because a ledger of an older version lacks the column; its
+-- campaigns hold for every queue. A lease counts for the holder and the epoch that it was written for. A campaign that
+-- a program of an older version started or took over has none, only its own column.
+SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
+       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,
+       to_jsonb(c)->>'queue'
+  FROM ragops.campaign c
+  LEFT JOIN {lease} l ON l.campaign_id = c.id AND l.epoch = c.epoch AND l.holder = c.holder
+ WHERE coalesce(to_jsonb(c)->>'queue', {queue_key}) = {queue_key}
+ ORDER BY c.id DESC LIMIT 1;
 
 -- name: all_campaigns
-SELECT id, name, playbook, plan, status, phase, epoch, holder, lease_until, lease_until > clock_timestamp(), error
-  FROM ragops.campaign ORDER BY id;
+SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
+       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,
+       to_jsonb(c)->>'queue'
+  FROM ragops.campaign c
+  LEFT JOIN {lease} l ON l.campaign_id = c.id AND l.epoch = c.epoch AND l.holder = c.holder
+ ORDER BY c.id;
+
+-- name: no_lease
+-- In place of the table `lease` in a ledger of an older version.
+(SELECT 0::bigint AS campaign_id, 0::bigint AS epoch, ''::text AS holder, now() AS lease_until WHERE false)
 
 -- name: take
 UPDATE ragops.campaign
@@ -25,33 +42,61 @@ UPDATE ragops.campaign
  WHERE id = %(campaign)s AND epoch = %(epoch)s
 RETURNING epoch;
 
+-- name: write_lease
+INSERT INTO ragops.lease (campaign_id, epoch, holder, lease_until)
+VALUES (%(campaign)s, %(epoch)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+ON CONFLICT (campaign_id) DO UPDATE
+   SET epoch = excluded.epoch, holder = excluded.holder, lease_until = excluded.lease_until;
+
 -- name: renew
--- SKIP LOCKED: a destructive transaction of this very controller may hold the row for minutes.
-UPDATE ragops.campaign
-   SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
- WHERE id = (SELECT id FROM ragops.campaign
-              WHERE id = %(campaign)s AND epoch = %(epoch)s FOR UPDATE SKIP LOCKED);
+-- Not more often than needed: a watched statement asks for it twice a second.
+UPDATE ragops.lease SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+ WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s
+   AND lease_until < clock_timestamp() + make_interval(secs => %(lease_s)s * 0.9);
+
+-- name: end_lease
+-- The row stays: without it the campaign's own column would count.
+UPDATE ragops.lease SET lease_until = clock_timestamp() WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s;
 
 -- name: fence
 SELECT epoch FROM ragops.campaign WHERE id = %(campaign)s FOR UPDATE;
 
--- name: touch
-UPDATE ragops.campaign SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
- WHERE id = %(campaign)s AND epoch = %(epoch)s;
+-- name: backend
+-- The server's process for this session, also behind a pooler, as long as the transaction lasts.
+SELECT pg_backend_pid();
+
+-- name: blockers
+-- What a session waits for, as far as this role may see it: another role's query, state and times are NULL.
+SELECT b.pid, a.application_name, a.state, extract(epoch FROM clock_timestamp() - a.query_start)::float8,
+       CASE WHEN a.state IS NOT NULL THEN a.query END
+  FROM unnest(pg_blocking_pids(%(pid)s)) AS b (pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+ GROUP BY b.pid, a.application_name, a.state, a.query_start, a.query ORDER BY b.pid;
 
 -- name: set_phase
 UPDATE ragops.campaign SET phase = %(phase)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
 
 -- name: finish
-UPDATE ragops.campaign
-   SET status = %(status)s, error = %(error)s, holder = NULL, lease_until = NULL,
-       finished_at = CASE WHEN %(status)s IN ('done', 'abandoned', 'undone') THEN clock_timestamp() END
- WHERE id = %(campaign)s AND epoch = %(epoch)s;
+WITH ended AS (
+    UPDATE ragops.campaign
+       SET status = %(status)s, error = %(error)s, holder = NULL, lease_until = NULL,
+           finished_at = CASE WHEN %(status)s IN ('done', 'abandoned', 'undone') THEN clock_timestamp() END
+     WHERE id = %(campaign)s AND epoch = %(epoch)s
+    RETURNING id
+), freed AS (
+    DELETE FROM ragops.lease l USING ended e WHERE l.campaign_id = e.id
+)
+SELECT id FROM ended;
 
 -- name: abandon
-UPDATE ragops.campaign SET status = 'abandoned', epoch = epoch + 1, holder = NULL, lease_until = NULL,
-       finished_at = clock_timestamp()
- WHERE id = %(campaign)s AND epoch = %(epoch)s;
+WITH ended AS (
+    UPDATE ragops.campaign SET status = 'abandoned', epoch = epoch + 1, holder = NULL, lease_until = NULL,
+           finished_at = clock_timestamp()
+     WHERE id = %(campaign)s AND epoch = %(epoch)s
+    RETURNING id
+), freed AS (
+    DELETE FROM ragops.lease l USING ended e WHERE l.campaign_id = e.id
+)
+SELECT id FROM ended;
 
 -- name: save_plan
 UPDATE ragops.campaign SET plan = %(plan)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
@@ -68,6 +113,11 @@ UPDATE ragops.step s
   FROM ragops.campaign c
  WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
+-- name: step_noted
+UPDATE ragops.step s SET effect = %(effect)s
+  FROM ragops.campaign c
+ WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
+
 -- name: step_done
 UPDATE ragops.step s
    SET status = 'done', finished_at = clock_timestamp(), effect = %(effect)s, error = NULL
@@ -76,7 +126,8 @@ UPDATE ragops.step s
 
 -- name: step_failed
 UPDATE ragops.step s
-   SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, effect = %(effect)s
+   SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s,
+       effect = coalesce(%(effect)s, s.effect)
   FROM ragops.campaign c
  WHERE c.id = %(campaign)s AND c.epoch = %(epoch)s AND s.campaign_id = c.id AND s.number = %(number)s;
 
@@ -128,9 +179,11 @@ INSERT INTO ragops.archive (id, campaign_id, logical, schema_name, table_name, a
 OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
         %(generation)s, %(oid)s, (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT jsonb_build_object('queue', %(queue)s::text, 'source',
-                  (SELECT source FROM ragops.source WHERE queue = %(queue)s::text))
-          WHERE %(queue)s::text IS NOT NULL),
+        (SELECT jsonb_build_object('queue', k.key, 'source', s.source, 'fingerprint', s.fingerprint,
+                                   'chunking', s.chunking)
+           FROM (SELECT quote_ident(%(schema)s::text) || '.' || quote_ident(%(table)s::text) AS key) k
+           LEFT JOIN ragops.source s ON s.queue = k.key
+          WHERE %(is_queue)s),
         %(undo)s);
 
 -- name: archives
@@ -170,8 +223,9 @@ RETURNING id;
 UPDATE ragops.undo SET rows = %(rows)s, removed = %(removed)s WHERE id = %(undo)s;
 
 -- name: newest_undo
--- The undo that began last.
+-- The undo that began last, of one of these campaigns or of none.
 SELECT id, campaign_id, generation, rows, removed, finished_at IS NOT NULL FROM ragops.undo
+ WHERE campaign_id IS NULL OR campaign_id = ANY(%(campaigns)s)
  ORDER BY id DESC LIMIT 1;
 
 -- name: finish_undo
@@ -179,21 +233,21 @@ UPDATE ragops.undo SET finished_at = clock_timestamp() WHERE id = %(undo)s AND f
 
 -- name: undo_campaigns
 -- Ends the campaigns that an undo took back; whoever still held one of them loses its fence.
-UPDATE ragops.campaign
-   SET status = 'undone', error = NULL, epoch = epoch + 1, holder = NULL, lease_until = NULL,
-       finished_at = coalesce(finished_at, clock_timestamp())
- WHERE id = ANY(%(campaigns)s);
-
--- name: forget_source
-DELETE FROM ragops.source WHERE queue = %(queue)s;
-
--- name: restore_source
--- What the queue was filled from when its rows were archived.
-INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
-ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
+WITH ended AS (
+    UPDATE ragops.campaign
+       SET status = 'undone', error = NULL, epoch = epoch + 1, holder = NULL, lease_until = NULL,
+           finished_at = coalesce(finished_at, clock_timestamp())
+     WHERE id = ANY(%(campaigns)s)
+    RETURNING id
+)
+DELETE FROM ragops.lease l USING ended e WHERE l.campaign_id = e.id;
 
 -- name: save_fingerprint
-INSERT INTO ragops.fingerprint (id, document) VALUES (%(id)s, %(document)s) ON CONFLICT (id) DO NOTHING;
+INSERT INTO ragops.fingerprint AS f (id, document, canary) VALUES (%(id)s, %(document)s, %(canary)s)
+    ON CONFLICT (id) DO UPDATE SET canary = excluded.canary WHERE f.canary IS NULL AND excluded.canary IS NOT NULL;
+
+-- name: load_fingerprint
+SELECT document, canary FROM ragops.fingerprint WHERE id = %(id)s;
 
 -- name: index_due
 -- Marks a journaled index as missing again, for an undo to build it.

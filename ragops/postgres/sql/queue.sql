@@ -2,24 +2,32 @@
 -- the claim by its id. A phase orders items: those of phases behind an unfinished campaign's gate stay where they are.
 
 -- name: gate
--- The last phase whose items may be claimed: the unfinished campaign's, else the last one there is.
+-- The last phase whose items may be claimed: that of this queue's unfinished campaign, else the last one there is. A
+-- campaign of an older version names no queue and holds for all of them.
 SELECT coalesce(
     (SELECT c.phase FROM ragops.campaign c
-      WHERE c.status NOT IN ('done', 'abandoned', 'undone') ORDER BY c.id DESC LIMIT 1),
+      WHERE c.status NOT IN ('done', 'abandoned', 'undone')
+        AND ({campaign_queue} IS NULL OR {campaign_queue} = {queue_key})
+      ORDER BY c.id DESC LIMIT 1),
     {last_phase}) AS phase;
 
 -- name: claim
 -- Claims up to `size` pending items in the order of phase and id, and returns them in that order.
 -- SKIP LOCKED: claims at the same time get different items, and none waits for another.
+-- It takes nothing from another filling of the queue than that of `generation`: the claimant would read the new items'
+-- locations in the old source. Whatever fills or empties the queue locks it against writers, so that a claim that
+-- waited for the lock sees the new generation.
 -- With a cursor the scan starts behind it. Otherwise it reads the index entries of completed items at the front again
 -- and again while a long transaction elsewhere keeps vacuum from removing them: 185 ms per claim instead of 2.5
 -- a cursor 2.5 ms, after 366,666 completions (benchmarks/queue_claims.py).
-WITH gate AS ({gate}
+WITH this AS MATERIALIZED (SELECT {this_queue} AS queue
+), gate AS ({gate}
 ), picked AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'pending'
+       AND coalesce((SELECT s.generation FROM ragops.source s JOIN this USING (queue)), 0) = %(generation)s
        AND q.{files_queue_phase} <= (SELECT phase FROM gate)
-       AND (q.{files_queue_id} <= %(last_id)s OR %(last_id)s IS NULL)
+       AND ((q.{files_queue_phase}, q.{files_queue_id}) <= (%(last_phase)s, %(last_id)s) OR %(last_id)s IS NULL)
        AND ((q.{files_queue_phase}, q.{files_queue_id}) > (%(after_phase)s, %(after_id)s)
             OR %(after_id)s IS NULL)
      ORDER BY q.{files_queue_phase}, q.{files_queue_id}
@@ -50,6 +58,12 @@ UPDATE {files_queue}
  WHERE {files_queue_claim_id} = %(claim_id)s
    AND {files_queue_status} NOT IN ('pending', 'completed', 'failed')
    AND {files_queue_id} = ANY(%(ids)s);
+
+-- name: finished
+-- How many of some items a worker has finished: whoever completes or fails an item leaves the claimant's name in it.
+SELECT count(*) FROM {files_queue}
+ WHERE {files_queue_id} = ANY(%(ids)s) AND {files_queue_claimed_by}::text = %(worker)s
+   AND {files_queue_status} IN ('completed', 'failed') AND {files_queue_claim_id} IS NULL;
 
 -- name: fail
 -- Marks items of a claim as failed, each with its reason, in one statement.
@@ -86,9 +100,11 @@ UPDATE {files_queue} q
   FROM due WHERE q.{files_queue_id} = due.id;
 
 -- name: reap_expired
--- Puts items back into the queue whose lease expired (not before `since`), or that are in process without a lease.
+-- Puts items back into the queue whose lease expired (not before `since`), or that have a claim and no lease. Those
+-- that have neither are another program's.
 -- now() instead of clock_timestamp(): an index condition must be stable within the statement. Two selects instead of
--- an OR, for which the planner would read the whole index of leases.
+-- an OR, for which the planner would read the whole index of leases, and no IS NOT NULL, for which it would read that
+-- of claims.
 WITH expired AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} < now()
@@ -97,6 +113,7 @@ WITH expired AS (
 ), unleased AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+       AND num_nonnulls(q.{files_queue_claim_id}) = 1
        FOR UPDATE OF q SKIP LOCKED
 )
 UPDATE {files_queue} q
@@ -124,6 +141,29 @@ UPDATE {files_queue} q
        {files_queue_claimed_by} = NULL, {files_queue_lease_until} = NULL
   FROM abandoned WHERE q.{files_queue_id} = abandoned.id;
 
+-- name: taken_by_others
+-- Items in process without a lease and a claim: another program works on them. Place and version change with a row.
+SELECT q.{files_queue_id}, q.ctid::text, q.xmin::text FROM {files_queue} q
+ WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL
+ LIMIT %(limit)s;
+
+-- name: return_unchanged
+-- Puts those of them back into the queue that are still the same rows.
+UPDATE {files_queue} q
+   SET {files_queue_status} = 'pending', {files_queue_claimed_by} = NULL
+  FROM unnest(%(ids)s, %(places)s::text[], %(versions)s::text[]) AS f (id, place, version)
+ WHERE q.{files_queue_id} = f.id AND q.ctid::text = f.place AND q.xmin::text = f.version
+   AND q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL;
+
+-- name: return_all
+-- Puts all of them back into the queue.
+UPDATE {files_queue} q
+   SET {files_queue_status} = 'pending', {files_queue_claimed_by} = NULL
+ WHERE q.{files_queue_status} = 'processing' AND q.{files_queue_lease_until} IS NULL
+   AND q.{files_queue_claim_id} IS NULL;
+
 -- name: retry_failed
 -- Puts failed items back into the queue. They keep their number of attempts.
 UPDATE {files_queue}
@@ -136,25 +176,39 @@ UPDATE {files_queue}
 SELECT {files_queue_status}::text, count(*) FROM {files_queue} GROUP BY 1;
 
 -- name: open_items
--- Pending and processing items up to a phase and, if given, an id.
+-- Pending and processing items up to a phase and, if given, a place in the order of claims.
 -- Two counts instead of one with IN: each status has its own partial index.
 SELECT (SELECT count(*) FROM {files_queue}
          WHERE {files_queue_status} = 'pending' AND {files_queue_phase} <= %(phase)s
-           AND ({files_queue_id} <= %(last_id)s OR %(last_id)s IS NULL)),
+           AND (({files_queue_phase}, {files_queue_id}) <= (%(last_phase)s, %(last_id)s) OR %(last_id)s IS NULL)),
        (SELECT count(*) FROM {files_queue}
          WHERE {files_queue_status} = 'processing' AND {files_queue_phase} <= %(phase)s
-           AND ({files_queue_id} <= %(last_id)s OR %(last_id)s IS NULL));
+           AND (({files_queue_phase}, {files_queue_id}) <= (%(last_phase)s, %(last_id)s) OR %(last_id)s IS NULL));
 
 -- name: nth_open
--- The id at a position among pending and processing items, in the order of ids.
-SELECT {files_queue_id} FROM {files_queue}
+-- Phase and id at a position among pending and processing items, in the order in which they are claimed: ids alone
+-- may have another order, such as uuids.
+SELECT {files_queue_phase}, {files_queue_id} FROM {files_queue}
  WHERE {files_queue_status} IN ('pending', 'processing')
- ORDER BY {files_queue_id} OFFSET %(offset)s LIMIT 1;
+ ORDER BY {files_queue_phase}, {files_queue_id} OFFSET %(offset)s LIMIT 1;
 
 -- name: failures
 -- The first failed items with their reasons.
 SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
  WHERE {files_queue_status} = 'failed' ORDER BY {files_queue_id} LIMIT %(limit)s;
+
+-- name: sample_locations
+-- Locations from anywhere in the queue. SYSTEM reads about 20 of its pages, not all of a million rows; all pages of a
+-- queue of unknown size, or of one in partitions.
+SELECT q.{files_queue_location}::text FROM {files_queue} q
+       TABLESAMPLE SYSTEM (coalesce((SELECT least(100, 2000.0 / greatest(c.relpages, 1)) FROM pg_class c
+                                      WHERE c.oid = (SELECT tableoid FROM {files_queue} LIMIT 1)), 100))
+ ORDER BY random() LIMIT %(size)s;
+
+-- name: is_begun
+-- Whether an item is or was embedded.
+SELECT EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'processing')
+    OR EXISTS (SELECT 1 FROM {files_queue} WHERE {files_queue_status} = 'completed');
 
 -- name: is_filled
 -- Whether the queue holds any item.
@@ -168,6 +222,15 @@ SELECT count(*) FROM {documents}
 -- name: distinct_locations
 -- Different locations. COLLATE "C" because the order does not matter, and that of a language is slower.
 SELECT count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
+
+-- name: lock
+-- Keeps other writers out until the end of the transaction, claims too: two that fill the queue at once would both
+-- find it empty. Readers go on.
+LOCK TABLE {files_queue} IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: repeated_locations
+-- Items whose location another item has, too: each location counts once. A scan of the whole queue.
+SELECT count(*) - count(DISTINCT {files_queue_location}::text COLLATE "C") FROM {files_queue};
 
 -- name: snapshot
 -- Makes all statements of a transaction see the same rows. Must be its first statement.
@@ -223,12 +286,3 @@ ANALYZE incoming;
 -- name: server_time
 -- The clock that leases end on.
 SELECT clock_timestamp();
-
--- name: save_source
--- Remembers what a queue was filled from.
-INSERT INTO ragops.source (queue, source) VALUES (%(queue)s, %(source)s)
-ON CONFLICT (queue) DO UPDATE SET source = excluded.source, seeded_at = now();
-
--- name: load_source
--- What a queue was last filled from; no row if ragops did not fill it.
-SELECT source FROM ragops.source WHERE queue = %(queue)s;

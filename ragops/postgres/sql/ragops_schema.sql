@@ -117,3 +117,51 @@ UPDATE ragops.archive a
 ALTER TABLE ragops.index_definition
     ADD COLUMN IF NOT EXISTS properties jsonb,
     ADD COLUMN IF NOT EXISTS undo_id    bigint REFERENCES ragops.undo;
+
+-- name: create_lease
+-- Until when a campaign is held. Apart from the campaign, whose row a destructive transaction locks for as long as it
+-- runs: the lease is renewed meanwhile. No foreign key, because its check would wait for that lock.
+CREATE TABLE IF NOT EXISTS ragops.lease (
+    campaign_id  bigint      PRIMARY KEY,
+    epoch        bigint      NOT NULL,
+    holder       text        NOT NULL,
+    lease_until  timestamptz NOT NULL
+);
+
+-- name: extend_source
+-- A queue's filling: its number, what moves its vectors (fingerprint and cutting), and no source where ragops only
+-- emptied the queue.
+ALTER TABLE ragops.source
+    ADD COLUMN IF NOT EXISTS generation  bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS fingerprint text,
+    ADD COLUMN IF NOT EXISTS chunking    jsonb,
+    ALTER COLUMN source DROP NOT NULL;
+
+-- name: forget_typed_sources
+-- Older versions kept a source by the name that the playbook spells. Of two spellings of one table the newer counts.
+-- Spelled with other signs than these, it is found and converted by the command that maps it.
+DELETE FROM ragops.source s
+ USING (SELECT o.queue, row_number() OVER (PARTITION BY c.oid ORDER BY o.seeded_at DESC, o.queue) AS place
+          FROM ragops.source o
+          JOIN pg_catalog.pg_class c ON c.oid = CASE WHEN o.queue ~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$'
+                                                     THEN to_regclass(o.queue) END) found
+ WHERE s.queue = found.queue AND found.place > 1;
+
+-- name: qualify_sources
+-- The sources that are left get the key of this version.
+UPDATE ragops.source s
+   SET queue = quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = CASE WHEN s.queue ~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?$' THEN to_regclass(s.queue) END
+   AND s.queue <> quote_ident(n.nspname) || '.' || quote_ident(c.relname);
+
+-- name: extend_campaign
+-- The queue that a campaign fills: campaigns of different queues run beside each other. NULL, of an older version,
+-- stands for every queue.
+ALTER TABLE ragops.campaign
+    ADD COLUMN IF NOT EXISTS queue text;
+
+-- name: extend_fingerprint
+-- The vectors of the canary texts, by which the spaces of two builds are compared.
+ALTER TABLE ragops.fingerprint
+    ADD COLUMN IF NOT EXISTS canary jsonb;

@@ -43,6 +43,10 @@ SELECT d.{id}, {text}, d.{embedding}::{ext}vector FROM {table} d
 -- Those of some ids that several rows have.
 SELECT {id} FROM {table} WHERE {id} = ANY(%(ids)s) GROUP BY 1 HAVING count(*) > 1;
 
+-- name: repeated_paths
+-- Documents whose path another document has, too: each path counts once.
+SELECT count({path}) - count(DISTINCT {path}::text COLLATE "C") FROM {table};
+
 -- name: chunks_of
 -- The chunks of some documents that have a vector, by document and index.
 SELECT {number}, {text}, {embedding}::{ext}vector, {id} FROM {table}

@@ -107,7 +107,7 @@ ALTER TABLE {files_queue} ADD COLUMN {files_queue_phase} smallint NOT NULL DEFAU
 ALTER TABLE {files_queue} ADD COLUMN {files_queue_claim_id} uuid;
 
 -- name: add_claimed_by
--- The worker that claimed an item, HOST:PID and its number.
+-- The process that claimed an item, HOST:PID and what tells whether it still runs; at most 64 characters.
 ALTER TABLE {files_queue} ADD COLUMN {files_queue_claimed_by} text;
 
 -- name: add_lease_until

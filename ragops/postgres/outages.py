@@ -1,0 +1,93 @@
+"""Tell what passes by itself (a lost server, a full disk, too many connections) from what must be corrected.
+
+psycopg's classes do not help: a full disk is an OperationalError as a lost connection is, a database that turned
+read-only an InternalError. SQLSTATE decides (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+
+from ragops.errors import (
+    CampaignHeld,
+    DatabaseUnavailable,
+    FenceLost,
+    Interrupted,
+    NegativeVerdict,
+    OutageTooLong,
+    PlanStale,
+    RagopsError,
+    first_line,
+)
+
+FULL_DISK = "53100"
+_READ_ONLY = "25006"
+# What the server answers on a living connection, and what the operator reads about it.
+_PAUSES = {
+    FULL_DISK: "the server's disk is full",
+    "53000": "the server lacks resources",
+    "53200": "the server is out of memory",
+    "53300": "too many connections",
+    _READ_ONLY: "the database is read-only",
+}
+# The server ended the session or the statement for a reason that is not in it.
+_ENDINGS = {
+    "57P01": "an administrator ended the connection, or the server shuts down",
+    "57P02": "the server crashed and restarts",
+    "57P03": "the server is starting up or shutting down",
+    "57P05": "the server ended an idle connection (idle_session_timeout)",
+    "25P03": "the server ended an idle transaction (idle_in_transaction_session_timeout)",
+    "25P04": "the transaction took longer than transaction_timeout",
+}
+# Decisions, whatever led to them.
+_FINAL = (OutageTooLong, Interrupted, FenceLost, CampaignHeld, NegativeVerdict, PlanStale)
+# Serialization failures and deadlocks: the server rolled one of the transactions back, to be run again at once.
+_COLLISIONS = ("40001", "40P01")
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Why work cannot go on now, although nothing is wrong with it."""
+
+    reason: str
+    """In one line, with the server's own words."""
+    is_collision: bool = False
+    """Another transaction was in the way: try again at once, there is nothing to wait for."""
+    is_full: bool = False
+    """The disk is full: say how many bytes are missing."""
+
+
+def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
+    """Return why an operation failed, if the same operation can succeed later; None for every other error.
+
+    `is_lost`: its connection is gone. Errors that ragops made of the server's are looked through.
+    """
+    if isinstance(error, _FINAL):
+        return None
+    if isinstance(error, DatabaseUnavailable):
+        # libpq says it in the words of whoever connects: `connection to server at "db" … failed: …`.
+        return Outage((error.actual or error.what).removeprefix("connection failed: "))
+    for cause in _causes(error):
+        state = cause.sqlstate or ""
+        if state in _COLLISIONS:
+            return Outage(first_line(cause), is_collision=True)
+        if (reason := _PAUSES.get(state) or _ENDINGS.get(state)) is not None:
+            return Outage(f"{reason} ({first_line(cause)})", is_full=state == FULL_DISK)
+        if state.startswith("08"):
+            return Outage(f"the connection was lost ({first_line(cause)})")
+    if isinstance(error, RagopsError) or not is_lost or not isinstance(error, Exception):
+        return None
+    # Not only psycopg's errors: two answers of a pooler to one COPY are a ValueError in psycopg 3.3.
+    return Outage(f"the connection was lost ({first_line(error)})")
+
+
+def _causes(error: BaseException) -> Iterator[psycopg.Error]:
+    """Yield the server's errors that an error is or was made of."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, psycopg.Error):
+            yield found
+        found = found.__cause__
