@@ -1,7 +1,7 @@
 """A virtual clock inside PostgreSQL: `now()` and `clock_timestamp()` of the schema `sim` hide the server's own.
 
-ragops' SQL names both without a schema, so a search path that begins with `sim` is enough. The time is the value of
-a sequence: a sequence is outside of transactions, so a new time is seen at once by every session, whatever its
+ragops' SQL names both without a schema, so a search path that begins with `sim` is enough. The time is the value
+of a sequence: a sequence is outside of transactions, so a new time is seen at once by every session, whatever its
 snapshot is, and `setval` costs one round trip for all of them.
 """
 
@@ -14,8 +14,8 @@ from psycopg import sql
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# 2031-01-01 00:00 UTC in microseconds: far from the clock of every machine that runs this, so that whoever looks at
-# his own clock is noticed.
+# 2031-01-01 00:00 UTC in microseconds: far from the clock of every machine that runs this, so that a program which
+# looks at its own clock is noticed.
 BEGINNING_US = 1_924_992_000_000_000
 
 _CLOCK = """

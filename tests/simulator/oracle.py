@@ -1,17 +1,18 @@
 """The promises: what each commit may have changed, judged by who made it.
 
 The oracle knows nothing of ragops' statements. It compares the database before and after each commit and asks
-whether the process that committed had the right to do this: by its claim, by its epoch, by the clock, or by the death
-of another process that it can know of.
+whether the process that committed had the right to do this: by its claim, by its epoch, by the clock, or by the
+death of another process that it can know of.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.snapshot import Campaign, Item, Snapshot, shown, take_snapshot
-from simulator.world import Violation, World, embed_text, read_text
+from simulator.world import POOLINGS, Violation, World, embed_text, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,7 +27,6 @@ class Filling:
     """What the queue was filled with."""
 
     source: str
-    pooling: str
     gates: tuple[int, ...]
 
 
@@ -58,6 +58,12 @@ class Oracle:
     def has_open_campaign(self) -> bool:
         return self.last.open_campaign is not None
 
+    @property
+    def space(self) -> str | None:
+        """The space of what is stored; None while nothing is."""
+        document = next(iter(self.last.documents.values()), None)
+        return None if document is None else space_of(document.vector, document.text)
+
     def observe(self, movers: Collection[Process]) -> None:
         """Judge what has changed since the last look. Raises Violation."""
         new = take_snapshot(self._world.admin, self.last)
@@ -71,6 +77,9 @@ class Oracle:
             self._judge_filling(old, new, movers)
         elif old.rows != new.rows:
             if old.items.keys() != new.items.keys():
+                if any(p.kind == "reseed" for p in movers):
+                    self._judge_filling(old, new, movers)
+                    return
                 raise Violation("effect and record commit together", f"the queue was changed by {names(movers)}")
             self._judge_items(old, new, movers)
         if old.rows != new.rows:
@@ -101,7 +110,9 @@ class Oracle:
             campaign = new.campaigns[key[0]]
             holder = self._controllers.get((campaign.id, campaign.epoch))
             if key in old.steps and old.steps[key] != status and holder not in movers:
-                raise Violation("an earlier controller records nothing", f"step {key}: {status} by {names(movers)}")
+                raise Violation(
+                    "an earlier controller records nothing", f"step {key}: {status} by {names(movers)}"
+                )
 
     def _judge_taking(self, before: Campaign, after: Campaign, movers: Collection[Process]) -> None:
         if after.epoch < before.epoch:
@@ -159,7 +170,11 @@ class Oracle:
                 raise Violation("what failed stays failed until it is retried", f"{before} became {item}")
             self.reopened += 1
             return
-        if before.status == "processing" and item.claim != before.claim and item.status in ("pending", "processing"):
+        if (
+            before.status == "processing"
+            and item.claim != before.claim
+            and item.status in ("pending", "processing")
+        ):
             self._judge_return(before, item, owner, movers)
         if item.status == "processing":
             if item.claim == before.claim:
@@ -170,7 +185,9 @@ class Oracle:
             if item.claim is None or len(claimants) != 1 or item.lease_us is None:
                 raise Violation("a claim has an id, an owner and a lease", f"{item} by {names(movers)}")
             if item.phase > gate:
-                raise Violation("nothing is claimed behind a gate", f"{item} behind gate {gate} by {names(movers)}")
+                raise Violation(
+                    "nothing is claimed behind a gate", f"{item} behind gate {gate} by {names(movers)}"
+                )
             if item.lease_us <= self._world.now_us:
                 raise Violation("a new claim has a lease that runs", f"{item} at {shown(self._world.now_us)}")
             self._claimants[item.claim] = claimants[0]
@@ -188,13 +205,16 @@ class Oracle:
         if not any(knows_dead(mover, owner) for mover in movers):
             raise Violation(
                 "a claim's lease that runs is respected",
-                f"{before} of {owner} (until {shown(before.lease_us)}) became {item} by {names(movers)} at {shown(now)}",
+                f"{before} of {owner} (until {shown(before.lease_us)}) became {item} by {names(movers)} at "
+                f"{shown(now)}",
             )
 
     def _judge_stored(self, old: Snapshot, new: Snapshot, movers: Collection[Process]) -> None:
         if not old.documents.items() <= new.documents.items() or not old.chunks <= new.chunks:
             raise Violation("what is stored stays", f"documents changed or went by {names(movers)}")
-        ended = [i for i in new.items.values() if i.status == "completed" and old.items[i.id].status != "completed"]
+        ended = [
+            i for i in new.items.values() if i.status == "completed" and old.items[i.id].status != "completed"
+        ]
         added = [d for id, d in new.documents.items() if id not in old.documents]
         if sorted(i.id for i in ended) != sorted(d.item for d in added):
             raise Violation(
@@ -203,7 +223,9 @@ class Oracle:
             )
         parsed, metrics = new.parsed - old.parsed, sum(m[2] for m in new.metrics - old.metrics)
         if len(parsed) != len(added) or metrics != len(added):
-            raise Violation("every table gets its rows once", f"{len(added)} documents, {len(parsed)} parsed, {metrics}")
+            raise Violation(
+                "every table gets its rows once", f"{len(added)} documents, {len(parsed)} parsed, {metrics}"
+            )
 
     def _gate(self, old: Snapshot, new: Snapshot) -> int:
         """Return the last phase that was open before or after this commit."""
@@ -230,12 +252,17 @@ class Oracle:
         return all(c.status == "abandoned" for c in between)
 
     def _judge_filling(self, old: Snapshot, new: Snapshot, movers: Collection[Process]) -> None:
-        campaign = new.open_campaign
-        if campaign is None or not self._is_controller(movers):
-            raise Violation("only the controller fills", f"by {names(movers)}, {campaign}")
+        seeders = [p for p in movers if p.kind == "reseed" or self._is_controller([p])]
+        intended = [p.intended_filling() for p in seeders]
+        # Of two that wait for each other's lock the database says which one it was.
+        recorded = [
+            f for f in intended if self._world.corpora[f.source] == Path((new.source or {}).get("folder", ""))
+        ]
+        if not recorded:
+            raise Violation("only a controller or an operator fills", f"by {names(movers)}, {new.open_campaign}")
         if old.items or not new.items:
             raise Violation("a queue is filled when it is empty", f"by {names(movers)}")
-        self.filling = self._controllers[campaign.id, campaign.epoch].intended_filling()
+        self.filling = recorded[0]
         self.reopened = 0
         phases = [1 + sum(gate <= place for gate in self.filling.gates) for place in range(len(new.items))]
         if [item.phase for _, item in sorted(new.items.items())] != phases:
@@ -264,23 +291,16 @@ class Oracle:
         filling = self.filling
         if filling is None:
             return
+        spaces: set[str] = set()
         chunks = {document: (text, vector) for document, _, text, vector in new.chunks}
         for document in new.documents.values():
             text = read_text(filling.source, document.location)
-            if document.text != text:
-                self.filling = None  # TEMPORARY
-                return
             if document.location != new.items[document.item].location or document.text != text:
                 raise Violation("the stored text is that of the source", f"{document}, expected {text!r}")
-            wanted = [float(x) for x in embed_text(document.text, filling.pooling)]
             for vector in (document.vector, chunks.get(document.id, ("", "[]"))[1]):
-                found = [float(x) for x in vector.strip("[]").split(",") if x]
-                if len(found) != len(wanted) or any(
-                    abs(a - b) > VECTOR_DIGITS for a, b in zip(found, wanted, strict=True)
-                ):
-                    self.filling = None  # TEMPORARY
-                    return
-                    raise Violation("the stored vector is of the one space", f"{document}, expected {wanted}")
+                spaces.add(space_of(vector, document.text))
+        if len(spaces) > 1 or "no space" in spaces:
+            raise Violation("the stored vectors are of one space", f"{sorted(spaces)} in {new.documents.values()}")
 
     def judge_gate(self, process: Process, *, after: int | None) -> None:
         """Judge the moment at which a controller believes that a gate is reached. Raises Violation."""
@@ -294,11 +314,21 @@ class Oracle:
             raise Violation("a gate is reached with exactly its items", f"{len(ended)} of {due}, {campaign}")
 
 
+def space_of(vector: str, text: str) -> str:
+    """Return the pooling that gives a text this vector."""
+    found = [float(x) for x in vector.strip("[]").split(",") if x]
+    for pooling in POOLINGS:
+        wanted = [float(x) for x in embed_text(text, pooling)]
+        if len(found) == len(wanted) and all(
+            abs(a - b) <= VECTOR_DIGITS for a, b in zip(found, wanted, strict=True)
+        ):
+            return pooling
+    return "no space"
+
+
 def _newly_done(old: Snapshot, new: Snapshot, verb: str) -> bool:
     """Return whether a step with this verb has been recorded as done."""
-    return any(
-        step == (verb, "done") and old.steps.get(key, ("", "")) != step for key, step in new.steps.items()
-    )
+    return any(step == (verb, "done") and old.steps.get(key, ("", "")) != step for key, step in new.steps.items())
 
 
 def knows_dead(one: Process, other: Process) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +12,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import psutil
 import psycopg
 
 from ragops.playbook.model import Playbook
 from ragops.workers.state import Stop
-from simulator.tasks import SimConnection, SimCursor, State, Task, current_task
+from simulator.tasks import SimConnection, State, Task, current_task
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -48,11 +45,13 @@ class Host:
     """A machine, or a container with process ids of its own."""
 
     name: str
-    token: str
-    """What tells machines of one name apart."""
+    table: str
+    """The token of its table of processes, which tells machines of one name apart."""
 
 
-HOSTS = (Host("alpha", "a1"), Host("beta", "b1"))
+# Two machines of one name, as clones and containers have it, whose process ids are the same numbers; and one more.
+HOSTS = (Host("alpha", "aaaaaaaa"), Host("alpha", "bbbbbbbb"), Host("beta", "cccccccc"))
+FIRST_PID, PIDS = 100, 6
 
 
 @dataclass(eq=False)
@@ -67,6 +66,8 @@ class Process:
     playbook: Playbook
     rng: random.Random
     begun_us: int
+    start: int
+    """When it started, as its machine counts."""
     stop: Stop = field(default_factory=lambda: Stop(requested=SimEvent(), aborted=SimEvent()))
     main: Task = field(init=False)
     beat: Task | None = None
@@ -81,7 +82,12 @@ class Process:
     outcome: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.id} ({self.kind}, {self.host.name}:{self.pid})"
+        return f"{self.id} ({self.kind}, {self.name})"
+
+    @property
+    def name(self) -> str:
+        """The name by which others know the process."""
+        return f"{self.host.name}:{self.pid}:{self.host.table}-{self.start}"
 
     @property
     def tasks(self) -> Iterator[Task]:
@@ -95,7 +101,7 @@ class Process:
 
     def is_called(self, name: str) -> bool:
         """Return whether a name in the database means this process."""
-        return name == f"{self.host.name}:{self.pid}"
+        return name == self.name
 
     def intended_filling(self) -> Filling:
         """Return what a queue that this controller fills is filled with."""
@@ -125,27 +131,21 @@ def current_process() -> Process:
     return task.process
 
 
-def _sees_pid(pid: int) -> bool:
-    """Return what the running process sees of a process id on its own machine."""
-    here = current_process()
-    return any(p.pid == pid and p.is_alive for p in here.world.processes.values() if p.host == here.host)
-
-
 @contextmanager
 def simulated_machines(world: World) -> Iterator[None]:
     """Let the program see simulated machines, connections and time instead of this one's."""
-    from ragops.postgres import connection, ledger, locks
+    from ragops import identity
+    from ragops.postgres import collisions, connection, locks
 
-    real_connect, real_sleep, real_exists = psycopg.connect, time.sleep, psutil.pid_exists
+    real, real_sleep = collisions.ReadCommittedConnection, time.sleep
 
     def sim_connect(conninfo: str = "", **options: Any) -> Any:
         task = current_task()
         if task is None:
-            return real_connect(conninfo, **options)
+            return real.connect(conninfo, **options)
         task.before_exchange()
         if world.is_down:
             raise psycopg.OperationalError("connection refused")
-        options["cursor_factory"] = SimCursor
         opened = SimConnection.connect(conninfo, **options)
         opened.world, opened.process = world, task.process
         task.process.connections.append(opened)
@@ -159,20 +159,26 @@ def simulated_machines(world: World) -> Iterator[None]:
             task.sleep()
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(connection.psycopg, "connect", sim_connect))
-        stack.enter_context(patch.object(ledger, "socket", SimpleNamespace(gethostname=lambda: _host_name(socket))))
-        stack.enter_context(patch.object(ledger, "os", SimpleNamespace(getpid=_own_pid)))
         stack.enter_context(
-            patch.object(psutil, "pid_exists", lambda pid: _sees_pid(pid) if current_task() else real_exists(pid))
+            patch.object(connection, "ReadCommittedConnection", SimpleNamespace(connect=sim_connect))
         )
+        for name, value in {
+            "_own_name": identity.process_name,
+            "process_table": lambda: current_process().host.table,
+            "_host": lambda: current_process().host.name,
+            "_exists": lambda pid: _process(pid) is not None,
+            "_start_of": lambda pid: found.start if (found := _process(pid)) else None,
+            "_is_zombie": lambda pid: False,
+            "os": SimpleNamespace(getpid=lambda: current_process().pid),
+        }.items():
+            stack.enter_context(patch.object(identity, name, value))
+        stack.enter_context(patch.object(collisions, "time", SimpleNamespace(sleep=sim_sleep)))
         stack.enter_context(patch.dict(locks.with_lock_retries.__kwdefaults__ or {}, {"sleep": sim_sleep}))
         yield
 
 
-def _host_name(real: Any) -> str:
-    return current_process().host.name if current_task() else str(real.gethostname())
-
-
-def _own_pid() -> int:
-    return current_process().pid if current_task() else os.getpid()
-
+def _process(pid: int) -> Process | None:
+    """Return the running process that has an id on the machine of the current one."""
+    here = current_process()
+    alive = (p for p in here.world.processes.values() if p.is_alive and p.host == here.host)
+    return next((p for p in alive if p.pid == pid), None)

@@ -1,4 +1,4 @@
-"""The seeded scheduler: who acts next, what breaks, how much time passes. A run is a list of steps, which shrinks."""
+"""The seeded scheduler: who acts next, what breaks, how much time passes. A run is a list of steps."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from simulator.processes import HOSTS, Process
-from simulator.programs import keep_alive, make_playbook, program
+from simulator.fleet import keep_alive
+from simulator.processes import FIRST_PID, HOSTS, PIDS, Process
+from simulator.programs import make_playbook, program
 from simulator.tasks import State, Task
-from simulator.world import CORPORA, Violation, World
+from simulator.world import CORPORA, POOLINGS, Violation, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ Step = tuple[str | int, ...]
 
 SECOND_US = 1_000_000
 CALM_US = 20 * SECOND_US
-MOST_PROCESSES = 4
+MOST_PROCESSES = 5
 # Rounds in which healthy processes must have done everything that is open.
 ROUNDS = 300
 
@@ -61,13 +62,15 @@ class Schedule:
 
     def _do_spawn(self, id: str, kind: str, host: int, pid: int, source: str, pooling: str) -> None:
         world = self._world
-        if id in world.processes:
+        if id in world.processes or any(
+            p.is_alive and (p.host, p.pid) == (HOSTS[host], pid) for p in world.processes.values()
+        ):
             return
         playbook = make_playbook(world, source=source, pooling=pooling)
         rng = random.Random(f"{self._seed} {id}")
-        process = Process(id, world, HOSTS[host], pid, kind, playbook, rng, world.now_us)
+        process = Process(id, world, HOSTS[host], pid, kind, playbook, rng, world.now_us, len(world.processes))
         process.main = Task(process, "main", lambda: program(process))
-        if kind in ("reset", "new", "resume", "embed"):
+        if kind in ("reset", "new", "resume", "wait", "embed"):
             process.beat = Task(process, "beat", lambda: keep_alive(process))
         world.processes[id] = process
 
@@ -93,7 +96,8 @@ class Schedule:
 
     def _do_signal(self, id: str) -> None:
         if process := self._alive(id):
-            process.stop.requested.set()
+            # The second one ends the fleet at once, and what it holds goes back.
+            (process.stop.aborted if process.stop.requested.is_set() else process.stop.requested).set()
 
     def _do_outage(self) -> None:
         self._world.is_down = True
@@ -133,7 +137,7 @@ class Schedule:
         choices: list[tuple[float, Callable[[], Step]]] = [(10, self._tick)]
         for process in live:
             if process.is_stopped:
-                choices.append((2, lambda p=process: ("cont", p.id)))  # type: ignore[misc]
+                choices.append((1, lambda p=process: ("cont", p.id)))  # type: ignore[misc]
                 continue
             main = process.main
             if main.state is State.BLOCKED:
@@ -146,7 +150,7 @@ class Schedule:
                 choices.append((6, lambda t=process.beat: ("go", str(t), self._allowance())))  # type: ignore[misc]
             choices.append((3, lambda p=process: self._break(p)))  # type: ignore[misc]
         if len(live) < MOST_PROCESSES:
-            weight = 30 if not live else 6 if len(live) < 3 else 1
+            weight = 30 if not live else 6 if len(live) < 4 else 2
             choices.append((weight, self._spawn))
         if not world.is_down:
             choices.append((0.3, lambda: ("outage",)))
@@ -165,25 +169,31 @@ class Schedule:
             return ("tick", rng.randint(1, 60) * SECOND_US)
         if kind < 0.78:
             return ("calm", rng.randint(1, 12))
-        if kind < 0.89:
+        if kind < 0.84:
             return ("tick", rng.randint(60, 1800) * SECOND_US)
         return ("tick", rng.randint(1, 12) * 3600 * SECOND_US)
 
     def _break(self, process: Process) -> Step:
-        what = self._rng.choices(("kill", "stop", "cut", "lose", "signal"), (3, 4, 3, 3, 1))[0]
+        what = self._rng.choices(("kill", "stop", "cut", "lose", "signal"), (3, 5, 3, 3, 4))[0]
         return (what, process.id)
 
     def _spawn(self) -> Step:
         rng, world = self._rng, self._world
         live = {p.kind for p in world.processes.values() if p.is_alive}
         is_open = world.oracle.has_open_campaign
-        is_controlled = bool(live & {"reset", "new", "resume"})
+        is_controlled = bool(live & {"reset", "new", "resume", "wait"})
         if is_open and is_controlled:
-            weights = {"embed": 10, "resume": 2, "new": 1, "undo": 1, "retry": 2, "reset": 1}
+            weights = {"embed": 10, "resume": 1, "wait": 2, "new": 2, "undo": 1, "retry": 1, "reset": 1}
         elif is_open:
-            weights = {"resume": 10, "new": 3, "embed": 4, "undo": 2, "retry": 1}
+            weights = {"resume": 5, "wait": 3, "new": 5, "embed": 4, "undo": 2, "retry": 2, "reseed": 1}
         else:
-            weights = {"reset": 8, "undo": 3, "embed": 3, "retry": 1}
+            weights = {
+                "reset": 8,
+                "undo": 3,
+                "embed": 3,
+                "retry": 1,
+                "reseed": 1 if world.oracle.last.items else 12,
+            }
         kind = rng.choices(list(weights), list(weights.values()))[0]
         return self._spawning(kind)
 
@@ -192,13 +202,18 @@ class Schedule:
         rng = self._rng
         source, pooling = self._playbook_of(kind)
         chosen = rng.randrange(len(HOSTS)) if host is None else host
-        return ("spawn", f"p{self._spawned}", kind, chosen, 100 + self._spawned, source, pooling)
+        live = [p for p in self._world.processes.values() if p.is_alive and p.host == HOSTS[chosen]]
+        pid = rng.choice([n for n in range(FIRST_PID, FIRST_PID + PIDS) if n not in {p.pid for p in live}])
+        return ("spawn", f"p{self._spawned}", kind, chosen, pid, source, pooling)
 
     def _playbook_of(self, kind: str) -> tuple[str, str]:
+        """Return the source and the pooling of a new process: a fleet's are right more often than not."""
         rng, filling = self._rng, self._world.oracle.filling
-        if kind in ("reset", "new") or filling is None:
-            return rng.choice(list(CORPORA)), rng.choice(("mean", "cls"))
-        return filling.source, filling.pooling
+        pooling = rng.choice(POOLINGS)
+        if kind in ("reset", "new", "reseed") or filling is None:
+            return rng.choice(list(CORPORA)), pooling
+        stored = self._world.oracle.space
+        return filling.source, pooling if stored is None or rng.random() < 0.2 else stored
 
     # The end.
 
@@ -211,9 +226,13 @@ class Schedule:
         for round in range(ROUNDS):
             live = [p for p in world.processes.values() if p.is_alive]
             if not live:
-                if not world.oracle.has_open_campaign and not world.oracle.last.with_status("pending", "processing"):
+                if not world.oracle.has_open_campaign and not world.oracle.last.with_status(
+                    "pending", "processing"
+                ):
                     return
-                yield self._spawning("resume" if world.oracle.has_open_campaign else "embed", host=round % len(HOSTS))
+                yield self._spawning(
+                    "resume" if world.oracle.has_open_campaign else "embed", host=round % len(HOSTS)
+                )
             for process in live:
                 yield ("go", f"{process.id}/main", 400)
                 if process.main.state is State.BLOCKED and round % 5 == 4:

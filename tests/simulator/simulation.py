@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulator.processes import simulated_machines
-from simulator.programs import simulated_program
 from simulator.schedule import Schedule, Step
+from simulator.stand_ins import simulated_program
 from simulator.world import Violation, World, close_world, open_world
 
 SECONDS_TO_SHRINK = 40.0
@@ -41,12 +41,16 @@ class Result:
 
 
 def simulate(
-    admin_dsn: str, folder: Path, *, seed: int, steps: int, replay: Sequence[Step] | None = None, to_end: bool = True
+    admin_dsn: str,
+    folder: Path,
+    *,
+    seed: int,
+    steps: int,
+    replay: Sequence[Step] | None = None,
 ) -> Result:
     """Run `steps` chosen steps, or those of `replay`, then let healthy processes finish."""
-    world = open_world(admin_dsn, f"sim_{uuid.uuid4().hex[:12]}", folder)
     done: list[Step] = []
-    with _closing(world, admin_dsn), simulated_machines(world), simulated_program():
+    with simulated_world(admin_dsn, folder) as world, simulated_machines(world), simulated_program():
         schedule = Schedule(world, seed)
 
         def act(step: Step) -> bool:
@@ -57,7 +61,7 @@ def simulate(
         try:
             if replay is not None:
                 all(act(step) for step in replay)
-            elif all(act(schedule.choose()) for _ in range(steps)) and to_end:
+            elif all(act(schedule.choose()) for _ in range(steps)):
                 all(act(step) for step in schedule.finish())
         except Violation as violation:
             world.violation = world.violation or violation
@@ -67,9 +71,11 @@ def simulate(
 
 
 @contextmanager
-def _closing(world: World, admin_dsn: str) -> Iterator[None]:
+def simulated_world(admin_dsn: str, folder: Path) -> Iterator[World]:
+    """Open a fresh world, and end it with all of its processes."""
+    world = open_world(admin_dsn, f"sim_{uuid.uuid4().hex[:12]}", folder)
     try:
-        yield
+        yield world
     finally:
         with simulated_machines(world):
             close_world(world, admin_dsn)
@@ -132,7 +138,9 @@ def main() -> None:
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
             if given.verbose:
-                sys.stdout.write("\n".join(result.outcomes) + "\n" + (result.describe() if result.violation else ""))
+                sys.stdout.write(
+                    "\n".join(result.outcomes) + "\n" + (result.describe() if result.violation else "")
+                )
             if result.violation is not None:
                 sys.exit(1)
 

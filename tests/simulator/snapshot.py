@@ -13,9 +13,9 @@ from simulator.clock import Connection
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017
 
 _LEDGER = """
-SELECT (SELECT json_agg(json_build_array(id, status, phase, epoch, holder,
-                        (extract(epoch FROM lease_until) * 1000000)::bigint, error) ORDER BY id)
-          FROM ragops.campaign),
+SELECT (SELECT json_agg(json_build_array(c.id, c.status, c.phase, c.epoch, c.holder,
+                        (extract(epoch FROM l.lease_until) * 1000000)::bigint, c.error) ORDER BY c.id)
+          FROM ragops.campaign c LEFT JOIN ragops.lease l ON l.campaign_id = c.id),
        (SELECT json_agg(json_build_array(campaign_id, number, verb, status)) FROM ragops.step),
        (SELECT json_agg(source) FROM ragops.source)
 """
@@ -23,7 +23,8 @@ _ROWS = """,
        (SELECT json_agg(json_build_array(id, file_path, status, claim_id, claimed_by, phase, attempts,
                         (extract(epoch FROM lease_until) * 1000000)::bigint)) FROM files_queue),
        (SELECT json_agg(json_build_array(id, file_id, file_path, content, embedding::text)) FROM documents),
-       (SELECT json_agg(json_build_array(document_id, chunk_index, content, embedding::text)) FROM document_chunks),
+       (SELECT json_agg(json_build_array(document_id, chunk_index, content, embedding::text))
+          FROM document_chunks),
        (SELECT json_agg(json_build_array(id, file_id, content_hash)) FROM parsed_files),
        (SELECT json_agg(json_build_array(id, worker, documents)) FROM ingestion_metrics)
 """

@@ -1,7 +1,7 @@
 """Threads of which one runs at a time, and connections at whose every round trip another one may go on.
 
-A task pauses before a round trip when its allowance is used up, and where its statement waits for a lock of another
-task. The scheduler alone decides who goes on, so that a run is the same each time.
+A task pauses before a round trip when its allowance is used up, and where its statement waits for a lock of
+another task. The scheduler alone decides who goes on, so that a run is the same each time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq, sql
+
+from ragops.postgres.collisions import ReadCommittedConnection, ReadCommittedCursor
 
 if TYPE_CHECKING:
     from simulator.processes import Process
@@ -114,7 +116,7 @@ def current_task() -> Task | None:
     return _tasks.get(threading.current_thread())
 
 
-class SimCursor(psycopg.Cursor[Any]):
+class SimCursor(ReadCommittedCursor[Any]):
     """Tells its connection what it executes."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -128,7 +130,7 @@ class SimCursor(psycopg.Cursor[Any]):
         return super().copy(statement, *arguments, **options)
 
 
-class SimConnection(psycopg.Connection[tuple[Any, ...]]):
+class SimConnection(ReadCommittedConnection):
     """A connection of a simulated process."""
 
     world: World
@@ -136,6 +138,10 @@ class SimConnection(psycopg.Connection[tuple[Any, ...]]):
     is_dirty = False
     """Something was changed since the last look at the database."""
     lock_timeout_s: float | None = None
+
+    def keep_read_committed(self) -> None:
+        super().keep_read_committed()
+        self.cursor_factory = SimCursor
 
     def note(self, query: Any) -> Any:
         """Remember whether a statement changes something, and return it; a lock timeout runs on virtual time."""
@@ -200,5 +206,6 @@ class SimConnection(psycopg.Connection[tuple[Any, ...]]):
         if task.process.loses_answer:
             # The server has done it, and its answer never arrives.
             task.process.loses_answer = False
+            self.world.terminate([self])
             self.close()
             raise psycopg.OperationalError("the answer was lost")

@@ -45,6 +45,7 @@ def read_text(source: str, location: str) -> str | None:
 # The number of documents of each corpus.
 CORPORA = {"red": 14, "blue": 18}
 GATES = (3, 8)
+POOLINGS = ("mean", "cls")
 
 
 def embed_text(text: str, pooling: str) -> NDArray[np.float32]:
@@ -174,8 +175,9 @@ class World:
                 return
 
     def let_look(self) -> None:
-        """Let the lock timeouts of those run out who wait to keep readers out: their turn would come with the commit
-        that follows, before anybody can look at what was committed.
+        """Let the lock timeouts of those run out who wait to keep readers out.
+
+        Their turn would come with the commit that follows, before anybody can look at what was committed.
         """
         waiting = {t.blocked_on.info.backend_pid: t for t in self.tasks() if t.blocked_on is not None}
         if not waiting:
@@ -208,7 +210,9 @@ class World:
     def report_crash(self, task: Task, error: BaseException) -> None:
         """Note a program that ended by an exception which no promise covers."""
         if self.violation is None:
-            self.violation = Violation("programs end with a named error", f"{task}: {type(error).__name__}: {error}")
+            self.violation = Violation(
+                "programs end with a named error", f"{task}: {type(error).__name__}: {error}"
+            )
             self.log.append("".join(traceback.format_exception(error)))
 
 
@@ -220,7 +224,7 @@ def open_world(admin_dsn: str, name: str, folder: Path) -> World:
         server.execute(create.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
         # Settings of a database are not copied from its template.
         for setting in ("search_path = sim, pg_catalog, public", "deadlock_timeout = '5ms'"):
-            server.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(sql.Identifier(name)))  # type: ignore[operator]
+            server.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(sql.Identifier(name)))
     dsn = psycopg.conninfo.make_conninfo(admin_dsn, dbname=name)
     # Who keeps readers out while he pauses does so for the scheduler's own looks, too.
     admin = psycopg.connect(dsn, autocommit=True, options="-c lock_timeout=5ms")
@@ -235,7 +239,9 @@ def _read_facts(admin: Admin, server: str) -> DatabaseFacts:
     if server not in _read:
         _read[server] = read_database(admin, Tables())
     facts = _read[server]
-    row = admin.execute("SELECT datname, oid::bigint FROM pg_database WHERE datname = current_database()").fetchone()
+    row = admin.execute(
+        "SELECT datname, oid::bigint FROM pg_database WHERE datname = current_database()"
+    ).fetchone()
     assert row is not None
     return replace(facts, server=replace(facts.server, database=row[0], database_oid=row[1]))
 
