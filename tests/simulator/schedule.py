@@ -226,13 +226,13 @@ class Schedule:
         for round in range(ROUNDS):
             live = [p for p in world.processes.values() if p.is_alive]
             if not live:
-                if not world.oracle.has_open_campaign and not world.oracle.last.with_status(
-                    "pending", "processing"
-                ):
+                is_open, items = world.oracle.has_open_campaign, world.oracle.last
+                if not is_open and not items.with_status("pending", "processing"):
                     return
-                yield self._spawning(
-                    "resume" if world.oracle.has_open_campaign else "embed", host=round % len(HOSTS)
-                )
+                # What the error advises where a fleet of another model was the first to embed.
+                last = next((p.outcome or "" for p in reversed(world.processes.values())), "")
+                kind = "embed" if not is_open else "new" if "mix two vector spaces" in last else "resume"
+                yield self._spawning(kind, host=round % len(HOSTS))
             for process in live:
                 yield ("go", f"{process.id}/main", 400)
                 if process.main.state is State.BLOCKED and round % 5 == 4:

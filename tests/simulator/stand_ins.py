@@ -11,8 +11,7 @@ from pgvector.psycopg.vector import register_vector_info
 from psycopg.types import TypeInfo
 
 from ragops import session as session_module
-from ragops.campaign import planning
-from ragops.campaign import run as campaign
+from ragops.campaign import execution, planning
 from ragops.campaign.plan import Outlook
 from ragops.campaign.steps import embed as embedding
 from ragops.campaign.steps import validate as validation
@@ -107,7 +106,7 @@ def simulated_program() -> Iterator[None]:
     """Put the simulated fleet in the place of children and threads; planning looks at facts alone."""
     with ExitStack() as stack:
         for module, name, value in (
-            (campaign, "heartbeat", _heartbeat),
+            (execution, "heartbeat", _heartbeat),
             # It only tells people what is waited for.
             (TakeoverWatch, "waiting", lambda watch, pid: nullcontext()),
             (embedding, "_run_fleet", run_fleet),
