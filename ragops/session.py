@@ -121,3 +121,13 @@ class Session:
             lambda: Embedder(config, command=self.embedder_command),
             on_death=lambda death: self.reporter.info(f"{death.what} while it started; starting it again"),
         )
+
+    def with_embedder(self, work: Callable[[Embedder], Result]) -> Result:
+        """Run `work` with a child as `open_embedder` starts it, again if that is killed. Raises as both do."""
+        from ragops.embedder.starting import use_child
+
+        return use_child(
+            self.open_embedder,
+            work,
+            on_death=lambda death: self.reporter.info(f"{death.what}; going on with another one"),
+        )

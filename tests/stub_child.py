@@ -6,7 +6,8 @@ text: `all` dies on each, `all-but-ok` on each except the health check's, `illeg
 instruction. Other arguments concern children that embed: `dead` dies while it starts, `gate=FILE` is ready once
 the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` embeds for a fleet once it
 exists. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
-`chance=FOLDER` the same when it meets the word CHANCE.
+`chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
+one component of every vector.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 from ragops.builds.standalone import parse_system_info
 from ragops.errors import EmbedderDied, EmbedderError
-from ragops.subprocesses import Purpose, child_environment, signal_name
+from ragops.subprocesses import Purpose, child_environment, is_from_outside, signal_name
 
 PROBE_PROGRAM = Path(__file__).with_name("library_child.py")
 # Loading takes about a second; a network file system or a scanner of new files may take a minute.
@@ -64,18 +64,10 @@ def run_probe(interpreter: Path) -> Probe:
     Raises LibraryDied if loading it kills the child; EmbedderError if there is no library, it cannot be
     loaded, or the child does not answer.
     """
-    try:
-        done = subprocess.run(
-            [str(interpreter), str(PROBE_PROGRAM)],
-            env=child_environment(os.environ, Purpose.EMBEDDER, own_interpreter=False),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_DEADLINE_S,
-        )
-    except OSError as error:
-        raise _no_answer(interpreter, actual=error.strerror or str(error)) from error
-    except subprocess.TimeoutExpired as error:
-        raise _no_answer(interpreter, actual=f"no answer within {PROBE_DEADLINE_S:g} s") from error
+    # Once may be chance: the system's out-of-memory killer takes the process that it likes.
+    done = _run_child(interpreter)
+    if is_from_outside(done.returncode):
+        done = _run_child(interpreter)
     answer: dict[str, Any] = {}
     for line in done.stdout.splitlines():
         # A library may print lines of its own between those of the child.
@@ -100,6 +92,21 @@ def run_probe(interpreter: Path) -> Probe:
     if "loaded" not in answer:
         raise LibraryDied(probe, cause=signal_name(done.returncode) or f"exit status {done.returncode}", tail=tail)
     return probe
+
+
+def _run_child(interpreter: Path) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            [str(interpreter), str(PROBE_PROGRAM)],
+            env=child_environment(os.environ, Purpose.EMBEDDER, own_interpreter=False),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_DEADLINE_S,
+        )
+    except OSError as error:
+        raise _no_answer(interpreter, actual=error.strerror or str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise _no_answer(interpreter, actual=f"no answer within {PROBE_DEADLINE_S:g} s") from error
 
 
 def _no_answer(interpreter: Path, *, actual: str) -> EmbedderError:

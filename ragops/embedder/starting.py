@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.errors import EmbedderDied
@@ -12,6 +13,8 @@ from ragops.subprocesses import is_from_outside
 # Another start of a child that was killed from outside before it was ready, this often and so much later.
 STARTS_AGAIN = 3
 PAUSE_S = 0.5
+
+Result = TypeVar("Result")
 
 
 def open_embedder(config: EmbedderConfig, *, command: Sequence[str] | None = None) -> Embedder:
@@ -36,3 +39,26 @@ def start_child(
             on_death(death)
             time.sleep(PAUSE_S)
     return start()
+
+
+def use_child(
+    start: Callable[[], Embedder],
+    work: Callable[[Embedder], Result],
+    *,
+    on_death: Callable[[EmbedderDied], None] = lambda _: None,
+) -> Result:
+    """Run `work` with a child of its own; from its beginning with another one if that was killed from outside.
+
+    `on_death` is called before another try. Raises as `start` and `work` do.
+    """
+    for _ in range(STARTS_AGAIN):
+        try:
+            with start() as embedder:
+                return work(embedder)
+        except EmbedderDied as death:
+            if not is_from_outside(death.returncode):
+                raise
+            on_death(death)
+            time.sleep(PAUSE_S)
+    with start() as embedder:
+        return work(embedder)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ragops.embedder.child_engine import USABLE_POOLINGS
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.embedder.config import embedder_config
-from ragops.embedder.starting import open_embedder
+from ragops.embedder.starting import open_embedder, use_child
 from ragops.errors import UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
@@ -73,8 +73,10 @@ def capture_config(playbook: Playbook) -> EmbedderConfig:
 def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> Fingerprint:
     """Capture the fingerprint of the workers' interpreter, model and parameters. Raises as Embedder does."""
     model = playbook.model
-    with open_embedder(capture_config(playbook), command=command) as embedder:
-        fingerprint = capture(embedder, document_prefix=model.document_prefix, query_prefix=model.query_prefix)
+    fingerprint = use_child(
+        lambda: open_embedder(capture_config(playbook), command=command),
+        lambda embedder: capture(embedder, document_prefix=model.document_prefix, query_prefix=model.query_prefix),
+    )
     # The child has the CPU's name only; it runs on the same host.
     return fingerprint.on_host(read_exact_host())
 

@@ -85,7 +85,9 @@ def _identifiers(tables: Tables) -> Mapping[str, sql.Composable]:
     """Return the placeholders of queue.sql, among them the gate, which a claim contains."""
     key = queue_key(tables)
     words = {"queue_key": key, "last_phase": sql.Literal(MAX_PHASE)}
-    gate = statement("queue", "gate", {**words, "campaign_queue": sql.SQL("c.queue")})
+    # The key once a claim, or from the claimant: planning the look into the catalog takes 0.3 ms.
+    within = {**words, "queue_key": sql.SQL("(SELECT queue FROM this)"), "campaign_queue": sql.SQL("c.queue")}
+    gate = statement("queue", "gate", within)
     # By way of JSON for a command that only looks: a ledger of an older version lacks the column.
     looked_up = sql.SQL("to_jsonb(c)->>'queue'")
     return {**identifiers_of(tables), **words, "gate": gate, "campaign_queue": looked_up}
@@ -121,13 +123,15 @@ class Queue:
         worker: str,
         lease_s: float,
         generation: int = 0,
+        queue: str | None = None,
         bound: Cursor | None = None,
         after: Cursor | None = None,
     ) -> Claim | None:
         """Claim up to `size` pending items of the open phases, up to `bound`; None if there are none.
 
         `generation` is that of the filling whose source the claimant reads; the default is that of a queue which
-        ragops never filled. Nothing is taken from another filling.
+        ragops never filled. Nothing is taken from another filling. `queue` is the qualified name of the table, for
+        one who claims often and knows it.
 
         `after` is the cursor of an earlier claim. Items before it are skipped, including those that came back to
         the queue meanwhile, so claim again without it after a claim that came back short or empty.
@@ -144,7 +148,8 @@ class Queue:
             "after_id": after_id,
             "claim_id": claim_id,
         }
-        rows = self._connection.execute(self._sql("claim"), values).fetchall()
+        key: sql.Composable = self._identifiers["queue_key"] if queue is None else sql.Literal(queue)
+        rows = self._connection.execute(self._sql("claim", this_queue=key), values).fetchall()
         if not rows:
             return None
         last, _, phase = rows[-1]

@@ -74,6 +74,7 @@ class Fetcher:
         self._cache = cache
         self._cursor: Cursor | None = None
         self._missing = MissingDocuments(pipeline, database, tables, documents)
+        self._queue_name: str | None = None
 
     def run(self) -> None:
         """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet.
@@ -109,6 +110,8 @@ class Fetcher:
     def _claim(self, connection: Connection) -> Claim | None:
         """Claim behind the last claim: what was completed before it leaves dead index entries, read each time."""
         queue = Queue(connection, self._tables)
+        if self._queue_name is None:
+            self._queue_name = queue.filling().queue
         size = claim_size(self._pipeline.claim_size, open_items=self._left, smallest=self._pipeline.smallest_claim)
 
         def claim_after(cursor: Cursor | None) -> Claim | None:
@@ -117,6 +120,7 @@ class Fetcher:
                 worker=self._claimant,
                 lease_s=self._lease_s,
                 generation=self._generation,
+                queue=self._queue_name,
                 bound=self._bound,
                 after=cursor,
             )

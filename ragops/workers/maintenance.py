@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -11,7 +12,7 @@ from ragops.errors import first_line
 from ragops.identity import is_dead_here
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import DATABASE_ERRORS, OUTAGES, Connection, transaction
-from ragops.postgres.locks import LOCK_TIMEOUT_S, TIMED_OUT_OR_CANCELLED
+from ragops.postgres.locks import LOCK_TIMEOUT_S, TIMED_OUT, TIMED_OUT_OR_CANCELLED
 from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.vacuum_blockers import oldest_blocker
@@ -119,11 +120,13 @@ class Maintenance:
         self._locks.look(connection)
         queue = Queue(connection, self._tables)
         # A table that someone has locked is waited for by the other threads, while this one says who it is.
-        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
-            queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
-        with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
-            reaped = self._reaper.reap(connection)
-        self._look_at_others(connection)
+        reaped = 0
+        with suppress(*TIMED_OUT):
+            with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+                queue.extend_leases([claim.id for claim in self._pipeline.held_claims()], lease_s=self._lease_s)
+            with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
+                reaped = self._reaper.reap(connection)
+            self._look_at_others(connection)
         self._heartbeat(connection)
         blocker = oldest_blocker(connection, min_age_s=HELD_S)
         if blocker is not None and (key := (blocker.kind, blocker.name, blocker.pid)) not in self._reported:

@@ -14,6 +14,7 @@ from ragops.playbook.tables import QueueTable, Tables
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.queue import Claim, Cursor
 from ragops.postgres.setup import initialise, plan_setup
+from ragops.postgres.statements import queue_key
 from ragops.workers import maintenance
 from ragops.workers.maintenance import Reaper
 
@@ -74,7 +75,8 @@ def test_cursors_follow_the_order_of_the_database(connection: Connection, target
 
 
 def plan_of(connection: Connection, name: str, **values: object) -> str:
-    query = b"EXPLAIN " + queue_of(connection)._sql(name).as_bytes(connection)
+    more = {"this_queue": queue_key(Tables())} if name == "claim" else {}
+    query = b"EXPLAIN " + queue_of(connection)._sql(name, **more).as_bytes(connection)
     return "\n".join(row[0] for row in connection.execute(query, values).fetchall())
 
 

@@ -118,8 +118,8 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
         wait_until(run, after)
     started = time.monotonic()
     checked_sha256(session.playbook)
-    with session.open_embedder() as embedder:
-        measured = measure(session, embedder, seed=random.uniform(-1, 1) if seed is None else seed)
+    drawn = random.uniform(-1, 1) if seed is None else seed
+    measured = session.with_embedder(lambda embedder: measure(session, embedder, seed=drawn))
     settings = session.playbook.validation
     limits = ValidationLimits(settings.max_distance, settings.criterion, settings.max_failed_share)
     return ValidationResult(

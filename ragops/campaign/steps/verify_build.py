@@ -75,9 +75,9 @@ def compare_debug(session: Session, settings: DebugReference) -> DebugComparison
     """Compare the workers' distances with those of a debug endpoint. Raises RagopsError for a fault of it."""
 
     def embed_query(query: str) -> NDArray[np.float32]:
-        with session.open_embedder() as embedder:
-            vectors = normalize(embedder.embed([session.playbook.model.query_prefix + query]).vectors)
-        unit: NDArray[np.float32] = vectors[0]
+        prefixed = session.playbook.model.query_prefix + query
+        vectors = session.with_embedder(lambda embedder: embedder.embed([prefixed]).vectors)
+        unit: NDArray[np.float32] = normalize(vectors)[0]
         return unit
 
     max_drift = session.playbook.build.max_drift
@@ -92,8 +92,7 @@ def compare_with_stored(run: Run) -> Agreement | None:
     session = run.session
     if not _has_documents(session):
         return None
-    with session.open_embedder() as embedder:
-        agreement = measure_stored(session, embedder)
+    agreement = session.with_embedder(lambda embedder: measure_stored(session, embedder))
     if agreement.disagreeing or agreement.rows == 0:
         session.reporter.info(
             f"{agreement.disagreeing} of {agreement.rows} sampled vectors disagree with what is stored"

@@ -271,7 +271,7 @@ SELECT DISTINCT given.pid, coalesce(a.application_name, ''), coalesce(a.usename:
 SELECT a.pid, extract(epoch FROM clock_timestamp() - a.query_start)::int, pg_blocking_pids(a.pid)
   FROM pg_stat_activity a
  WHERE a.datname = current_database() AND a.usename = current_user AND a.wait_event_type = 'Lock'
-   AND a.application_name = current_setting('application_name')
+   AND starts_with(a.application_name, 'ragops ')
    AND a.query_start < clock_timestamp() - make_interval(secs => %(min_s)s)
  ORDER BY a.pid;
 

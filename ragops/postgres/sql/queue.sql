@@ -6,7 +6,8 @@
 -- campaign of an older version names no queue and holds for all of them.
 SELECT coalesce(
     (SELECT c.phase FROM ragops.campaign c
-      WHERE c.status NOT IN ('done', 'abandoned', 'undone') AND coalesce({campaign_queue}, {queue_key}) = {queue_key}
+      WHERE c.status NOT IN ('done', 'abandoned', 'undone')
+        AND ({campaign_queue} IS NULL OR {campaign_queue} = {queue_key})
       ORDER BY c.id DESC LIMIT 1),
     {last_phase}) AS phase;
 
@@ -19,11 +20,12 @@ SELECT coalesce(
 -- With a cursor the scan starts behind it. Otherwise it reads the index entries of completed items at the front again
 -- and again while a long transaction elsewhere keeps vacuum from removing them: 185 ms per claim instead of 2.5
 -- a cursor 2.5 ms, after 366,666 completions (benchmarks/queue_claims.py).
-WITH gate AS ({gate}
+WITH this AS MATERIALIZED (SELECT {this_queue} AS queue
+), gate AS ({gate}
 ), picked AS (
     SELECT q.{files_queue_id} AS id FROM {files_queue} q
      WHERE q.{files_queue_status} = 'pending'
-       AND coalesce((SELECT s.generation FROM ragops.source s WHERE s.queue = {queue_key}), 0) = %(generation)s
+       AND coalesce((SELECT s.generation FROM ragops.source s JOIN this USING (queue)), 0) = %(generation)s
        AND q.{files_queue_phase} <= (SELECT phase FROM gate)
        AND ((q.{files_queue_phase}, q.{files_queue_id}) <= (%(last_phase)s, %(last_id)s) OR %(last_id)s IS NULL)
        AND ((q.{files_queue_phase}, q.{files_queue_id}) > (%(after_phase)s, %(after_id)s)
