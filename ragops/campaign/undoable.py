@@ -109,8 +109,10 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
     visible = visible_campaigns(session, campaign)
     statuses = {row.id: row.status for row in all_campaigns(connection) if row.id in visible} if known else {}
     changed_by = changing_campaigns(connection) if known else set()
-    ours = [a for a in archives if a.campaign is not None or a.generation in _own_generations(session, archives)]
-    found = units(statuses, ours, changed_by=changed_by)
+    emptyings = _own_generations(session, archives)
+    ours = [a for a in archives if a.campaign is not None or a.generation in emptyings]
+    # What was emptied by hand comes back into its own tables, whatever the playbook maps.
+    found = units(statuses, ours, changed_by=changed_by) or units({}, archives, changed_by=())
     if campaign is None and found:
         return found[-1]
     own = [place for place, unit in enumerate(found) if campaign is not None and campaign in unit.campaigns]
@@ -119,8 +121,9 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
             "there is nothing to bring back",
             where=session.target.label,
             actual="no archived rows and no dropped index"
-            + (f" of campaign {campaign}" if campaign is not None else ""),
-            hint="ragops archive status   or: ragops index rebuild",
+            + (f" of campaign {campaign}" if campaign is not None else " of this playbook's queue"),
+            hint="ragops archive status   (a campaign of another queue: ragops undo --campaign N)"
+            "   or: ragops index rebuild",
         )
     newer = [unit for unit in found[own[0] + 1 :] if not unit.is_undone]
     if newer:

@@ -81,6 +81,7 @@ class Fleet:
         open_items: int | None = None,
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
+        opening: Callable[[], None] = lambda: None,
         bytes_needed: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Check what can be checked before anything starts.
@@ -88,7 +89,8 @@ class Fleet:
         `generation` is that of the filling whose source the playbook names here, and `bound` the last place of the
         queue to claim. `open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
         `heartbeat` is called every few seconds; a campaign renews its lease in it. `command` starts another
-        program than the embedder child. `bytes_needed` is asked when the server's disk is full.
+        program than the embedder child. `opening` is called before the first claim, when the fleet has joined the
+        filling's vector space. `bytes_needed` is asked when the server's disk is full.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -102,6 +104,7 @@ class Fleet:
         self._bound = bound
         self._open_items = open_items
         self._command = command
+        self._opening = opening
         self._config = embedder_config(
             playbook, threads=sizing.threads, tokens_per_batch=sizing.tokens_per_batch, repack=sizing.repack
         )
@@ -203,6 +206,7 @@ class Fleet:
             fingerprint = working.start(lambda: self._join_space(first), "fingerprint")
             watch([fingerprint])
             if not self._stop.requested.is_set():
+                self._opening()
                 self._start_stages(children, fingerprint.result(), working, storing)
         watch(working.futures)
         self._pipeline.end()

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from campaigns import execute, make_playbook, open_session, reported, reseed_queue, rows, single, value
+from campaigns import Recorder, execute, make_playbook, open_session, reported, reseed_queue, rows, single, value
 from stub_child import stub_command
 from tiny_gguf import write_tiny_bert
 
+from ragops.campaign import run as campaign
 from ragops.campaign.steps.embed import drain
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
+from ragops.playbook.steps import Embed, EmptyTables, ReseedQueue
 from ragops.session import Session
 from ragops.workers.state import Stop
 
@@ -140,3 +142,37 @@ def test_a_queue_that_ragops_never_filled_has_one_space_as_well(session: Session
     filling = session.queue.filling()
     assert (filling.generation, filling.source) == (0, None)
     assert_refused(changed(session, model={"document_prefix": "x "}), actual="'x '", expected="''")
+
+
+def test_a_side_fleet_does_not_decide_the_space_of_a_campaign(
+    dsn18: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """It waits for the queue with another model, and would be the first one to claim."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.txt").write_text(f"text number {number}", encoding="utf-8")
+    steps = (EmptyTables(step="empty_tables"), ReseedQueue(step="reseed_queue"), Embed(step="embed"))
+    playbook = make_playbook(model=tiny_model, source=Source(folder=folder), steps=steps)
+    other = write_tiny_bert(tmp_path / "other.gguf", dimensions=32, seed=7)
+
+    class Meanwhile(Recorder):
+        def info(self, message: str, **fields: object) -> None:
+            super().info(message)
+            if "per batch (" in message:  # the campaign's fleet is about to start its children
+                with open_session(
+                    dsn18, playbook.with_changes(model={"file": other}), embedder_command=stub_command()
+                ) as side:
+                    assert drain(single(side)).completed == 0
+
+    with open_session(dsn18, playbook, embedder_command=stub_command()) as session:
+        told = Session.on(
+            session.connection,
+            session.target,
+            playbook,
+            reporter=Meanwhile(),
+            embedder_command=stub_command(),
+        )
+        assert campaign.start(told, campaign.plan_campaign(told)).status == "done"
+    assert len(rows(dsn18, FINGERPRINTS)) == 1
+    assert value(dsn18, "SELECT count(*) FROM documents") == 30

@@ -22,6 +22,7 @@ from ragops.postgres.connection import Connection, Target, connect
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import Sizing
 from ragops.workers.state import Stop
+from ragops.workers.threads import Threads
 
 DOCUMENTS = 20
 
@@ -183,3 +184,28 @@ def test_a_fingerprint_that_cannot_be_recorded_ends_the_fleet(depot: Depot) -> N
         )
     with pytest.raises(psycopg.errors.RaiseException, match="refused"):
         run_to_its_error(depot, depot.fleet())
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_signals_between_the_starts_of_two_threads_leave_no_thread_behind(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    """A thread that nobody knows of would keep the process alive for ever, with a child and its claims."""
+    start, before = Threads.start, set(threading.enumerate())
+
+    def interrupted(self: Threads, work: Callable[[], Any], name: str) -> Any:
+        future = start(self, work, name)
+        # As the handlers of the program do it.
+        depot.stop.requested.set()
+        if signals == 2:
+            depot.stop.aborted.set()
+        return future
+
+    monkeypatch.setattr(Threads, "start", interrupted)
+    depot.gate.touch()
+    with pytest.raises(Interrupted):
+        started(depot.fleet(f"gate={depot.gate}", workers=3).run).result(60)
+    wait_for(
+        lambda: set(threading.enumerate()) <= before | {threading.current_thread()}, what="the end of all threads"
+    )
+    depot.assert_untouched()

@@ -110,8 +110,10 @@ class EmbedStep:
 
     def run(self, run: Run) -> EmbedResult:
         """Open the step's phase and embed it. Raises Interrupted after a stop, and whatever ended a worker."""
-        run.open_phase(phase_of(run.session.playbook, self.settings.until))
-        result = drain(run)
+        phase = phase_of(run.session.playbook, self.settings.until)
+        result = drain(run, phase=phase)
+        # Without an item to embed no fleet has opened it.
+        run.session.through_outages(lambda: run.open_phase(phase))
         # Not the whole step again: it would find nothing to do, and record that.
         run.session.through_outages(lambda: run.record(result))
         return result
@@ -122,8 +124,12 @@ def phase_of(playbook: Playbook, until: int | None) -> int:
     return playbook.gates().index(until) + 1 if until else MAX_PHASE
 
 
-def drain(run: Run, *, until: int | None = None) -> EmbedResult:
-    """Embed what is open, or until `until` documents are completed; record nothing."""
+def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> EmbedResult:
+    """Embed what is open, or until `until` documents are completed; record nothing.
+
+    `phase` is the last one that the campaign opens, once its fleet has joined the filling: another fleet, perhaps
+    with another model, must not embed the first item of a campaign.
+    """
     again = run.session.through_outages
     # Read at once: what is claimed later belongs to this source, or is not claimed.
     filling = again(lambda: run.session.queue.filling())
@@ -134,10 +140,10 @@ def drain(run: Run, *, until: int | None = None) -> EmbedResult:
         bound = again(lambda: session.queue.bound_for(until=until)) if until is not None else None
         if until is not None and bound is None:
             break
-        goal = again(partial(_open_items, session, bound))
+        goal = again(partial(_open_items, session, bound, phase))
         if not goal:
             break
-        result, generation = _run_fleet(run, session, filling.generation, bound, goal)
+        result, generation = _run_fleet(run, session, filling.generation, bound, goal, phase)
         results.append(result)
         filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
@@ -173,10 +179,10 @@ def with_source_of(session: Session, filling: Filling) -> Session:
     return session.with_playbook(session.playbook.model_copy(update={"source": source}))
 
 
-def _open_items(session: Session, bound: Cursor | None) -> int:
-    """Return the number of items that may be claimed now, or are in process."""
+def _open_items(session: Session, bound: Cursor | None, phase: int | None) -> int:
+    """Return the number of items that may be claimed, or are in process; up to `phase` if it is given."""
     queue = session.queue
-    return sum(queue.open_items(phase=queue.gate(), bound=bound))
+    return sum(queue.open_items(phase=queue.gate() if phase is None else phase, bound=bound))
 
 
 def _analyze_loaded(session: Session) -> None:
@@ -199,7 +205,7 @@ def bytes_to_embed(session: Session) -> int | None:
 
 
 def _run_fleet(
-    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int
+    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int, phase: int | None
 ) -> tuple[FleetResult, int]:
     """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
@@ -218,6 +224,7 @@ def _run_fleet(
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,
+        opening=lambda: None if phase is None else session.through_outages(lambda: run.open_phase(phase)),
         bytes_needed=lambda: bytes_to_embed(session),
     )
 

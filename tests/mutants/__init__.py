@@ -1,0 +1,1 @@
+"""Sabotaged variants of the program: each breaks one rule, and something must notice."""

@@ -1,0 +1,121 @@
+"""What takes the place of children, threads, planning and reads of the catalog in a simulated process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from unittest.mock import patch
+
+from pgvector.psycopg.vector import register_vector_info
+from psycopg.types import TypeInfo
+
+from ragops import session as session_module
+from ragops.campaign import execution, planning
+from ragops.campaign.plan import Outlook
+from ragops.campaign.steps import embed as embedding
+from ragops.campaign.steps import validate as validation
+from ragops.campaign.steps.base import Run
+from ragops.errors import NegativeVerdict
+from ragops.facts import DatabaseFacts
+from ragops.playbook.tables import Tables
+from ragops.postgres import connection as connection_module
+from ragops.postgres.catalog import Rows
+from ragops.postgres.connection import Connection
+from ragops.postgres.ledger import Ledger
+from ragops.postgres.takeover import TakeoverWatch
+from ragops.session import Session
+from ragops.workers import space
+from simulator.fleet import run_fleet
+from simulator.processes import current_process
+from simulator.world import Violation
+
+# The chance that a validation fails.
+FAILS_GATE = 0.05
+
+
+@contextmanager
+def _heartbeat(session: Session, ledger: Ledger) -> Iterator[None]:
+    process = current_process()
+    process.ledger, process.playbook = ledger, session.playbook
+    try:
+        yield
+    finally:
+        process.ledger = None
+
+
+class _Validated(validation.ValidationResult):
+    """A validation whose verdict was drawn."""
+
+    @property
+    def verdict(self) -> str:
+        return "pass" if self.processing_time_ms == 0 else "fail"
+
+    def refuse_failure(self) -> None:
+        if self.verdict == "fail":
+            raise NegativeVerdict("validation failed")
+
+    def to_json(self) -> dict[str, object]:
+        return {"verdict": self.verdict}
+
+
+def _validate(run: Run, *, after: int | None = None, seed: float | None = None) -> _Validated:
+    """Wait for the gate as the real step does, look whether it is one, and draw a verdict."""
+    process = current_process()
+    if after is not None:
+        validation.wait_until(run, after)
+    for _ in range(process.rng.randint(0, 2)):
+        run.session.stop.requested.wait(1.0)
+        run.session.queue.counts()
+    try:
+        process.world.oracle.judge_gate(process, after=after)
+    except Violation as violation:
+        process.world.violation = violation
+    fails = process.rng.random() < FAILS_GATE
+    return _Validated((), None, None, int(fails))  # type: ignore[arg-type]
+
+
+_COUNTS = " UNION ALL ".join(
+    f"SELECT '{logical}', count(*) FROM {table.schema or 'public'}.{table.name}"
+    for logical, table in Tables().mapped().items()
+)
+
+
+def _read_database(connection: Connection, tables: Tables, *, rows: Rows = Rows.EXACT) -> DatabaseFacts:
+    """Return the facts, with the rows as they are now: reading the catalog takes 30 ms, and nothing changes it."""
+    facts = current_process().world.facts
+    counts: dict[str, int] = dict(connection.execute(_COUNTS.encode()).fetchall())
+    counted = {name: table and replace(table, rows=counts[name]) for name, table in facts.tables.items()}
+    return replace(facts, tables=counted)
+
+
+_types: list[tuple[str, int, int]] = []
+
+
+def _register_types(connection: Connection) -> bool:
+    """Register pgvector's type without asking for its oid each time: all databases are copies of one."""
+    if not _types:
+        query = "SELECT typname, oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'"
+        _types.extend(connection.execute(query.encode()).fetchall())
+    register_vector_info(connection, TypeInfo(*_types[0]))
+    return True
+
+
+@contextmanager
+def simulated_program() -> Iterator[None]:
+    """Put the simulated fleet in the place of children and threads; planning looks at facts alone."""
+    with ExitStack() as stack:
+        for module, name, value in (
+            (execution, "heartbeat", _heartbeat),
+            # It only tells people what is waited for.
+            (TakeoverWatch, "waiting", lambda watch, pid: nullcontext()),
+            (embedding, "_run_fleet", run_fleet),
+            (validation, "validate", _validate),
+            # Two fleets whose models are the same have the same build here.
+            (space, "embed_canaries", lambda *_, **__: None),
+            (session_module, "read_database", _read_database),
+            (connection_module, "register_vector_types", _register_types),
+            (planning, "look_ahead", lambda *_, **__: Outlook((), ())),
+        ):
+            stack.enter_context(patch.object(module, name, value))
+        yield
