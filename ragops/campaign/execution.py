@@ -149,7 +149,7 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
         done = done_steps(session, run.campaign)
         if (recorded := done.get(step.number)) is not None:
             return recorded
-        if (lost := _lost_steps(session, done, before=step)) is not None:
+        if (lost := _lost_steps(run, done, before=step)) is not None:
             raise lost
         run.ledger.step_started(step.number)
         return step_of(step.settings).run(run)
@@ -182,7 +182,7 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
         # In a database that is older than it was, a step fails for a reason that misleads.
         with suppress(*DATABASE_ERRORS, DatabaseUnavailable):
             done = _once_more(session.database, lambda _: done_steps(session, run.campaign))
-            if (lost := _lost_steps(session, done, before=step)) is not None:
+            if (lost := _lost_steps(run, done, before=step)) is not None:
                 _end(run, "failed", lost.what)
                 raise lost from error
         _end(run, "failed", error.what)
@@ -204,11 +204,20 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
         raise
 
 
-def _lost_steps(session: Session, done: Mapping[int, StepRow], *, before: PlannedStep) -> RagopsError | None:
+def _lost_steps(run: CampaignRun, done: Mapping[int, StepRow], *, before: PlannedStep) -> RagopsError | None:
     """Return the error if the ledger does not have every step before this one as done any more."""
+    session = run.session
     lost = [number for number in range(1, before.number) if number not in done]
     if not lost:
         return None
+    if find_campaign(session.connection, run.campaign) is None:
+        return RagopsError(
+            f"the database does not know campaign {run.campaign} any more",
+            where=session.target.label,
+            actual="another database of that name (dropped and made again, or an older backup)",
+            expected="the database as this campaign left it",
+            hint="restore the right one; or start again: ragops reset --playbook …",
+        )
     return RagopsError(
         f"the database has lost what it had confirmed: step{'s' if len(lost) > 1 else ''} "
         f"{', '.join(map(str, lost))} of this campaign",

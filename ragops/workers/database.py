@@ -89,7 +89,7 @@ class Outages:
             more = f"; {self._room()}" if outage.is_full else ""
             self._info(f"{name}: waiting for the database: {outage.reason}{more}; it goes on by itself")
         else:
-            self._info(f"still waiting after {(now - self._began) / 60:,.0f} min: {outage.reason}")
+            self._info(f"still waiting after {_span(now - self._began)}: {outage.reason}")
 
     def _room(self) -> str:
         """Say how much room the work needs. The disk is full, but the database can usually be read."""
@@ -227,7 +227,7 @@ class Waiting:
                 self._outages.begin(self._name, outage)
             if now - self._since > self._outages.max_outage_s:
                 raise OutageTooLong(
-                    f"the database was away for {(now - self._since) / 60:,.0f} minutes; gave up",
+                    f"the database was away for {_span(now - self._since)}; gave up",
                     where=self._target.label,
                     actual=outage.reason,
                     expected=f"a database that works again within {self._outages.max_outage_s:g} s "
@@ -252,3 +252,7 @@ class Waiting:
         if self._first is not None:
             self._outages.note(self._name, self._first)
         self._outages.end(self._name)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
