@@ -115,6 +115,7 @@ def test_killed_in_a_truncation_and_another_starts_at_once(place: Workplace) -> 
         killed = place.start(*RESET)
         wait_for(lambda: place.value(BLOCKED) > 0, what="a lock that is waited for")
         kill(killed)
+        assert place.value("SELECT count(*) FROM documents") == 15
         resumed = place.start("reset", "--resume", "--json")
         # It waits for the transaction of the dead one, or finds that the server has ended it already.
         said = lines_until(resumed, r"(taking|took) campaign \d+ over")
