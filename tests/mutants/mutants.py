@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "a claim of any filling",
         QUEUE,
-        "       AND coalesce((SELECT s.generation FROM ragops.source s WHERE s.queue = {queue_key}), 0)"
+        "       AND coalesce((SELECT s.generation FROM ragops.source s JOIN this USING (queue)), 0)"
         " = %(generation)s\n",
         "       AND %(generation)s IS NOT NULL\n",
     ),
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "a takeover that does not look at the lease",
         "postgres/ledger.py",
-        "if row.holder and row.holder != holder_name() and row.lease_is_live and not is_dead_here(row.holder):",
+        "if row.holder and row.holder != holder_name() and is_held(row):",
         "if row.holder and row.holder == 'nobody':",
     ),
     Mutant(

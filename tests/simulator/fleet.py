@@ -33,7 +33,7 @@ FAILS = 0.02
 
 
 def run_fleet(
-    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int
+    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int, phase: int | None
 ) -> tuple[FleetResult, int]:
     """Drain the queue as `Fleet` does, with its claims, writer and reconnections; vectors are computed here."""
     process = current_process()
@@ -43,6 +43,8 @@ def run_fleet(
     fleet = _Fleet(process, session, database, generation, bound, stats)
     try:
         fleet.join_space()
+        if phase is not None:
+            session.through_outages(lambda: run.open_phase(phase))
         fleet.drain()
     finally:
         if not process.is_killed:

@@ -171,7 +171,7 @@ class Schedule:
             return ("calm", rng.randint(1, 12))
         if kind < 0.84:
             return ("tick", rng.randint(60, 1800) * SECOND_US)
-        return ("tick", rng.randint(1, 12) * 3600 * SECOND_US)
+        return ("tick", 2 * rng.randint(1, 12) * 3600 * SECOND_US)
 
     def _break(self, process: Process) -> Step:
         what = self._rng.choices(("kill", "stop", "cut", "lose", "signal"), (3, 5, 3, 3, 4))[0]
@@ -229,10 +229,7 @@ class Schedule:
                 is_open, items = world.oracle.has_open_campaign, world.oracle.last
                 if not is_open and not items.with_status("pending", "processing"):
                     return
-                # What the error advises where a fleet of another model was the first to embed.
-                last = next((p.outcome or "" for p in reversed(world.processes.values())), "")
-                kind = "embed" if not is_open else "new" if "mix two vector spaces" in last else "resume"
-                yield self._spawning(kind, host=round % len(HOSTS))
+                yield self._spawning("resume" if is_open else "embed", host=round % len(HOSTS))
             for process in live:
                 yield ("go", f"{process.id}/main", 400)
                 if process.main.state is State.BLOCKED and round % 5 == 4:
