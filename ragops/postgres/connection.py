@@ -6,6 +6,7 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from ragops.postgres.dsn import parse_dsn as parse_dsn
 from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
 from ragops.postgres.watchdog import register
+
+# What psycopg logs, such as a request to cancel that found no server, is reported otherwise.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
