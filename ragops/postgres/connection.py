@@ -147,7 +147,7 @@ def transaction(
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
     with connection.transaction():
-        local = dict(settings or {})
+        local: dict[str, str] = {}
         if lock_timeout_s is not None:
             local["lock_timeout"] = f"{int(lock_timeout_s * 1000)}ms"
         if is_long:
@@ -155,6 +155,7 @@ def transaction(
             local["idle_in_transaction_session_timeout"] = "0"
             if connection.info.server_version >= 170000:
                 local["transaction_timeout"] = "0"
+        local.update(settings or {})
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
         if is_long:
