@@ -110,8 +110,8 @@ class Writer:
         Raises FenceLost, with nothing written, if one of them no longer holds its items.
         """
         queue = Queue(connection, self._tables)
-        # A role's timeouts would end the run for a lock that is waited for. Between two statements a store waits for
-        # nothing: a process that is suspended, or lost behind a proxy, must not keep its locks.
+        # A role's timeouts would end the run for a lock that is waited for. Between two statements a store waits
+        # for nothing: a process that is suspended, or lost behind a proxy, must not keep its locks.
         settings = {"idle_in_transaction_session_timeout": f"{IDLE_S}s"}
         with transaction(connection, lock_timeout_s=0, is_long=True, settings=settings):
             for batch in batches:
