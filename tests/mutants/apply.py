@@ -68,7 +68,8 @@ def apply(mutant: Mutant, folder: Path) -> None:
 def environment_of(folder: Path) -> dict[str, str]:
     """Return an environment in which `import ragops` finds the copy."""
     path = os.pathsep.join([str(folder), str(TESTS)])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    # Without the safe path `python -m` would look into its working folder first, where the unchanged package is.
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
 
 
 def hunt(mutant: Mutant, folder: Path, *, dsn: str, steps: int, timeout_s: float = 240) -> Caught | None:

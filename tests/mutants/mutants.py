@@ -20,6 +20,7 @@ MUTANTS = (
         QUEUE,
         _HELD,
         " WHERE %(claim_id)s::uuid IS NOT NULL AND {files_queue_id} = ANY(%(ids)s);",
+        first=3,
     ),
     Mutant(
         "COPY after the completing transaction",
@@ -32,6 +33,7 @@ MUTANTS = (
         "postgres/queue.py",
         '_check_fence(self._connection.execute(self._sql("complete"), values).rowcount, len(ids))',
         'self._connection.execute(self._sql("complete"), values)',
+        first=2,
     ),
     Mutant(
         "the same batch completes twice after a lost COMMIT",
@@ -39,6 +41,7 @@ MUTANTS = (
         _COMPLETED + _HELD,
         "   SET {files_queue_status} = 'completed', {files_queue_last_error} = NULL\n"
         " WHERE {files_queue_claim_id} = %(claim_id)s AND {files_queue_id} = ANY(%(ids)s);",
+        first=3,
     ),
     Mutant(
         "a lease by the client's clock",
@@ -64,6 +67,7 @@ MUTANTS = (
         "identity.py",
         "if found is None or not parts[1].isdigit() or found[1] != process_table():",
         "if found is None or not parts[1].isdigit():",
+        first=2,
     ),
     Mutant(
         "release without the claim's id",
@@ -72,6 +76,7 @@ MUTANTS = (
         " WHERE {files_queue_claim_id} = %(claim_id)s\n",
         "       {files_queue_claimed_by} = NULL, {files_queue_lease_until} = NULL\n"
         " WHERE %(claim_id)s::uuid IS NOT NULL\n",
+        first=16,
     ),
     Mutant("no gate", QUEUE, _WITHIN_GATE, ""),
     Mutant(
@@ -87,24 +92,21 @@ MUTANTS = (
         "       AND coalesce((SELECT s.generation FROM ragops.source s JOIN this USING (queue)), 0)"
         " = %(generation)s\n",
         "       AND %(generation)s IS NOT NULL\n",
-    ),
-    Mutant(
-        "filling does not raise the generation",
-        FILLING,
-        "   SET source = excluded.source, generation = s.generation + 1, fingerprint = NULL, chunking = NULL,\n",
-        "   SET source = excluded.source, fingerprint = NULL, chunking = NULL,\n",
+        first=8,
     ),
     Mutant(
         "undo does not raise the generation",
         FILLING,
         "   SET source = excluded.source, generation = s.generation + 1, fingerprint = excluded.fingerprint,\n",
         "   SET source = excluded.source, fingerprint = excluded.fingerprint,\n",
+        first=16,
     ),
     Mutant(
         "undo does not bring back the queue's source",
         "postgres/filling.py",
         '"source": _optional(connection, known.get("source")),',
         '"source": None,',
+        first=3,
     ),
     Mutant(
         "a transaction that does not look at the epoch",
@@ -161,6 +163,7 @@ MUTANTS = (
         "                    session.connection.execute(removal)\n"
         "                now = session.facts(exact=True)\n"
         "                composed = emptying(now, self.settings, numbers=numbers)\n",
+        first=3,
     ),
     Mutant(
         "a fleet of any vector space",
