@@ -4,7 +4,7 @@ A word of the text makes it fail: POISON dies by abort, KILLED by SIGKILL, EXITS
 and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. An argument makes it fail on every
 text: `all` dies on each, `all-but-ok` on each except the health check's, `illegal` on each by an illegal
 instruction. Other arguments concern children that embed: `dead` dies while it starts, `gate=FILE` is ready once
-the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` returns vectors once it
+the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` embeds for a fleet once it
 exists. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
 `chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
 one component of every vector.
@@ -153,7 +153,10 @@ def _wait_for(asked: str, arguments: Sequence[str]) -> None:
         name, _, gate = argument.partition("=")
         if name != asked or (name == "gate-but-one" and _is_first(gate)):
             continue
+        parent = os.getppid()
         while not Path(gate).exists():
+            if os.getppid() != parent:  # nobody waits for it any more
+                sys.exit(1)
             time.sleep(0.02)
 
 
@@ -195,7 +198,8 @@ def main(arguments: list[str]) -> None:
             os.abort()
         if "illegal" in arguments:
             os.kill(os.getpid(), signal.SIGILL)
-        _wait_for("hold", arguments)
+        if name == "embed_tokens":  # a fleet's work; its checks are requests for texts
+            _wait_for("hold", arguments)
         _embed(texts, arguments)
 
 

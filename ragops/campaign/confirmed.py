@@ -45,8 +45,10 @@ class Confirmed:
     def changes(self, now: DatabaseFacts, names: Iterable[str]) -> list[str]:
         """Return in words what is another or more than was confirmed, for the tables `names`."""
         changes = []
-        if (now.server.database_oid, now.server.database) != (self.database_oid, self.database):
+        if now.server.database != self.database:
             changes.append(f"the database is {now.server.database}, planned for {self.database}")
+        elif now.server.database_oid != self.database_oid:
+            changes.append(f"{now.server.database} is another database of that name: made again, or restored")
         for name in names:
             planned, table = self.tables.get(name), now.tables.get(name)
             if planned is None and table is None:

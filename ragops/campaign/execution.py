@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ragops.campaign.confirmed import RESUME
 from ragops.campaign.plan import Plan
@@ -37,6 +38,7 @@ from ragops.postgres.ledger import (
 from ragops.session import Session
 from ragops.workers.database import Database
 
+Result = TypeVar("Result")
 HEARTBEAT_S = 15.0
 # Renewals in a row that may fail before the lease runs out.
 MISSED = 3
@@ -144,9 +146,11 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
     session = run.session
 
     def attempt() -> StepResult | StepRow:
-        recorded = done_steps(session, run.campaign).get(step.number)
-        if recorded is not None:
+        done = done_steps(session, run.campaign)
+        if (recorded := done.get(step.number)) is not None:
             return recorded
+        if (lost := _lost_steps(run, done, before=step)) is not None:
+            raise lost
         run.ledger.step_started(step.number)
         return step_of(step.settings).run(run)
 
@@ -175,6 +179,12 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
         _end(run, "abandoned" if is_harmless else "gate_failed", negative.actual or negative.what)
         raise
     except RagopsError as error:
+        # In a database that is older than it was, a step fails for a reason that misleads.
+        with suppress(*DATABASE_ERRORS, DatabaseUnavailable):
+            done = _once_more(session.database, lambda _: done_steps(session, run.campaign))
+            if (lost := _lost_steps(run, done, before=step)) is not None:
+                _end(run, "failed", lost.what)
+                raise lost from error
         _end(run, "failed", error.what)
         error.hint = error.hint or "ragops reset --resume"
         raise
@@ -192,6 +202,30 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
         first = f"{type(error).__name__}: {first_line(error)}"
         _end(run, "failed", first, step_failed=True)
         raise
+
+
+def _lost_steps(run: CampaignRun, done: Mapping[int, StepRow], *, before: PlannedStep) -> RagopsError | None:
+    """Return the error if the ledger does not have every step before this one as done any more."""
+    session = run.session
+    lost = [number for number in range(1, before.number) if number not in done]
+    if not lost:
+        return None
+    if find_campaign(session.connection, run.campaign) is None:
+        return RagopsError(
+            f"the database does not know campaign {run.campaign} any more",
+            where=session.target.label,
+            actual="another database of that name (dropped and made again, or an older backup)",
+            expected="the database as this campaign left it",
+            hint="restore the right one; or start again: ragops reset --playbook …",
+        )
+    return RagopsError(
+        f"the database has lost what it had confirmed: step{'s' if len(lost) > 1 else ''} "
+        f"{', '.join(map(str, lost))} of this campaign",
+        where=session.target.label,
+        actual="an earlier state: a failover to a server that lacked the last seconds, or a restored backup",
+        expected="the database as this campaign left it",
+        hint="ragops reset --resume   (it runs these steps again)",
+    )
 
 
 def _bytes_needed(run: CampaignRun, step: PlannedStep) -> int | None:
@@ -213,9 +247,23 @@ def _end(run: CampaignRun, status: str, error: str, *, step_failed: bool = False
         ledger.finish(status, error)
 
     try:
-        database.try_once(write)
+        _once_more(database, write)
     except (*DATABASE_ERRORS, DatabaseUnavailable, FenceLost) as outage:
         run.session.reporter.warning(f"the ledger could not be written: {first_line(outage)}")
+
+
+def _once_more(database: Database, work: Callable[[Connection], Result]) -> Result:
+    """Run `work` without waiting, but on a new connection if the present one turns out to be lost.
+
+    Minutes of embedding may lie between two statements. `Database.run` waits for nothing once a fleet's error has
+    requested a stop.
+    """
+    try:
+        return database.try_once(work)
+    except DATABASE_ERRORS:
+        if not database.is_lost:
+            raise
+        return database.try_once(work)
 
 
 @contextmanager

@@ -67,13 +67,19 @@ class UndoResult:
 
 
 def undo(
-    session: Session, *, campaign: int | None = None, generation: int | None = None, archive: bool = True
+    session: Session,
+    *,
+    campaign: int | None = None,
+    generation: int | None = None,
+    archive: bool = True,
+    last: int = 0,
 ) -> UndoResult:
     """Bring back the rows and indexes of the newest campaign, or of the one asked for.
 
     The rows stored since are removed, into an archive of their own unless `archive` is false. Raises RagopsError
     when there is nothing to bring back, PlanRefused with everything that stands in the way, CampaignHeld while a
-    controller runs the newest campaign. Nothing was changed then.
+    controller runs the newest campaign. Nothing was changed then. `last` is the newest undo when the command
+    began: a later one is its own, of which only the answer was lost.
     """
     # What the ledger says decides which statements run.
     check_owners(session.connection)
@@ -83,6 +89,8 @@ def undo(
         # Interrupted after its last index, before it was noted.
         finish_undo(session.connection, earlier.id)
     if undoable.is_done:
+        if earlier is not None and last < earlier.id:
+            return UndoResult(earlier.campaign, earlier.rows, removed=earlier.removed)
         return UndoResult(undoable.campaign, {}, was_undone=True)
     begun = undoable.unfinished
     if begun is not None:
@@ -93,6 +101,12 @@ def undo(
     indexes = _build_due(session, begun)
     finish_undo(session.connection, begun.id)
     return UndoResult(begun.campaign, begun.rows, indexes, begun.removed)
+
+
+def last_undo(session: Session, campaign: int | None = None) -> int:
+    """Return the number of the newest undo so far; 0 before the first."""
+    newest = newest_undo(session.connection, visible_campaigns(session, campaign))
+    return newest.id if newest else 0
 
 
 def _restore(

@@ -273,6 +273,7 @@ def undo(
 
     Example: ragops undo --dsn postgresql://rag@localhost/rag
     """
+    from ragops.campaign.undo import last_undo
     from ragops.campaign.undo import undo as undo_campaign
     from ragops.campaign.undoable import find_undoable
     from ragops.report.campaign import undo_screen
@@ -280,11 +281,14 @@ def undo(
     if campaign is not None and generation is not None:
         raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
     with write_session(playbook, dsn, needs_tables=False) as session:
+        last = last_undo(session, campaign)
         undoable = find_undoable(session, campaign=campaign, generation=generation)
         needs_answer = not undoable.is_done and undoable.unfinished is None
         confirm(f"This {undoable.describe()}", answer="undo", yes=yes or not needs_answer)
         result = session.through_outages(
-            lambda: undo_campaign(session, campaign=campaign, generation=generation, archive=not no_archive)
+            lambda: undo_campaign(
+                session, campaign=campaign, generation=generation, archive=not no_archive, last=last
+            )
         )
     emit(result, as_json=as_json, screen=undo_screen)
 

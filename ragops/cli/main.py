@@ -172,7 +172,9 @@ def _as_ragops_error(error: Exception) -> RagopsError:
             )
         from ragops.postgres.outages import outage_of
 
-        if (outage := outage_of(error, is_lost=False)) is not None:
+        # What the server did not say, libpq or psycopg noticed: the connection is gone.
+        is_lost = error.sqlstate is None and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        if (outage := outage_of(error, is_lost=is_lost)) is not None:
             return DatabaseUnavailable(
                 "the database went away during the command",
                 actual=outage.reason,

@@ -68,6 +68,9 @@ def empty(
         refuse_problems(problems, where=session.target.label)
         chosen = [facts.tables[entry.table] for entry in settings.tables]
         rows = sum(table.rows for table in chosen if table)
+        if rows == 0:
+            # Typed again after its answer was lost: an archive of nothing would be what `ragops undo` takes back.
+            settings = settings.model_copy(update={"archive": False})
         listed = ", ".join(f"{table.quoted} ({table.rows:,})" for table in chosen if table)
         confirm(f"This empties {rows:,} rows of {listed}.", answer=facts.server.database, yes=yes or rows == 0)
         run = SingleCommand(session, Confirmed.of(facts), newest.id if newest else None)

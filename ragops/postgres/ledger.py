@@ -245,6 +245,11 @@ class Ledger:
         return {"campaign": self.campaign, "epoch": self.epoch}
 
     def _lost(self) -> FenceLost:
+        if find_campaign(self._connection, self.campaign) is None:
+            return FenceLost(
+                f"campaign {self.campaign} is not in the ledger any more; nothing was changed",
+                hint="ragops status",
+            )
         return FenceLost(
             f"campaign {self.campaign} was taken over by another controller; nothing was changed",
             hint="ragops status",

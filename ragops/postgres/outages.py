@@ -33,6 +33,8 @@ _PAUSES = {
     "53300": "too many connections",
     _READ_ONLY: "the database is read-only",
 }
+# Limits of the role or the server, which the same work may hit each time.
+_LIMITS = ("25P03", "25P04")
 # The server ended the session or the statement for a reason that is not in it.
 _ENDINGS = {
     "57P01": "an administrator ended the connection, or the server shuts down",
@@ -58,6 +60,8 @@ class Outage:
     """Another transaction was in the way: try again at once, there is nothing to wait for."""
     is_full: bool = False
     """The disk is full: say how many bytes are missing."""
+    is_limit: bool = False
+    """A time limit ended the work: it passes by itself where something else held the work up, but not for ever."""
 
 
 def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
@@ -75,7 +79,7 @@ def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
         if state in _COLLISIONS:
             return Outage(first_line(cause), is_collision=True)
         if (reason := _PAUSES.get(state) or _ENDINGS.get(state)) is not None:
-            return Outage(f"{reason} ({first_line(cause)})", is_full=state == FULL_DISK)
+            return Outage(f"{reason} ({first_line(cause)})", is_full=state == FULL_DISK, is_limit=state in _LIMITS)
         if state.startswith("08"):
             return Outage(f"the connection was lost ({first_line(cause)})")
     if isinstance(error, RagopsError) or not is_lost or not isinstance(error, Exception):

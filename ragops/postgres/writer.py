@@ -108,7 +108,8 @@ class Writer:
         Raises FenceLost, with nothing written, if one of them no longer holds its items.
         """
         queue = Queue(connection, self._tables)
-        with transaction(connection):
+        # A role's timeouts would end the run for a lock that is waited for. `LockWatch` names who holds it.
+        with transaction(connection, lock_timeout_s=0, is_long=True):
             for batch in batches:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)

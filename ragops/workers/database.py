@@ -32,6 +32,8 @@ CONNECT_S = 5
 MAX_OUTAGE_S = 6 * 3600.0
 # Deadlocks and serialization failures in a row; more of them is not chance.
 MAX_COLLISIONS = 20
+# The same of a time limit of the role or the server (transaction_timeout): one was a pause of this machine.
+MAX_LIMITS = 8
 # A notice of a long outage is repeated this often.
 REMIND_S = 300.0
 # How long another thread's request to cancel may take before the connection is cut.
@@ -87,7 +89,7 @@ class Outages:
             more = f"; {self._room()}" if outage.is_full else ""
             self._info(f"{name}: waiting for the database: {outage.reason}{more}; it goes on by itself")
         else:
-            self._info(f"still waiting after {(now - self._began) / 60:,.0f} min: {outage.reason}")
+            self._info(f"still waiting after {_span(now - self._began)}: {outage.reason}")
 
     def _room(self) -> str:
         """Say how much room the work needs. The disk is full, but the database can usually be read."""
@@ -207,7 +209,7 @@ class Waiting:
         self._delays = Backoff(first_s=FIRST_S, longest_s=LONGEST_S, total_s=float("inf")).delays()
         self._since: float | None = None
         self._first: Outage | None = None
-        self._collisions = 0
+        self._collisions = self._limits = 0
 
     def wait(self, outage: Outage, error: BaseException) -> None:
         """Wait a moment before the next try. Raises `error`, OutageTooLong or Interrupted when there is none."""
@@ -225,12 +227,21 @@ class Waiting:
                 self._outages.begin(self._name, outage)
             if now - self._since > self._outages.max_outage_s:
                 raise OutageTooLong(
-                    f"the database was away for {(now - self._since) / 60:,.0f} minutes; gave up",
+                    f"the database was away for {_span(now - self._since)}; gave up",
                     where=self._target.label,
                     actual=outage.reason,
                     expected=f"a database that works again within {self._outages.max_outage_s:g} s "
                     "(database.max_outage_s)",
                 ) from error
+        self._limits = self._limits + 1 if outage.is_limit else 0
+        if self._limits > MAX_LIMITS:
+            raise OutageTooLong(
+                f"a time limit of the server ended the same work {self._limits} times in a row; gave up",
+                where=self._target.label,
+                actual=outage.reason,
+                expected="a role whose transactions may take as long as they need",
+                hint="ALTER ROLE … SET transaction_timeout = 0, or idle_in_transaction_session_timeout",
+            ) from error
         if self._stop.requested.wait(next(self._delays)):
             raise Interrupted(
                 f"stopped while the database was away: {outage.reason}", signal_number=self._stop.signal_number
@@ -241,3 +252,7 @@ class Waiting:
         if self._first is not None:
             self._outages.note(self._name, self._first)
         self._outages.end(self._name)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

@@ -157,18 +157,20 @@ class Fetcher:
         filling = queue.filling()
         if filling.generation == self._generation:
             return
-        if queue.is_filled():
-            origin = f", from {filling.origin}" if filling.source else ""
-            what, since = "filled again", f"at {filling.since:%Y-%m-%d %H:%M:%S %Z}{origin}"
-        else:
-            what, since = "emptied", f"at {filling.since:%Y-%m-%d %H:%M:%S %Z}"
+        # Of a queue that an older version filled, or of a database that was restored, the time is not known.
+        since = f", at {filling.since:%Y-%m-%d %H:%M:%S %Z}" if filling.since else ""
+        what = "filled again" if queue.is_filled() else "emptied"
+        origin = f", from {filling.origin}" if filling.source and queue.is_filled() else ""
+        if filling.generation < self._generation:
+            # Numbers only rise.
+            what, origin = "set back, by a restore, a failover or by hand,", ""
         raise RagopsError(
-            f"the queue was {what} (generation {filling.generation}, {since}) since this command started; "
+            f"the queue was {what} (generation {filling.generation}{since}{origin}) since this command started; "
             "nothing of its new items was taken",
             where=filling.queue,
             actual=f"generation {filling.generation}",
             expected=f"generation {self._generation}, which this command was started for",
-            hint="ragops embed   (it reads the new source)",
+            hint="ragops embed   (it reads the queue as it is now)",
         )
 
     def _fetch(self, claim: Claim, pool: ThreadPoolExecutor) -> None:

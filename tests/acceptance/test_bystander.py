@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+import pytest
 from conftest import wait_for, write_corpus
 from workplace import open_workplace
 
@@ -86,6 +87,7 @@ class Bystander:
         self.notes += 1
 
 
+@pytest.mark.fault(15)
 def test_a_bystander_waits_for_no_lock_and_loses_no_row(dsn: str, tiny_model: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", 40)
     with open_workplace(tmp_path, dsn=dsn, corpus=corpus, model=tiny_model, gate=10, index_after=20) as place:

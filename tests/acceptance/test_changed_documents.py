@@ -6,6 +6,7 @@ import hashlib
 import threading
 from pathlib import Path
 
+import pytest
 from conftest import WORDS, wait_for
 from workplace import Workplace
 
@@ -33,6 +34,7 @@ def assert_text_hash_and_vectors_agree(place: Workplace) -> dict[str, str]:
     return texts
 
 
+@pytest.mark.fault(31)
 def test_a_file_that_was_edited_after_it_was_queued(place: Workplace) -> None:
     assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
     corpus = Path(place.variables["RAGOPS_CORPUS"])

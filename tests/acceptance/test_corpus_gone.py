@@ -54,6 +54,7 @@ def assert_goes_on(place: Workplace, corpus: Path) -> None:
     assert len(stored_documents(place)) == DOCUMENTS
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize("keeps_folders", [True, False], ids=["find-delete", "empty mount point"])
 def test_a_corpus_that_is_gone_before_the_run(place: Workplace, corpus: Path, keeps_folders: bool) -> None:
     if keeps_folders:

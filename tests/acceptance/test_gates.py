@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import write_corpus
+import pytest
+from conftest import wait_for, write_corpus
 from workplace import INDEXES, Workplace
 
 NEGATE = """
@@ -24,6 +25,7 @@ def contents(place: Workplace) -> dict[str, Any]:
     return {name: rows for name, rows in taken.items() if name != "relations" and not name.startswith("ragops.")}
 
 
+@pytest.mark.fault(42)
 def test_a_failed_gate_stops_keeps_others_out_and_can_be_undone(place: Workplace) -> None:
     earlier = place.reset(RAGOPS_CORPUS=str(write_corpus(place.folder / "earlier", 60)))
     assert earlier.code == 0, earlier.err
@@ -91,3 +93,24 @@ def test_vectors_of_another_pooling_do_not_pass(place: Workplace) -> None:
     by_id = {check["id"]: check["status"] for check in judged.json["checks"]}
     assert by_id["stored_vectors_agree"] == "fail"
     assert place.ragops("validate", "--json", RAGOPS_POOLING=wrong).code == 0
+
+
+def test_items_that_somebody_removed_from_the_queue_fail_the_gate(place: Workplace) -> None:
+    place.slow_down(0.05)
+    controller = place.start("reset", "--playbook", "realign.yaml", "--yes", "--json")
+    wait_for(lambda: place.completed() > 0, what="the first documents")
+    place.execute(
+        "DELETE FROM files_queue WHERE id IN (SELECT id FROM files_queue WHERE status = 'pending'"
+        " ORDER BY phase DESC LIMIT 30)"
+    )
+    place.speed_up()
+    _, err = controller.communicate(timeout=120)
+    assert controller.returncode == 3, err
+    assert "queued_items: 90 items are in the queue" in err
+    assert "queued_items: 120, which the campaign has queued" in err
+    assert "ragops queue reseed --append" in err
+
+    assert place.ragops("queue", "reseed", "--append").code == 0
+    resumed = place.ragops("reset", "--resume", "--yes", "--json")
+    assert resumed.code == 0, resumed.err
+    assert place.queue() == {"completed": 120}

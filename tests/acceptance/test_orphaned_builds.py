@@ -83,6 +83,7 @@ def desk(place: Workplace) -> Workplace:
     return place
 
 
+@pytest.mark.fault(18)
 def test_a_resumed_campaign_takes_over_the_build_of_its_dead_controller(desk: Workplace) -> None:
     desk.execute(MINE, "COMMENT ON INDEX mine IS 'my own'")
     before = desk.index_definitions()

@@ -83,6 +83,7 @@ def test_backends_that_are_terminated_in_a_step(place: Workplace, verb: str, loc
     assert all(is_valid for *_, is_valid in place.index_definitions())
 
 
+@pytest.mark.fault(9)
 def test_backends_that_are_terminated_all_the_time(place: Workplace) -> None:
     has_begun = "to_regclass('ragops.campaign') IS NOT NULL AND EXISTS (SELECT 1 FROM ragops.campaign)"
     with terminating(place, every_s=0.1, condition=f"{has_begun} AND random() < 0.1") as killed:

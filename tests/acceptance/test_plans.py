@@ -189,6 +189,7 @@ def test_a_resume_that_would_empty_more_says_which_indexes_are_gone(place: Workp
     assert "dropped already: mine" in resumed.json["error"]["found"]
 
 
+@pytest.mark.fault(17)
 def test_what_came_while_the_question_stood_is_not_wiped(place: Workplace) -> None:
     place.execute(TEXTS, "CREATE INDEX mine ON documents USING hnsw (embedding vector_l2_ops)")
     database = place.value("SELECT current_database()")

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 from conftest import DIMENSIONS, Server, write_corpus
 from stub_child import stub_command
 from workplace import Workplace, assert_same_documents, open_workplace, stored_documents
@@ -192,6 +193,7 @@ def test_many_documents_that_crash_the_child_cost_one_run(dsn18: str, tiny_model
         assert_stored_once(place, GOOD)
 
 
+@pytest.mark.fault(28)
 def test_a_child_that_crashes_on_everything_stops_after_three(
     dsn18: str, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def look_at_embedders(process: psutil.Process, seen: dict[int, tuple[str, dict[s
     return len(seen)
 
 
+@pytest.mark.fault(38)
 def test_a_campaign_repeats_the_password_nowhere(secret: Workplace) -> None:
     controller = secret.start("reset", "--playbook", "realign.yaml", "--yes", "--json")
     process = psutil.Process(controller.pid)
@@ -74,6 +75,7 @@ def test_a_campaign_repeats_the_password_nowhere(secret: Workplace) -> None:
         assert CANARY not in done.out + done.err
 
 
+@pytest.mark.fault(38)
 def test_failures_repeat_the_password_nowhere(secret: Workplace) -> None:
     """A statement that the server refuses, a damaged model and a lost database, each with a traceback too."""
     secret.execute(
@@ -128,6 +130,7 @@ def watched_children() -> Iterator[set[str]]:
         thread.join()
 
 
+@pytest.mark.fault(38)
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc shows")
 def test_no_secret_of_any_place_is_repeated_anywhere(place: Workplace, tmp_path: Path) -> None:
     """Secrets in DSN, environment and URL; campaigns, checks and failures; every place that could tell."""

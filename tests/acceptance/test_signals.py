@@ -38,6 +38,7 @@ def assert_consistent(place: Workplace) -> None:
     assert place.value("SELECT count(*) FROM documents") == queue["completed"]
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_one_signal_lets_the_batch_finish(
     place: Workplace, embedding: subprocess.Popen[str], number: signal.Signals, code: int
@@ -52,6 +53,7 @@ def test_one_signal_lets_the_batch_finish(
     finish(place)
 
 
+@pytest.mark.fault(41)
 def test_a_second_signal_gives_the_batch_back_at_once(place: Workplace) -> None:
     assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
     blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'documents'::regclass"

@@ -60,6 +60,7 @@ def huge(place: Workplace, request: pytest.FixtureRequest) -> Path:
     return corpus
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("huge", ["\n\n", " "], indirect=True, ids=["paragraphs", "one line"])
 @pytest.mark.parametrize(("signals", "code"), SIGNALS)
 def test_a_stop_while_a_huge_text_is_cut(

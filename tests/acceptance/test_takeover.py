@@ -114,6 +114,7 @@ def test_the_status_tells_a_controller_that_works_from_one_that_is_gone(
     assert f"its controller {holder} is gone; to go on: ragops reset --resume" in place.ragops("status").out
 
 
+@pytest.mark.fault(5)
 def test_a_dead_controller_of_another_machine_is_replaced_when_its_lease_ends(
     place: Workplace, embedding: Watched
 ) -> None:
@@ -182,6 +183,7 @@ CREATE TRIGGER hold BEFORE TRUNCATE ON documents EXECUTE FUNCTION hold()
 """
 
 
+@pytest.mark.fault(6)
 def test_a_long_transaction_keeps_its_lease_and_ends_with_its_client(place: Workplace) -> None:
     """It lasts longer than the lease that it began with."""
     place.execute(HOLDING, "INSERT INTO documents (content) VALUES ('old')")

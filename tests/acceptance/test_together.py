@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import psycopg
+import pytest
 from conftest import wait_for
 from workplace import Workplace, stored_documents
 
@@ -38,6 +39,7 @@ def test_two_embeds_share_the_queue(place: Workplace) -> None:
     assert sum(shares.values()) == DOCUMENTS
 
 
+@pytest.mark.fault(6)
 def test_a_second_campaign_is_refused_while_one_runs(place: Workplace) -> None:
     place.slow_down(0.1)
     first = place.start("reset", "--playbook", "realign.yaml", "--yes", "--json")

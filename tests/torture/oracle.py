@@ -198,6 +198,9 @@ def _ledger(connection: Admin, before: Before) -> Iterator[Violation]:
             yield Violation("ledger", f"campaign {id} is {status}")
         if holder is not None or lease is not None:
             yield Violation("lease", f"campaign {id} is held by {holder} until {lease}")
+    if value(connection, "SELECT to_regclass('ragops.lease') IS NOT NULL"):
+        for campaign, holder in query(connection, "SELECT campaign_id, holder FROM ragops.lease"):
+            yield Violation("lease", f"{holder} has a lease of campaign {campaign}")
     new = [row for row in rows if row[0] > before.campaign]
     if not new or new[-1][1] != "done":
         yield Violation("ledger", f"the campaign is {new[-1][1] if new else 'not there'}, and not done")

@@ -11,6 +11,7 @@ from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
+from ragops.facts import vector_dimensions
 from ragops.findings import PlanProblem
 from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
@@ -196,12 +197,22 @@ def _analyze_loaded(session: Session) -> None:
 
 
 def bytes_to_embed(session: Session) -> int | None:
-    """Return about how many bytes the open items will take, from those that are stored; None before the first."""
+    """Return about how many bytes the open items will take, from those that are stored.
+
+    Before the first one is stored: at least a vector of the document and one of a chunk, 4 bytes per dimension and
+    8 each (https://github.com/pgvector/pgvector#vector-type); None if the dimensions are unknown.
+    """
     with session.connect() as own:
         queue, tables = Queue(own, session.playbook.tables), read_database(own, session.playbook.tables).tables
         completed = queue.counts()[ItemStatus.COMPLETED]
         stored = sum(table.bytes for logical, table in tables.items() if table and logical != QUEUE)
-        return sum(queue.open_items()) * stored // completed if completed else None
+        is_open = sum(queue.open_items())
+        if completed:
+            return is_open * stored // completed
+        mapped = session.playbook.tables.columns_of("documents").get("embedding")
+        documents = tables.get("documents")
+        dimensions = vector_dimensions(documents, mapped) if documents and mapped else None
+        return None if dimensions is None else is_open * 2 * (4 * dimensions + 8)
 
 
 def _run_fleet(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ragops.campaign.measure import Agreement, measure
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
@@ -13,6 +13,7 @@ from ragops.campaign.steps.embed import drain
 from ragops.embedder.config import checked_sha256
 from ragops.errors import Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook.steps import Validate
+from ragops.postgres.ledger import campaign_steps
 from ragops.postgres.queue import ItemStatus
 from ragops.quality.validation import (
     Check,
@@ -26,6 +27,8 @@ from ragops.session import Session
 
 POLL_S = 1.0
 SILENT_S = 10.0
+# The id of the check that only a campaign has.
+REMOVED = "queued_items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,23 @@ class ValidationResult:
         failed = [check for check in self.checks if check.status == "fail"]
         if not failed:
             return
-        decisive = {check.id for check in failed} - {"failed_items"}
+        ids = {check.id for check in failed}
+        # What is stored fails the same check again: resuming alone cannot pass.
+        if ids == {REMOVED}:
+            hint = "ragops queue reseed --append   (it adds what is missing), then: ragops reset --resume"
+        elif ids - {"failed_items"} and self.documents:
+            hint = (
+                "ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
+                "   or bring the old rows back: ragops undo"
+            )
+        else:
+            hint = "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume"
         raise NegativeVerdict(
             "validation failed",
             where=f"{self.documents:,} documents",
             actual="\n".join(f"{check.id}: {check.measured}" for check in failed),
             expected="\n".join(f"{check.id}: {check.expected}" for check in failed),
-            # What is stored fails the same check again: resuming alone cannot pass.
-            hint="ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
-            "   or bring the old rows back: ragops undo"
-            if decisive and self.documents
-            else "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume",
+            hint=hint,
         )
 
     def to_json(self) -> dict[str, object]:
@@ -100,12 +109,27 @@ class ValidateStep:
         # Items may be open again behind an earlier embed step: retried after a failed gate.
         drain(run)
         result = validate(run, after=self.settings.after)
+        if (removed := _removed_items(run, result)) is not None:
+            result = replace(result, checks=(*result.checks, removed))
         if result.verdict == "fail":
             run.session.through_outages(lambda: run.record_failure("validation failed", result))
         else:
             run.session.through_outages(lambda: run.record(result))
         result.refuse_failure()
         return result
+
+
+def _removed_items(run: Run, result: ValidationResult) -> Check | None:
+    """Return a failed check if the queue holds fewer items than the campaign has queued: nobody embeds those."""
+    campaign = run.campaign
+    if campaign is None or not result.measurements.has_queue:
+        return None
+    steps = run.session.through_outages(lambda: campaign_steps(run.session.connection, campaign))
+    queued = max((step.recorded_number("seeded") for step in steps if step.verb == "reseed_queue"), default=0)
+    now = sum(result.measurements.queue.values())
+    if now >= queued:
+        return None
+    return Check(REMOVED, "fail", f"{now:,} items are in the queue", f"{queued:,}, which the campaign has queued")
 
 
 def validate(run: Run, *, after: int | None = None, seed: float | None = None) -> ValidationResult:

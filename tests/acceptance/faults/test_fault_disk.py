@@ -91,7 +91,11 @@ def fill(filler: Path) -> None:
 
 @pytest.mark.fault(21)
 @pytest.mark.skipif(not can_mount(), reason=CANNOT_MOUNT)
-@pytest.mark.parametrize("statement", [r"COPY .*documents", r"CREATE INDEX"], ids=["store", "build"])
+@pytest.mark.parametrize(
+    "statement",
+    [r"COPY .*documents", pytest.param(r"CREATE INDEX", marks=pytest.mark.slow)],
+    ids=["store", "build"],
+)
 def test_a_full_disk_pauses_the_campaign(full_place: tuple[Workplace, Path], statement: str) -> None:
     place, filler = full_place
     for number, file in enumerate(sorted((place.folder / "corpus").rglob("*.txt"))):

@@ -23,6 +23,7 @@ from fault_fixtures import (
     lines_until,
     stub_interpreter,
     wait_for_documents,
+    wait_while_running,
     write_playbook,
 )
 from pg_frames import Frame
@@ -89,7 +90,7 @@ def test_a_zombie_that_wakes_after_its_lease_stores_nothing(place: Workplace, tm
     waits = stub_interpreter(tmp_path, f"hold={gate}")
     # It has claimed, and its children answer once the gate opens: it can store nothing yet.
     zombie = place.start("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=waits)
-    wait_for(lambda: place.queue().get("processing", 0) > 0, what="a claim")
+    wait_while_running(zombie, lambda: place.queue().get("processing", 0) > 0, what="a claim")
     zombie.send_signal(signal.SIGSTOP)
     other = place.ragops("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=stub_interpreter(tmp_path))
     assert other.code == 0, other.err
@@ -114,11 +115,12 @@ def test_killed_in_a_truncation_and_another_starts_at_once(place: Workplace) -> 
         killed = place.start(*RESET)
         wait_for(lambda: place.value(BLOCKED) > 0, what="a lock that is waited for")
         kill(killed)
+        assert place.value("SELECT count(*) FROM documents") == 15
         resumed = place.start("reset", "--resume", "--json")
         # It waits for the transaction of the dead one, or finds that the server has ended it already.
-        said = lines_until(resumed, r"(taking|took) campaign 1 over")
+        said = lines_until(resumed, r"(taking|took) campaign \d+ over")
     done = ended(resumed)
-    taken = next(line for line in (said + done.err).splitlines() if line.startswith("took campaign 1 over from"))
+    taken = next(line for line in (said + done.err).splitlines() if line.startswith("took campaign 2 over from"))
     assert socket.gethostname() in taken
     assert str(killed.pid) in taken
     assert done.code == 0, said + done.err
@@ -142,7 +144,14 @@ def reasons(place: Workplace) -> dict[str, str]:
 @pytest.mark.fault(25, 27, 29)
 def test_what_a_document_does_to_the_embedder_fails_that_document_alone(place: Workplace, tmp_path: Path) -> None:
     """It returns broken vectors, crashes, or hangs; each level of a bisected request costs a deadline then."""
-    texts = {"NAN": "NaN", "INF": "Inf at", "ZERO": "zero vector", "POISON": "SIGABRT", "HANG": "no response"}
+    texts = {
+        "NAN": "NaN",
+        "INF": "Inf at",
+        "ZERO": "zero vector",
+        "POISON": "SIGABRT",
+        "HANG": "no response",
+        "WIDE": "132 bytes for 1 vectors of 32",
+    }
     broken_corpus(place, *(f"this one makes {word} of it" for word in texts))
     playbook = write_playbook(place, workers="request_deadline_s: 2")
     done = place.ragops("embed", "-p", playbook, "--json", RAGOPS_WORKER_PYTHON=stub_interpreter(tmp_path))

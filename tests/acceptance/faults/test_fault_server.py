@@ -191,8 +191,9 @@ class Outages:
         self.working_after_s = time.monotonic() - began
 
     def _progress(self) -> object:
-        steps = "SELECT number, status FROM ragops.step ORDER BY campaign_id, number"
-        return self._place.rows(steps), self._place.queue(), self._place.index_definitions()
+        ledger = "SELECT c.id, c.status, s.number, s.status FROM ragops.campaign c JOIN ragops.step s"
+        steps = self._place.rows(f"{ledger} ON s.campaign_id = c.id ORDER BY c.id, s.number")
+        return steps, self._place.queue(), self._place.index_definitions()
 
 
 @pytest.mark.slow
