@@ -104,6 +104,7 @@ def done_steps(session: Session, campaign: int) -> dict[int, StepRow]:
 def run_steps(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int, StepRow]) -> CampaignResult:
     """Run the steps that are not `done`, to the end of the campaign. Raises what stops it."""
     verdict: str | None = None
+    session.database.waits_for_locks = True
     with heartbeat(session, ledger):
         for step in plan.steps:
             if step.number in done:

@@ -75,7 +75,7 @@ def start(session: Session, plan: Plan, *, force: bool = False) -> CampaignResul
     """
     plan = replace(plan, force=force)
     session.through_outages(lambda: ensure_ragops_schema(session.connection))
-    remember_playbook(session, session.playbook)
+    session.through_outages(lambda: remember_playbook(session, session.playbook))
     newest = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
 
     def open_new() -> Ledger:

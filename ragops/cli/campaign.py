@@ -140,18 +140,18 @@ def reset(
             session = session.with_playbook(with_lost_columns(session.playbook, accept_lost_column))
         # Before the plan, which would wait for the tables that a running campaign has locked.
         if new:
-            campaign.refuse_held(session)
+            session.through_outages(lambda: campaign.refuse_held(session))
         elif not dry_run:
-            campaign.refuse_unfinished(session)
+            session.through_outages(lambda: campaign.refuse_unfinished(session))
         plan = session.through_outages(lambda: prepare_plan(session))
         if dry_run:
             emit(plan, as_json=as_json, screen=plan_screen)
             return
         if not new:
-            campaign.refuse_unfinished(session)
+            session.through_outages(lambda: campaign.refuse_unfinished(session))
         _confirm_plan(session, plan, yes=yes)
         if new:
-            campaign.give_up_unfinished(session)
+            session.through_outages(lambda: campaign.give_up_unfinished(session))
         emit(campaign.start(session, plan, force=force), as_json=as_json, screen=campaign_screen)
 
 

@@ -6,6 +6,7 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from ragops.postgres.dsn import parse_dsn as parse_dsn
 from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
 from ragops.postgres.watchdog import register
+
+# What psycopg logs, such as a request to cancel that found no server, is reported otherwise.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -143,7 +147,7 @@ def transaction(
     # SET LOCAL, because behind a transaction pooler a session's SET stays with a server connection that the next
     # client gets.
     with connection.transaction():
-        local = dict(settings or {})
+        local: dict[str, str] = {}
         if lock_timeout_s is not None:
             local["lock_timeout"] = f"{int(lock_timeout_s * 1000)}ms"
         if is_long:
@@ -151,6 +155,7 @@ def transaction(
             local["idle_in_transaction_session_timeout"] = "0"
             if connection.info.server_version >= 170000:
                 local["transaction_timeout"] = "0"
+        local.update(settings or {})
         for name, value in local.items():
             connection.execute(set_parameter_sql(name, value))
         if is_long:

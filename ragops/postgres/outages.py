@@ -44,6 +44,8 @@ _ENDINGS = {
     "25P03": "the server ended an idle transaction (idle_in_transaction_session_timeout)",
     "25P04": "the transaction took longer than transaction_timeout",
 }
+# A timeout of the role ended a statement by itself, and not what ragops had limited: that is an error of its own.
+_LOCKED, _CANCELLED = "55P03", "57014"
 # Decisions, whatever led to them.
 _FINAL = (OutageTooLong, Interrupted, FenceLost, CampaignHeld, NegativeVerdict, PlanStale)
 # Serialization failures and deadlocks: the server rolled one of the transactions back, to be run again at once.
@@ -86,6 +88,17 @@ def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
         return None
     # Not only psycopg's errors: two answers of a pooler to one COPY are a ValueError in psycopg 3.3.
     return Outage(f"the connection was lost ({first_line(error)})")
+
+
+def timeout_of(error: BaseException) -> Outage | None:
+    """Return the outage of work that runs under a role's `lock_timeout` or `statement_timeout` and may wait.
+
+    Locks are waited for as they are without such a timeout. A statement may be slow by itself, each time.
+    """
+    if not isinstance(error, psycopg.Error) or error.sqlstate not in (_LOCKED, _CANCELLED):
+        return None
+    reason = f"another session's lock is in the way, or a timeout of the role is short ({first_line(error)})"
+    return Outage(reason, is_limit=error.sqlstate == _CANCELLED)
 
 
 def _causes(error: BaseException) -> Iterator[psycopg.Error]:

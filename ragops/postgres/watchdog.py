@@ -110,7 +110,10 @@ class Watchdog:
         seen = self._look(late)
         for connection in late:
             wait = self._waits[id(connection)]
-            answer = _verdict(connection, seen, waited_s=now - wait.since)
+            try:
+                answer = _verdict(connection, seen, waited_s=now - wait.since)
+            except psycopg.OperationalError:  # closed by its own thread at this moment
+                continue
             if answer is not None and answer == wait.verdict:
                 self._info(f"a connection gives no answer ({answer}): closing it")
                 cut(connection)
@@ -122,16 +125,18 @@ class Watchdog:
         None if the server does not answer: the thread that asks is left behind then.
         """
         found: list[dict[int | str, str] | None] = []
+        pids, names = [], []
+        for connection in connections:
+            with suppress(psycopg.OperationalError):  # closed by its own thread at this moment
+                pids.append(connection.info.backend_pid)
+                names.append(connection.info.parameter_status("application_name"))
 
         def ask() -> None:
             try:
                 with psycopg.connect(self._target.conninfo, autocommit=True, connect_timeout=LOOK_S) as own:
                     rows = own.execute(
                         statement("catalog", "session_states"),
-                        {
-                            "pids": [c.info.backend_pid for c in connections],
-                            "names": [c.info.parameter_status("application_name") for c in connections],
-                        },
+                        {"pids": pids, "names": names},
                     ).fetchall()
                 found.append({key: state for pid, name, state in rows for key in (pid, name)})
             except psycopg.OperationalError as error:

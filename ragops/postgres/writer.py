@@ -39,6 +39,8 @@ from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.statements import literal, statement
 
 UUID_CHARACTERS = 36
+# A store sends its statements one after the other.
+IDLE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ class Writer:
         Raises FenceLost, with nothing written, if one of them no longer holds its items.
         """
         queue = Queue(connection, self._tables)
-        # A role's timeouts would end the run for a lock that is waited for. `LockWatch` names who holds it.
-        with transaction(connection, lock_timeout_s=0, is_long=True):
+        # A role's timeouts would end the run for a lock that is waited for. Between two statements a store waits
+        # for nothing: a process that is suspended, or lost behind a proxy, must not keep its locks.
+        settings = {"idle_in_transaction_session_timeout": f"{IDLE_S}s"}
+        with transaction(connection, lock_timeout_s=0, is_long=True, settings=settings):
             for batch in batches:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)

@@ -20,7 +20,7 @@ from ragops.postgres.connection import (
     is_lost,
     session_name,
 )
-from ragops.postgres.outages import Outage, outage_of
+from ragops.postgres.outages import Outage, outage_of, timeout_of
 from ragops.postgres.watchdog import cut
 from ragops.retry import Backoff
 from ragops.workers.state import Stop
@@ -122,6 +122,8 @@ class Database:
         self._target = target
         self._stop = stop
         self.outages = outages
+        self.waits_for_locks = False
+        """Whether `run` takes a role's `lock_timeout` for an outage: for campaigns and fleets."""
         self._connection = connection
         self._session = None if connection is None else session_name(connection)
         self._cancelled_at: float | None = None
@@ -147,6 +149,8 @@ class Database:
                 result = self.try_once(work)
             except BaseException as error:
                 outage = outage_of(error, is_lost=self.is_lost)
+                if outage is None and self.waits_for_locks:
+                    outage = timeout_of(error)
                 if outage is None:
                     raise
                 if not outage.is_collision:

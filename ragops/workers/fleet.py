@@ -120,6 +120,7 @@ class Fleet:
         outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
         self._fetcher_db = Database("fetcher", target, stop=stop, outages=outages)
         self._completer_db = Database("completer", target, stop=stop, outages=outages)
+        self._fetcher_db.waits_for_locks = self._completer_db.waits_for_locks = True
         self._heartbeat_db = Database("heartbeat", target, stop=stop, outages=outages)
         self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(

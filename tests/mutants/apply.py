@@ -26,6 +26,8 @@ class Mutant:
     file: str
     old: str
     new: str
+    also: tuple[tuple[str, str, str], ...] = ()
+    """More such changes (file, old, new), where a second line of defence keeps the rule."""
     first: int = 1
     """The seed of the simulator that is tried first; then come the other ones of SEEDS."""
     tests: tuple[str, ...] = ()
@@ -57,18 +59,20 @@ def copy_package(folder: Path) -> Path:
 
 def apply(mutant: Mutant, folder: Path) -> None:
     """Change the copy. Raises ValueError unless the old text is there exactly once: no mutant may fade away."""
-    file = folder / "ragops" / mutant.file
-    text = file.read_text(encoding="utf-8")
-    count = text.count(mutant.old)
-    if count != 1:
-        raise ValueError(f"mutant {mutant.name}: its text occurs {count} times in {mutant.file}, expected once")
-    file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    for name, old, new in ((mutant.file, mutant.old, mutant.new), *mutant.also):
+        file = folder / "ragops" / name
+        text = file.read_text(encoding="utf-8")
+        count = text.count(old)
+        if count != 1:
+            raise ValueError(f"mutant {mutant.name}: its text occurs {count} times in {name}, expected once")
+        file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Return an environment in which `import ragops` finds the copy."""
     path = os.pathsep.join([str(folder), str(TESTS)])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    # Without the safe path `python -m` would look into its working folder first, where the unchanged package is.
+    return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
 
 
 def hunt(mutant: Mutant, folder: Path, *, dsn: str, steps: int, timeout_s: float = 240) -> Caught | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -50,6 +51,8 @@ def simulate(
 ) -> Result:
     """Run `steps` chosen steps, or those of `replay`, then let healthy processes finish."""
     done: list[Step] = []
+    # The program draws the lengths of its pauses.
+    random.seed(seed)
     with simulated_world(admin_dsn, folder) as world, simulated_machines(world), simulated_program():
         schedule = Schedule(world, seed)
 
