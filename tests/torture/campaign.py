@@ -185,7 +185,8 @@ class Supervised:
         if program.hits:
             # `unshare` has a code of its own when its first process is killed.
             is_killed = program.is_host and "kill_side" in program.hits
-            is_early = AWAY in output and not is_begun(program)
+            # Python itself prints that, to a signal that comes before the program has loaded.
+            is_early = (AWAY in output or output.rstrip().endswith("KeyboardInterrupt")) and not is_begun(program)
             if code not in STOPPED and not is_killed and not is_early and not any(word in output for word in HELD):
                 self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
         elif any(word in output for word in HELD):
