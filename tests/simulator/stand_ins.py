@@ -89,15 +89,9 @@ def _read_database(connection: Connection, tables: Tables, *, rows: Rows = Rows.
     return replace(facts, tables=counted)
 
 
-_types: list[tuple[str, int, int]] = []
-
-
 def _register_types(connection: Connection) -> bool:
     """Register pgvector's type without asking for its oid each time: all databases are copies of one."""
-    if not _types:
-        query = "SELECT typname, oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'"
-        _types.extend(connection.execute(query.encode()).fetchall())
-    register_vector_info(connection, TypeInfo(*_types[0]))
+    register_vector_info(connection, TypeInfo(*current_process().world.vector_type))
     return True
 
 
