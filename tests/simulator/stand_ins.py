@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 from unittest.mock import patch
 
 from pgvector.psycopg.vector import register_vector_info
@@ -12,6 +14,7 @@ from psycopg.types import TypeInfo
 
 from ragops import session as session_module
 from ragops.campaign import execution, planning
+from ragops.campaign.measure import Agreement
 from ragops.campaign.plan import Outlook
 from ragops.campaign.steps import embed as embedding
 from ragops.campaign.steps import validate as validation
@@ -24,6 +27,7 @@ from ragops.postgres.catalog import Rows
 from ragops.postgres.connection import Connection
 from ragops.postgres.ledger import Ledger
 from ragops.postgres.takeover import TakeoverWatch
+from ragops.quality.validation import Measurements
 from ragops.session import Session
 from ragops.workers import space
 from simulator.fleet import run_fleet
@@ -49,7 +53,7 @@ class _Validated(validation.ValidationResult):
 
     @property
     def verdict(self) -> str:
-        return "pass" if self.processing_time_ms == 0 else "fail"
+        return "fail" if self.checks or self.processing_time_ms else "pass"
 
     def refuse_failure(self) -> None:
         if self.verdict == "fail":
@@ -72,7 +76,9 @@ def _validate(run: Run, *, after: int | None = None, seed: float | None = None) 
     except Violation as violation:
         process.world.violation = violation
     fails = process.rng.random() < FAILS_GATE
-    return _Validated((), None, None, int(fails))  # type: ignore[arg-type]
+    counts = run.session.through_outages(lambda: run.session.queue.counts())
+    measured = cast(Measurements, SimpleNamespace(has_queue=True, queue=counts))
+    return _Validated((), measured, cast(Agreement, None), int(fails))
 
 
 _COUNTS = " UNION ALL ".join(
@@ -89,15 +95,9 @@ def _read_database(connection: Connection, tables: Tables, *, rows: Rows = Rows.
     return replace(facts, tables=counted)
 
 
-_types: list[tuple[str, int, int]] = []
-
-
 def _register_types(connection: Connection) -> bool:
     """Register pgvector's type without asking for its oid each time: all databases are copies of one."""
-    if not _types:
-        query = "SELECT typname, oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'"
-        _types.extend(connection.execute(query.encode()).fetchall())
-    register_vector_info(connection, TypeInfo(*_types[0]))
+    register_vector_info(connection, TypeInfo(*current_process().world.vector_type))
     return True
 
 

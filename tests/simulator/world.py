@@ -106,6 +106,8 @@ class World:
     corpora: dict[str, Path]
     facts: DatabaseFacts
     """What the program would read from the catalog, which never changes here, but for the numbers of rows."""
+    vector_type: tuple[str, int, int]
+    """Name and oids of pgvector's type. Read before anything runs: the first run of all must not differ."""
     now_us: int = BEGINNING_US
     campaign_us: int = 0
     """Virtual time during which a campaign was unfinished."""
@@ -228,7 +230,9 @@ def open_world(admin_dsn: str, name: str, folder: Path) -> World:
     dsn = psycopg.conninfo.make_conninfo(admin_dsn, dbname=name)
     # Who keeps readers out while he pauses does so for the scheduler's own looks, too.
     admin = psycopg.connect(dsn, autocommit=True, options="-c lock_timeout=5ms")
-    return World(dsn, admin, write_corpora(folder), _read_facts(admin, admin_dsn))
+    query = "SELECT typname::text, oid::bigint, typarray::bigint FROM pg_type WHERE typname = 'vector'"
+    (vector_type,) = admin.execute(query.encode()).fetchall()
+    return World(dsn, admin, write_corpora(folder), _read_facts(admin, admin_dsn), vector_type)
 
 
 _read: dict[str, DatabaseFacts] = {}
