@@ -92,7 +92,7 @@ MUTANTS = (
         "       AND coalesce((SELECT s.generation FROM ragops.source s JOIN this USING (queue)), 0)"
         " = %(generation)s\n",
         "       AND %(generation)s IS NOT NULL\n",
-        first=8,
+        first=2,
     ),
     Mutant(
         "undo does not raise the generation",
@@ -141,6 +141,7 @@ MUTANTS = (
         LEDGER,
         " WHERE campaign_id = %(campaign)s AND epoch = %(epoch)s\n   AND lease_until < clock_timestamp()",
         " WHERE campaign_id = %(campaign)s AND %(epoch)s::bigint > 0\n   AND lease_until < clock_timestamp()",
+        first=2,
     ),
     Mutant(
         "records that do not look at the epoch",
