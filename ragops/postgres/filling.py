@@ -90,9 +90,17 @@ def claim_space(
 
 
 def replace_space(
-    connection: Connection, tables: Tables, *, generation: int, fingerprint: str, chunking: Mapping[str, int]
+    connection: Connection,
+    tables: Tables,
+    *,
+    generation: int,
+    fingerprint: str,
+    chunking: Mapping[str, int],
+    is_campaign: bool,
 ) -> bool:
     """Note other vectors for a filling of which nothing was embedded yet; False if something was.
+
+    False, too, for a fleet that is not of the campaign (`is_campaign`) while one is unfinished.
 
     In the caller's transaction, which locks the queue for it: no claim is under way then. The filling gets a new
     generation.
@@ -100,7 +108,7 @@ def replace_space(
     connection.execute(statement("queue", "lock", identifiers_of(tables)))
     if fetch_row(connection, statement("queue", "is_begun", identifiers_of(tables)))[0]:
         return False
-    values = _space(connection, generation, fingerprint, chunking)
+    values = {**_space(connection, generation, fingerprint, chunking), "is_campaign": is_campaign}
     return connection.execute(_sql("replace_space", queue_key(tables)), values).rowcount == 1
 
 

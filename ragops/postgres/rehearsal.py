@@ -278,6 +278,8 @@ class _NotingWriter(Writer):
         )
         self._rehearsal = rehearsal
         self.ids: Sequence[Any] = ()
+        # The rehearsal itself says how long it waits for a lock.
+        self.lock_timeout_s = None
 
     def _new_ids(self, connection: Connection, count: int) -> Sequence[Any]:
         self.ids = super()._new_ids(connection, count)

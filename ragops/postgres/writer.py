@@ -97,6 +97,8 @@ class Writer:
         into it, whatever the document.
         """
         self._tables = tables
+        self.lock_timeout_s: float | None = 0
+        """How long `write` waits for a lock; 0: for ever, None: as long as the caller's transaction does."""
         self._facts = facts
         self._id_column = tables.columns_of("documents")["id"]
         self._id_type = facts["documents"].columns[self._id_column].stored_type
@@ -113,7 +115,7 @@ class Writer:
         # A role's timeouts would end the run for a lock that is waited for. Between two statements a store waits
         # for nothing: a process that is suspended, or lost behind a proxy, must not keep its locks.
         settings = {"idle_in_transaction_session_timeout": f"{IDLE_S}s"}
-        with transaction(connection, lock_timeout_s=0, is_long=True, settings=settings):
+        with transaction(connection, lock_timeout_s=self.lock_timeout_s, is_long=True, settings=settings):
             for batch in batches:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)

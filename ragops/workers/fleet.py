@@ -82,6 +82,7 @@ class Fleet:
         command: Sequence[str] | None = None,
         heartbeat: Callable[[Connection], None] = lambda _: None,
         opening: Callable[[], None] = lambda: None,
+        is_campaign: bool = False,
         bytes_needed: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Check what can be checked before anything starts.
@@ -105,6 +106,7 @@ class Fleet:
         self._open_items = open_items
         self._command = command
         self._opening = opening
+        self._is_campaign = is_campaign
         self._config = embedder_config(
             playbook, threads=sizing.threads, tokens_per_batch=sizing.tokens_per_batch, repack=sizing.repack
         )
@@ -224,6 +226,7 @@ class Fleet:
             self._fetcher_db,
             sha256=self._sha256,
             generation=self.generation,
+            is_campaign=self._is_campaign,
             stop=self._stop,
             stats=self._stats,
         )

@@ -44,15 +44,20 @@ class SpaceGuard:
         *,
         sha256: str,
         generation: int,
+        is_campaign: bool,
         stop: Stop,
         stats: Stats,
     ) -> None:
-        """`sha256` is the model file's; `generation` is that of the filling whose source the fleet reads."""
+        """`sha256` is the model file's; `generation` is that of the filling whose source the fleet reads.
+
+        `is_campaign`: the fleet is that of the campaign which fills the queue.
+        """
         self._playbook = playbook
         self._tables = tables
         self._database = database
         self._sha256 = sha256
         self._generation = generation
+        self._is_campaign = is_campaign
         self._stop = stop
         self._stats = stats
 
@@ -125,7 +130,13 @@ class SpaceGuard:
         def act(connection: Connection) -> bool:
             def once() -> bool:
                 with transaction(connection, lock_timeout_s=LOCK_TIMEOUT_S):
-                    return replace_space(connection, self._playbook.tables, generation=self._generation, **space)
+                    return replace_space(
+                        connection,
+                        self._playbook.tables,
+                        generation=self._generation,
+                        is_campaign=self._is_campaign,
+                        **space,
+                    )
 
             queue = self._tables.get("files_queue")
             return with_lock_retries(connection, once, tables=[queue] if queue else [])

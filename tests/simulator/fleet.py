@@ -40,7 +40,8 @@ def run_fleet(
     process.playbook, process.renew = session.playbook, run.renew
     stats = Stats()
     database = Database("fleet", session.target, stop=session.stop, outages=session.database.outages)
-    fleet = _Fleet(process, session, database, generation, bound, stats)
+    is_campaign = run.campaign is not None
+    fleet = _Fleet(process, session, database, generation, bound, stats, is_campaign=is_campaign)
     try:
         fleet.join_space()
         if phase is not None:
@@ -77,7 +78,10 @@ class _Fleet:
         generation: int,
         bound: Cursor | None,
         stats: Stats,
+        *,
+        is_campaign: bool,
     ) -> None:
+        self._is_campaign = is_campaign
         self._process, self._session, self._database = process, session, database
         self.generation, self._bound, self._stats = generation, bound, stats
         self._tables = session.playbook.tables
@@ -93,6 +97,7 @@ class _Fleet:
             self._database,
             sha256="0" * 64,
             generation=self.generation,
+            is_campaign=self._is_campaign,
             stop=self._session.stop,
             stats=self._stats,
         )

@@ -67,6 +67,7 @@ def test_a_thousand_campaign_hours_keep_every_promise(pg18: Server, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("version", [16, 18])
 def test_ten_thousand_campaign_hours(version: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     server, began = request.getfixturevalue(f"pg{version}"), time.monotonic()

@@ -61,6 +61,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_lost_in_a_bounded_time(world: Machine) -> None:
     """As many seeds as there is time for."""
     corpora = study(world, DOCUMENTS)

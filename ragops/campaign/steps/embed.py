@@ -235,6 +235,7 @@ def _run_fleet(
         open_items=goal,
         command=session.embedder_command,
         heartbeat=run.renew,
+        is_campaign=run.campaign is not None,
         opening=lambda: None if phase is None else session.through_outages(lambda: run.open_phase(phase)),
         bytes_needed=lambda: bytes_to_embed(session),
     )

@@ -69,7 +69,10 @@ VALUES ({queue_key}, %(generation)s, %(fingerprint)s, %(chunking)s)
 
 -- name: replace_space
 -- The same for a filling of which nothing was embedded yet. A new generation: the fleet that noted its vectors before
--- may still run.
+-- may still run. In a campaign only its own fleet decides: what another one embeds would keep it from going on.
 UPDATE ragops.source
    SET generation = generation + 1, fingerprint = %(fingerprint)s, chunking = %(chunking)s
- WHERE queue = {queue_key} AND generation = %(generation)s;
+ WHERE queue = {queue_key} AND generation = %(generation)s
+   AND (%(is_campaign)s OR NOT EXISTS (
+        SELECT 1 FROM ragops.campaign c
+         WHERE c.status NOT IN ('done', 'abandoned', 'undone') AND coalesce(c.queue, {queue_key}) = {queue_key}));

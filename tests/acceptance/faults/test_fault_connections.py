@@ -98,6 +98,7 @@ def hits(proxy: TcpProxy, place: Workplace, *, times: int) -> dict[str, int]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.fault(9)
 def test_every_backend_is_terminated_again_and_again_in_every_step(place: Workplace, proxy: TcpProxy) -> None:
     write_corpus(place.folder / "earlier", 15)
@@ -154,6 +155,7 @@ def pooler(place: Workplace) -> Iterator[Pooler]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 def test_everything_works_behind_a_transaction_pooler(place: Workplace, pooler: Pooler) -> None:
     place.execute(f"ALTER DATABASE {conninfo_to_dict(place.dsn)['dbname']} SET log_statement = 'all'")

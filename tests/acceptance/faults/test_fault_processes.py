@@ -62,6 +62,7 @@ def killing(victims: list[subprocess.Popen[str]], *, at: int) -> Rule:
     return rule
 
 
+@pytest.mark.slow
 @pytest.mark.fault(2)
 def test_killed_inside_a_copy(place: Workplace, proxy: TcpProxy) -> None:
     fill_queue(place)
