@@ -187,6 +187,7 @@ def test_killed_at_some_writes(pg18: Server, zygote: Zygote, tmp_path: Path, tin
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_every_other_write(server: Server, zygote: Zygote, tmp_path: Path, tiny_model: Path) -> None:
     """At the odd ones on one PostgreSQL, at the even ones on the other."""
     _kill(server, zygote, tmp_path, tiny_model, first=1 if server.version == 18 else 2, step=2)
