@@ -72,14 +72,14 @@ def undo(
     campaign: int | None = None,
     generation: int | None = None,
     archive: bool = True,
-    last: int = 0,
+    last: int | None = None,
 ) -> UndoResult:
     """Bring back the rows and indexes of the newest campaign, or of the one asked for.
 
     The rows stored since are removed, into an archive of their own unless `archive` is false. Raises RagopsError
     when there is nothing to bring back, PlanRefused with everything that stands in the way, CampaignHeld while a
     controller runs the newest campaign. Nothing was changed then. `last` is the newest undo when the command
-    began: a later one is its own, of which only the answer was lost.
+    began, if that is known: a later one is its own, of which only the answer was lost.
     """
     # What the ledger says decides which statements run.
     check_owners(session.connection)
@@ -89,7 +89,7 @@ def undo(
         # Interrupted after its last index, before it was noted.
         finish_undo(session.connection, earlier.id)
     if undoable.is_done:
-        if earlier is not None and last < earlier.id:
+        if earlier is not None and last is not None and last < earlier.id:
             return UndoResult(earlier.campaign, earlier.rows, removed=earlier.removed)
         return UndoResult(undoable.campaign, {}, was_undone=True)
     begun = undoable.unfinished

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 import subprocess
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -29,6 +30,8 @@ DATABASE = "ragops"
 VERSIONS = (18, 16)
 # How long a server may take to recover from a crash, and when the operator hears that it does.
 RECOVERY_S = 600.0
+# A server that died is waited for by its parent within this time, usually at once.
+REAPED_WITHIN_S = 3.0
 SAY_AFTER_S = 2.0
 # Of postmaster.pid: https://www.postgresql.org/docs/current/storage-file-layout.html
 _STATUS_LINE = 8
@@ -42,6 +45,7 @@ class EmbeddedServer:
     def __init__(self, folder: Path, *, version: int = VERSIONS[0]) -> None:
         self.folder = folder
         self._version = version
+        self._is_said = False
 
     def start(self) -> Target:
         """Start the server unless it is running, and create the database.
@@ -93,7 +97,7 @@ class EmbeddedServer:
 
         Raises DatabaseUnavailable if that takes longer than `RECOVERY_S`.
         """
-        began, is_said = time.monotonic(), False
+        began = time.monotonic()
         while self._is_busy():
             waited = time.monotonic() - began
             if waited > RECOVERY_S:
@@ -103,13 +107,18 @@ class EmbeddedServer:
                     actual=" | ".join(self._log_tail()),
                     hint=f"it goes on by itself: read {self.folder / 'log'}, and run the command again later",
                 )
-            if waited > SAY_AFTER_S and not is_said:
-                is_said = True
-                LogReporter().info(
-                    f"the embedded PostgreSQL in {self.folder} starts, recovers or stops; waiting for it "
-                    f"({RECOVERY_S:,.0f} s at most)"
-                )
+            if waited > SAY_AFTER_S:
+                self._say_waiting()
             time.sleep(0.2)
+
+    def _say_waiting(self) -> None:
+        if self._is_said:
+            return
+        self._is_said = True
+        LogReporter().info(
+            f"the embedded PostgreSQL in {self.folder} starts, recovers or stops; waiting for it "
+            f"({RECOVERY_S:,.0f} s at most)"
+        )
 
     def _is_busy(self) -> bool:
         """Return whether a server process is there that does not accept connections yet, or no longer."""
@@ -127,6 +136,25 @@ class EmbeddedServer:
         info = _package().utils.PostmasterInfo(lines[:_STATUS_LINE])
         return pq.PGconn.ping(info.get_uri(database="postgres").encode()) == pq.Ping.REJECT
 
+    def _forget_zombie(self) -> None:
+        """Remove the lock file of a server that died and that its parent has not waited for.
+
+        The wheel, and PostgreSQL itself, take such a process id for a server that runs. In a container nobody may
+        ever wait for it.
+        """
+        file, until = self.folder / "postmaster.pid", time.monotonic() + REAPED_WITHIN_S
+        while True:
+            try:
+                process = psutil.Process(int(file.read_text(encoding="utf-8", errors="replace").split()[0]))
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    return
+            except (OSError, ValueError, IndexError, psutil.Error):
+                return
+            if time.monotonic() > until:
+                file.unlink(missing_ok=True)
+                return
+            time.sleep(0.1)
+
     def _log_tail(self) -> list[str]:
         log = self.folder / "log"
         return log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
@@ -134,6 +162,7 @@ class EmbeddedServer:
     def _start(self) -> str:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._forget_zombie()
             try:
                 uri: str = self._started().get_uri(database=DATABASE)
             except (subprocess.TimeoutExpired, AssertionError):
@@ -165,12 +194,19 @@ class EmbeddedServer:
         server = package.get_server(self.folder, cleanup_mode=None, start=False, postgres_version=version)
         protect(package, server)
         # get_server() returns a known server as it is, running or not, so it must be started here.
-        with clean_environment():
-            server.start()
+        # The wheel may wait for a recovery itself, and says nothing.
+        notice = threading.Timer(SAY_AFTER_S, self._say_waiting)
+        if (self.folder / "PG_VERSION").is_file():
+            notice.start()
+        try:
+            with clean_environment():
+                server.start()
+        finally:
+            notice.cancel()
         close_socket_folder(server.get_postmaster_info().socket_dir, server)
         return server
 
-    def _create_database(self, target: Target) -> None:
+    def _create_database(self, target: Target, *, tries: int = 3) -> None:
         try:
             psycopg.connect(target.conninfo, connect_timeout=5).close()
             return
@@ -183,6 +219,11 @@ class EmbeddedServer:
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
             return  # Another command created it at the same moment.
         except psycopg.Error as error:
+            if tries > 1 and self._is_busy():
+                # It began to recover, or to stop, after it was found to be ready.
+                self._wait_while_busy()
+                self._create_database(target, tries=tries - 1)
+                return
             raise DatabaseUnavailable(
                 "the embedded PostgreSQL refuses connections", where=str(self.folder), actual=str(missing)
             ) from error

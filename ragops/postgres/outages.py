@@ -75,7 +75,8 @@ def outage_of(error: BaseException, *, is_lost: bool) -> Outage | None:
         return None
     if isinstance(error, DatabaseUnavailable):
         # libpq says it in the words of whoever connects: `connection to server at "db" … failed: …`.
-        return Outage((error.actual or error.what).removeprefix("connection failed: "))
+        words = error.actual or error.what
+        return Outage(words.removeprefix("connection failed: ").removeprefix("connection is bad: "))
     for cause in _causes(error):
         state = cause.sqlstate or ""
         if state in _COLLISIONS:

@@ -15,7 +15,7 @@ import pytest
 from campaigns import execute, make_playbook, open_session, reported, rows, single, value
 from conftest import Ragops, wait_for
 
-from ragops.campaign.steps import rebuild_indexes
+from ragops.campaign.steps import building
 from ragops.campaign.steps.rebuild_indexes import RebuildResult, plan_rebuild, rebuild
 from ragops.errors import Interrupted, PlanRefused, RagopsError
 from ragops.playbook.model import Index
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_a_build(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(rebuild_indexes, "index_progress", interrupt)
+        patched.setattr(building, "index_progress", interrupt)
         with pytest.raises(Interrupted, match="invalid" if concurrently else "nothing of it is left"):
             rebuild(
                 single(session), _step(concurrently=concurrently, maintenance_work_mem="1MB", parallel_workers=0)

@@ -40,7 +40,7 @@ def run_failing(error: BaseException, monkeypatch: pytest.MonkeyPatch, *options:
             1,
             ("the database rejected a statement", 'UndefinedTable: relation "t" does not exist', "--debug"),
         ),
-        (psycopg.OperationalError("gone"), 1, ("the database rejected a statement", "OperationalError: gone")),
+        (psycopg.OperationalError("gone"), 1, ("the database went away during the command", "(gone)")),
         (
             PermissionError(13, "Permission denied", "/x"),
             1,

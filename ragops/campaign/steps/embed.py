@@ -112,6 +112,9 @@ class EmbedStep:
     def run(self, run: Run) -> EmbedResult:
         """Open the step's phase and embed it. Raises Interrupted after a stop, and whatever ended a worker."""
         phase = phase_of(run.session.playbook, self.settings.until)
+        with run.transaction():
+            # An earlier controller that wakes up is told before it starts a child.
+            pass
         result = drain(run, phase=phase)
         # Without an item to embed no fleet has opened it.
         run.session.through_outages(lambda: run.open_phase(phase))
