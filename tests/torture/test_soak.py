@@ -31,7 +31,7 @@ def _soak(machine: Machine, seed: int, size: Soaking, *, documents: int) -> Repo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
 def test_three_outages(machine: Machine, seed: int) -> None:
     report = _soak(machine, seed, SHORT, documents=300)
     assert report.is_clean
