@@ -89,7 +89,7 @@ def test_backends_that_are_terminated_all_the_time(place: Workplace) -> None:
     with terminating(place, every_s=0.1, condition=f"{has_begun} AND random() < 0.1") as killed:
         done = place.reset()
     assert done.code == 0, done.err
-    assert killed[0] > 10
+    assert killed[0] > 3
     assert place.queue() == {"completed": 120}
     assert place.value("SELECT count(*) FROM documents") == 120
     assert place.value("SELECT count(*) FROM ragops.campaign") == 1
