@@ -166,7 +166,7 @@ class Database:
         if self._connection is None or is_lost(self._connection):
             self._connection = connect(self._target, timeout_s=CONNECT_S)
             if self._session is not None:
-                # A server or pooler that has not noticed the loss keeps its transaction, and that our locks.
+                # A server or pooler that has not noticed the loss keeps the transaction open, with its locks.
                 end_session(self._connection, self._session)
             self._session = session_name(self._connection)
         return work(self._connection)
