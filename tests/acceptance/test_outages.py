@@ -86,6 +86,7 @@ def test_backends_that_are_terminated_in_a_step(place: Workplace, verb: str, loc
 @pytest.mark.fault(9)
 def test_backends_that_are_terminated_all_the_time(place: Workplace) -> None:
     has_begun = "to_regclass('ragops.campaign') IS NOT NULL AND EXISTS (SELECT 1 FROM ragops.campaign)"
+    place.slow_down(0.05)
     with terminating(place, every_s=0.1, condition=f"{has_begun} AND random() < 0.1") as killed:
         done = place.reset()
     assert done.code == 0, done.err
