@@ -47,18 +47,18 @@ def use_child(
     *,
     on_death: Callable[[EmbedderDied], None] = lambda _: None,
 ) -> Result:
-    """Run `work` with a child of its own; from its beginning with another one if that was killed from outside.
+    """Run `work` with a child that `start` returns; from its beginning with another one if that was killed from outside.
 
-    `on_death` is called before another try. Raises as `start` and `work` do.
+    `on_death` is called before another try. Raises as `start`, which tries a first start again itself, and `work`.
     """
     for _ in range(STARTS_AGAIN):
-        try:
-            with start() as embedder:
+        with start() as embedder:
+            try:
                 return work(embedder)
-        except EmbedderDied as death:
-            if not is_from_outside(death.returncode):
-                raise
-            on_death(death)
-            time.sleep(PAUSE_S)
+            except EmbedderDied as death:
+                if not is_from_outside(death.returncode):
+                    raise
+                on_death(death)
+        time.sleep(PAUSE_S)
     with start() as embedder:
         return work(embedder)

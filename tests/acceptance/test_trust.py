@@ -13,11 +13,11 @@ from workplace import Finished, Workplace
 
 SECRET = "root:x:0:0 this file is a file of no corpus"
 
-# Ends the run at the first such document: a full disk is no document's fault.
-FULL_DISK = (
-    "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.content LIKE 'note 7 %'"
-    " THEN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END IF; RETURN NEW; END $$",
-    "CREATE TRIGGER full_disk BEFORE INSERT ON documents FOR EACH ROW EXECUTE FUNCTION full_disk()",
+# Ends the run at the first such document: a damaged table is no document's fault, and passes by no waiting.
+DAMAGED = (
+    "CREATE FUNCTION damaged() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.content LIKE 'note 7 %'"
+    " THEN RAISE EXCEPTION 'invalid page' USING ERRCODE = 'XX001'; END IF; RETURN NEW; END $$",
+    "CREATE TRIGGER damaged BEFORE INSERT ON documents FOR EACH ROW EXECUTE FUNCTION damaged()",
 )
 
 
@@ -90,7 +90,7 @@ def test_resume_starts_no_program_that_the_database_alone_names(
     place: Workplace, other: Path, tmp_path: Path
 ) -> None:
     place.execute("INSERT INTO parsed_files (file_id, content_hash) VALUES (1, 'kept')")
-    place.execute(*FULL_DISK)
+    place.execute(*DAMAGED)
     assert place.reset().code == 1
     planted = tmp_path / "planted"
     planted.write_text(f"#!{sys.executable}\nopen({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
@@ -121,9 +121,9 @@ def test_resume_starts_no_program_that_the_database_alone_names(
 
 
 def test_resume_goes_on_here_without_the_playbook_and_elsewhere_with_it(place: Workplace, tmp_path: Path) -> None:
-    place.execute(*FULL_DISK)
+    place.execute(*DAMAGED)
     assert place.reset().code == 1
-    place.execute("DROP TRIGGER full_disk ON documents", "UPDATE ragops.campaign SET status = 'stopped'")
+    place.execute("DROP TRIGGER damaged ON documents", "UPDATE ragops.campaign SET status = 'stopped'")
     # On another machine without its playbook's values, and then with them.
     elsewhere = str(tmp_path / "another machine's data")
     bare = {"RAGOPS_CORPUS": "", "RAGOPS_MODEL": ""}
