@@ -13,6 +13,7 @@ from ragops.documents.errors import CheckStop, Unreadable, never_stopped
 from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
+from ragops.documents.reading import DEFAULT_READING, Partial, Reading
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
@@ -43,18 +44,27 @@ class Extracted:
     characters: int
     """Length of `text` in Unicode code points."""
     media_type: str
+    partial: Partial | None = None
+    """What is missing in `text`; None for a whole document."""
 
 
-def extract_file(path: Path, *, max_bytes: int = MAX_BYTES, limits: ParserLimits | None = None) -> Extracted:
+def extract_file(
+    path: Path,
+    *,
+    reading: Reading = DEFAULT_READING,
+    max_bytes: int = MAX_BYTES,
+    limits: ParserLimits | None = None,
+) -> Extracted:
     """Return the text of the regular file at a path; raises as `extract`."""
     with open_file(path) as handle:
-        return extract(handle, path, max_bytes=max_bytes, limits=limits)
+        return extract(handle, path, reading=reading, max_bytes=max_bytes, limits=limits)
 
 
 def extract(
     handle: BinaryIO,
     path: Path,
     *,
+    reading: Reading = DEFAULT_READING,
     max_bytes: int = MAX_BYTES,
     limits: ParserLimits | None = None,
     check_stop: CheckStop = never_stopped,

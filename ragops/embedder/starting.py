@@ -47,7 +47,7 @@ def use_child(
     *,
     on_death: Callable[[EmbedderDied], None] = lambda _: None,
 ) -> Result:
-    """Run `work` with a child that `start` returns; from its beginning with another one if that was killed from outside.
+    """Run `work` with a child that `start` returns; from its beginning with another one if it was killed.
 
     `on_death` is called before another try. Raises as `start`, which tries a first start again itself, and `work`.
     """

@@ -12,6 +12,7 @@ from ragops.documents.locations import refusal
 from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
 from ragops.documents.os_errors import corpus_outage
+from ragops.documents.reading import Reading
 from ragops.documents.sources import walk_folder
 from ragops.errors import UsageError
 from ragops.playbook.model import Playbook, Source
@@ -29,6 +30,7 @@ class Documents:
         self._check_stop = check_stop
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
+        self._reading = reading_of(source)
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
 
@@ -50,7 +52,8 @@ class Documents:
         try:
             if self._root is not None:
                 with open_document(self._root, item.location) as opened:
-                    return extract(opened, self._root / item.location, check_stop=self._check_stop)
+                    path = self._root / item.location
+                    return extract(opened, path, reading=self._reading, check_stop=self._check_stop)
             if item.location not in texts:
                 raise Missing("no such row in the source", where=item.location)
             # NULL is reported like an empty text.
@@ -101,6 +104,11 @@ def source_root(source: Source) -> Path | None:
     if source.manifest is not None:
         return source.root or source.manifest.parent
     return None
+
+
+def reading_of(source: Source) -> Reading:
+    """Return how the files of a source are read."""
+    return Reading()
 
 
 def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[str]:
