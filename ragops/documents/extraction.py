@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ragops.documents.compressed import member_of
 from ragops.documents.errors import CheckStop, Unreadable, never_stopped
+from ragops.documents.formats import Kind, format_of, has_controls, refusal_of
 from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
@@ -17,15 +19,6 @@ from ragops.documents.reading import DEFAULT_READING, Partial, Reading
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
-
-_MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd"})
-_MARKUP = frozenset({".html", ".htm", ".xhtml", ".xml", ".svg"})
-_TEXT_SUFFIXES = """
-    .txt .text .rst .adoc .asciidoc .org .log .csv .tsv .json .jsonl .ndjson .yaml .yml .toml .ini
-    .cfg .conf .properties .env .tex .bib .py .pyi .sql .sh .bash .ps1 .bat .c .h .cc .cpp .hpp .cs
-    .go .rs .java .kt .swift .js .mjs .ts .tsx .jsx .rb .pl .php .lua .r .css .scss .diff .patch
-"""
-_TEXT = frozenset(_TEXT_SUFFIXES.split()) | {""}  # "" for README, LICENSE, Makefile
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 # HTML's `<meta charset=...>` must be within the first 1,024 bytes (WHATWG HTML, "Specifying the document's
@@ -71,22 +64,28 @@ def extract(
 ) -> Extracted:
     """Return the text of an opened file of at most `max_bytes`; `path` is its name, and is not opened.
 
+    A compressed file (`ls.1.gz`) is read as its member, a file with a wrong or no suffix by its first bytes.
     Text formats are read as UTF-8, or as UTF-16 if a byte order mark says so; HTML and XML also in the
     encoding that they declare; every other format goes through a parser in a child process.
     Raises Unreadable with the reason: missing, too large, empty, NUL, not UTF-8, unsupported format,
     parser failed. Raises RagopsError if the parser cannot run here, OSError for a file system that is at fault,
     and Stopped if `check_stop` does.
     """
-    suffix = path.suffix.lower()
     try:
         data = _read(handle, max_bytes)
         if not data:
             raise Unreadable("empty document: 0 bytes")
-        if suffix in _MARKDOWN:
-            return _result(_checked(_decoded(data)), data, "text/markdown")
-        if suffix in _TEXT:
-            return _result(_checked(_decoded(data)), data, "text/plain")
-        readable = _markup_as_utf8(data) if suffix in _MARKUP else data
+        name, member = member_of(path.name, data, max_bytes)
+        suffix, kind = format_of(name, member)
+        if (refused := refusal_of(suffix, kind)) is not None:
+            raise Unreadable(refused)
+        if kind is Kind.UNKNOWN:
+            raise Unreadable(f"unsupported format: {suffix}{_hint_of_text(member)}")
+        if kind is Kind.MARKDOWN:
+            return _result(_checked(_decoded(member)), data, "text/markdown")
+        if kind is Kind.TEXT:
+            return _result(_checked(_decoded(member)), data, "text/plain")
+        readable = _markup_as_utf8(member) if kind is Kind.MARKUP else member
         text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
         return _result(_checked(text), data, media_type)
     except Unreadable as failure:
@@ -114,6 +113,16 @@ def _read(handle: BinaryIO, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise Unreadable(f"file larger than {max_bytes} bytes")
     return data
+
+
+def _hint_of_text(data: bytes) -> str:
+    """Return what to do about a suffix that is not known, where the bytes are text."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    is_text = not has_controls(data)
+    return " (its bytes are UTF-8 text: name the suffix in source.text_suffixes)" if is_text else ""
 
 
 def _decoded(data: bytes) -> str:

@@ -91,7 +91,11 @@ def test_text_is_read_as_it_is(tmp_path: Path, name: str, data: bytes, text: str
         ("a.html", b"<p>caf\xe9</p>", "not UTF-8 text (byte 0xe9 at offset 6)"),
         ("a.html", b'<meta charset="nonsense">\xe9', "unknown encoding declared: nonsense"),
         ("a.xml", b'<?xml encoding="ascii"?>\xe9', "not ascii text, although the document declares it"),
-        ("a.b c", b"x", "unsupported format: .b c"),
+        (
+            "a.xyz",
+            b"x",
+            "unsupported format: .xyz (its bytes are UTF-8 text: name the suffix in source.text_suffixes)",
+        ),
     ],
 )
 def test_what_is_no_text_says_why(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
