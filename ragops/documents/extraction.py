@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import hashlib
 import re
@@ -10,21 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ragops.documents.blank import is_blank, why_blank
 from ragops.documents.compressed import member_of
-from ragops.documents.errors import CheckStop, Unreadable, never_stopped
-from ragops.documents.formats import Kind, format_of, has_controls, refusal_of
+from ragops.documents.encodings import decode_markup, decode_text
+from ragops.documents.errors import CheckStop, Stopped, Unreadable, never_stopped
+from ragops.documents.formats import HTML, Kind, format_of, has_controls, refusal_of
 from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
 from ragops.documents.reading import DEFAULT_READING, Partial, Reading
+from ragops.errors import RagopsError
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# HTML's `<meta charset=...>` must be within the first 1,024 bytes (WHATWG HTML, "Specifying the document's
-# character encoding"); XML's `encoding="..."` is in its first line.
-_DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -83,15 +81,19 @@ def extract(
         if kind is Kind.UNKNOWN:
             raise Unreadable(f"unsupported format: {suffix}{_hint_of_text(member)}")
         if kind is Kind.MARKDOWN:
-            return _result(_checked(_decoded(member)), data, "text/markdown")
+            return _result(_checked(decode_text(member, reading.encoding)), data, "text/markdown")
         if kind is Kind.TEXT:
-            return _result(_checked(_decoded(member)), data, "text/plain")
-        readable = _markup_as_utf8(member) if kind is Kind.MARKUP else member
+            return _result(_checked(decode_text(member, reading.encoding)), data, "text/plain")
+        readable = _markup_as_utf8(member, suffix, reading) if kind is Kind.MARKUP else member
         parsed = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
         text = _checked(parsed.text)
         return dataclasses.replace(_result(text, data, parsed.media_type), partial=parsed.partial)
     except Unreadable as failure:
         raise Unreadable(failure.reason, where=str(path)) from failure
+    except (RagopsError, Stopped, OSError, MemoryError):
+        raise
+    except Exception as error:  # one document's fault must not end the campaign, whatever it is
+        raise Unreadable(f"cannot be read: {type(error).__name__}: {error}", where=str(path)) from error
 
 
 def extract_text(text: str) -> Extracted:
@@ -127,36 +129,12 @@ def _hint_of_text(data: bytes) -> str:
     return " (its bytes are UTF-8 text: name the suffix in source.text_suffixes)" if is_text else ""
 
 
-def _decoded(data: bytes) -> str:
-    """Return text in the encoding of its byte order mark, else UTF-8. Raises Unreadable with the offset."""
-    bom, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
-    try:
-        return data[len(bom) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = len(bom) + error.start
-        name = encoding.upper()[:6].rstrip("-")
-        raise Unreadable(f"not {name} text (byte 0x{data[offset]:02x} at offset {offset})") from None
-
-
-def _markup_as_utf8(data: bytes) -> bytes:
-    """Return HTML or XML as UTF-8. Raises Unreadable for bytes that are not in the declared encoding."""
-    # Left to the parser, bytes that it cannot decode would become U+FFFD without an error.
-    try:
-        text = _decoded(data)
-    except Unreadable:
-        declared = _DECLARED.search(data[:1024])
-        if declared is None:
-            raise
-        encoding = declared[1].decode("ascii")
-        try:
-            text = data.decode(encoding)
-        except LookupError:
-            raise Unreadable(f"unknown encoding declared: {encoding}") from None
-        except UnicodeError:
-            raise Unreadable(f"not {encoding} text, although the document declares it") from None
+def _markup_as_utf8(data: bytes, suffix: str, reading: Reading) -> bytes:
+    """Return HTML or XML as UTF-8, in which its parser reads it. Raises Unreadable."""
+    # Left to a parser, bytes that it cannot decode would become U+FFFD without an error.
+    text = decode_markup(data, is_xml=suffix not in HTML, encoding=reading.encoding)
     _refuse_nul(text)
-    # The declaration is wrong from here on; a byte order mark takes precedence over it.
-    return codecs.BOM_UTF8 + text.encode("utf-8")
+    return text.encode("utf-8")
 
 
 def _checked(text: str) -> str:
@@ -164,8 +142,8 @@ def _checked(text: str) -> str:
     _refuse_nul(text)
     if (surrogate := _SURROGATE.search(text)) is not None:
         raise Unreadable(f"lone surrogate U+{ord(surrogate[0]):04X} at offset {surrogate.start()}")
-    if not text.strip():
-        raise Unreadable("empty document: no text in it" if not text else "empty document: only whitespace")
+    if is_blank(text):
+        raise Unreadable(why_blank(text))
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -6,10 +6,11 @@ import re
 from enum import Enum, auto
 
 MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mkdn", ".rmd", ".qmd"})
+HTML = frozenset({".html", ".htm", ".shtml", ".xhtml", ".xht"})
 _MARKUP_SUFFIXES = """
     .html .htm .xhtml .xht .xml .svg .rss .atom .rdf .owl .docbook .dbk .tei .kml .gpx .xlf .xliff .tmx .tbx
 """
-MARKUP = frozenset(_MARKUP_SUFFIXES.split())
+MARKUP = frozenset(_MARKUP_SUFFIXES.split()) | HTML
 # Source code is text: a parser of programming languages would fetch and load compiled grammars.
 _TEXT_SUFFIXES = """
     .txt .text .rst .rest .adoc .asciidoc .org .textile .creole .mediawiki .wiki .pod .rd .man .mdoc .me .ms
