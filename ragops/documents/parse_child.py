@@ -67,6 +67,7 @@ def parse(file: str, seconds: int) -> dict[str, str]:
         use_cache=False,  # a rebuild must read the file again, and must not leave a copy in a home folder
         enable_quality_processing=False,  # rewrites the text; embed what was written
         extraction_timeout_secs=seconds,
+        tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),  # downloads compiled grammars
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
     )
     try:

@@ -12,6 +12,9 @@ MOST_NAMED = 20
 class Reading:
     """The choices of a source that extraction needs; the defaults are those of a playbook that says nothing."""
 
+    encoding: str | None = None
+    """The label that `source.encoding` has for this document, whose text is not UTF-8 and declares nothing."""
+
 
 DEFAULT_READING = Reading()
 
