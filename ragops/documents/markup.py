@@ -3,10 +3,10 @@
 Runs in the parser's process, because the HTML5 parser (Lexbor, through selectolax) is native code. Nothing here
 recurses: a page may nest its elements a hundred thousand deep.
 
-Kept is everything but what is never shown: also navigation, headers, footers, forms, the title, collapsed details,
-elements with the attribute `hidden` (scripts show them on demand), the alternative texts of pictures and the labels
-of buttons. Left out: scripts, styles, templates, comments, the head's metadata, other attributes, the pages of other
-frames, and the TeX behind a formula.
+Kept is everything but what is never shown: also navigation, headers, footers, forms, the title, collapsed
+details, elements with the attribute `hidden` (scripts show them on demand), the alternative texts of pictures and
+the labels of buttons. Left out: scripts, styles, templates, comments, the head's metadata, other attributes, the
+pages of other frames, and the TeX behind a formula.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PARAGRAPH_NAMES = """
     details textarea header footer nav main article section aside hgroup search address
 """
 _LINE_NAMES = """
-    html body div li dt dd tr caption thead tbody tfoot figcaption summary legend option optgroup select center dialog
-    frameset noframes br text foreignobject desc svg math canvas video audio object datalist
+    html body div li dt dd tr caption thead tbody tfoot figcaption summary legend option optgroup select center
+    dialog frameset noframes br text foreignobject desc svg math canvas video audio object datalist
 """
 _NEVER_SHOWN = frozenset(_NEVER_SHOWN_NAMES.split())
 _PARAGRAPHS = frozenset(_PARAGRAPH_NAMES.split())

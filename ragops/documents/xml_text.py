@@ -1,6 +1,6 @@
 """Text of XML, of which SVG, RSS and DocBook are kinds: the text of all elements, in the order of the document.
 
-Attributes, comments and processing instructions are no text; neither are the scripts and styles of SVG and XHTML.
+Attributes, comments and processing instructions are no text, nor are the scripts and styles of SVG and XHTML.
 Nothing outside of the document is read, whatever its entities say. Entities that expand to more than expat tolerates
 (100 times the document, "billion laughs") make it fail.
 """
@@ -13,7 +13,7 @@ from xml.parsers import expat
 from ragops.documents.lines import Lines
 from ragops.documents.tags import WITHIN_WORDS, local_name, strip_tags
 
-_PREFORMATTED = frozenset("programlisting screen literallayout pre synopsis verbatim".split())
+_PREFORMATTED = frozenset({"programlisting", "screen", "literallayout", "pre", "synopsis", "verbatim"})
 _SCRIPTED_ROOTS = frozenset({"svg", "html"})
 _SCRIPTS = frozenset({"script", "style"})
 
