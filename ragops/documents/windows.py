@@ -1,8 +1,8 @@
 """Cut a long text window by window, so that cutting takes time in proportion to its length.
 
-The splitter looks at everything up to the next boundary of a kind (line end, sentence end) for each chunk that it
-makes. In a text without such boundaries that is the rest of the text, for each chunk: 1 MB of JSON on one line took
-0.9 s, 4 MB took 14 s (semantic-text-splitter 0.33).
+The splitter looks at everything up to the next boundary of a kind (line end, sentence end) for each chunk that
+it makes. In a text without such boundaries that is the rest of the text, for each chunk: 1 MB of JSON on one line
+took 0.9 s, 4 MB took 14 s (semantic-text-splitter 0.33).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _MAY_CONTINUE = re.compile(r"[ \t>|<]|[-+*][ \t]|\d{1,9}[.)]")
 def split_windows(text: str, split: SplitText, *, longest: int, markdown: bool) -> Iterator[str]:
     """Yield the chunks that `split` makes of a text; of a long one, window by window.
 
-    `longest` is the length beyond which a text never fits into a chunk. A chunk is kept only if more than that follows
-    in its window: `split` would have decided the same with the rest of the text in view. The next window begins where
-    the first chunk begins that is not kept. No character but whitespace is between the chunks, as with `split`.
+    `longest` is the length beyond which a text never fits into a chunk. A chunk is kept only if more than that
+    follows in its window: `split` would have decided the same with the rest of the text in view. The next window
+    begins where the first chunk begins that is not kept. Only whitespace is between the chunks, as with `split`.
     """
     size = max(WINDOW, 2 * longest)
     small, start = max(_SMALLEST, longest // 16), 0
