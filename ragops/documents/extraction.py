@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ def extract(
         if kind is Kind.TEXT:
             return _result(_checked(decode_text(member, reading.encoding)), data, "text/plain")
         readable = _markup_as_utf8(member, suffix, reading) if kind is Kind.MARKUP else member
-        text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
-        return _result(_checked(text), data, media_type)
+        parsed = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
+        text = _checked(parsed.text)
+        return dataclasses.replace(_result(text, data, parsed.media_type), partial=parsed.partial)
     except Unreadable as failure:
         raise Unreadable(failure.reason, where=str(path)) from failure
     except (RagopsError, Stopped, OSError, MemoryError):

@@ -39,3 +39,17 @@ class Partial:
     def __str__(self) -> str:
         named = f"; missing: {', '.join(self.missing)}" if self.missing else ""
         return f"{self.found:,} of {self.expected:,} {self.unit}{named}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownTokens:
+    """How many of a text's tokens stand for signs that the model does not know."""
+
+    unknown: int
+    tokens: int
+    """All of the text's own tokens."""
+
+    @property
+    def share(self) -> float:
+        """Share of unknown tokens, 0 to 1."""
+        return self.unknown / self.tokens if self.tokens else 0.0
