@@ -10,10 +10,10 @@ _WORD = re.compile(r"\w+")
 # Elements within a line of their parent: of HTML, and of the kinds of XML that people write by hand.
 _INLINE_NAMES = """
     a abbr acronym anchor b bdi bdo big bold citation cite citetitle classname code command computeroutput
-    constant data del dfn em emphasis envar filename firstterm font foreignphrase function glossterm guibutton guilabel guimenu
-    guimenuitem hi i indexterm ins italic kbd keycap label link literal mark methodname nobr olink parameter phrase
-    productname q quote ref replaceable s samp small span strike strong structfield sub subscript sup superscript
-    symbol systemitem time tspan tt type u ulink userinput var varname wbr wordasword xref
+    constant data del dfn em emphasis envar filename firstterm font foreignphrase function glossterm guibutton
+    guilabel guimenu guimenuitem hi i indexterm ins italic kbd keycap label link literal mark methodname nobr olink
+    parameter phrase productname q quote ref replaceable s samp small span strike strong structfield sub subscript
+    sup superscript symbol systemitem time tspan tt type u ulink userinput var varname wbr wordasword xref
 """
 WITHIN_WORDS = frozenset(_INLINE_NAMES.split())
 _RAW = frozenset({"script", "style", "template", "iframe", "noembed", "annotation", "annotation-xml"})

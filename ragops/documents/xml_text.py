@@ -1,6 +1,6 @@
-"""Text of XML, of which SVG, RSS and DocBook are kinds: the text of all elements, in the order of the document.
+"""Text of XML, of which SVG, RSS and DocBook are kinds: the text of all elements, in the document's order.
 
-Attributes, comments and processing instructions are no text, nor are the scripts and styles of SVG and XHTML.
+Attributes, comments and processing instructions are no text, nor are the scripts and styles in SVG and XHTML.
 Nothing outside of the document is read, whatever its entities say. Entities that expand to more than expat tolerates
 (100 times the document, "billion laughs") make it fail.
 """
