@@ -28,13 +28,15 @@ def read_notebook(data: bytes) -> Read:
     elif version in (2, 3):
         sheets = _dicts(notebook.get("worksheets"))
     else:
-        raise Unreadable(f"a notebook of format {version!r}; formats 2, 3 and 4 are read")
+        raise Unreadable(
+            f"unsupported format: a notebook of version {version!r} (nbformat); versions 2, 3 and 4 are read"
+        )
     texts: list[str] = []
     cells = 0
     missing: list[str] = []
     for sheet in sheets:
         if not isinstance(sheet.get("cells"), list):
-            raise Unreadable(f"damaged: a notebook of format {version} without cells")
+            raise Unreadable(f"damaged: a notebook of version {version} without cells")
         for cell in _dicts(sheet["cells"]):
             cells += 1
             if not {"source", "input"} & cell.keys():
