@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import MARKUP, kind_of, refusal_of, suffix_by_content
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
 
@@ -13,6 +13,10 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
     Raises Unreadable with a reason that stands for itself. Heavy imports are made for the format that needs them.
     """
+    if suffix in MARKUP:
+        from ragops.documents.readers.markup import read_markup_file
+
+        return read_markup_file(data, suffix)
     content = suffix_by_content(data)
     if content == ".zip":
         return _zip(data, suffix)
