@@ -21,6 +21,10 @@ _UNMAPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff]")
 _MOST_UNMAPPED = 0.2
 # A page of some rules and boxes is empty; outlines of letters are paths by the hundred.
 _DRAWING = 100
+# Room for a space, as a share of the height of a line: half of a narrow space.
+_ROOM = 0.13
+# A picture of less than this share of a page is no scan.
+_SCAN = 0.3
 _COMMENTS = frozenset(
     {
         *(
@@ -78,7 +82,8 @@ def read_pdf(data: bytes) -> Read:
 def _without_text(pages: int, blank: int, missing: list[str]) -> str:
     count = "its page has" if pages == 1 else f"none of its {pages} pages has"
     if blank == pages:
-        return f"empty document: {'its page is' if pages == 1 else f'all of its {pages} pages are'} blank"
+        where = "its page" if pages == 1 else f"any of its {pages} pages"
+        return f"empty document: no text on {where}, only blank space or small pictures"
     if all("scan" in one or "outlines" in one for one in missing):
         count += " no" if pages == 1 else " a"
         return f"{count} text layer (a scan?), and ragops does no OCR; add a text layer, for example with OCRmyPDF"
@@ -88,9 +93,9 @@ def _without_text(pages: int, blank: int, missing: list[str]) -> str:
 def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     """Return a page's text, and why it is not whole ("" if it is)."""
     try:
-        page = document[number - 1]
+        page = _flattened(document, number - 1)
         layer = page.get_textpage()
-        text = layer.get_text_range()
+        text = _spaced(layer)
     except pypdfium2.PdfiumError:
         return "", "damaged"
     text = _HYPHEN.sub(_hyphen, text).replace("\0", "").strip()
@@ -108,6 +113,38 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     return "\n".join(part for part in (text, beside) if part), reason
 
 
+def _flattened(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:
+    """Return a page whose form fields and notes are drawn as part of it, so that their text is found as well."""
+    page = document[index]
+    if pdfium.FPDFPage_GetAnnotCount(page) and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == 1:
+        page.close()
+        page = document[index]
+    return page
+
+
+def _spaced(layer: pypdfium2.PdfTextPage) -> str:
+    """Return a page's text with spaces where there is room for one: pdfium leaves some of them out."""
+    text = str(layer.get_text_range())
+    if len(text) != layer.count_chars():
+        return text
+    box = pdfium.FS_RECTF()
+    parts: list[str] = []
+    begin = 0
+    right = bottom = top = 0.0
+    before = " "
+    for index, character in enumerate(text):
+        if character.isspace() or not pdfium.FPDFText_GetLooseCharBox(layer, index, box):
+            before = " "
+            continue
+        height = box.top - box.bottom
+        is_same_line = box.bottom < top and box.top > bottom
+        if before != " " and is_same_line and box.left - right > _ROOM * height:
+            parts += [text[begin:index], " "]
+            begin = index
+        before, right, bottom, top = character, box.right, box.bottom, box.top
+    return "".join([*parts, text[begin:]])
+
+
 def _hyphen(found: re.Match[str]) -> str:
     """Return a hyphen at the end of a line as it is printed; a soft one inside a line is not seen."""
     return "" if found[0] == "\xad" else f"-{found[0][1:]}"
@@ -117,12 +154,21 @@ def _why_empty(page: pypdfium2.PdfPage) -> str:
     """Return what a page without text holds."""
     paths = 0
     for one in page.get_objects(max_depth=5):
-        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE:
+        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE and _covers(page, one):
             return "probably a scan"
         paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
         if paths > _DRAWING:
             return "outlines without text"
     return "blank"
+
+
+def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
+    """Return whether a picture is large enough to hold the text of a page."""
+    if picture.level:
+        return True  # its place within a form is not known
+    left, bottom, right, top = picture.get_bounds()
+    width, height = page.get_size()
+    return bool((right - left) * (top - bottom) >= _SCAN * width * height)
 
 
 def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text: str) -> Iterator[str]:
