@@ -82,6 +82,8 @@ def extract(
         data = _read(handle, max_bytes)
         if not data:
             raise Unreadable("empty document: 0 bytes")
+        if reading.is_text(path.name):
+            return _result(_checked(_decoded(data)), data, "text/plain")
         if suffix in _MARKDOWN:
             return _result(_checked(_decoded(data)), data, "text/markdown")
         if suffix in _TEXT:
