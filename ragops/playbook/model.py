@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -177,7 +178,23 @@ class Source(Section):
     """Source of the documents: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
-    patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
+    include: tuple[NonEmptyText, ...] = Field(
+        default=("**/*",),
+        min_length=1,
+        # `patterns` is the older word. Playbooks use it, and so do the copies in the ledger.
+        validation_alias=AliasChoices("include", "patterns"),
+    )
+    exclude: tuple[NonEmptyText, ...] = ()
+    hidden: bool = False
+    """Whether files and folders are taken whose names begin with a dot."""
+    follow_links: bool = False
+    """Whether symbolic links are followed whose target lies inside the folder."""
+    unreadable: Literal["skip", "refuse"] = "skip"
+    """What becomes of folders that cannot be listed, names that cannot be stored and links that lead nowhere."""
+    text_suffixes: tuple[NonEmptyText, ...] = ()
+    """Ends of names (`.debian`), and patterns of whole names, that are read as plain text."""
+    changed: Literal["read", "fail", "ignore"] = "read"
+    """What becomes of a file that is not as it was when it was queued."""
     table: TableText | None = None
     id_column: Identifier = "id"
     text_column: Identifier = "content"
