@@ -29,6 +29,6 @@ def read_compound(data: bytes, suffix: str) -> Read | None:
 
         refuse_encrypted(streams)
         return None
-    if suffix in (".hwp", ".xls", ".doc", ".ppt"):
+    if suffix == ".hwp":
         return None
     raise Unreadable(f"unsupported format: {suffix or 'no suffix'} (an OLE compound file of another program)")

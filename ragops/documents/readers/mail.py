@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import email
-import quopri
 import re
 from collections.abc import Iterator
 from email.errors import HeaderParseError
@@ -117,20 +116,16 @@ def _text(part: Message) -> str:
 
 def _bytes(part: Message) -> bytes:
     """Return the bytes of a part behind its transfer encoding. Raises Unreadable if they are damaged."""
-    payload = part.get_payload()
-    raw = payload.encode("ascii", "surrogateescape") if isinstance(payload, str) else b""
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding != "base64":
+        decoded = part.get_payload(decode=True)  # of 8-bit and quoted-printable parts, exactly their bytes
+        return decoded if isinstance(decoded, bytes) else b""
+    payload = part.get_payload()
     try:
-        if encoding == "base64":
-            return binascii.a2b_base64(raw)
-        if encoding == "quoted-printable":
-            return quopri.decodestring(raw)
-        if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
-            decoded = part.get_payload(decode=True)
-            return decoded if isinstance(decoded, bytes) else b""
+        # Python's own way keeps damaged base64 as it is written.
+        return binascii.a2b_base64(payload.encode("ascii", "replace") if isinstance(payload, str) else b"")
     except ValueError as error:
-        raise Unreadable(f"damaged: a part of the mail is no {encoding} ({error})") from None
-    return raw
+        raise Unreadable(f"damaged: a part of the mail is no base64 ({error})") from None
 
 
 def _header(value: object) -> str:
