@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragops.documents.chunking import Chunk, Chunker, CountTokens
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import Extracted, extract, extract_text
+from ragops.documents.labels import Labels
 from ragops.documents.left_out import IsStorable, LeftOut
 from ragops.documents.locations import refusal
 from ragops.documents.manifest import read_manifest
@@ -34,6 +35,7 @@ class Documents:
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
         self._reading = reading_of(source)
+        self._labels = Labels(source.encoding)
         self._refuses_partial = source.incomplete == "fail"
         self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
@@ -58,7 +60,8 @@ class Documents:
             if self._root is not None:
                 with open_document(self._root, item.location, follow_links=self._follow_links) as opened:
                     path = self._root / item.location
-                    extracted = extract(opened, path, reading=self._reading, check_stop=self._check_stop)
+                    reading = replace(self._reading, encoding=self._labels.of(item.location))
+                    extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
                 return self._accepted(extracted)
             if item.location not in texts:
                 raise Missing("no such row in the source", where=item.location)
