@@ -170,6 +170,7 @@ def prepare_plan(session: Session) -> Plan:
     from ragops.campaign.seeding import location_test
     from ragops.campaign.steps.reseed_queue import empty_corpus
     from ragops.embedder.config import checked_sha256, probe_model
+    from ragops.fingerprint.queries import refuse_unfitting
     from ragops.workers.sources import count_locations, require_source
 
     verbs = {step.step for step in session.playbook.steps}
@@ -178,7 +179,8 @@ def prepare_plan(session: Session) -> Plan:
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
         checked_sha256(session.playbook)
-        model = probe_model(session.playbook)
+        playbook = session.playbook
+        model = probe_model(playbook, look=lambda embedder: refuse_unfitting(embedder, playbook))
     items = left_out = None
     source = session.playbook.source
     # Rows are counted where the plan looks at their ids, too.

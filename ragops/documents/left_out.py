@@ -61,6 +61,7 @@ class LeftOut:
         return f"{cures}, or leave them out: source.exclude (--exclude)"
 
     def to_json(self) -> dict[str, object]:
+        """Return the counts and first names by kind, for `--json` and the ledger."""
         return {kind: {"count": count, "first": list(self.named[kind])} for kind, count in self.counts.items()}
 
 

@@ -68,7 +68,7 @@ class Documents:
             # NULL is reported like an empty text.
             return extract_text(texts[item.location] or "")
         except Unreadable as failure:
-            return failure
+            return _with_visible_spaces(failure, item.location)
         except OSError as error:
             assert self._root is not None, "a row is not read from a file system"
             raise corpus_outage(error, folder=self._root, location=item.location) from error
@@ -99,6 +99,14 @@ class Documents:
         except OSError as error:
             raise corpus_outage(error, folder=self._root, location=location) from error
         return True
+
+
+def _with_visible_spaces(failure: Unreadable, location: str) -> Unreadable:
+    """Return the failure, with a word about spaces at the end of a name: nobody sees them in a reason."""
+    name = location.rpartition("/")[2]
+    if name == name.rstrip():
+        return failure
+    return type(failure)(f"{failure.reason} (the name ends with a space: {name!r})", where=location)
 
 
 def require_source(source: Source) -> None:
@@ -159,7 +167,7 @@ def locations_of(
                 hint=noted.cure,
             )
     elif source.manifest is not None:
-        yield from read_manifest(source.manifest)
+        yield from read_manifest(source.manifest, left_out=noted, is_storable=is_storable)
     else:
         # A second connection: the queue's is busy with the COPY that these rows go into.
         with connect() as connection, transaction(connection, is_long=True):
