@@ -16,6 +16,7 @@ from ragops.documents.readers.result import Read, visible
 MEDIA_TYPE = "application/pdf"
 # What pdfium writes for a hyphen at the end of a line, and for what its fonts map to nothing.
 _HYPHEN = re.compile("[\x02\xad\ufffe](?:\r?\n)?")
+_SPACE = re.compile(r"\s+")
 _UNMAPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff]")
 # More than this share of characters that mean nothing: the page looks right and reads as rubbish.
 _MOST_UNMAPPED = 0.2
@@ -50,10 +51,8 @@ def read_pdf(data: bytes) -> Read:
         code = getattr(error, "err_code", None)
         if code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise Unreadable("encrypted: a password is needed") from None
-        raise Unreadable(f"damaged: no PDF that can be opened ({error})") from None
+        raise Unreadable("damaged: no PDF that can be opened, or one without pages") from None
     pages = len(document)
-    if pages == 0:
-        raise Unreadable("damaged: a PDF without pages")
     if document.get_formtype() != pdfium.FORMTYPE_NONE:
         document.init_forms()
     damaged = damaged_pages(data)
@@ -93,6 +92,7 @@ def _without_text(pages: int, blank: int, missing: list[str]) -> str:
 def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     """Return a page's text, and why it is not whole ("" if it is)."""
     try:
+        notes = list(_annotations(document, document[number - 1]))
         page = _flattened(document, number - 1)
         layer = page.get_textpage()
         text = _spaced(layer)
@@ -104,7 +104,8 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
         text, reason = "", "its fonts do not say which characters they show"
     else:
         text, reason = _UNMAPPED.sub("", text), ""
-    beside = "\n".join(_annotations(document, page, text))
+    seen = _SPACE.sub("", text)
+    beside = "\n".join(note for note in notes if _SPACE.sub("", note) not in seen)
     if not text and not reason:
         reason = _why_empty(page)
         reason = "" if beside and reason == "blank" else reason
@@ -171,7 +172,7 @@ def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
     return bool((right - left) * (top - bottom) >= _SCAN * width * height)
 
 
-def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text: str) -> Iterator[str]:
+def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage) -> Iterator[str]:
     """Yield the values of a page's form fields and its comments."""
     form = document.formenv
     for index in range(pdfium.FPDFPage_GetAnnotCount(page)):
@@ -186,7 +187,7 @@ def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text:
         elif kind in _COMMENTS:
             value = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
         pdfium.FPDFPage_CloseAnnot(annotation)
-        if value.strip() and value.strip() not in text:
+        if value.strip():
             yield value.strip()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import HTML, MAIL, PARSED, Kind, has_controls, kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import MAIL, MARKUP, PARSED, has_controls, kind_of, refusal_of, suffix_by_content
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
 
@@ -22,8 +22,10 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
     Raises Unreadable with a reason that stands for itself. Heavy imports are made for the format that needs them.
     """
-    if kind_of(suffix) is Kind.MARKUP:
-        return _markup(data, suffix)
+    if suffix in MARKUP:
+        from ragops.documents.readers.markup import read_markup_file
+
+        return read_markup_file(data, suffix)
     content = suffix_by_content(data)
     if content == ".zip":
         return _zip(data, suffix)
@@ -36,13 +38,16 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
         return read_rtf(data)
     if content == ".ole":
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.compound import read_compound
 
-        return read_compound(data, suffix)
+        return read_compound(data, suffix, Attachments(read_document))
     if content in (".eml", ".mbox") or suffix in (".eml", ".mbox", ".mht", ".mhtml"):
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.mail import read_mail, read_mbox
 
-        return read_mbox(data) if content == ".mbox" or suffix == ".mbox" else read_mail(data)
+        read = read_mbox if content == ".mbox" or suffix == ".mbox" else read_mail
+        return read(data, Attachments(read_document))
     if suffix == ".ipynb":
         from ragops.documents.readers.notebook import read_notebook
 
@@ -58,15 +63,6 @@ def read_document(data: bytes, suffix: str) -> Read | None:
     if (reason := _other_bytes(data, suffix)) is not None:
         raise Unreadable(reason)
     return None
-
-
-def _markup(data: bytes, suffix: str) -> Read:
-    """Read HTML or XML, which the caller has decoded: the bytes are UTF-8."""
-    from ragops.documents.markup import read_markup
-
-    found = read_markup(data.decode("utf-8"), is_html=suffix in HTML)
-    media_type = "text/html" if suffix in HTML else "image/svg+xml" if suffix == ".svg" else "application/xml"
-    return Read(found.text, media_type, found.found, found.expected, "words", found.missing)
 
 
 def _other_bytes(data: bytes, suffix: str) -> str | None:
