@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ragops.documents.lines import Lines
 from ragops.documents.tags import missing_words, strip_tags
-from ragops.documents.xml_text import text_of_xml
+from ragops.documents.xml_text import read_xml
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -49,14 +49,16 @@ class MarkupText:
     found: int
     expected: int
     missing: tuple[str, ...] = ()
-    """Some of the words that are not in the text."""
+    """The words that are not in the text."""
+    elsewhere: tuple[str, ...] = ()
+    """Parts that the document takes from other files, which are not read."""
 
 
 def read_markup(markup: str, *, is_html: bool) -> MarkupText:
     """Return the text of a decoded document, held against an independent estimate of its words."""
-    text = text_of_html(markup) if is_html else text_of_xml(markup)
+    text, elsewhere = (text_of_html(markup), ()) if is_html else read_xml(markup)
     expected, missing = missing_words(markup, text, is_html=is_html)
-    return MarkupText(text, expected - sum(missing.values()), expected, tuple(missing))
+    return MarkupText(text, expected - sum(missing.values()), expected, tuple(missing), elsewhere)
 
 
 def text_of_html(markup: str) -> str:

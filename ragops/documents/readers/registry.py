@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import HTML, MAIL, PARSED, Kind, has_controls, kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import MAIL, MARKUP, PARSED, has_controls, kind_of, refusal_of, suffix_by_content
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
 
@@ -22,8 +22,10 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
     Raises Unreadable with a reason that stands for itself. Heavy imports are made for the format that needs them.
     """
-    if kind_of(suffix) is Kind.MARKUP:
-        return _markup(data, suffix)
+    if suffix in MARKUP:
+        from ragops.documents.readers.markup import read_markup_file
+
+        return read_markup_file(data, suffix)
     content = suffix_by_content(data)
     if content == ".zip":
         return _zip(data, suffix)
@@ -61,15 +63,6 @@ def read_document(data: bytes, suffix: str) -> Read | None:
     if (reason := _other_bytes(data, suffix)) is not None:
         raise Unreadable(reason)
     return None
-
-
-def _markup(data: bytes, suffix: str) -> Read:
-    """Read HTML or XML, which the caller has decoded: the bytes are UTF-8."""
-    from ragops.documents.markup import read_markup
-
-    found = read_markup(data.decode("utf-8"), is_html=suffix in HTML)
-    media_type = "text/html" if suffix in HTML else "image/svg+xml" if suffix == ".svg" else "application/xml"
-    return Read(found.text, media_type, found.found, found.expected, "words", found.missing)
 
 
 def _other_bytes(data: bytes, suffix: str) -> str | None:
