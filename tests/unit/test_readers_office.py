@@ -231,8 +231,8 @@ def test_open_documents_keep_headers_and_footers_of_their_page_styles() -> None:
             ".doc",
             "unsupported format: .doc (an OLE compound file of another program)",
         ),
-        (b"<html><body>x", ".doc", "named .doc, but it is not: HTML or XML; rename it"),
-        (b"name;value\n", ".xls", "named .xls, but it is not: text; rename it"),
+        (b"<html><body>x", ".doc", "named .doc, but it is HTML or XML: rename it"),
+        (b"name;value\n", ".xls", "named .xls, but it is text: rename it"),
         (
             b"\x00\x01\x02",
             ".docx",

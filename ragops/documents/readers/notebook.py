@@ -29,14 +29,14 @@ def read_notebook(data: bytes) -> Read:
         sheets = _dicts(notebook.get("worksheets"))
     else:
         raise Unreadable(
-            f"unsupported format: a notebook of version {version!r} (nbformat); versions 2, 3 and 4 are read"
+            f"unsupported format: a notebook of format {version!r}; formats 2, 3 and 4 are read"
         )
     texts: list[str] = []
     cells = 0
     missing: list[str] = []
     for sheet in sheets:
         if not isinstance(sheet.get("cells"), list):
-            raise Unreadable(f"damaged: a notebook of version {version} without cells")
+            raise Unreadable(f"damaged: a notebook of format {version} without cells")
         for cell in _dicts(sheet["cells"]):
             cells += 1
             if not {"source", "input"} & cell.keys():

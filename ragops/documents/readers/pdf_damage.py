@@ -7,7 +7,7 @@ import zlib
 
 _OBJECT = re.compile(rb"(?<![0-9])(\d{1,10})[ \t\r\n]+(\d{1,5})[ \t\r\n]+obj\b")
 _STREAM = re.compile(rb"stream\r?\n")
-_LENGTH = re.compile(rb"/Length[ \t\r\n]+(\d+)(?![ \t\r\n]+\d+[ \t\r\n]+R)")
+_LENGTH = re.compile(rb"/Length[ \t\r\n]+(\d+)(?![0-9])(?![ \t\r\n]+\d+[ \t\r\n]+R)")
 _REFERENCES = re.compile(rb"(\d+)[ \t\r\n]+\d+[ \t\r\n]+R\b")
 _CONTENTS = re.compile(rb"/Contents[ \t\r\n]*(\[[^\]]*\]|\d+[ \t\r\n]+\d+[ \t\r\n]+R)")
 _KIDS = re.compile(rb"/Kids[ \t\r\n]*\[([^\]]*)\]")

@@ -77,7 +77,7 @@ def _other_bytes(data: bytes, suffix: str) -> str | None:
     if not what and not has_controls(data[:65536]):
         what = "text"
     if what:
-        return f"named {suffix}, but it is not: {what}; rename it"
+        return f"named {suffix}, but it is {what}: rename it"
     return f"named {suffix}, but its bytes are not of that format: damaged, or of another program"
 
 
