@@ -233,5 +233,5 @@ def refusal_of(suffix: str, kind: Kind) -> str | None:
     if kind is Kind.MEDIA:
         return f"sound or film ({suffix}): it has no text to read"
     if kind is Kind.BINARY:
-        return f"a binary file ({suffix}): it has no text to read"
+        return f"unsupported format: {suffix} (a program or data, with no text to read)"
     return None
