@@ -124,6 +124,17 @@ def _matcher(patterns: Sequence[str]) -> Callable[[str, str], bool]:
     )
 
 
+def location_matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Return a test of a whole location against patterns as `walk_folder` takes them. Raises as it does."""
+    is_wanted = _matcher(patterns)
+
+    def matches(location: str) -> bool:
+        above, slash, name = location.rpartition("/")
+        return is_wanted(above + slash, name)
+
+    return matches
+
+
 def _matches(parts: tuple[str, ...], segments: tuple[str, ...]) -> bool:
     """Return whether a location matches a pattern, both given as their parts."""
     # All readings of `**` advance together, as in Thompson's simulation of an NFA (CACM 11(6), 1968), so that
