@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ragops.documents.sources import location_matcher
+from ragops.documents.patterns import excludes
 from ragops.errors import UsageError
 from ragops.identity import is_dead_here
 from ragops.playbook.model import Playbook
@@ -54,7 +54,7 @@ def planned_exclusions(session: Session, answers: Answers) -> list[Exclusion]:
     """
     failures, found = Failures(session.connection, session.playbook.tables), []
     for pattern in answers.exclude:
-        exclusion = failures.matching(pattern, location_matcher([pattern]))
+        exclusion = failures.matching(pattern, excludes(pattern))
         if exclusion.items:
             found.append(exclusion)
         elif not failures.excluded_by(pattern):
@@ -90,7 +90,7 @@ def apply_answers(session: Session, ledger: Ledger, row: CampaignRow, answers: A
         failures = Failures(connection, tables)
         for pattern in answers.exclude:
             excluded = failures.exclude(
-                pattern, location_matcher([pattern]), limit=text_limit(reasons.stored_type) if reasons else None
+                pattern, excludes(pattern), limit=text_limit(reasons.stored_type) if reasons else None
             )
             if excluded.items:
                 record_change(connection, row.id, EXCLUDE, before=None, after=excluded.to_json())
