@@ -52,7 +52,9 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         head = Text.assemble(head, ", validation ", verdict(result.verdict))
     counts = (
         f"{number(result.completed)} of {number(result.seeded)} documents embedded, "
-        f"{number(result.failed)} failed; {size(result.bytes_freed)} freed"
+        f"{number(result.failed)} failed"
+        + (f", {number(result.excluded)} excluded" if result.excluded else "")
+        + f"; {size(result.bytes_freed)} freed"
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
     return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
