@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ragops.embedder.client import Embedder
 from ragops.fingerprint.queries import refuse_faulty, refuse_unfitting
 from ragops.postgres.connection import UNREADABLE
+from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
@@ -115,6 +116,17 @@ def _stored_twice(session: Session) -> int | None:
         return None
     try:
         return session.read(lambda reader: reader.repeated_paths())
+    except UNREADABLE:
+        return None
+
+
+def read_recorded(session: Session, *, limit: int) -> Measured | None:
+    """Return what was recorded of the stored documents, with up to `limit` of them; None: not known."""
+    tables = session.playbook.tables
+    if not _has_column(session, "files_queue", "id") or not _has_column(session, "files_queue", "location"):
+        return None
+    try:
+        return session.through_outages(lambda: read_measured(session.connection, tables, limit=limit))
     except UNREADABLE:
         return None
 
