@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.playbook.model import Playbook
 from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
+from ragops.workers.supervisor import Batching, ConsecutiveFailures, Supervisor
 from ragops.workers.threads import Threads
 from ragops.workers.tokenizer import Tokenizer
 
@@ -25,6 +25,7 @@ class Children:
         self.tokenizer: Future[Tokenizer] = Future()
         self._second: Future[Tokenizer] = Future()
         self._start_second: Callable[[], Tokenizer] | None = None
+        self.batching = Batching()
         self.embedders: dict[str, Future[Supervisor]] = {}
 
     def start(
@@ -38,6 +39,7 @@ class Children:
         # by itself, as its documents are not those that an embedder has succeeded on.
         failures = ConsecutiveFailures()
         vocabulary, stop, stats = dataclasses.replace(config, vocab_only=True), self._stop, self._stats
+        batching = self.batching
 
         def start_tokenizer() -> Tokenizer:
             return Tokenizer(
@@ -49,7 +51,13 @@ class Children:
             )
 
         def start_embedder() -> Supervisor:
-            return Supervisor(lambda: Embedder(config, command=command), stop=stop, stats=stats, failures=failures)
+            return Supervisor(
+                lambda: Embedder(config, command=command),
+                stop=stop,
+                stats=stats,
+                failures=failures,
+                batching=batching,
+            )
 
         self._start_second = start_tokenizer
         self.tokenizer = self._threads.start(start_tokenizer, "start tokenizer")
