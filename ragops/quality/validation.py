@@ -99,6 +99,10 @@ class Measurements:
     """Items whose location another item has already; None: not counted."""
     stored_twice: int | None = None
     """Documents whose path another document has already; None: not counted."""
+    changed: tuple[str, ...] = ()
+    """What the playbook changes of how the stored texts were cut: they were compared as they were cut."""
+    changed_prefix: tuple[str, str] | None = None
+    """The prefix with which they were embedded, and compared, and the playbook's, where the two differ."""
 
     @property
     def is_comparable(self) -> bool:
@@ -143,6 +147,12 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     ]
     if not measured.has_queue:
         checks.pop()
+    if measured.changed:
+        cut = f"stored texts were cut with {'; '.join(measured.changed)}"
+        checks.append(Check("cutting", "info", cut, "they were compared as they were cut"))
+    if measured.changed_prefix is not None:
+        before, now = measured.changed_prefix
+        checks.append(Check("document_prefix", "fail", f"stored texts were embedded with {before!r}", repr(now)))
     if measured.repeated_ids:
         repeated = ", ".join(measured.repeated_ids[:3])
         count = len(measured.repeated_ids)
