@@ -98,7 +98,7 @@ def test_batch_mates_of_a_text_that_makes_nan_are_stored(rarely_broken: Path, ds
         result = drain(single(session))
         assert (result.completed, result.failed) == (30, 1)
         query = "SELECT file_path, last_error FROM files_queue WHERE status = 'failed'"
-        assert rows(dsn18, query) == [("part0/bad.txt", "chunk 0: NaN at position 0")]
+        assert rows(dsn18, query) == [("part0/bad.txt", "chunk 0: NaN at position 0 and 31 more not finite")]
         assert validate(single(session)).agreement.disagreeing == 0
 
 
@@ -146,9 +146,9 @@ def test_an_empty_stored_row_counts_as_disagreeing_where_a_text_may_have_no_toke
 def test_queries_that_do_not_fit_are_refused_with_the_plan(tiny_model: Path, dsn18: str, tmp_path: Path) -> None:
     playbook = make_playbook(model=tiny_model, source=Source(folder=short_texts(tmp_path / "corpus", 3)))
     long = playbook.with_changes(model={"query_prefix": "word " * 200})
-    with open_session(dsn18, long) as session:
-        with pytest.raises(UsageError, match="the query prefix leaves no room") as refused:
-            prepare_plan(session)
+    no_room = pytest.raises(UsageError, match="the query prefix leaves no room")
+    with open_session(dsn18, long) as session, no_room as refused:
+        prepare_plan(session)
     assert refused.value.where == "model.query_prefix"
     asked = playbook.with_changes(validation={"queries": ("one", "word " * 200)})
     with pytest.raises(UsageError, match="a validation query is too long") as refused:
