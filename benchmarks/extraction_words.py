@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import re
 import subprocess
 import unicodedata
@@ -48,7 +49,8 @@ class Converter:
             done = subprocess.run(command, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             return ""
-        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        text = done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        return html.unescape(text) if self.name == "xmllint" else text  # it writes texts as XML
 
     def without_noise(self, text: str) -> str:
         """Return what it printed without what it adds of itself."""
