@@ -55,7 +55,7 @@ def test_a_page_whose_content_is_rubbish_is_named() -> None:
             "empty document: its page has no text layer (a scan?); ragops does no OCR: add a text layer",
         ),
         (pdf([SCAN, SCAN]), "empty document: none of its 2 pages has a text layer (a scan?); ragops does no OCR"),
-        (pdf([b"", b""]), "empty document: none of its 2 pages has a text on it"),
+        (pdf([b"", b""]), "empty document: all of its 2 pages are blank"),
         (pdf([b""]), "empty document: its page is blank"),
         (pdf([b"q 60 0 0 80 0 0 cm /Im1 Do Q"]), "empty document: its page has no text layer (a scan?)"),
         (pdf([]), "damaged: no PDF that can be opened, or one without pages"),
