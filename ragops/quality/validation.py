@@ -106,6 +106,10 @@ class Measurements:
     """The share of tokens that the model does not know, in words; None: not measured."""
     knows_script: bool = True
     """The model knows the signs that the corpus is written in, by and large."""
+    changed: tuple[str, ...] = ()
+    """What the playbook changes of how the stored texts were cut: they were compared as they were cut."""
+    changed_prefix: tuple[str, str] | None = None
+    """The prefix with which they were embedded, and compared, and the playbook's, where the two differ."""
 
     @property
     def is_comparable(self) -> bool:
@@ -153,6 +157,12 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     if not measured.has_queue:
         checks.pop()
     checks += _texts(measured, limits, completed=completed)
+    if measured.changed:
+        cut = f"stored texts were cut with {'; '.join(measured.changed)}"
+        checks.append(Check("cutting", "info", cut, "they were compared as they were cut"))
+    if measured.changed_prefix is not None:
+        before, now = measured.changed_prefix
+        checks.append(Check("document_prefix", "fail", f"stored texts were embedded with {before!r}", repr(now)))
     if measured.repeated_ids:
         repeated = ", ".join(measured.repeated_ids[:3])
         count = len(measured.repeated_ids)
