@@ -119,7 +119,10 @@ def compare_with_stored(run: Run) -> Agreement | None:
     measured = f"{agreement.rows} sampled vectors agree with what is stored (max distance {agreement.largest:.2g})"
     session.reporter.info(measured)
     other = other_source(session)
-    if other is not None:
+    if agreement.changed and not run.force:
+        changed = "; ".join(agreement.changed)
+        session.reporter.info(f"what is stored was cut with other settings: {changed}: going on")
+    elif other is not None:
         session.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
     elif not run.force and (missing := missing_parts(session)):
         session.reporter.info(f"the corpus is not complete: {'; '.join(missing)}: going on")
