@@ -127,9 +127,12 @@ def captured_build(lib: Any) -> dict[str, object]:
 
 
 def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
-    """Return the fingerprint of the loaded build and model as one JSON document."""
+    """Return the fingerprint of the loaded build and model as one JSON document. Raises Refusal."""
     sha256 = standalone.sha256_of(Path(session.config["model"]))
-    return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+    try:
+        return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+    except ValueError as error:
+        raise engine.Refusal("vectors", str(error)) from None
 
 
 def answer(lib: Any, session: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
