@@ -81,7 +81,7 @@ class FakeEmbedder(Embedder):
         self._nursery = nursery
         self._is_dead = False
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, suffix: str = "") -> Embeddings:
         self.requests.append(tuple(texts))
         self._die_of(texts)
         return Embeddings(
@@ -91,7 +91,7 @@ class FakeEmbedder(Embedder):
     def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
         return self.embed([text_of(ids) for ids in tokens])
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str], *, suffix: str = "") -> list[int]:
         self._die_of(texts)
         return [len(text.split()) for text in texts]
 

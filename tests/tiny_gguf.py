@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragops.demo.bert_gguf import BertShape, write_bert_gguf
+from ragops.demo.bert_gguf import POOLING_TYPES, BertShape, write_bert_gguf
 
 WORDS = """the a an of and to in is it that for on was with as be by at from or this are not water fire
 city council road house school roof budget permit build index vector table row drop load query search
@@ -72,9 +72,17 @@ def write_tiny_bert(
 
 
 def write_tiny_decoder(
-    path: Path, *, dimensions: int = 32, layers: int = 1, n_ctx: int = 128, seed: int = 0
+    path: Path,
+    *,
+    dimensions: int = 32,
+    layers: int = 1,
+    n_ctx: int = 128,
+    seed: int = 0,
+    pooling: str | None = None,
+    eos: str = "</s>",
+    add_eos: bool | None = False,
 ) -> Path:
-    """A causal llama-like decoder with a SentencePiece vocabulary and no word about pooling."""
+    """A causal llama-like decoder with a SentencePiece vocabulary; None: the file says nothing of it."""
     import gguf
 
     rng = np.random.default_rng(seed)
@@ -91,7 +99,12 @@ def write_tiny_decoder(
     writer.add_rope_dimension_count(dimensions // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(0)
+    if pooling is not None:
+        writer.add_uint32("llama.pooling_type", POOLING_TYPES[pooling])
+    tokens[2] = eos
     _add_decoder_vocabulary(writer, tokens, types)
+    if add_eos is not None:
+        writer.add_add_eos_token(add_eos)
     for name, values in _decoder_tensors(rng, len(tokens), dimensions, layers).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -138,7 +151,6 @@ def _add_decoder_vocabulary(writer: Any, tokens: list[str], types: list[int]) ->
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
 
 
 def _normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Matrix:

@@ -138,9 +138,9 @@ def _agreement(
     if not sample:
         return [], ()
     chunks = _chunks(session, embedder, sample)
-    prefix = session.playbook.model.document_prefix
-    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
-    raw = embed_all(session, embedder, texts)
+    model = session.playbook.model
+    texts = [model.document_prefix + chunk.text for rows in chunks for chunk in rows]
+    raw = embed_all(session, embedder, texts, suffix=model.document_suffix)
     report_unfitting(session, embedder, raw)
     again = iter(normalize(raw))
     stored, fresh, names = [], [], []
@@ -182,11 +182,13 @@ def _chunks(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -
 def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:
     validation = session.playbook.validation
     drawn = sample[: validation.sampled_queries]
-    prefix = session.playbook.model.query_prefix
+    prefix, suffix = session.playbook.model.query_prefix, session.playbook.model.query_suffix
     first_words = (" ".join(row.text.split()[:WORDS_PER_QUERY]) for row in drawn)
-    texts = list(validation.queries) or [shortened(embedder, words, prefix=prefix) for words in first_words]
+    texts = list(validation.queries) or [
+        shortened(embedder, words, prefix=prefix, suffix=suffix) for words in first_words
+    ]
     sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
-    vectors = normalize(embed_all(session, embedder, [prefix + text for text in texts]))
+    vectors = normalize(embed_all(session, embedder, [prefix + text for text in texts], suffix=suffix))
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         session.reporter.progress("validating", number, len(texts))
@@ -216,16 +218,16 @@ def _search(
     return stats, reader.rank_of(vector, source) if source is not None else None
 
 
-def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
+def embed_all(session: Session, embedder: Embedder, texts: Sequence[str], *, suffix: str) -> NDArray[np.float32]:
     """Raw vectors of the texts, shape (n, d); NaN for a text that the model cannot embed whole."""
     vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
     for start in range(0, len(texts), REQUEST_TEXTS):
         session.reporter.progress("embedding again", start, len(texts))
         part = texts[start : start + REQUEST_TEXTS]
-        lengths = embedder.count_tokens(part)
+        lengths = embedder.count_tokens(part, suffix=suffix)
         fitting = [place for place, tokens in enumerate(lengths) if tokens <= embedder.model.max_tokens]
         if fitting:
-            found = embedder.embed([part[place] for place in fitting]).vectors
+            found = embedder.embed([part[place] for place in fitting], suffix=suffix).vectors
             vectors[[start + place for place in fitting]] = found
     return vectors
 
@@ -241,8 +243,8 @@ def report_unfitting(session: Session, embedder: Embedder, vectors: NDArray[np.f
         )
 
 
-def shortened(embedder: Embedder, text: str, *, prefix: str) -> str:
+def shortened(embedder: Embedder, text: str, *, prefix: str, suffix: str) -> str:
     """The text, cut until the model can embed it whole: without spaces a few words may be a whole page."""
-    while text and embedder.count_tokens([prefix + text])[0] > embedder.model.max_tokens:
+    while text and embedder.count_tokens([prefix + text], suffix=suffix)[0] > embedder.model.max_tokens:
         text = text[: len(text) // 2]
     return text

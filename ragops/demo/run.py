@@ -216,9 +216,10 @@ def _probes(corpus: Path, documents: int) -> list[Query]:
 def _measure(session: Session, probes: Sequence[Query]) -> Retrieval:
     """Measure what an application gets: rows under each threshold for the queries, self-retrieval."""
     reader, thresholds = session.reader, session.playbook.validation.thresholds
-    prefix = session.playbook.model.query_prefix
+    model = session.playbook.model
+    texts = [model.query_prefix + probe.text for probe in probes]
     with session.open_embedder() as embedder:
-        vectors = normalize(embedder.embed([prefix + probe.text for probe in probes]).vectors)
+        vectors = normalize(embedder.embed(texts, suffix=model.query_suffix).vectors)
     stats = [reader.distance_stats(vector, thresholds=thresholds) for vector in vectors]
     ranks = [
         reader.rank_of_location(vector, probe.location) for probe, vector in zip(probes, vectors, strict=True)

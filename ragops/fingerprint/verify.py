@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.builds.verify import compare, inspect_build
+from ragops.embedder.advice import model_advice
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.embedder.starting import open_embedder
 from ragops.errors import NegativeVerdict
@@ -104,6 +105,8 @@ class Verification:
                 "model": {**asdict(self.model), "sha256": self.sha256},
                 "query_prefix": playbook.model.query_prefix,
                 "document_prefix": playbook.model.document_prefix,
+                "query_suffix": playbook.model.query_suffix,
+                "document_suffix": playbook.model.document_suffix,
             },
             "requested": playbook.build.model_dump(mode="json")
             | {"model": playbook.model.model_dump(mode="json")},
@@ -138,7 +141,9 @@ def verify(
     inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
     with open_embedder(config, command=command) as embedder:
         build, model = embedder.build, embedder.model
-    findings = tuple(sorted_findings([*compare(playbook, build, model), *inspected]))
+    findings = tuple(
+        sorted_findings([*compare(playbook, build, model), *model_advice(playbook.model, model), *inspected])
+    )
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
     verification = Verification(
         playbook=playbook,

@@ -48,8 +48,9 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
 
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
+    model = session.playbook.model
     with session.open_embedder() as embedder:
-        vector = normalize(embedder.embed([session.playbook.model.query_prefix + text]).vectors)[0]
+        vector = normalize(embedder.embed([model.query_prefix + text], suffix=model.query_suffix).vectors)[0]
     documents = session.facts(scans=False).tables["documents"]
     assert documents is not None, "the session has refused missing tables"
     column = session.playbook.tables.columns_of("documents")["embedding"]

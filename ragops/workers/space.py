@@ -160,6 +160,7 @@ class SpaceGuard:
             return embed_canaries(
                 supervisor.embedder,
                 prefix=self._playbook.model.document_prefix,
+                suffix=self._playbook.model.document_suffix,
                 is_stopped=self._stop.requested.is_set,
             )
         except EmbedderDied as death:
@@ -185,9 +186,11 @@ def _differences(first: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[t
             yield _file(first, one), _file(own, other)
         else:
             yield f"model {key} {one}", f"model {key} {other}"
-    for key in ("document_prefix", "normalisation"):
-        if theirs.get(key) != ours.get(key):
-            yield f"{key} {theirs.get(key)!r}", f"{key} {ours.get(key)!r}"
+    for key in ("document_prefix", "document_suffix", "normalisation"):
+        # Absent where it is empty, or where an older version stored it.
+        one, other = theirs.get(key, ""), ours.get(key, "")
+        if one != other:
+            yield f"{key} {one!r}", f"{key} {other!r}"
 
 
 def _cuts(first: Mapping[str, int] | None, own: Mapping[str, int]) -> list[tuple[str, str]]:

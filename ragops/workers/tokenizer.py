@@ -51,7 +51,7 @@ class Tokenizer:
                 playbook,
                 max_tokens=self._supervisor.embedder.model.max_tokens,
                 # Not a bound method: the supervisor replaces its embedder.
-                count_tokens=lambda texts: self._supervisor.embedder.count_tokens(texts),
+                count_tokens=lambda texts, *, suffix: self._supervisor.embedder.count_tokens(texts, suffix=suffix),
                 check_stop=stop.check,
             )
         except BaseException:
@@ -82,8 +82,9 @@ class Tokenizer:
         """Tokenise the documents that fit into one chunk, in one request; none if the child refuses or dies."""
         stripped = [(id, extracted.text.strip()) for id, extracted in group]
         short = [(id, text) for id, text in stripped if self._preparer.may_fit(text)]
+        prefixed, suffix = [self._preparer.prefix + text for _, text in short], self._preparer.suffix
         try:
-            tokenised = self._supervisor.embedder.tokenise([self._preparer.prefix + text for _, text in short])
+            tokenised = self._supervisor.embedder.tokenise(prefixed, suffix=suffix)
         except EmbedderError:
             # One by one, `_cut` finds the culprit without blaming the others.
             return {}
@@ -101,7 +102,8 @@ class Tokenizer:
             # A text of 64 MiB takes the child a minute, during which a stop would not be noticed.
             for start in range(0, len(texts), TEXTS_PER_REQUEST):
                 self._stop.check()
-                ids += embedder.tokenise(texts[start : start + TEXTS_PER_REQUEST])
+                batch = texts[start : start + TEXTS_PER_REQUEST]
+                ids += embedder.tokenise(batch, suffix=self._preparer.suffix)
             return Prepared(chunks, tuple(ids))
 
         try:

@@ -59,10 +59,10 @@ class Cutter(FakeEmbedder):
         super().__init__(vocabulary, vocab_only=True)
         self._vocabulary = vocabulary
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str], *, suffix: str = "") -> list[int]:
         return [len(ids) for ids in self._answer("tokens", texts)]
 
-    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+    def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
         return self._answer("tokenise", texts)
 
     def _answer(self, request: str, texts: Sequence[str]) -> list[TokenIds]:
@@ -182,10 +182,10 @@ def test_a_refusal_is_not_a_crash() -> None:
     """The child answers with an error for one text: each is sent alone, and the child is not restarted."""
 
     class Refusing(Cutter):
-        def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+        def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
             if len(texts) > 1:
                 raise EmbedderError("the request is too large")
-            return super().tokenise(texts)
+            return super().tokenise(texts, suffix=suffix)
 
     class Vocabularies(Vocabulary):
         def start(self) -> Embedder:

@@ -12,6 +12,7 @@ from ragops.campaign.completeness import missing_parts
 from ragops.campaign.measure import Agreement, measure_stored
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import other_source
+from ragops.embedder.advice import model_advice
 from ragops.errors import NothingToReset
 from ragops.fingerprint.against_debug import DebugComparison, compare_with_debug
 from ragops.fingerprint.verify import Verification, verify
@@ -42,7 +43,14 @@ class VerifyBuildStep:
         yield from ()
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
-        return PlannedStep(number, self.settings.step, "verify the workers' build and the model", self.settings)
+        advice = model_advice(facts.playbook.model, facts.model) if facts.model else ()
+        return PlannedStep(
+            number,
+            self.settings.step,
+            "verify the workers' build and the model",
+            self.settings,
+            notes=tuple(f"{finding.message}; to decide it: {finding.hint}" for finding in advice),
+        )
 
     def run(self, run: Run) -> VerifyResult:
         """Verify, measure drift against the playbook's reference, and see whether a reset is needed at all.
@@ -59,6 +67,8 @@ class VerifyBuildStep:
         model, reporter = verification.model, session.reporter
         package = verification.build.package_version
         reporter.info(f"llama-cpp-python {package}, {model.description}, {model.pooling} pooling")
+        for finding in model_advice(playbook.model, model):
+            reporter.warning(f"{finding.message}; to decide it: {finding.hint}")
         if verification.reference is not None:
             drift = verification.comparison.drift if verification.comparison else None
             measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"
@@ -75,8 +85,9 @@ def compare_debug(session: Session, settings: DebugReference) -> DebugComparison
     """Compare the workers' distances with those of a debug endpoint. Raises RagopsError for a fault of it."""
 
     def embed_query(query: str) -> NDArray[np.float32]:
-        prefixed = session.playbook.model.query_prefix + query
-        vectors = session.with_embedder(lambda embedder: embedder.embed([prefixed]).vectors)
+        model = session.playbook.model
+        prefixed, suffix = model.query_prefix + query, model.query_suffix
+        vectors = session.with_embedder(lambda embedder: embedder.embed([prefixed], suffix=suffix).vectors)
         unit: NDArray[np.float32] = normalize(vectors)[0]
         return unit
 
