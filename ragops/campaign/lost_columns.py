@@ -9,6 +9,7 @@ from ragops.facts import StructureFacts, TableFacts
 from ragops.findings import PlanProblem
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.steps import EmptyTables
+from ragops.postgres.column_checks import written_columns
 from ragops.postgres.connection import Connection
 from ragops.postgres.constraints import (
     count_lost,
@@ -55,7 +56,7 @@ def changed_columns(connection: Connection, facts: PlanFacts, structures: Struct
         lost = _lost(connection, facts, logical, structure)
         if lost:
             yield _will_be(table, structure, lost)
-        mapped = set(facts.playbook.tables.columns_of(logical).values())
+        mapped = set(written_columns(facts.playbook.tables, logical, table).values())
         renewed = [
             column.name
             for column in table.columns.values()
@@ -68,7 +69,7 @@ def changed_columns(connection: Connection, facts: PlanFacts, structures: Struct
 def _lost(connection: Connection, facts: PlanFacts, logical: str, structure: StructureFacts) -> dict[str, int]:
     """Return how many values of each column would become NULL or a constant; none without SELECT."""
     table = facts.table(logical)
-    mapped = set(facts.playbook.tables.columns_of(logical).values())
+    mapped = set(written_columns(facts.playbook.tables, logical, table).values())
     columns = [
         column.name
         for column in table.columns.values()

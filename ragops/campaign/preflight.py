@@ -11,7 +11,7 @@ from ragops.errors import PlanRefused
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, quoted, vector_dimensions, version_of
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
-from ragops.playbook.tables import Tables
+from ragops.playbook.tables import WHERE_PRESENT, Tables
 
 # What a controller opens, however many workers it runs: its own connection, and those of the fetcher, the
 # completer, the heartbeat and the progress display.
@@ -70,7 +70,7 @@ def _table(tables: Tables, logical: str, table: TableFacts, *, dimensions: int |
     columns = tables.columns_of(logical)
     name = quoted(table.schema, table.name)
     for word, column in columns.items():
-        if column not in table.columns:
+        if column not in table.columns and (logical, word) not in WHERE_PRESENT:
             yield PlanProblem(missing_column(tables, table, logical, word))
     mapped = set(columns.values())
     for other in table.columns.values():

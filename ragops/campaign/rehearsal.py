@@ -16,6 +16,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.steps import EmptyTables
 from ragops.postgres.constraints import is_constant, read_structure
 from ragops.postgres.locks import with_lock_retries
+from ragops.postgres.measured import unrecordable
 from ragops.postgres.rehearsal import Refusal, Scene, rehearse
 from ragops.postgres.writer import behind_sequence_cure
 from ragops.retry import Backoff
@@ -68,6 +69,8 @@ def look_ahead(session: Session, facts: PlanFacts, *, done: Collection[int] = ()
     structures = {logical: read_structure(session.connection, table) for logical, table in tables.items()}
     known: list[PlanProblem | str] = list(find_problems(facts))
     problems = list(surrounding_problems(session.connection, facts, structures))
+    if "embed" in {step.step for step in steps} and (problem := unrecordable(session.connection)) is not None:
+        problems.append(problem)
     refusals: list[PlanProblem] = []
     server = facts.database.server
     verbs = {step.step for step in steps}
@@ -84,6 +87,8 @@ def refuse_unwritable(session: Session) -> None:
     tables = {logical: table for logical, table in database.tables.items() if table}
     structures = {logical: read_structure(session.connection, table) for logical, table in tables.items()}
     problems = [*embed_problems(PlanFacts(session.playbook, database), structures)]
+    if (problem := unrecordable(session.connection)) is not None:
+        problems.append(problem)
     refuse_problems(problems, where=session.target.label)
 
 

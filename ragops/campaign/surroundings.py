@@ -14,6 +14,7 @@ from ragops.facts import StructureFacts, TableFacts, quoted, vector_dimensions, 
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Index
 from ragops.playbook.steps import Embed, RebuildIndexes, ReseedQueue
+from ragops.postgres.column_checks import written_columns
 from ragops.postgres.connection import DATABASE_ERRORS, Connection
 from ragops.postgres.constraints import (
     hidden_tables,
@@ -77,12 +78,13 @@ def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanPro
             )
     for logical, structure in structures.items():
         table, role = facts.table(logical), facts.database.server.role
-        mapped = set(tables.columns_of(logical).values())
+        columns = written_columns(tables, logical, table)
+        mapped = set(columns.values())
         # Only what is written: the queue's own id is not.
         written = mapped - ({tables.columns_of(logical)["id"]} if logical == QUEUE else set())
         for name in sorted(written & structure.generated.keys()):
             yield _generated(table, name, structure.generated[name])
-        for word, name in tables.columns_of(logical).items():
+        for word, name in columns.items():
             # The client turns any value into a boolean without an error.
             if name in table.columns and table.columns[name].type == "boolean":
                 cure = type_cure(tables, known, logical, word)

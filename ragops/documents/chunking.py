@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from ragops.documents.errors import CheckStop, Unreadable, never_stopped
+from ragops.documents.windows import split_windows
 from ragops.errors import UsageError
 
 # Texts to token counts, including the model's special tokens, with nothing truncated.
@@ -73,6 +74,8 @@ class Chunker:
         self._max_tokens = max_tokens
         self._check_stop = check_stop
         self._prefix = prefix
+        self._markdown = markdown
+        self._longest = _MOST_CHARACTERS_PER_TOKEN * max_tokens
         self._splitter = MarkdownSplitter if markdown else TextSplitter
         # The splitter measures an overlap like a chunk, that is with prefix and special tokens.
         self._overlap = overlap_tokens + base if overlap_tokens else 0
@@ -93,13 +96,13 @@ class Chunker:
         splitter = self._splitter.from_callback(measure, self._max_tokens, self._overlap)
         # The splitter's whitespace (Unicode's White_Space) lacks U+001C to U+001F, which `str.strip` removes.
         # A chunk of these alone would be stored with the vector of an empty text.
-        parts = [part for part in splitter.chunks(text) if part.strip()]
-        fitted = self._fit(parts, measure)
+        parts = split_windows(text, splitter.chunk_indices, longest=self._longest, markdown=self._markdown)
+        fitted = self._fit([part for part in parts if part.strip()], measure)
         return [Chunk(index=i, text=part, tokens=tokens) for i, (part, tokens) in enumerate(fitted)]
 
     def may_fit(self, text: str) -> bool:
         """Return False for a text that is certainly too long for one chunk, without counting its tokens."""
-        return len(text) <= _MOST_CHARACTERS_PER_TOKEN * self._max_tokens
+        return len(text) <= self._longest
 
     def _fit(self, parts: list[str], measure: _Measure) -> list[tuple[str, int]]:
         """Return the parts with their token counts, halving those that are too large until they fit."""

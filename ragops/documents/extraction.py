@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import codecs
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ragops.documents.errors import CheckStop, Unreadable, never_stopped
+from ragops.documents.blank import is_blank, why_blank
+from ragops.documents.compressed import member_of
+from ragops.documents.encodings import decode_markup, decode_text
+from ragops.documents.errors import CheckStop, Stopped, Unreadable, never_stopped
+from ragops.documents.formats import HTML, Kind, format_of, has_controls, refusal_of
 from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
 from ragops.documents.reading import DEFAULT_READING, Partial, Reading
+from ragops.errors import RagopsError
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
 
-_MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd"})
-_MARKUP = frozenset({".html", ".htm", ".xhtml", ".xml", ".svg"})
-_TEXT_SUFFIXES = """
-    .txt .text .rst .adoc .asciidoc .org .log .csv .tsv .json .jsonl .ndjson .yaml .yml .toml .ini
-    .cfg .conf .properties .env .tex .bib .py .pyi .sql .sh .bash .ps1 .bat .c .h .cc .cpp .hpp .cs
-    .go .rs .java .kt .swift .js .mjs .ts .tsx .jsx .rb .pl .php .lua .r .css .scss .diff .patch
-"""
-_TEXT = frozenset(_TEXT_SUFFIXES.split()) | {""}  # "" for README, LICENSE, Makefile
-
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-# HTML's `<meta charset=...>` must be within the first 1,024 bytes (WHATWG HTML, "Specifying the document's
-# character encoding"); XML's `encoding="..."` is in its first line.
-_DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -71,26 +63,37 @@ def extract(
 ) -> Extracted:
     """Return the text of an opened file of at most `max_bytes`; `path` is its name, and is not opened.
 
+    A compressed file (`ls.1.gz`) is read as its member, a file with a wrong or no suffix by its first bytes.
     Text formats are read as UTF-8, or as UTF-16 if a byte order mark says so; HTML and XML also in the
     encoding that they declare; every other format goes through a parser in a child process.
     Raises Unreadable with the reason: missing, too large, empty, NUL, not UTF-8, unsupported format,
     parser failed. Raises RagopsError if the parser cannot run here, OSError for a file system that is at fault,
     and Stopped if `check_stop` does.
     """
-    suffix = path.suffix.lower()
     try:
         data = _read(handle, max_bytes)
         if not data:
             raise Unreadable("empty document: 0 bytes")
-        if suffix in _MARKDOWN:
-            return _result(_checked(_decoded(data)), data, "text/markdown")
-        if suffix in _TEXT:
-            return _result(_checked(_decoded(data)), data, "text/plain")
-        readable = _markup_as_utf8(data) if suffix in _MARKUP else data
-        text, media_type = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
-        return _result(_checked(text), data, media_type)
+        name, member = member_of(path.name, data, max_bytes)
+        suffix, kind = format_of(name, member)
+        if (refused := refusal_of(suffix, kind)) is not None:
+            raise Unreadable(refused)
+        if kind is Kind.UNKNOWN:
+            raise Unreadable(f"unsupported format: {suffix}{_hint_of_text(member)}")
+        if kind is Kind.MARKDOWN:
+            return _result(_checked(decode_text(member, reading.encoding)), data, "text/markdown")
+        if kind is Kind.TEXT:
+            return _result(_checked(decode_text(member, reading.encoding)), data, "text/plain")
+        readable = _markup_as_utf8(member, suffix, reading) if kind is Kind.MARKUP else member
+        parsed = parse_document(readable, suffix, limits=limits or ParserLimits(), check_stop=check_stop)
+        text = _checked(parsed.text)
+        return dataclasses.replace(_result(text, data, parsed.media_type), partial=parsed.partial)
     except Unreadable as failure:
         raise Unreadable(failure.reason, where=str(path)) from failure
+    except (RagopsError, Stopped, OSError, MemoryError):
+        raise
+    except Exception as error:  # one document's fault must not end the campaign, whatever it is
+        raise Unreadable(f"cannot be read: {type(error).__name__}: {error}", where=str(path)) from error
 
 
 def extract_text(text: str) -> Extracted:
@@ -116,36 +119,22 @@ def _read(handle: BinaryIO, max_bytes: int) -> bytes:
     return data
 
 
-def _decoded(data: bytes) -> str:
-    """Return text in the encoding of its byte order mark, else UTF-8. Raises Unreadable with the offset."""
-    bom, encoding = next(((m, e) for m, e in _BOMS if data.startswith(m)), (b"", "utf-8"))
+def _hint_of_text(data: bytes) -> str:
+    """Return what to do about a suffix that is not known, where the bytes are text."""
     try:
-        return data[len(bom) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = len(bom) + error.start
-        name = encoding.upper()[:6].rstrip("-")
-        raise Unreadable(f"not {name} text (byte 0x{data[offset]:02x} at offset {offset})") from None
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    is_text = not has_controls(data)
+    return " (its bytes are UTF-8 text: name the suffix in source.text_suffixes)" if is_text else ""
 
 
-def _markup_as_utf8(data: bytes) -> bytes:
-    """Return HTML or XML as UTF-8. Raises Unreadable for bytes that are not in the declared encoding."""
-    # Left to the parser, bytes that it cannot decode would become U+FFFD without an error.
-    try:
-        text = _decoded(data)
-    except Unreadable:
-        declared = _DECLARED.search(data[:1024])
-        if declared is None:
-            raise
-        encoding = declared[1].decode("ascii")
-        try:
-            text = data.decode(encoding)
-        except LookupError:
-            raise Unreadable(f"unknown encoding declared: {encoding}") from None
-        except UnicodeError:
-            raise Unreadable(f"not {encoding} text, although the document declares it") from None
+def _markup_as_utf8(data: bytes, suffix: str, reading: Reading) -> bytes:
+    """Return HTML or XML as UTF-8, in which its parser reads it. Raises Unreadable."""
+    # Left to a parser, bytes that it cannot decode would become U+FFFD without an error.
+    text = decode_markup(data, is_xml=suffix not in HTML, encoding=reading.encoding)
     _refuse_nul(text)
-    # The declaration is wrong from here on; a byte order mark takes precedence over it.
-    return codecs.BOM_UTF8 + text.encode("utf-8")
+    return text.encode("utf-8")
 
 
 def _checked(text: str) -> str:
@@ -153,8 +142,8 @@ def _checked(text: str) -> str:
     _refuse_nul(text)
     if (surrogate := _SURROGATE.search(text)) is not None:
         raise Unreadable(f"lone surrogate U+{ord(surrogate[0]):04X} at offset {surrogate.start()}")
-    if not text.strip():
-        raise Unreadable("empty document: no text in it" if not text else "empty document: only whitespace")
+    if is_blank(text):
+        raise Unreadable(why_blank(text))
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

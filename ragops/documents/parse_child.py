@@ -1,8 +1,8 @@
 """The child process that parses one foreign document: `python -P parse_child.py FILE MEMORY_BYTES SECONDS`.
 
-Runs as a script and imports nothing from ragops: whatever a hostile document does to the parser's
-memory happens in this process only. Prints one JSON object: `text` and `media_type`, or `error` and
-`kind` (unsupported, failed, missing, system).
+Runs as a script: whatever a hostile document does to the parser's memory happens in this process only. Prints
+one JSON object: `text`, `media_type` and what is missing (`found`, `expected`, `unit`, `missing`), or `error` and
+`kind` (refused: the reason stands for itself; unsupported, failed, missing, system).
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ import json
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
+from typing import TypedDict
 
 # The parent holds this text as well. Nobody retrieves a document of 64 million characters; a file that
 # expands to it is a decompression bomb.
 MOST_CHARACTERS = 64 * 1024 * 1024
+
+
+class _Answer(TypedDict):
+    text: str
+    media_type: str
+    found: int
+    expected: int
+    unit: str
+    missing: tuple[str, ...]
 
 
 def limit_memory(most_bytes: int) -> None:
@@ -56,34 +67,67 @@ def leave_the_network() -> None:
             libc.capset((ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)())
 
 
-def parse(file: str, seconds: int) -> dict[str, str]:
-    """Return text and media type of a document, or the error and its kind."""
+def parse(file: str, seconds: int) -> dict[str, object]:
+    """Return text, media type and what is missing of a document, or the error and its kind."""
     try:
-        import kreuzberg
+        read = _read(Path(file), seconds)
     except ImportError as error:
         return {"kind": "missing", "error": str(error)}
+    except MemoryError:
+        return {"kind": "failed", "error": "out of memory"}
+    except RecursionError:
+        return {"kind": "failed", "error": "its parts are nested too deeply"}
+    except OSError as error:
+        # Of this machine, not of the document: the disk for temporary files, or the limit of open files.
+        system = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EIO)
+        return {"kind": "system" if error.errno in system else "failed", "error": str(error)}
+    except BaseException as error:  # noqa: BLE001
+        # pyo3's PanicException is no Exception. Whatever one document does to a parser is its failure.
+        name = type(error).__name__
+        kind = {"Unreadable": "refused", "ValidationError": "unsupported", "MissingDependencyError": "unsupported"}
+        message = str(getattr(error, "reason", None) or error).removeprefix(f"{name}: ")
+        return {"kind": kind.get(name, "failed"), "error": message or name}
+    if len(read["text"]) > MOST_CHARACTERS:
+        return {"kind": "failed", "error": f"more than {MOST_CHARACTERS} characters of text"}
+    return dict(read)
+
+
+def _read(file: Path, seconds: int) -> _Answer:
+    """Return a document as ragops' readers see it, or kreuzberg for the formats that they leave to it."""
+    # The package that this script belongs to, and not another one that happens to be installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from ragops.documents.readers.registry import read_document
+
+    read = read_document(file.read_bytes(), file.suffix)
+    if read is not None:
+        return {
+            "text": read.text,
+            "media_type": read.media_type,
+            "found": read.found,
+            "expected": read.expected,
+            "unit": read.unit,
+            "missing": read.missing,
+        }
+    import kreuzberg
+
     config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg]  # the package's stub lacks disable_ocr
         disable_ocr=True,  # OCR downloads language data
         use_cache=False,  # a rebuild must read the file again, and must not leave a copy in a home folder
         enable_quality_processing=False,  # rewrites the text; embed what was written
         extraction_timeout_secs=seconds,
+        tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),  # downloads compiled grammars
+        content_filter=kreuzberg.ContentFilterConfig(include_headers=True, include_footers=True),
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
     )
-    try:
-        result = kreuzberg.extract_file_sync(file, config=config)
-    except (kreuzberg.ValidationError, kreuzberg.MissingDependencyError) as error:
-        return {"kind": "unsupported", "error": error.message}
-    except MemoryError:
-        return {"kind": "failed", "error": "out of memory"}
-    except OSError as error:
-        # Of this machine, not of the document: the disk for temporary files, or the limit of open files.
-        system = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EIO)
-        return {"kind": "system" if error.errno in system else "failed", "error": str(error)}
-    except (kreuzberg.KreuzbergError, RuntimeError, ValueError) as error:
-        return {"kind": "failed", "error": str(error).removeprefix(f"{type(error).__name__}: ")}
-    if len(result.content) > MOST_CHARACTERS:
-        return {"kind": "failed", "error": f"more than {MOST_CHARACTERS} characters of text"}
-    return {"text": result.content, "media_type": result.mime_type}
+    result = kreuzberg.extract_file_sync(str(file), config=config)
+    return {
+        "text": result.content,
+        "media_type": result.mime_type,
+        "found": 0,
+        "expected": 0,
+        "unit": "",
+        "missing": (),
+    }
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ragops.documents.errors import CheckStop, Unreadable, never_stopped
 from ragops.documents.os_errors import outage
+from ragops.documents.reading import MOST_NAMED, Partial
 from ragops.errors import RagopsError
 from ragops.subprocesses import Purpose, child_environment, ending_of, is_from_outside, new_session_flags
 
@@ -38,10 +39,32 @@ class ParserLimits:
     seconds: int = 120
 
 
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The answer of the parser's process: a text, or the kind of an error and its words."""
+
+    text: str = ""
+    media_type: str = ""
+    found: int = 0
+    expected: int = 0
+    unit: str = ""
+    missing: tuple[str, ...] | list[str] = ()
+    kind: str = ""
+    error: str = ""
+
+    @property
+    def partial(self) -> Partial | None:
+        """What is missing in the text; None for a whole document."""
+        if not self.missing and self.found >= self.expected:
+            return None
+        missing = (*self.missing[:MOST_NAMED],)
+        return Partial(self.found, max(self.found, self.expected), self.unit, missing)
+
+
 def parse_document(
     data: bytes, suffix: str, *, limits: ParserLimits, check_stop: CheckStop = never_stopped
-) -> tuple[str, str]:
-    """Return text and media type of a document's bytes; `suffix` (`.pdf`) names the format.
+) -> Parsed:
+    """Return what a document's bytes say; `suffix` (`.pdf`) names the format where the bytes do not.
 
     Raises Unreadable for an unsupported format, a failing parser or an exceeded limit; RagopsError if no
     parser is installed or the system lets none run. If `check_stop` raises, the child is killed at once.
@@ -55,30 +78,32 @@ def parse_document(
         result = _run_child(file, limits, check_stop) or _run_child(file, limits, check_stop)
     if result is None:
         raise Unreadable(f"parser failed: ended by SIGKILL twice ({_allowed(limits)})")
-    kind = result.get("kind")
+    kind = result.kind
     if kind == "system":
         raise RagopsError(
             "the document parser cannot work on this machine; no document was failed for it",
             where=tempfile.gettempdir(),
-            actual=result["error"],
+            actual=result.error,
             hint="make room there, or name another folder by TMPDIR; then run the same command again",
         )
     if kind == "missing":
         raise RagopsError(
             "the document parser cannot be loaded",
             where=sys.executable,
-            actual=result["error"],
-            expected="the package kreuzberg",
-            hint="pip install kreuzberg",
+            actual=result.error,
+            expected="the packages that ragops depends on",
+            hint="pip install ragops",
         )
+    if kind == "refused":
+        raise Unreadable(result.error)
     if kind == "unsupported":
         raise Unreadable(f"unsupported format: {suffix} ({result['error']})")
-    if kind is not None:
+    if kind:
         raise Unreadable(f"parser failed: {result['error']}")
     # kreuzberg reports this type, not an error, for content that it does not recognise.
-    if result["media_type"] == "application/octet-stream":
+    if result.media_type == "application/octet-stream":
         raise Unreadable(f"unsupported format: {suffix}")
-    return result["text"], result["media_type"]
+    return result
 
 
 @contextmanager
@@ -98,8 +123,8 @@ def _copy_of(data: bytes, name: str) -> Iterator[Path]:
         yield file
 
 
-def _run_child(file: Path, limits: ParserLimits, check_stop: CheckStop) -> dict[str, str] | None:
-    """Return the child's JSON object; None if it was killed from outside.
+def _run_child(file: Path, limits: ParserLimits, check_stop: CheckStop) -> Parsed | None:
+    """Return the child's answer; None if it was killed from outside.
 
     Raises Unreadable if it crashed or exceeded a limit, RagopsError if it cannot be started.
     """
@@ -131,8 +156,7 @@ def _run_child(file: Path, limits: ParserLimits, check_stop: CheckStop) -> dict[
         return None
     if process.returncode != 0:
         raise Unreadable(f"parser failed: {ending_of(process.returncode)} ({_allowed(limits)})")
-    result: dict[str, str] = json.loads(output)
-    return result
+    return Parsed(**json.loads(output))
 
 
 def _output(process: subprocess.Popen[str], limit_s: float, check_stop: CheckStop) -> str:

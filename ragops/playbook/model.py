@@ -192,6 +192,9 @@ class Source(Section):
     manifest: Path | None = None
     root: Path | None = None
     """Base folder of the manifest's lines; null: the manifest's own folder."""
+    incomplete: Literal["partial", "fail"] = "partial"
+    """A document of which less text was read than it has: store what there is and record what is missing, or fail
+    its item."""
 
     @property
     def is_named(self) -> bool:
@@ -241,6 +244,9 @@ class Validation(Section):
     sampled_queries: PositiveInt = 8
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Largest allowed share of failed items among those processed."""
+    # As for failed items: a corpus of whole documents has none, and a vector of half a text misleads in silence.
+    max_partial_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest allowed share of partial documents among those stored."""
 
 
 DEFAULT_INDEXES = (

@@ -15,6 +15,10 @@ LogicalTable = Literal["documents", "document_chunks", "parsed_files", "ingestio
 VectorTable = Literal["documents", "document_chunks"]
 
 
+# Columns that a table of an older version, or of another program, need not have: written where they are there and
+# hold JSON or text, and left alone otherwise.
+WHERE_PRESENT = frozenset({("parsed_files", "partial")})
+
 Identifier = Annotated[str, AfterValidator(check_identifier)]
 TableText = Annotated[str, AfterValidator(check_table)]
 
@@ -50,6 +54,8 @@ class ParsedFilesColumns(Section):
     content_hash: Identifier | None = "content_hash"
     characters: Identifier | None = "characters"
     chunks: Identifier | None = "chunks"
+    partial: Identifier | None = "partial"
+    """What is missing in the stored text, as JSON; NULL for a whole document."""
 
 
 class MetricsColumns(Section):

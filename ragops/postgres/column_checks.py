@@ -7,10 +7,26 @@ from dataclasses import replace
 
 from ragops.errors import PlanRefused
 from ragops.facts import ColumnFacts, TableFacts
-from ragops.playbook.tables import Tables
-from ragops.postgres.copy_binary import plain_type
+from ragops.playbook.tables import WHERE_PRESENT, Tables
+from ragops.postgres.copy_binary import plain_type, text_limit
 
 _INTEGERS = ("bigint", "integer", "smallint")
+
+
+def written_columns(tables: Tables, logical: str, table: TableFacts) -> dict[str, str]:
+    """Return logical column → database column of those that ragops writes in this table."""
+    columns = tables.columns_of(logical)
+    for of, word in WHERE_PRESENT:
+        column = table.columns.get(columns.get(word, "")) if of == logical else None
+        if of == logical and (column is None or not _holds_json(column)):
+            columns.pop(word, None)
+    return columns
+
+
+def _holds_json(column: ColumnFacts) -> bool:
+    kind = plain_type(column.stored_type)
+    is_text = kind in ("text", "character varying") and text_limit(column.stored_type) is None
+    return column.is_nullable and not column.is_generated and (is_text or kind in ("json", "jsonb"))
 
 
 def without_domains(table: TableFacts) -> TableFacts:

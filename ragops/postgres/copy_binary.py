@@ -44,11 +44,11 @@ def text_fields(values: Iterable[str | None]) -> list[bytes]:
     return [NULL_FIELD if raw is None else _length(len(raw)) + raw for raw in encoded]
 
 
-def jsonb_fields(values: Iterable[str]) -> list[bytes]:
+def jsonb_fields(values: Iterable[str | None]) -> list[bytes]:
     """Encode fields of jsonb from JSON texts."""
     # The first byte is the version of jsonb's wire format.
-    encoded = (b"\x01" + value.encode() for value in values)
-    return [_length(len(raw)) + raw for raw in encoded]
+    encoded = (None if value is None else b"\x01" + value.encode() for value in values)
+    return [NULL_FIELD if raw is None else _length(len(raw)) + raw for raw in encoded]
 
 
 def uuid_fields(values: Iterable[uuid.UUID]) -> list[bytes]:
@@ -123,7 +123,7 @@ def fields_of(values: Column, type_name: str) -> list[bytes]:
             return jsonb_fields(values)
         case _:
             # A mapped `file_id` may be text where ragops' is a number; numbers and uuids have one spelling each.
-            return text_fields(value if isinstance(value, str) else str(value) for value in values)
+            return text_fields(value if isinstance(value, str | None) else str(value) for value in values)
 
 
 def has_fields(type_name: str, *, is_vector: bool) -> bool:

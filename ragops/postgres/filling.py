@@ -14,6 +14,7 @@ from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb
+from ragops.postgres.measured import move_measured, prune_measured
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement, table_key
 
 SOURCE_KINDS = ("folder", "table", "query", "manifest")
@@ -69,13 +70,17 @@ def record_extension(
     Another source than before (not `is_same`) begins a new filling: workers that still run would look for the new
     items in the old one.
     """
+    before = read_filling(connection, tables)
     values = {"typed": tables.files_queue.table, "source": jsonb(connection, source), "is_same": is_same}
     connection.execute(_sql("extend", queue_key(tables)), values)
+    # The items that are there stay.
+    move_measured(connection, queue_key(tables), queue=before.queue, generation=before.generation)
 
 
 def end_filling(connection: Connection, queue: TableFacts) -> None:
     """Note that the queue's items are gone, in the transaction that removes them."""
     connection.execute(_sql("raise", _key_of(queue)))
+    prune_measured(connection)
 
 
 def claim_space(
@@ -132,6 +137,8 @@ def restore_filling(connection: Connection, queue: TableFacts, archived: Mapping
         "chunking": _optional(connection, known.get("chunking")),
     }
     connection.execute(_sql("restore", _key_of(queue)), values)
+    if isinstance(known.get("generation"), int):
+        move_measured(connection, _key_of(queue), queue=str(known["queue"]), generation=known["generation"])
 
 
 def _optional(connection: Connection, value: object) -> object:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg import Rollback, errors, sql
 
+from ragops.documents.reading import Partial, UnknownTokens
 from ragops.errors import PlanRefused
 from ragops.facts import ColumnFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.tables import Tables
-from ragops.postgres.column_checks import check_contents, check_file_ids, without_domains
+from ragops.postgres.column_checks import check_contents, check_file_ids, without_domains, written_columns
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.copy_binary import (
     HEADER,
@@ -34,6 +35,7 @@ from ragops.postgres.copy_binary import (
     text_limit,
 )
 from ragops.postgres.copy_text import encode_text_rows
+from ragops.postgres.measured import Measure, partial_json, record_measured
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.statements import literal, statement
@@ -65,6 +67,9 @@ class DocumentRow:
     metadata: Mapping[str, object]
     vector: NDArray[np.float32]
     chunks: tuple[ChunkRow, ...]
+    partial: Partial | None = None
+    """What is missing in `text`."""
+    unknown: UnknownTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,19 @@ class Writer:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)
             self.store(connection, *batches)
+            self._record(connection, batches)
+
+    def _record(self, connection: Connection, batches: Sequence[Batch]) -> None:
+        """Record what was measured of the documents, in the caller's transaction."""
+        documents = [document for batch in batches for document in batch.documents]
+        failed = [id for batch in batches for id, _ in batch.failures]
+        record_measured(
+            connection,
+            self._tables,
+            [Measure(document.item_id, document.partial, document.unknown) for document in documents],
+            finished=[*(document.item_id for document in documents), *failed],
+            writer=batches[0].metrics.worker if batches else "",
+        )
 
     def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
         """Return whether the worker has stored all of these batches already, in a transaction before."""
@@ -171,11 +189,11 @@ class Writer:
 
     def _copy(self, connection: Connection, logical: str, make: Callable[[], dict[str, Column]]) -> None:
         """Copy rows into a mapped table; `make` returns its columns, and is not called for a table without any."""
-        columns = self._tables.columns_of(logical) if logical in self._facts else {}
-        if not columns:
+        facts = self._facts.get(logical)
+        columns = written_columns(self._tables, logical, facts) if facts else {}
+        if facts is None or not columns:
             return
         values = make()
-        facts = self._facts[logical]
         named = {facts.columns[column]: values[word] for word, column in columns.items()}
         is_binary = all(
             has_fields(column.stored_type, is_vector=isinstance(rows, np.ndarray))
@@ -242,6 +260,7 @@ def parsed_columns(documents: Sequence[DocumentRow]) -> dict[str, Column]:
         "content_hash": [document.content_hash for document in documents],
         "characters": [document.characters for document in documents],
         "chunks": [len(document.chunks) for document in documents],
+        "partial": [partial_json(document.partial) for document in documents],
     }
 
 

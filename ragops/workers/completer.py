@@ -262,4 +262,6 @@ def row_of(document: InFlight, vectors: Sequence[UnitVector], mean: UnitVector) 
             ChunkRow(chunk.index, chunk.text, vector)
             for chunk, vector in zip(document.chunks, vectors, strict=True)
         ),
+        partial=extracted.partial,
+        unknown=document.unknown,
     )

@@ -192,7 +192,7 @@ class Fetcher:
                 # The same ids in the same vector space have the same vector. 16 bytes: for 2^32 texts the
                 # probability of a collision is 2^-65.
                 keys = [hashlib.blake2b(ids.tobytes(), digest_size=16, key=self._key).digest() for ids in cut.ids]
-                document = InFlight(item, claim, extracted, cut.chunks)
+                document = InFlight(item, claim, extracted, cut.chunks, unknown=cut.unknown)
                 admitted.append((document, list(zip(keys, cut.ids, strict=True))))
         texts = self._without_known(self._pipeline.admit(admitted))
         self._pipeline.enqueue(requests_of(texts, workers=self._workers))

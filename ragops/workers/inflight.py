@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ragops.documents.chunking import Chunk
 from ragops.documents.extraction import Extracted
+from ragops.documents.reading import UnknownTokens
 from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim, Item
 
@@ -29,6 +30,8 @@ class InFlight:
     vectors: list[UnitVector | None] = field(default_factory=list)
     """One per chunk; None while it is missing."""
     missing: int = 0
+    unknown: UnknownTokens | None = None
+    """None: not measured."""
     failure: str | None = None
     is_finished: bool = False
     worker: str = ""

@@ -32,6 +32,7 @@ class Documents:
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
         self._reading = reading_of(source)
+        self._refuses_partial = source.incomplete == "fail"
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
 
@@ -54,7 +55,8 @@ class Documents:
             if self._root is not None:
                 with open_document(self._root, item.location) as opened:
                     path = self._root / item.location
-                    return extract(opened, path, reading=self._reading, check_stop=self._check_stop)
+                    extracted = extract(opened, path, reading=self._reading, check_stop=self._check_stop)
+                return self._accepted(extracted)
             if item.location not in texts:
                 raise Missing("no such row in the source", where=item.location)
             # NULL is reported like an empty text.
@@ -64,6 +66,12 @@ class Documents:
         except OSError as error:
             assert self._root is not None, "a row is not read from a file system"
             raise corpus_outage(error, folder=self._root, location=item.location) from error
+
+    def _accepted(self, extracted: Extracted) -> Extracted:
+        """Return the text. Raises Unreadable for one that is not whole, if the source says so."""
+        if extracted.partial is not None and self._refuses_partial:
+            raise Unreadable(f"incomplete: {extracted.partial}")
+        return extracted
 
     def first_existing(self, connection: Connection, locations: Sequence[str]) -> str | None:
         """Return the first of these documents that is there now, readable or not. Raises as `extract`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ragops.documents.chunking import Chunk
 from ragops.documents.errors import Unreadable
 from ragops.documents.extraction import Extracted
+from ragops.documents.reading import UnknownTokens
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderError
 from ragops.playbook.model import Playbook
@@ -29,6 +30,8 @@ class Prepared:
 
     chunks: tuple[Chunk, ...]
     ids: tuple[TokenIds, ...]
+    unknown: UnknownTokens | None = None
+    """None: not measured."""
 
 
 class Tokenizer:

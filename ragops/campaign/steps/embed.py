@@ -9,6 +9,7 @@ from functools import partial
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
+from ragops.campaign.steps.reseed_queue import absolute_source, other_source
 from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.facts import vector_dimensions
@@ -174,6 +175,10 @@ def with_source_of(session: Session, filling: Filling) -> Session:
     """
     if filling.source is None:
         return session
+    if session.playbook.source.is_named and other_source(session) is None:
+        # The same documents. How they are read is the playbook's to say: a retry after a changed key must see it.
+        source = absolute_source(session.playbook.source)
+        return session.with_playbook(session.playbook.model_copy(update={"source": source}))
     source = Source.model_validate_json(json.dumps(filling.source))
     root = source_root(source)
     if root is not None and not is_folder(root) and session.playbook.source.is_named:

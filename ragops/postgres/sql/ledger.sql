@@ -180,7 +180,7 @@ OVERRIDING SYSTEM VALUE
 VALUES (%(id)s, %(campaign)s, %(logical)s, %(schema)s, %(table)s, %(archive_table)s, %(rows)s,
         %(generation)s, %(oid)s, (SELECT oid FROM pg_database WHERE datname = current_database()),
         (SELECT jsonb_build_object('queue', k.key, 'source', s.source, 'fingerprint', s.fingerprint,
-                                   'chunking', s.chunking)
+                                   'chunking', s.chunking, 'generation', coalesce(s.generation, 0))
            FROM (SELECT quote_ident(%(schema)s::text) || '.' || quote_ident(%(table)s::text) AS key) k
            LEFT JOIN ragops.source s ON s.queue = k.key
           WHERE %(is_queue)s),

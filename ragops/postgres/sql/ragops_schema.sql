@@ -165,3 +165,45 @@ ALTER TABLE ragops.campaign
 -- The vectors of the canary texts, by which the spaces of two builds are compared.
 ALTER TABLE ragops.fingerprint
     ADD COLUMN IF NOT EXISTS canary jsonb;
+
+-- name: create_measured
+-- What was measured of documents that are stored and not as they should be: text that is missing, tokens that the
+-- model does not know. By filling, so that nothing here speaks of another filling's document.
+CREATE TABLE IF NOT EXISTS ragops.measured (
+    queue        text        NOT NULL,
+    generation   bigint      NOT NULL,
+    item         text        NOT NULL,
+    location     text        NOT NULL,
+    found        bigint,
+    expected     bigint,
+    unit         text,
+    missing      jsonb,
+    unknown      bigint,
+    tokens       bigint,
+    measured_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (queue, generation, item)
+);
+
+-- name: create_tokens
+-- How many tokens of a filling's documents the model knows, one row per fleet: two never wait for each other.
+CREATE TABLE IF NOT EXISTS ragops.tokens (
+    queue        text        NOT NULL,
+    generation   bigint      NOT NULL,
+    writer       text        NOT NULL,
+    documents    bigint      NOT NULL,
+    tokens       bigint      NOT NULL,
+    unknown      bigint      NOT NULL,
+    PRIMARY KEY (queue, generation, writer)
+);
+
+-- name: create_change
+-- What an operator changed of a campaign when it was resumed.
+CREATE TABLE IF NOT EXISTS ragops.change (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    campaign_id  bigint      NOT NULL,
+    setting      text        NOT NULL,
+    before       jsonb,
+    after        jsonb,
+    changed_by   text        NOT NULL,
+    changed_at   timestamptz NOT NULL DEFAULT now()
+);

@@ -39,6 +39,7 @@ CREATE TABLE {parsed_files} (
     {parsed_files_content_hash} text,
     {parsed_files_characters}   integer,
     {parsed_files_chunks}       integer,
+    {parsed_files_partial}      jsonb,
     parsed_at                   timestamptz NOT NULL DEFAULT now()
 );
 

@@ -1,0 +1,148 @@
+"""Read mails: headers, the text of each part in its declared encoding, forwarded mails, names of attachments."""
+
+from __future__ import annotations
+
+import binascii
+import email
+import quopri
+import re
+from collections.abc import Iterator
+from email import header as headers
+from email.message import Message
+
+from ragops.documents.encodings import decode_declared, decode_markup, decode_text
+from ragops.documents.errors import Unreadable
+from ragops.documents.markup import text_of_html
+from ragops.documents.readers.result import Read
+
+MEDIA_TYPE = "message/rfc822"
+_SHOWN = ("From", "To", "Cc", "Date", "Subject")
+# A mail in a mail in a mail …; Python's parser and this reader go down by recursion.
+_DEEPEST = 50
+_WORD = re.compile(r"\w+")
+# Of two forms of one text, the plain one is often a note that there is another one.
+_MUCH_MORE = 1.3
+_BEGIN = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.MULTILINE)
+
+
+def read_mail(data: bytes) -> Read:
+    """Return the text of one mail."""
+    return _read(email.message_from_bytes(data.lstrip(b"\r\n")))
+
+
+def read_mbox(data: bytes) -> Read:
+    """Return the mails of a mailbox in their order."""
+    begins = [
+        found for found in _BEGIN.finditer(data) if found.start() == 0 or data[: found.start()][-2:-1] in b"\n\r"
+    ]
+    if not begins:
+        return read_mail(data)
+    ends = [found.start() for found in begins[1:]] + [len(data)]
+    texts = [
+        _read(email.message_from_bytes(data[one.end() : end])).text for one, end in zip(begins, ends, strict=True)
+    ]
+    return Read("\n\n".join(texts), "application/mbox")
+
+
+def _read(mail: Message) -> Read:
+    lines = [f"{name}: {_header(mail[name])}" for name in _SHOWN if mail[name]]
+    parts = list(_parts(mail, 0))
+    if not lines and not parts:
+        raise Unreadable("damaged: no headers and no text of a mail")
+    return Read(
+        "\n\n".join(["\n".join(lines), *(part.strip("\r\n") for part in parts if part.strip())]), MEDIA_TYPE
+    )
+
+
+def _parts(part: Message, depth: int) -> Iterator[str]:
+    """Yield the text of a part and of those in it, in their order."""
+    if depth > _DEEPEST:
+        raise Unreadable(f"mails within mails, more than {_DEEPEST} levels deep")
+    kind = part.get_content_type()
+    payload = part.get_payload()
+    if kind == "message/rfc822" and isinstance(payload, list):
+        for inner in payload:
+            yield "\n".join(f"{name}: {_header(inner[name])}" for name in _SHOWN if inner[name])
+            yield from _parts(inner, depth + 1)
+    elif kind == "multipart/alternative" and isinstance(payload, list):
+        yield from _best(payload, depth)
+    elif isinstance(payload, list):
+        for inner in payload:
+            yield from _parts(inner, depth + 1)
+    elif kind.startswith("text/") or kind == "message/delivery-status":
+        name = part.get_filename()
+        text = _text(part)
+        yield (
+            f"Attachment: {_header(name)}\n{text}"
+            if name and part.get_content_disposition() == "attachment"
+            else text
+        )
+    else:
+        name = part.get_filename() or part.get_param("name")
+        yield f"Attachment: {_header(name) if name else '(no name)'} ({kind}, not read)"
+
+
+def _best(alternatives: list[Message], depth: int) -> Iterator[str]:
+    """Yield the alternative that says most: the first, unless a later one has many more words."""
+    texts = [list(_parts(one, depth + 1)) for one in alternatives]
+    counts = [len(_WORD.findall("\n".join(text))) for text in texts]
+    best = 0
+    for index, count in enumerate(counts):
+        if count > counts[best] * _MUCH_MORE:
+            best = index
+    if texts:
+        yield from texts[best]
+
+
+def _text(part: Message) -> str:
+    """Return a text part, decoded as it declares. Raises Unreadable for bytes that are not of that encoding."""
+    data = _bytes(part)
+    declared = part.get_content_charset()
+    is_html = part.get_content_subtype() in ("html", "xhtml", "xml")
+    if declared is None or declared == "us-ascii":
+        # The default says us-ascii, which programs that write UTF-8 forget to change.
+        text = decode_markup(data, is_xml=False) if is_html else decode_text(data)
+    else:
+        text = decode_declared(data, declared)
+    return text_of_html(text) if is_html else text
+
+
+def _bytes(part: Message) -> bytes:
+    """Return the bytes of a part behind its transfer encoding. Raises Unreadable if they are damaged."""
+    payload = part.get_payload()
+    raw = payload.encode("ascii", "surrogateescape") if isinstance(payload, str) else b""
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    try:
+        if encoding == "base64":
+            return binascii.a2b_base64(raw)
+        if encoding == "quoted-printable":
+            return quopri.decodestring(raw)
+        if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
+            decoded = part.get_payload(decode=True)
+            return decoded if isinstance(decoded, bytes) else b""
+    except ValueError as error:
+        raise Unreadable(f"damaged: a part of the mail is no {encoding} ({error})") from None
+    return raw
+
+
+def _header(value: object) -> str:
+    """Return a header's words (RFC 2047) in their encodings; one that cannot be decoded stays as it is written."""
+    text = str(value)
+    shown: list[str] = []
+    try:
+        pieces = headers.decode_header(text)
+    except (ValueError, headers.HeaderParseError):
+        return _unfolded(text)
+    for piece, charset in pieces:
+        if isinstance(piece, str):
+            shown.append(piece)
+            continue
+        try:
+            shown.append(decode_declared(piece, charset) if charset else decode_text(piece))
+        except Unreadable:
+            return _unfolded(text.encode("ascii", "surrogateescape").decode("utf-8", "replace"))
+    return _unfolded("".join(shown))
+
+
+def _unfolded(text: str) -> str:
+    return " ".join(text.split())

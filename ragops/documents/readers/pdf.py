@@ -1,0 +1,155 @@
+"""Read PDF page by page: the text layer, values of form fields, comments; pages without text are named."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterator
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from ragops.documents.errors import Unreadable
+from ragops.documents.readers.pdf_damage import damaged_pages
+from ragops.documents.readers.result import Read, visible
+
+MEDIA_TYPE = "application/pdf"
+# What pdfium writes for a hyphen at the end of a line, and for what its fonts map to nothing.
+_HYPHEN = re.compile("[\x02\xad\ufffe](?:\r?\n)?")
+_UNMAPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff]")
+# More than this share of characters that mean nothing: the page looks right and reads as rubbish.
+_MOST_UNMAPPED = 0.2
+# A page of some rules and boxes is empty; outlines of letters are paths by the hundred.
+_DRAWING = 100
+_COMMENTS = frozenset(
+    {
+        *(
+            pdfium.FPDF_ANNOT_TEXT,
+            pdfium.FPDF_ANNOT_FREETEXT,
+            pdfium.FPDF_ANNOT_HIGHLIGHT,
+            pdfium.FPDF_ANNOT_STAMP,
+        ),
+        *(pdfium.FPDF_ANNOT_UNDERLINE, pdfium.FPDF_ANNOT_STRIKEOUT, pdfium.FPDF_ANNOT_SQUIGGLY),
+        *(pdfium.FPDF_ANNOT_CARET, pdfium.FPDF_ANNOT_SQUARE, pdfium.FPDF_ANNOT_CIRCLE, pdfium.FPDF_ANNOT_POLYGON),
+    }
+)
+_VALUES = frozenset(
+    {pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX}
+)
+
+
+def read_pdf(data: bytes) -> Read:
+    """Return the text of all pages. Raises Unreadable for a scan, a password, and a file that is damaged."""
+    try:
+        document = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        code = getattr(error, "err_code", None)
+        if code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+            raise Unreadable("encrypted: a password is needed") from None
+        raise Unreadable(f"damaged: no PDF that can be opened ({error})") from None
+    pages = len(document)
+    if pages == 0:
+        raise Unreadable("damaged: a PDF without pages")
+    if document.get_formtype() != pdfium.FORMTYPE_NONE:
+        document.init_forms()
+    damaged = damaged_pages(data)
+    texts: list[str] = []
+    missing: list[str] = []
+    blank = 0
+    for number in range(1, pages + 1):
+        text, reason = _page(document, number)
+        if number in damaged:
+            reason = "damaged"
+        if reason == "blank":
+            blank += 1
+        elif reason:
+            missing.append(f"page {number} ({reason})")
+        if text:
+            texts.append(text)
+    if document.get_formtype() == pdfium.FORMTYPE_XFA_FULL:
+        missing.append("the dynamic form (XFA)")
+    missing += sorted(damaged.unplaced)
+    if not texts:
+        raise Unreadable(_without_text(pages, blank, missing))
+    expected = max(pages - blank, len(missing) + 1)
+    return Read("\n\n".join(texts), MEDIA_TYPE, expected - len(missing), expected, "pages", tuple(missing))
+
+
+def _without_text(pages: int, blank: int, missing: list[str]) -> str:
+    count = "its page has" if pages == 1 else f"none of its {pages} pages has"
+    if blank == pages:
+        return f"empty document: {'its page is' if pages == 1 else f'all of its {pages} pages are'} blank"
+    if all("scan" in one or "outlines" in one for one in missing):
+        count += " no" if pages == 1 else " a"
+        return f"{count} text layer (a scan?), and ragops does no OCR; add a text layer, for example with OCRmyPDF"
+    return f"no text can be read: {', '.join(missing)}"
+
+
+def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
+    """Return a page's text, and why it is not whole ("" if it is)."""
+    try:
+        page = document[number - 1]
+        layer = page.get_textpage()
+        text = layer.get_text_range()
+    except pypdfium2.PdfiumError:
+        return "", "damaged"
+    text = _HYPHEN.sub(_hyphen, text).replace("\0", "").strip()
+    unmapped = len(_UNMAPPED.findall(text))
+    if unmapped > _MOST_UNMAPPED * max(visible(text), 1):
+        text, reason = "", "its fonts do not say which characters they show"
+    else:
+        text, reason = _UNMAPPED.sub("", text), ""
+    beside = "\n".join(_annotations(document, page, text))
+    if not text and not reason:
+        reason = _why_empty(page)
+        reason = "" if beside and reason == "blank" else reason
+    layer.close()
+    page.close()
+    return "\n".join(part for part in (text, beside) if part), reason
+
+
+def _hyphen(found: re.Match[str]) -> str:
+    """Return a hyphen at the end of a line as it is printed; a soft one inside a line is not seen."""
+    return "" if found[0] == "\xad" else f"-{found[0][1:]}"
+
+
+def _why_empty(page: pypdfium2.PdfPage) -> str:
+    """Return what a page without text holds."""
+    paths = 0
+    for one in page.get_objects(max_depth=5):
+        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE:
+            return "probably a scan"
+        paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
+        if paths > _DRAWING:
+            return "outlines without text"
+    return "blank"
+
+
+def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text: str) -> Iterator[str]:
+    """Yield the values of a page's form fields and its comments."""
+    form = document.formenv
+    for index in range(pdfium.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        kind = pdfium.FPDFAnnot_GetSubtype(annotation)
+        value = ""
+        if kind == pdfium.FPDF_ANNOT_WIDGET and form is not None:
+            if pdfium.FPDFAnnot_GetFormFieldType(form, annotation) in _VALUES:
+                value = _string(pdfium.FPDFAnnot_GetFormFieldValue, form, annotation)
+        elif kind in _COMMENTS:
+            value = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
+        pdfium.FPDFPage_CloseAnnot(annotation)
+        if value.strip() and value.strip() not in text:
+            yield value.strip()
+
+
+def _string(function: object, *arguments: object) -> str:
+    """Return what a function of pdfium writes into a buffer as UTF-16."""
+    assert callable(function)
+    length = int(function(*arguments, None, 0))
+    if length <= 2:
+        return ""
+    buffer = ctypes.create_string_buffer(length)
+    function(*arguments, ctypes.cast(buffer, ctypes.POINTER(pdfium.FPDF_WCHAR)), length)
+    return buffer.raw[:length].decode("utf-16-le", "replace").rstrip("\0")

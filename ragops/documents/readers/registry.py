@@ -1,0 +1,86 @@
+"""Choose the reader of a document: by its bytes first, then by its suffix."""
+
+from __future__ import annotations
+
+from ragops.documents.errors import Unreadable
+from ragops.documents.formats import kind_of, refusal_of, suffix_by_content
+from ragops.documents.readers.package import Package
+from ragops.documents.readers.result import Read
+
+
+def read_document(data: bytes, suffix: str) -> Read | None:
+    """Return a document's text; None for the formats that are left to kreuzberg.
+
+    Raises Unreadable with a reason that stands for itself. Heavy imports are made for the format that needs them.
+    """
+    content = suffix_by_content(data)
+    if content == ".zip":
+        return _zip(data, suffix)
+    if content == ".pdf":
+        from ragops.documents.readers.pdf import read_pdf
+
+        return read_pdf(data)
+    if content == ".rtf":
+        from ragops.documents.readers.rtf import read_rtf
+
+        return read_rtf(data)
+    if content == ".ole":
+        from ragops.documents.readers.compound import read_compound
+
+        return read_compound(data, suffix)
+    if content in (".eml", ".mbox") or suffix in (".eml", ".mbox", ".mht", ".mhtml"):
+        from ragops.documents.readers.mail import read_mail, read_mbox
+
+        return read_mbox(data) if content == ".mbox" or suffix == ".mbox" else read_mail(data)
+    if suffix == ".ipynb":
+        from ragops.documents.readers.notebook import read_notebook
+
+        return read_notebook(data)
+    if suffix in (".fodt", ".fods", ".fodp", ".fodg"):
+        from ragops.documents.readers.opendocument import read_flat_open_document
+
+        return read_flat_open_document(data)
+    return None
+
+
+def _zip(data: bytes, suffix: str) -> Read | None:
+    """Read what is made of a ZIP file; a plain archive is refused."""
+    package = Package(data)
+    if package.has("mimetype"):
+        kind = package.read("mimetype").strip()
+        if kind == b"application/epub+zip":
+            from ragops.documents.readers.epub import read_epub
+
+            return read_epub(package)
+    if package.has("META-INF/container.xml"):
+        from ragops.documents.readers.epub import read_epub
+
+        return read_epub(package)
+    if package.has("content.xml"):
+        from ragops.documents.readers.opendocument import read_open_document
+
+        return read_open_document(package)
+    if package.has("[Content_Types].xml"):
+        return _office(package, suffix)
+    if suffix in (".hwpx", ".pages", ".numbers", ".key"):
+        return None
+    raise Unreadable(refusal_of(".zip", kind_of(".zip")) or "an archive")
+
+
+def _office(package: Package, suffix: str) -> Read | None:
+    from ragops.documents.readers.word import main_part, read_word
+
+    main = main_part(package)
+    if main.startswith("word/"):
+        return read_word(package)
+    if main.endswith(".bin"):
+        return None  # XLSB
+    if main.startswith("xl/"):
+        from ragops.documents.readers.spreadsheet import read_spreadsheet
+
+        return read_spreadsheet(package)
+    if main.startswith("ppt/"):
+        from ragops.documents.readers.presentation import read_presentation
+
+        return read_presentation(package)
+    raise Unreadable(f"unsupported format: {suffix} (an Office package with {main})")

@@ -1,0 +1,104 @@
+"""Strip the tags off markup without building a tree: another way to the words that a document's text must have."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html import unescape
+
+_WORD = re.compile(r"\w+")
+# Elements within a line of their parent: of HTML, and of the kinds of XML that people write by hand.
+_INLINE_NAMES = """
+    a abbr acronym anchor b bdi bdo big bold citation cite citetitle classname code command computeroutput
+    constant data del dfn em emphasis envar filename firstterm font foreignphrase function glossterm guibutton guilabel guimenu
+    guimenuitem hi i indexterm ins italic kbd keycap label link literal mark methodname nobr olink parameter phrase
+    productname q quote ref replaceable s samp small span strike strong structfield sub subscript sup superscript
+    symbol systemitem time tspan tt type u ulink userinput var varname wbr wordasword xref
+"""
+WITHIN_WORDS = frozenset(_INLINE_NAMES.split())
+_RAW = frozenset({"script", "style", "template", "iframe", "noembed", "annotation", "annotation-xml"})
+_RAW_XML = frozenset({"script", "style"})
+_NAME = re.compile(r"/?([^\W\d][^\s/>]*)")
+_QUOTED_REST = re.compile(r"""[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
+# Words of a page that one way reads and another does not, in real pages.
+_TOLERATED_SHARE = 0.01
+_TOLERATED_WORDS = 2
+
+
+def missing_words(markup: str, text: str, *, is_html: bool) -> tuple[int, Counter[str]]:
+    """Return the number of words in a document, and those that its text lacks; none within what is tolerated."""
+    expected = Counter(_WORD.findall(strip_tags(markup, is_html=is_html)))
+    missing = expected - Counter(_WORD.findall(text))
+    total = expected.total()
+    if missing.total() <= max(_TOLERATED_WORDS, _TOLERATED_SHARE * total):
+        missing.clear()
+    return total, missing
+
+
+def local_name(tag: str) -> str:
+    """Return the name of an element without its namespace's prefix, in lower case."""
+    return tag.rpartition(":")[2].lower()
+
+
+def strip_tags(markup: str, *, is_html: bool = True) -> str:
+    """Return the text between the tags of HTML or XML, with its references resolved, in linear time."""
+    parts: list[str] = []
+    at, end = 0, len(markup)
+    # What is not closed is looked for once only; otherwise a file of `<!--` takes quadratic time.
+    unclosed: set[str] = set()
+    raw: frozenset[str] | None = None
+
+    def past(closing: str, start: int) -> int:
+        if closing in unclosed:
+            return -1
+        found = markup.find(closing, start)
+        if found < 0:
+            unclosed.add(closing)
+        return found
+
+    while at < end:
+        tag = markup.find("<", at)
+        if tag < 0:
+            tag = end
+        parts.append(unescape(markup[at:tag]))
+        if tag == end:
+            break
+        if markup.startswith("<!--", tag):
+            closing = past("-->", tag + 2)
+            at = end if closing < 0 and is_html else tag + 4 if closing < 0 else closing + 3
+        elif not is_html and markup.startswith("<![CDATA[", tag):
+            closing = past("]]>", tag)
+            parts.append(markup[tag + 9 : closing if closing >= 0 else end])
+            at = end if closing < 0 else closing + 3
+        elif not is_html and markup.startswith("<?", tag):
+            closing = past("?>", tag)
+            at = tag + 2 if closing < 0 else closing + 2
+        elif (name := _NAME.match(markup, tag + 1)) is not None:
+            plain = local_name(name[1])
+            at = _past_tag(markup, name.end())
+            parts.append("" if plain in WITHIN_WORDS else " ")
+            if raw is None:
+                raw = _RAW if is_html else _RAW_XML if plain in ("svg", "html") else frozenset()
+            if plain in raw and markup[tag + 1] != "/" and (is_html or markup[at - 2 : at] != "/>"):
+                at = _past_raw(markup, name[1], at)
+        elif markup.startswith(("<!", "</", "<?"), tag):
+            closing = past(">", tag)
+            at = end if closing < 0 else closing + 1
+        else:
+            parts.append("<")
+            at = tag + 1
+    return "".join(parts)
+
+
+def _past_tag(markup: str, at: int) -> int:
+    """Return where a tag ends, past a `>` within quotes."""
+    match = _QUOTED_REST.match(markup, at)
+    if match is not None:
+        return match.end()
+    closing = markup.find(">", at)
+    return len(markup) if closing < 0 else closing + 1
+
+
+def _past_raw(markup: str, name: str, at: int) -> int:
+    closing = re.compile(rf"</{re.escape(name)}(?=[\s/>])", re.IGNORECASE).search(markup, at)
+    return len(markup) if closing is None else closing.start()
