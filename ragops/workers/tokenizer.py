@@ -57,9 +57,16 @@ class Tokenizer:
                 count_tokens=lambda texts, *, suffix: self._supervisor.embedder.count_tokens(texts, suffix=suffix),
                 check_stop=stop.check,
             )
+            self._unknown_token = self._supervisor.embedder.model.unknown_token
+            # Length of prefix, suffix and separators in tokens, and how many of these are unknown.
+            self._frame = (0, 0) if self._unknown_token is None else self._measure_frame()
         except BaseException:
             self._supervisor.close()
             raise
+
+    def _measure_frame(self) -> tuple[int, int]:
+        frame = self._supervisor.embedder.tokenise([self._preparer.prefix], suffix=self._preparer.suffix)[0]
+        return len(frame), int((frame == self._unknown_token).sum())
 
     def kill(self) -> None:
         """End the child at once, from any thread."""
@@ -92,10 +99,24 @@ class Tokenizer:
             # One by one, `_cut` finds the culprit without blaming the others.
             return {}
         return {
-            id: Prepared((Chunk(0, text, len(ids)),), (ids,))
+            id: Prepared((Chunk(0, text, len(ids)),), (ids,), self._unknown([ids]))
             for (id, text), ids in zip(short, tokenised, strict=True)
             if len(ids) <= self._preparer.max_tokens
         }
+
+    def _unknown(self, texts: Sequence[TokenIds]) -> UnknownTokens | None:
+        """Count a document's unknown tokens; None where the vocabulary spells every byte and has no such token.
+
+        Bytes that stand for a sign the vocabulary lacks are no unknown tokens: they keep what the sign is. Prefix,
+        suffix and separators are left out; a prefix that merges with a text's first token counts for a token more.
+        """
+        token = self._unknown_token
+        if token is None:
+            return None
+        length, unknown = self._frame
+        own = sum(max(0, len(ids) - length) for ids in texts)
+        found = sum(max(0, int((ids == token).sum()) - unknown) for ids in texts)
+        return UnknownTokens(min(found, own), own)
 
     def _cut(self, id: object, extracted: Extracted) -> Prepared | Unreadable:
         def cut(embedder: Embedder) -> Prepared:
@@ -107,7 +128,7 @@ class Tokenizer:
                 self._stop.check()
                 batch = texts[start : start + TEXTS_PER_REQUEST]
                 ids += embedder.tokenise(batch, suffix=self._preparer.suffix)
-            return Prepared(chunks, tuple(ids))
+            return Prepared(chunks, tuple(ids), self._unknown(ids))
 
         try:
             return try_twice(self._supervisor, id, cut)

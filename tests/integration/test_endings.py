@@ -190,3 +190,14 @@ def test_a_guessed_pooling_is_said_to_be_guessed(tmp_path: Path) -> None:
     assert advice(path)["pooling-guessed"].startswith("model.pooling: last   in the playbook")
     assert "pooling-guessed" not in advice(path, pooling="last")
     assert "pooling-guessed" not in advice(write_tiny_decoder(tmp_path / "said.gguf", pooling="last"))
+
+
+def test_the_token_for_what_a_vocabulary_cannot_spell(tmp_path: Path, without_eos: Path) -> None:
+    with Embedder(config(write_tiny_bert(tmp_path / "bert.gguf"))) as embedder:
+        unknown = embedder.model.unknown_token
+        assert unknown == 1
+        thai = embedder.tokenise(["สวัสดีครับ ผม"])[0].tolist()
+        assert thai[1:-1] == [unknown, unknown]
+    with Embedder(config(without_eos)) as embedder:
+        # Its signs are spelt in bytes, which keep what they are.
+        assert embedder.model.unknown_token not in embedder.tokenise(["สวัสดี"])[0].tolist()
