@@ -81,13 +81,17 @@ def write_tiny_decoder(
     pooling: str | None = None,
     eos: str = "</s>",
     add_eos: bool | None = False,
+    shards_of: int = 0,
 ) -> Path:
-    """A causal llama-like decoder with a SentencePiece vocabulary; None: the file says nothing of it."""
+    """A causal llama-like decoder with a SentencePiece vocabulary; None: the file says nothing of it.
+
+    `shards_of` tensors each: several files, of which the first one's path is returned.
+    """
     import gguf
 
     rng = np.random.default_rng(seed)
     tokens, types = _decoder_vocabulary()
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=shards_of)
     writer.add_name(f"tiny-decoder-{seed}")
     writer.add_block_count(layers)
     writer.add_context_length(n_ctx)
@@ -111,7 +115,7 @@ def write_tiny_decoder(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not shards_of else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _decoder_tensors(rng: np.random.Generator, words: int, width: int, layers: int) -> dict[str, Matrix]:

@@ -161,7 +161,7 @@ def _model(
         same = ", of the same name but with other weights" if names[0] == names[1] else ""
         message = f"another model: {names[0]} against {names[1]}{same}"
         yield Finding("another-model", "error", message, "set model.file to the reference's model")
-    elif described[0] != described[1]:
+    elif described[0] != described[1] and not _are_trained_apart(mine, other):
         message = f"another quantisation of the same model: {described[0]} against {described[1]}"
         yield Finding("quantisation", "error", message, "use the reference's file")
     elif not has_other_settings:
@@ -181,13 +181,18 @@ def _is_one_model(
         return False
     if float(np.nanmax(distances, initial=0.0)) <= NEAR_WEIGHTS:
         return True
-    known = mine.get("weights"), other.get("weights")
-    if all(known) and known[0] != known[1]:
+    if _are_trained_apart(mine, other):
         return False
     if has_other_settings:
         # Another pooling or end moves vectors as far as another model does: norms and biases alone can tell.
-        return True if all(known) else None
+        return True if mine.get("weights") and other.get("weights") else None
     return float(np.nanmean(distances)) <= QUANTISED_MEAN and _nearest_self(*vectors) >= QUANTISED_SELF
+
+
+def _are_trained_apart(mine: ModelSection, other: ModelSection) -> bool:
+    """Return whether norms and biases are known and differ."""
+    known = mine.get("weights"), other.get("weights")
+    return all(known) and known[0] != known[1]
 
 
 def _nearest_self(left: Vectors, right: Vectors) -> float:
