@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragops.demo.corpus import write_stdlib_corpus
-from ragops.documents.sources import walk_folder
+from ragops.documents.walking import walk_folder
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.fingerprint.document import Fingerprint, capture
 from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict

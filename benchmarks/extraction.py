@@ -3,12 +3,13 @@
     python benchmarks/extraction.py --cache FOLDER
     python benchmarks/extraction.py --cache FOLDER --only .pdf .html --files --json result.json
 
-Needs Debian 12 or later, the package registries, and these packages: poppler-utils pandoc lynx w3m catdoc antiword
-odt2txt unrtf mblaze libxml2-utils xlsx2csv. The files come out of published packages (`extraction_files.py`); FOLDER
-keeps them, and what the converters printed. What is measured is `extract()`, whose text is what a campaign stores
-and cuts: no database takes part. Recall is the share of the converter's words, as a multiset, that stand in ragops'
-text; what a converter adds of itself is left out by the rules in `extraction_words.py`. A file counts as whole,
-partial (recorded as incomplete, with numbers) or failed (with a reason). Recall and minimum are those of whole files.
+Needs Debian 12 or later, the package registries, and these packages: poppler-utils pandoc lynx w3m catdoc
+antiword odt2txt unrtf mblaze libxml2-utils xlsx2csv. The files come out of published packages
+(`extraction_files.py`); FOLDER keeps them, and what the converters printed: remove FOLDER/converted after an
+upgrade of one. What is measured is `extract()`, whose text is what a campaign stores and cuts: no database takes
+part. Recall is the share of the converter's words, as a multiset, that stand in ragops' text; what a converter adds
+of itself is left out by the rules in `extraction_words.py`. A file counts as whole, partial (recorded as
+incomplete, with numbers) or failed (with a reason).
 Exit code 1 when the mean is below 99 %, or a file under 95 % counts as whole.
 """
 
@@ -46,6 +47,8 @@ class Outcome:
     """whole, partial or failed"""
     reason: str
     recall: float | None
+    expected: int
+    """Words that the converters found."""
     surplus: float
     """Share of ragops' words that the converter did not find."""
     missing: str
@@ -63,8 +66,9 @@ def main() -> int:
     options = parser.parse_args()
     cache: Path = options.cache.resolve()
     found = collect(cache)
-    chosen = [(file, suffix) for suffix in options.only for file in found[suffix]
-              if file.stat().st_size <= MOST_BYTES]  # fmt: skip
+    chosen = [
+        (file, suffix) for suffix in options.only for file in found[suffix] if file.stat().st_size <= MOST_BYTES
+    ]
     with ThreadPoolExecutor(options.jobs) as threads:
         outcomes = list(threads.map(lambda one: measure(cache, *one), chosen))
     if options.json:
@@ -79,21 +83,27 @@ def measure(cache: Path, file: Path, suffix: str) -> Outcome:
     try:
         extracted = extract_file(file)
     except Unreadable as failure:
-        return Outcome(name, suffix, "failed", failure.reason, None, 0.0, "")
+        return Outcome(name, suffix, "failed", failure.reason, None, expected.total(), 0.0, "")
     got = words_of(extracted.text)
     lost = expected - got
     recall = 1 - lost.total() / expected.total() if expected else None
     surplus = (got - expected).total() / got.total() if got else 0.0
     missing = " ".join(f"{word}×{count}" if count > 1 else word for word, count in lost.most_common(12))
     partial = extracted.partial
-    return Outcome(name, suffix, "partial" if partial else "whole", str(partial or ""), recall, surplus, missing)
+    state = "partial" if partial else "whole"
+    return Outcome(name, suffix, state, str(partial or ""), recall, expected.total(), surplus, missing)
 
 
 def expected_words(cache: Path, file: Path, suffix: str) -> Words:
     """Return the words that every converter of the format found in a file."""
     texts: list[str] = []
     for converter in CONVERTERS[suffix]:
-        kept = cache / "converted" / converter.name.replace(":", "").replace(" ", "_") / f"{suffix[1:]}-{file.name}.txt"
+        kept = (
+            cache
+            / "converted"
+            / converter.name.replace(":", "").replace(" ", "_")
+            / f"{suffix[1:]}-{file.name}.txt"
+        )
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(converter.raw(file).encode("utf-8", "replace"))
@@ -107,22 +117,29 @@ def report(outcomes: Sequence[Outcome], *, with_files: bool) -> int:
     for one in outcomes:
         by_suffix[one.suffix].append(one)
     info(machine())
-    info("| Format | Against | Files | Whole | Partial | Failed | Recall, mean | Minimum | Whole and under 95 % | Surplus |")
+    info(
+        "| Format | Against | Files | Whole | Partial | Failed | Recall, mean | Minimum "
+        "| Whole and under 95 % | Surplus |"
+    )
     info("|---|---|---|---|---|---|---|---|---|---|")
     for suffix, group in by_suffix.items():
         against = " and ".join(converter.name for converter in CONVERTERS[suffix])
         info(f"| `{suffix}` | {against} | {_row(group)} |")
     info(f"| all | | {_row(outcomes)} |")
-    reasons = Counter((one.suffix, one.reason[:90]) for one in outcomes if one.state == "failed")
-    info("\nFailures by reason:")
-    for (suffix, reason), count in sorted(reasons.items()):
-        info(f"  {count:3} {suffix} {reason}")
+    failed = [one for one in outcomes if one.state == "failed"]
+    info("\nFailures by reason, with the most words that a converter found in one of these files:")
+    for (suffix, reason), count in sorted(Counter((one.suffix, one.reason[:90]) for one in failed).items()):
+        most = max(one.expected for one in failed if (one.suffix, one.reason[:90]) == (suffix, reason))
+        info(f"  {count:3} {suffix} {reason} ({most} words)")
     low = [one for one in outcomes if one.state == "whole" and one.recall is not None and one.recall < TARGET_FILE]
     if with_files:
         info("\nFiles below the target, and partial ones:")
         for one in sorted(outcomes, key=lambda one: (one.suffix, one.recall or 0)):
-            if one in low or one.state == "partial":
-                info(f"  {one.recall or 0:6.1%} {one.state:7} {one.file} {one.reason} missing: {one.missing}")
+            if one in low or one.state == "partial" or (one.state == "failed" and one.expected):
+                info(
+                    f"  {one.recall or 0:6.1%} {one.state:7} {one.file} {one.reason} "
+                    f"({one.expected} words) {one.missing}"
+                )
     rates = [one.recall for one in outcomes if one.state == "whole" and one.recall is not None]
     code = judge("mean recall of whole files", fmean(rates), TARGET_MEAN)
     return max(code, judge("whole files under 95 %", len(low), 0, at_most=True))

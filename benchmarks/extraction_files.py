@@ -130,9 +130,14 @@ def _download_sources(downloads: Path) -> None:
     lists = downloads / "lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     listed = [one.read_text() for one in sorted(Path("/etc/apt/sources.list.d").glob("*.sources"))]
-    (downloads / "src.sources").write_text("\n".join(re.sub(r"^Types: deb$", "Types: deb-src", one, flags=re.M)
-                                                 for one in listed))
-    apart = [f"Dir::Etc::sourcelist={downloads / 'src.sources'}", "Dir::Etc::sourceparts=-", f"Dir::State::lists={lists}"]
+    (downloads / "src.sources").write_text(
+        "\n".join(re.sub(r"^Types: deb$", "Types: deb-src", one, flags=re.M) for one in listed)
+    )
+    apart = [
+        f"Dir::Etc::sourcelist={downloads / 'src.sources'}",
+        "Dir::Etc::sourceparts=-",
+        f"Dir::State::lists={lists}",
+    ]
     apt = ["apt-get", *(word for option in apart for word in ("-o", option))]
     _run([*apt, "update"], downloads)
     for name in missing:

@@ -66,9 +66,12 @@ def _slides(file: Path) -> str:
     except (zipfile.BadZipFile, ElementTree.ParseError, KeyError):
         return ""
     drawing = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
-    lines = ("".join(run.text or "" for run in line.iter(f"{drawing}t")) for tree in trees for line in
-             tree.iter(f"{drawing}p"))  # fmt: skip
-    return "\n".join(lines)
+    # The number of the slide and the date are fields, which a program fills in when it shows them.
+    fields = {run for tree in trees for one in tree.iter(f"{drawing}fld") for run in one.iter(f"{drawing}t")}
+    paragraphs = [line for tree in trees for line in tree.iter(f"{drawing}p")]
+    return "\n".join(
+        "".join(run.text or "" for run in line.iter(f"{drawing}t") if run not in fields) for line in paragraphs
+    )
 
 
 # Python's test files of encodings are named for them.
@@ -81,12 +84,22 @@ _ENCODINGS = {
     for name in (base, f"{base}-utf8")
 }
 
-_LIST_NUMBERS = (r"^\s*(?:\(?[0-9ivxlcIVXLC]{1,4}|[a-zA-Z])[.)]\s", "numbers of lists, which the file does not hold")
+_LIST_NUMBERS = (
+    r"(?:^|[|•])\s*(?:\(?[0-9ivxlcIVXLC]{1,4}|[a-zA-Z])[.)]\s",
+    "numbers of lists, which the file does not hold",
+)
 _PANDOC = (
     _LIST_NUMBERS,
-    (r"^\s*[-*+]\s", "bullets"),
     (r"\[\d+\]", "numbers of footnotes"),
+    (r"\\[A-Za-z]+", "TeX's names, in which pandoc writes MathML"),
 )
+_ODT2TXT = ((r"\[-- Image: .* --\]", "names of pictures' frames"),)
+_MSHOW = (
+    (r"^--- .*\bsize=\d+.*$", "its list of parts with their sizes"),
+    (r"</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?>", "tags of HTML parts, which it prints as they are"),
+    (r"\(\d+ (?:year|month|week|day|hour).* ago\)", "the age of a date"),
+)
+_NUMBERS = ((r"\b[\d.,:/-]*\d[\d.,:/-]*\b", "numbers, whose formats differ between programs"),)
 
 
 def _pandoc(source: str) -> tuple[Converter, ...]:
@@ -94,41 +107,56 @@ def _pandoc(source: str) -> tuple[Converter, ...]:
     return (Converter("pandoc", command, _PANDOC),)
 
 
-_LYNX = ("lynx", "-dump", "-nolist", "-nonumbers", "-width=990", "-force_html", "-display_charset=utf-8",
-         "-assume_charset=utf-8", "FILE")  # fmt: skip
+_LYNX = (
+    "lynx",
+    "-dump",
+    "-nolist",
+    "-nonumbers",
+    "-width=990",
+    "-force_html",
+    "-display_charset=utf-8",
+    "-assume_charset=utf-8",
+    "FILE",
+)
 _LYNX_NOISE = (
     _LIST_NUMBERS,
     (r"^\s*[*+o#@=~]\s", "bullets, which lynx writes as letters"),
     (r"\((?:BUTTON|IMAGE)\)|\[(?:IMAGE|INLINE|LINK|EMBED|USEMAP|ISMAP)\]|IFRAME:", "names of elements"),
     (r"^\s*#.*$", "targets of <link>, which no browser shows"),
 )
-_W3M = ("w3m", "-dump", "-T", "text/html", "-I", "UTF-8", "-O", "UTF-8", "-cols", "990", "FILE")
-_W3M_DECLARED = tuple(word for word in _W3M if word not in ("-I", "UTF-8")) + ("-O", "UTF-8")
-_XML = (Converter("xmllint", ("xmllint", "--nonet", "--huge", "--xpath", "string(/)", "FILE")),)
+_W3M = ("w3m", "-dump", "-T", "text/html", "-O", "UTF-8", "-cols", "990", "FILE")
+_XMLLINT = ("xmllint", "--nonet", "--huge", "--noblanks", "--xpath")
+# What an SVG shows: its metadata, styles and scripts are no text.
+_SHOWN = (
+    "//*[local-name()='text' or local-name()='title' or local-name()='desc' or local-name()='flowRoot']//text()"
+)
+_OPENDOCUMENT = Converter("odt2txt", ("odt2txt", "--width=-1", "--encoding=UTF-8", "FILE"), _ODT2TXT)
 
 # Where two are named, a word counts that both found: what one adds of itself drops out.
 CONVERTERS: dict[str, tuple[Converter, ...]] = {
-    ".html": (Converter("lynx", _LYNX, _LYNX_NOISE), Converter("w3m", _W3M_DECLARED, (_LIST_NUMBERS,))),
+    ".html": (Converter("lynx", _LYNX, _LYNX_NOISE), Converter("w3m", _W3M, (_LIST_NUMBERS,))),
     ".pdf": (Converter("pdftotext", ("pdftotext", "-enc", "UTF-8", "-nopgbrk", "FILE", "-")),),
     ".docx": _pandoc("docx"),
     ".pptx": (Converter("a:t of slides", ()),),
-    ".xlsx": (Converter("xlsx2csv", ("xlsx2csv", "-a", "-s0", "FILE")),),
-    ".xls": (Converter("xls2csv", ("xls2csv", "-d", "utf-8", "FILE")),),
-    ".doc": (Converter("catdoc", ("catdoc", "-w", "-d", "utf-8", "FILE")),
-             Converter("antiword", ("antiword", "-w", "0", "-m", "UTF-8.txt", "FILE"))),
-    ".odt": (Converter("odt2txt", ("odt2txt", "--width=-1", "--encoding=UTF-8", "FILE")),),
-    ".ods": (Converter("odt2txt", ("odt2txt", "--width=-1", "--encoding=UTF-8", "FILE")),),
-    ".odp": (Converter("odt2txt", ("odt2txt", "--width=-1", "--encoding=UTF-8", "FILE")),),
+    ".xlsx": (Converter("xlsx2csv", ("xlsx2csv", "-a", "FILE"), ((r"^-+ \d+ - ", "numbers of sheets"),)),),
+    ".xls": (Converter("xls2csv", ("xls2csv", "-d", "utf-8", "FILE"), _NUMBERS),),
+    ".doc": (
+        Converter("catdoc", ("catdoc", "-w", "-d", "utf-8", "FILE")),
+        Converter("antiword", ("antiword", "-w", "0", "-m", "UTF-8.txt", "FILE")),
+    ),
+    ".odt": (_OPENDOCUMENT, *_pandoc("odt")),
+    ".ods": (_OPENDOCUMENT,),
+    ".odp": (_OPENDOCUMENT,),
     ".rtf": (*_pandoc("rtf"), Converter("unrtf", ("unrtf", "--text", "--nopict", "FILE"))),
     ".epub": _pandoc("epub"),
     ".fb2": _pandoc("fb2"),
     ".ipynb": _pandoc("ipynb"),
-    ".eml": (Converter("mshow", ("mshow", "FILE")),),
-    ".xml": _XML,
-    ".svg": _XML,
+    ".eml": (Converter("mshow", ("mshow", "FILE"), _MSHOW),),
+    ".xml": (Converter("xmllint", (*_XMLLINT, "//text()", "FILE")),),
+    ".svg": (Converter("xmllint", (*_XMLLINT, _SHOWN, "FILE")),),
     ".gz": (Converter("gzip", ()),),
     ".rst": _pandoc("rst"),
     ".md": _pandoc("gfm"),
     ".txt": (Converter("iconv", ("iconv", "-t", "UTF-8", "-f", "ENCODING", "FILE")),),
     ".py": (Converter("iconv", ("iconv", "-t", "UTF-8", "-f", "UTF-8", "FILE")),),
-}  # fmt: skip
+}

@@ -101,7 +101,7 @@ def prepare(folder: Path, connection: Connection, rows: int, sources: list[str])
         connection.execute(f"VACUUM ANALYZE {table}".encode())
         found["query"] = Source(query=f"SELECT id, body FROM {table}")
     if "folder" in sources:
-        found["folder"] = Source(folder=folder / f"files-{rows}", patterns=("**/*.txt",))
+        found["folder"] = Source(folder=folder / f"files-{rows}", include=("**/*.txt",))
         write_files(folder / f"files-{rows}", rows)
     return {name: found[name] for name in sources}
 

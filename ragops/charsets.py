@@ -40,19 +40,22 @@ cp869 ibm869 869
 cp037 ibm037
 cp500 ibm500
 cp1140 ibm1140 ibm01140
-mac-greek x-mac-greek
-mac-turkish x-mac-turkish
-mac-latin2 x-mac-ce
+mac-greek x-mac-greek macgreek
+mac-turkish x-mac-turkish macturkish
+mac-latin2 x-mac-ce maccentraleurope
 """
 _BY_LABEL = {label: line.split()[0] for line in _OTHERS.splitlines() for label in line.split()} | {
     "utf-32": "utf-32le",
-    # In the standard they mean "replace everything by U+FFFD", which protects a browser and loses the text.
     "iso-2022-jp-1": "iso-2022-jp",
     "iso-2022-jp-2": "iso-2022-jp",
     "iso-2022-jp-3": "iso-2022-jp",
     "iso-2022-jp-ext": "iso-2022-jp",
     "cp50220": "iso-2022-jp",
     "cp50221": "iso-2022-jp",
+    "mac-roman": "macintosh",
+    "macroman": "macintosh",
+    "mac-cyrillic": "x-mac-cyrillic",
+    "maccyrillic": "x-mac-cyrillic",
 }
 _CODECS = {
     "utf-16le": "utf-16-le",

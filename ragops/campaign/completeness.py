@@ -28,7 +28,7 @@ def _items(session: Session) -> Iterator[str]:
         yield f"{completed:,} items are completed, and {stored:,} documents are stored"
     if not any(step.step == "reseed_queue" for step in session.playbook.steps):
         return
-    items = count_locations(session.playbook.source, session.connection)
+    items = count_locations(session.playbook.source, session.connection).documents
     if items != stored:
         yield f"the source has {items:,} documents, and {stored:,} are stored"
 

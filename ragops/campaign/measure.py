@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,17 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder
+from ragops.fingerprint.queries import refuse_faulty, refuse_unfitting
 from ragops.postgres.connection import UNREADABLE
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
-from ragops.quality.vectors import mean_vector, normalize
+from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.session import Session
 from ragops.workers.sources import Preparer
 
 WORDS_PER_QUERY = 8
 # A request stays far below the embedder's deadline, and the progress display moves.
 REQUEST_TEXTS = 32
+NO_TOKEN = "no token for this model"
+UNUSABLE = "an unusable vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Raw vectors of texts, shape (n, d), and by the text's place why one cannot be compared or searched with."""
+
+    vectors: NDArray[np.float32]
+    reasons: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,11 @@ class Agreement:
 
 
 def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurements:
-    """Collect what the checks judge; `seed` (−1 to 1) draws the sample."""
+    """Collect what the checks judge; `seed` (−1 to 1) draws the sample.
+
+    Raises UsageError for queries that do not fit, RagopsError for one without a usable vector.
+    """
+    refuse_unfitting(embedder, session.playbook)
     validation = session.playbook.validation
     mapped = session.playbook.tables.mapped()
     columns = [_column(session, "documents", str(mapped["documents"]))]
@@ -140,9 +155,9 @@ def _agreement(
     chunks = _chunks(session, embedder, sample)
     model = session.playbook.model
     texts = [model.document_prefix + chunk.text for rows in chunks for chunk in rows]
-    raw = embed_all(session, embedder, texts, suffix=model.document_suffix)
-    report_unfitting(session, embedder, raw)
-    again = iter(normalize(raw))
+    embedded = embed_all(session, embedder, texts, suffix=model.document_suffix)
+    report_without_vector(session, embedded)
+    again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []
     for row, own in zip(sample, chunks, strict=True):
         vectors = np.stack([next(again) for _ in own])
@@ -188,7 +203,13 @@ def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) 
         shortened(embedder, words, prefix=prefix, suffix=suffix) for words in first_words
     ]
     sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
-    vectors = normalize(embed_all(session, embedder, [prefix + text for text in texts], suffix=suffix))
+    embedded = embed_all(session, embedder, [prefix + text for text in texts], suffix=suffix)
+    if validation.queries:
+        refuse_faulty(session.playbook, embedded.reasons)
+    # The row that such words were taken from disagrees already.
+    usable = [place for place in range(len(texts)) if place not in embedded.reasons]
+    texts, sources = [texts[place] for place in usable], [sources[place] for place in usable]
+    vectors = normalize(embedded.vectors[usable])
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         session.reporter.progress("validating", number, len(texts))
@@ -218,29 +239,44 @@ def _search(
     return stats, reader.rank_of(vector, source) if source is not None else None
 
 
-def embed_all(session: Session, embedder: Embedder, texts: Sequence[str], *, suffix: str) -> NDArray[np.float32]:
-    """Raw vectors of the texts, shape (n, d); NaN for a text that the model cannot embed whole."""
+def embed_all(session: Session, embedder: Embedder, texts: Sequence[str], *, suffix: str) -> Embedded:
+    """Embed texts, each alone; those that the model cannot embed whole have a vector of NaN and a reason."""
     vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
+    reasons: dict[int, str] = {}
+    most = embedder.model.max_tokens
+    too_long = f"longer than the {most} tokens that this model embeds whole"
     for start in range(0, len(texts), REQUEST_TEXTS):
         session.reporter.progress("embedding again", start, len(texts))
         part = texts[start : start + REQUEST_TEXTS]
-        lengths = embedder.count_tokens(part, suffix=suffix)
-        fitting = [place for place, tokens in enumerate(lengths) if tokens <= embedder.model.max_tokens]
+        fitting = []
+        for place, tokens in enumerate(embedder.count_tokens(part, suffix=suffix), start=start):
+            if 0 < tokens <= most:
+                fitting.append(place)
+            else:
+                reasons[place] = too_long if tokens else NO_TOKEN
         if fitting:
-            found = embedder.embed([part[place] for place in fitting], suffix=suffix).vectors
-            vectors[[start + place for place in fitting]] = found
-    return vectors
+            chosen = [texts[place] for place in fitting]
+            vectors[fitting] = embedder.embed(chosen, suffix=suffix, tokens_per_batch=1).vectors
+    for fault in check_vectors(vectors, dimensions=vectors.shape[1]):
+        reasons.setdefault(fault.index, f"{UNUSABLE} ({fault.reason})")
+    return Embedded(vectors, reasons)
 
 
-def report_unfitting(session: Session, embedder: Embedder, vectors: NDArray[np.float32]) -> None:
-    """Say how many texts were too long; their rows cannot agree with anything."""
-    count = int(np.isnan(vectors).any(axis=1).sum())
-    if count:
+def report_without_vector(session: Session, embedded: Embedded) -> None:
+    """Say how many stored texts have no vector, and why; their rows cannot agree with anything."""
+    # NaN at which position does not matter here.
+    kinds = Counter(reason.partition(" (")[0] for reason in embedded.reasons.values())
+    for kind, count in kinds.items():
         session.reporter.end_progress()
-        session.reporter.info(
-            f"{count} of {len(vectors)} stored texts are longer than the {embedder.model.max_tokens} tokens that "
-            "this model embeds whole: they count as disagreeing"
-        )
+        verb = "is" if count == 1 else "are"
+        which = f"{count} of {len(embedded.vectors)} stored texts"
+        if kind == NO_TOKEN:
+            said = f"{which} {'has' if count == 1 else 'have'} {NO_TOKEN}"
+        elif kind == UNUSABLE:
+            said = f"{which} {'gets' if count == 1 else 'get'} {UNUSABLE} from this model (ragops verify)"
+        else:
+            said = f"{which} {verb} {kind}"
+        session.reporter.info(f"{said}: {'it counts' if count == 1 else 'they count'} as disagreeing")
 
 
 def shortened(embedder: Embedder, text: str, *, prefix: str, suffix: str) -> str:

@@ -9,6 +9,7 @@ from ragops.campaign.rehearsal import look_ahead
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.reseed_queue import empty_corpus
+from ragops.documents.left_out import LeftOut
 from ragops.facts import ModelFacts
 from ragops.postgres.archive import expected_number
 from ragops.postgres.row_source import read_source
@@ -22,6 +23,7 @@ def plan_campaign(
     *,
     model: ModelFacts | None = None,
     items: int | None = None,
+    left_out: LeftOut | None = None,
     done: Collection[int] = (),
 ) -> Plan:
     """Plan the playbook against the database as it is. Raises PlanRefused with every problem.
@@ -46,6 +48,7 @@ def plan_campaign(
         next_archive=expected_number(session.connection),
         model=model,
         items=rows.rows if rows and items is None else items,
+        left_out=left_out or LeftOut(),
         source=rows,
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,

@@ -167,8 +167,10 @@ def _wait(playbook: str, dsn: str | None) -> CampaignRow | None:
 def prepare_plan(session: Session) -> Plan:
     """Plan with the model's dimensions and the size of the source; a wrong model or an empty source fails here."""
     from ragops.campaign.run import plan_campaign
+    from ragops.campaign.seeding import location_test
     from ragops.campaign.steps.reseed_queue import empty_corpus
     from ragops.embedder.config import checked_sha256, probe_model
+    from ragops.fingerprint.queries import refuse_unfitting
     from ragops.workers.sources import count_locations, require_source
 
     verbs = {step.step for step in session.playbook.steps}
@@ -177,16 +179,18 @@ def prepare_plan(session: Session) -> Plan:
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
         checked_sha256(session.playbook)
-        model = probe_model(session.playbook)
-    items = None
+        playbook = session.playbook
+        model = probe_model(playbook, look=lambda embedder: refuse_unfitting(embedder, playbook))
+    items = left_out = None
     source = session.playbook.source
     # Rows are counted where the plan looks at their ids, too.
     if "reseed_queue" in verbs and not (source.table or source.query):
-        items = count_locations(source, session.connection)
+        counted = count_locations(source, session.connection, is_storable=location_test(session))
+        items, left_out = counted.documents, counted.left_out
         if items == 0:
             # Known only after the tables have been emptied, it would cost them.
-            raise empty_corpus(source)
-    return plan_campaign(session, model=model, items=items)
+            raise empty_corpus(source, left_out)
+    return plan_campaign(session, model=model, items=items, left_out=left_out)
 
 
 def without_archive(playbook: Playbook) -> Playbook:

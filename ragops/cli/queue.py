@@ -21,7 +21,12 @@ app = typer.Typer(
 @app.command()
 def reseed(
     folder: Annotated[Path | None, typer.Option("--folder", help="Folder of documents.")] = None,
-    pattern: Annotated[list[str] | None, typer.Option("--pattern", help="e.g. '*.md'; repeatable.")] = None,
+    pattern: Annotated[
+        list[str] | None, typer.Option("--pattern", help="Take these, e.g. '*.md'; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Not these, e.g. drafts; repeatable.")
+    ] = None,
     table: Annotated[str | None, typer.Option("--table", help="Table whose rows are the documents.")] = None,
     id_column: Annotated[str, typer.Option("--id-column", help="Its id.")] = "id",
     text_column: Annotated[str, typer.Option("--text-column", help="Its text.")] = "content",
@@ -42,7 +47,7 @@ def reseed(
     from ragops.campaign.steps.reseed_queue import ReseedQueueStep, append_source
     from ragops.playbook.steps import ReseedQueue
 
-    source = _source(folder, pattern, table, id_column, text_column, query, manifest)
+    source = _source(folder, pattern, exclude, table, id_column, text_column, query, manifest)
     with write_session(playbook, dsn, changes=overrides(source=source)) as session:
         if append:
             result = append_source(session)
@@ -54,6 +59,7 @@ def reseed(
 def _source(
     folder: Path | None,
     pattern: list[str] | None,
+    exclude: list[str] | None,
     table: str | None,
     id_column: str,
     text_column: str,
@@ -67,10 +73,11 @@ def _source(
     given = {name: value for name, value in kinds.items() if value is not None}
     if len(given) > 1:
         raise UsageError(f"one source only, found --{' and --'.join(given)}")
+    chosen = {name: tuple(found) for name, found in (("include", pattern), ("exclude", exclude)) if found}
     if not given:
-        return {"patterns": tuple(pattern)} if pattern else None
-    patterns = tuple(pattern) if pattern else ("**/*",)
-    return {**kinds, "id_column": id_column, "text_column": text_column, "patterns": patterns, "root": None}
+        return dict(chosen) or None
+    columns = {"id_column": id_column, "text_column": text_column}
+    return {**kinds, **columns, "include": ("**/*",), "exclude": (), "root": None, **chosen}
 
 
 @app.command()

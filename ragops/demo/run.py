@@ -21,7 +21,7 @@ from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
 from ragops.demo.model import minilm_gguf
 from ragops.demo.ownership import own_campaigns, refuse_foreign_data
-from ragops.documents.sources import walk_folder
+from ragops.documents.walking import walk_folder
 from ragops.embedder.config import probe_model
 from ragops.paths import cache_folder, data_folder, demo_file, with_defaults
 from ragops.playbook import load_playbook

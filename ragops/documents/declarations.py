@@ -6,8 +6,11 @@ import re
 
 # The standard looks at 1,024 bytes. Browsers look further where the head goes on, and pages rely on it.
 _MOST_BYTES = 64 * 1024
-# "<?x" and "<!d" with two bytes a character.
-_WIDE_STARTS = ((b"<\0", "utf-16le"), (b"\0<", "utf-16be"))
+# "<?" or "<!" with four or two bytes a character.
+_WIDE_START = re.compile(
+    rb"(?P<utf_32le><\0\0\0[?!a-zA-Z]\0\0\0)|(?P<utf_32be>\0\0\0<\0\0\0[?!a-zA-Z])"
+    rb"|(?P<utf_16le><\0[?!a-zA-Z]\0)|(?P<utf_16be>\0<\0[?!a-zA-Z])"
+)
 _XML = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*(?:"([^">]*)"|'([^'>]*)')""")
 _NAME = re.compile(rb"<[a-zA-Z][^\t\n\f\r />]*")
 _END = re.compile(rb"</[a-zA-Z]")
@@ -26,9 +29,9 @@ def declared_encoding(data: bytes, *, is_xml: bool) -> str | None:
     A charset in a comment, in a script's attribute or in the text of the page does not count.
     """
     head = data[:_MOST_BYTES]
-    for start, label in _WIDE_STARTS:
-        if head.startswith(start) and len(head) > 3 and (head[3] == 0) == (start[1] == 0):
-            return label
+    wide = _WIDE_START.match(head)
+    if wide is not None and wide.lastgroup is not None:
+        return wide.lastgroup.replace("_", "-", 1)
     xml = _XML.match(head)
     of_xml = None if xml is None else _first(xml)
     return of_xml if is_xml else _of_meta(head) or of_xml

@@ -78,7 +78,7 @@ def _decoded(data: bytes, declared: str | None, hint: str | None) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         return _not_utf8(data, error, declared, own, hint, named)
-    if data.isascii():
+    if data.isascii() or "\0" in text:
         return _ascii(data, text, named)
     if own in _DOUBLE_BYTE and sum(not sign.isascii() for sign in text) <= _FEW:
         try:
@@ -91,13 +91,13 @@ def _decoded(data: bytes, declared: str | None, hint: str | None) -> str:
 def _own(data: bytes, declared: str) -> str | None:
     """Return the encoding that a document's declaration means, with the corrections of WHATWG's standard."""
     name = canonical(declared)
-    if name in WIDE and (data[:1] == b"\0") == (data[1:2] == b"\0"):
+    if name in WIDE and b"\0" not in data[:4]:
         return "utf-8"  # whoever reads this declaration byte for byte sees that it is not true
     return "windows-1252" if name is None and is_user_defined(declared) else name
 
 
 def _ascii(data: bytes, text: str, named: str | None) -> str:
-    """Return a text of ASCII bytes, unless they are those of another encoding."""
+    """Return a text of ASCII bytes, or one with NUL, unless the bytes are those of another encoding."""
     if (recognised := seven_bit_text(data)) is not None:
         return recognised[1]
     if "\0" in text:

@@ -75,6 +75,8 @@ def extract(
         if not data:
             raise Unreadable("empty document: 0 bytes")
         name, member = member_of(path.name, data, max_bytes)
+        if reading.is_text(name):
+            return _result(_checked(decode_text(member, reading.encoding)), data, "text/plain")
         suffix, kind = format_of(name, member)
         if (refused := refusal_of(suffix, kind)) is not None:
             raise Unreadable(refused)

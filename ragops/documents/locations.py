@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # Windows opens a device for these names in any folder and with any suffix.
 # Source: "Naming Files, Paths, and Namespaces", Microsoft Learn.
@@ -13,6 +13,8 @@ RESERVED_NAMES = frozenset(
     + [f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"]
 )
 
+# `stat.IO_REPARSE_TAG_MOUNT_POINT` exists on Windows only; a junction leads elsewhere like a link.
+_MOUNT_POINT = 0xA0000003
 _SEPARATORS = re.compile(r"[\\/]")
 # A line without anything that has a second meaning or, except for the `./` that `find` prints, a second
 # spelling on a POSIX system: one match of 1.0 µs replaces `refusal` and `normalised`, 6.6 µs.
@@ -82,3 +84,18 @@ def normalised(location: str) -> str:
     """Return the one spelling of a location: `./a//b` becomes `a/b`; on Windows `a\\b` becomes `a/b`."""
     path = PureWindowsPath(location) if os.name == "nt" else PurePosixPath(location)
     return path.as_posix()
+
+
+def is_junction(path: Path) -> bool:
+    """Return whether a folder is an NTFS junction, which Python 3.11 does not count as a link."""
+    return os.name == "nt" and getattr(path.lstat(), "st_reparse_tag", 0) == _MOUNT_POINT
+
+
+def relative_inside(real_root: str, real: str) -> str | None:
+    """Return a resolved path relative to the resolved root, POSIX-style; None if it lies elsewhere."""
+    try:
+        if os.path.commonpath([real_root, real]) != real_root:
+            return None
+    except ValueError:  # another drive
+        return None
+    return Path(os.path.relpath(real, real_root)).as_posix() if real != real_root else ""

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ragops.documents.errors import Missing, Unreadable
-from ragops.documents.locations import normalised
+from ragops.documents.locations import normalised, refusal, relative_inside
 from ragops.documents.os_errors import is_outage
 from ragops.documents.sources import open_regular
 
@@ -22,11 +22,14 @@ _SEARCH = getattr(os, "O_PATH", 0) or getattr(os, "O_SEARCH", 0) or os.O_RDONLY
 _FOLDER = _SEARCH | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC"))
 
 
-def open_document(root: Path, location: str) -> BinaryIO:
+def open_document(root: Path, location: str, *, follow_links: bool = False) -> BinaryIO:
     """Return a regular file below `root`, opened; it is read from there and never by its path again.
 
+    With `follow_links`, the location may lead through links to a file inside the root.
     Raises as `open_regular`, which gives the precise reason in all cases but a race.
     """
+    if follow_links:
+        root, location = _behind_links(root, location)
     path = open_regular(root, location)
     with _reasons(str(path)):
         if os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW"):
@@ -34,6 +37,26 @@ def open_document(root: Path, location: str) -> BinaryIO:
         else:
             descriptor = _open_and_compare(root, path)
         return os.fdopen(descriptor, "rb")
+
+
+def _behind_links(root: Path, location: str) -> tuple[Path, str]:
+    """Return root and location without links; unchanged where `open_regular` has the reason against them.
+
+    The file is then opened without following any link, so that one which changes meanwhile leads nowhere.
+    """
+    if refusal(location) is not None:
+        return root, location
+    try:
+        real_root = os.path.realpath(root, strict=True)
+        real = os.path.realpath(root / location, strict=True)
+    except OSError as error:
+        if is_outage(error):
+            raise
+        return root, location
+    inside = relative_inside(real_root, real)
+    if inside is None:
+        raise Unreadable("leads outside the corpus folder", where=location)
+    return Path(real_root), inside or "."
 
 
 def open_file(path: Path) -> BinaryIO:

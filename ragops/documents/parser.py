@@ -97,9 +97,9 @@ def parse_document(
     if kind == "refused":
         raise Unreadable(result.error)
     if kind == "unsupported":
-        raise Unreadable(f"unsupported format: {suffix} ({result['error']})")
+        raise Unreadable(f"unsupported format: {suffix} ({result.error})")
     if kind:
-        raise Unreadable(f"parser failed: {result['error']}")
+        raise Unreadable(f"parser failed: {result.error}")
     # kreuzberg reports this type, not an error, for content that it does not recognise.
     if result.media_type == "application/octet-stream":
         raise Unreadable(f"unsupported format: {suffix}")

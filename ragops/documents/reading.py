@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 # Named parts that are missing; a scan of 2,000 pages is not listed page by page.
 MOST_NAMED = 20
@@ -14,6 +15,16 @@ class Reading:
 
     encoding: str | None = None
     """The label that `source.encoding` has for this document, whose text is not UTF-8 and declares nothing."""
+    text_suffixes: tuple[str, ...] = ()
+    """Ends of names (`.debian`), and patterns of whole names (`v* notes`), that are read as plain text."""
+
+    def is_text(self, name: str) -> bool:
+        """Return whether the source says that a file of this name is plain text; case does not count."""
+        lowered = name.lower()
+        return any(
+            fnmatchcase(lowered, f"*{entry}" if entry.startswith(".") else entry)
+            for entry in map(str.lower, self.text_suffixes)
+        )
 
 
 DEFAULT_READING = Reading()

@@ -10,18 +10,19 @@ _WORD = re.compile(r"\w+")
 # Elements within a line of their parent: of HTML, and of the kinds of XML that people write by hand.
 _INLINE_NAMES = """
     a abbr acronym anchor b bdi bdo big bold citation cite citetitle classname code command computeroutput
-    constant data del dfn em emphasis envar filename firstterm font foreignphrase function glossterm guibutton guilabel guimenu
-    guimenuitem hi i indexterm ins italic kbd keycap label link literal mark methodname nobr olink parameter phrase
-    productname q quote ref replaceable s samp small span strike strong structfield sub subscript sup superscript
-    symbol systemitem time tspan tt type u ulink userinput var varname wbr wordasword xref
+    constant data del dfn em emphasis envar filename firstterm font foreignphrase function glossterm guibutton
+    guilabel guimenu guimenuitem hi i indexterm ins italic kbd keycap label link literal mark methodname nobr olink
+    parameter phrase productname q quote ref replaceable s samp small span strike strong structfield sub subscript
+    sup superscript symbol systemitem time tspan tt type u ulink userinput var varname wbr wordasword xref
 """
 WITHIN_WORDS = frozenset(_INLINE_NAMES.split())
-_RAW = frozenset({"script", "style", "template", "iframe", "noembed", "annotation", "annotation-xml"})
+_RAW = frozenset({"script", "style", "iframe", "noembed", "annotation", "annotation-xml"})
 _RAW_XML = frozenset({"script", "style"})
 _NAME = re.compile(r"/?([^\W\d][^\s/>]*)")
 _QUOTED_REST = re.compile(r"""[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
-# Words of a page that one way reads and another does not, in real pages.
-_TOLERATED_SHARE = 0.01
+# Of 1,935 real pages (documentation of Debian and Rust, test data of packages) none lacked a word that the other
+# way found; of 1,675 XML files one lacked two.
+_TOLERATED_SHARE = 0.002
 _TOLERATED_WORDS = 2
 
 
@@ -47,6 +48,7 @@ def strip_tags(markup: str, *, is_html: bool = True) -> str:
     # What is not closed is looked for once only; otherwise a file of `<!--` takes quadratic time.
     unclosed: set[str] = set()
     raw: frozenset[str] | None = None
+    templates: list[int] = []
 
     def past(closing: str, start: int) -> int:
         if closing in unclosed:
@@ -75,11 +77,16 @@ def strip_tags(markup: str, *, is_html: bool = True) -> str:
             at = tag + 2 if closing < 0 else closing + 2
         elif (name := _NAME.match(markup, tag + 1)) is not None:
             plain = local_name(name[1])
-            at = _past_tag(markup, name.end())
+            at = _past_tag(markup, name.end(), unclosed)
             parts.append("" if plain in WITHIN_WORDS else " ")
             if raw is None:
                 raw = _RAW if is_html else _RAW_XML if plain in ("svg", "html") else frozenset()
-            if plain in raw and markup[tag + 1] != "/" and (is_html or markup[at - 2 : at] != "/>"):
+            if plain == "template" and is_html:  # the only one of these that may contain itself
+                if markup[tag + 1] != "/":
+                    templates.append(len(parts))
+                elif templates:
+                    del parts[templates.pop() :]
+            elif plain in raw and markup[tag + 1] != "/" and (is_html or markup[at - 2 : at] != "/>"):
                 at = _past_raw(markup, name[1], at)
         elif markup.startswith(("<!", "</", "<?"), tag):
             closing = past(">", tag)
@@ -87,14 +94,15 @@ def strip_tags(markup: str, *, is_html: bool = True) -> str:
         else:
             parts.append("<")
             at = tag + 1
-    return "".join(parts)
+    return "".join(parts[: templates[0]] if templates else parts)
 
 
-def _past_tag(markup: str, at: int) -> int:
+def _past_tag(markup: str, at: int, unclosed: set[str]) -> int:
     """Return where a tag ends, past a `>` within quotes."""
-    match = _QUOTED_REST.match(markup, at)
-    if match is not None:
+    if (match := None if "quote" in unclosed else _QUOTED_REST.match(markup, at)) is not None:
         return match.end()
+    # Some quote is not closed: a browser drops what follows, and this count shows that. It is looked for once.
+    unclosed.add("quote")
     closing = markup.find(">", at)
     return len(markup) if closing < 0 else closing + 1
 

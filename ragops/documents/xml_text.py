@@ -1,8 +1,8 @@
-"""Text of XML, of which SVG, RSS and DocBook are kinds: the text of all elements, in the order of the document.
+"""Text of XML, of which SVG, RSS and DocBook are kinds: the text of all elements, in the document's order.
 
-Attributes, comments and processing instructions are no text, nor are the scripts and styles of SVG and XHTML.
-Nothing outside of the document is read, whatever its entities say. Entities that expand to more than expat tolerates
-(100 times the document, "billion laughs") make it fail.
+Attributes, comments and processing instructions are no text; nor are scripts and styles of SVG and XHTML.
+Nothing outside of the document is read; what its entities would have taken from elsewhere is named as missing.
+Entities that expand to more than expat tolerates (100 times the document, "billion laughs") make it fail.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ _SCRIPTS = frozenset({"script", "style"})
 
 
 def text_of_xml(markup: str) -> str:
-    """Return the text of XML; of what is not well-formed, the text between its tags.
+    """Return the text of XML; raises as `read_xml`."""
+    return read_xml(markup)[0]
+
+
+def read_xml(markup: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text of XML and the parts of it that stand elsewhere.
+
+    Of what is not well-formed, the text is what stands between the tags.
 
     Raises ValueError for entities that expand to far more than the document.
     """
@@ -33,8 +40,8 @@ def text_of_xml(markup: str) -> str:
         for line in strip_tags(markup, is_html=False).splitlines():
             lines.add(line)
             lines.end_line()
-        return lines.text()
-    return reader.lines.text()
+        return lines.text(), ()
+    return reader.lines.text(), tuple(reader.elsewhere)
 
 
 class _Reader:
@@ -42,6 +49,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.lines = Lines()
+        self.elsewhere: dict[str, None] = {}
         self._open: list[str] = []
         # Whether each open element has text of its own: elements within it then belong to its lines.
         self._is_mixed: list[bool] = []
@@ -56,7 +64,7 @@ class _Reader:
         # With a subset of the DTD that is not read, an unknown entity is skipped; without, it is an error.
         self.parser.UseForeignDTD(True)
         self.parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_UNLESS_STANDALONE)
-        self.parser.ExternalEntityRefHandler = lambda *_: 1
+        self.parser.ExternalEntityRefHandler = self._external
         self.parser.SkippedEntityHandler = self._entity
 
     def _start(self, tag: str, _attributes: dict[str, str]) -> None:
@@ -99,6 +107,11 @@ class _Reader:
         if self._is_mixed and not text.isspace():
             self._is_mixed[-1] = True
         self.lines.add(text)
+
+    def _external(self, names: str | None, _base: str | None, system: str | None, _public: str | None) -> int:
+        if names is not None:  # not the rest of the DTD
+            self.elsewhere[f"entity {names.split(chr(12))[0]} ({system})"] = None
+        return 1
 
     def _entity(self, name: str, is_parameter: bool) -> None:
         if not is_parameter:

@@ -69,7 +69,7 @@ def unit_vectors(session: Any, texts: list[str], suffix: str = "") -> tuple[byte
     rows, norms = [], []
     # One text per batch: batching alone moves a vector by up to 5e-4 (MiniLM Q8_0), more than another build.
     for text in texts:
-        _, raw = session.embed([text], suffix)
+        _, raw = session.embed([text], suffix=suffix)
         vector = np.frombuffer(raw, dtype="<f4").astype(np.float64)
         norm = float(np.sqrt((vector * vector).sum()))
         norms.append(norm)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -21,6 +22,7 @@ from ragops.errors import OverrideError
 from ragops.playbook.endpoints import masked_url
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
+from ragops.playbook.source_encoding import SourceEncoding
 from ragops.playbook.steps import Embed, Step, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
@@ -183,7 +185,25 @@ class Source(Section):
     """Source of the documents: exactly one of folder, table, query or manifest."""
 
     folder: Path | None = None
-    patterns: tuple[NonEmptyText, ...] = Field(default=("**/*",), min_length=1)
+    include: tuple[NonEmptyText, ...] = Field(
+        default=("**/*",),
+        min_length=1,
+        # `patterns` is the older word. Playbooks use it, and so do the copies in the ledger.
+        validation_alias=AliasChoices("include", "patterns"),
+    )
+    exclude: tuple[NonEmptyText, ...] = ()
+    hidden: bool = False
+    """Whether files and folders are taken whose names begin with a dot."""
+    follow_links: bool = False
+    """Whether symbolic links are followed whose target lies inside the folder."""
+    unreadable: Literal["skip", "refuse"] = "skip"
+    """What becomes of folders that cannot be listed, names that cannot be stored and links that lead nowhere."""
+    text_suffixes: tuple[NonEmptyText, ...] = ()
+    """Ends of names (`.debian`), and patterns of whole names, that are read as plain text."""
+    encoding: SourceEncoding = None
+    """Encoding of the texts that are not UTF-8 and declare none: a label, or labels by patterns."""
+    changed: Literal["read", "fail", "ignore"] = "read"
+    """What becomes of a file that is not as it was when it was queued."""
     table: TableText | None = None
     id_column: Identifier = "id"
     text_column: Identifier = "content"

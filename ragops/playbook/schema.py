@@ -12,7 +12,10 @@ _TYPED = ("integer", "number", "boolean", "string")
 
 def playbook_schema() -> dict[str, object]:
     """Return the JSON Schema (draft 2020-12) of a playbook as it is written, before variables are expanded."""
-    schema: dict[str, Any] = _with_variables(Playbook.model_json_schema())
+    made = Playbook.model_json_schema()
+    source = made["$defs"]["Source"]["properties"]
+    source["patterns"] = source["include"]  # the older word
+    schema: dict[str, Any] = _with_variables(made)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

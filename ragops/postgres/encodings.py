@@ -30,6 +30,13 @@ def server_encoding(connection: psycopg.Connection[Any]) -> str:
     return connection.info.parameter_status("server_encoding") or "UTF8"
 
 
+def codec_of(connection: psycopg.Connection[Any]) -> str:
+    """Return Python's name of the encoding that texts must have; `utf-8` where the database takes all of them."""
+    encoding = server_encoding(connection)
+    # SQL_ASCII takes the bytes as they are.
+    return "utf-8" if encoding in ("UTF8", "SQL_ASCII") else _codec(encoding)
+
+
 def jsonb(connection: psycopg.Connection[Any], value: object) -> Jsonb:
     """Return a parameter of type jsonb that the database can store."""
     # Without \u escapes: a server whose encoding is not UTF-8 refuses those above U+007F.

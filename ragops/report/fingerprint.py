@@ -62,6 +62,7 @@ def verify_screen(result: Verification) -> RenderableType:
         ("pooling", model.pooling + (" (guessed)" if model.pooling_is_guessed else "")),
         ("attention", model.attention or "unknown"),
         ("parameters", parameters),
+        ("batches", str(result.batches) if result.batches else "not measured"),
         ("prefixes", f"query {playbook.model.query_prefix!r}, document {playbook.model.document_prefix!r}"),
         *([("suffixes", suffixes)] if suffixes else []),
         ("host CPU", f"{result.host.cpu}, {result.host.physical_cores} cores"),

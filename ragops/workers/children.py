@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.playbook.model import Playbook
 from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import ConsecutiveFailures, Supervisor
+from ragops.workers.supervisor import Batching, ConsecutiveFailures, Supervisor
 from ragops.workers.threads import Threads
 from ragops.workers.tokenizer import Tokenizer
 
@@ -23,6 +23,7 @@ class Children:
         self._stats = stats
         self._threads = threads
         self.tokenizer: Future[Tokenizer] = Future()
+        self.batching = Batching()
         self.embedders: dict[str, Future[Supervisor]] = {}
 
     def start(
@@ -36,6 +37,7 @@ class Children:
         # by itself, as its documents are not those that an embedder has succeeded on.
         failures, tokenizer_failures = ConsecutiveFailures(), ConsecutiveFailures()
         vocabulary, stop, stats = dataclasses.replace(config, vocab_only=True), self._stop, self._stats
+        batching = self.batching
 
         def start_tokenizer() -> Tokenizer:
             return Tokenizer(
@@ -47,7 +49,13 @@ class Children:
             )
 
         def start_embedder() -> Supervisor:
-            return Supervisor(lambda: Embedder(config, command=command), stop=stop, stats=stats, failures=failures)
+            return Supervisor(
+                lambda: Embedder(config, command=command),
+                stop=stop,
+                stats=stats,
+                failures=failures,
+                batching=batching,
+            )
 
         self.tokenizer = self._threads.start(start_tokenizer, "start tokenizer")
         for worker in workers:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ragops.embedder.config import checked_sha256, embedder_config
-from ragops.errors import Interrupted
+from ragops.errors import EmbedderDied, EmbedderError, Interrupted, ModelUnusable
 from ragops.facts import TableFacts
+from ragops.fingerprint.batches import Batches, measure_batches
 from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
@@ -31,7 +32,6 @@ from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
 from ragops.workers.space import SpaceGuard
 from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import Supervisor
 from ragops.workers.threads import POLL_S, Threads
 from ragops.workers.worker import Worker
 
@@ -49,6 +49,8 @@ class FleetResult:
     reused: int
     """Chunks whose vector was known already."""
     seconds: float
+    batches: Batches | None = None
+    """The batches that it embedded in; None where they could not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Fleet:
         self._stop = stop
         self.generation = generation
         """The filling that it claims from: another one after it took the place of a fleet that did nothing."""
+        self._batches: Batches | None = None
         self._bound = bound
         self._open_items = open_items
         self._command = command
@@ -204,9 +207,8 @@ class Fleet:
         watch(children.embedders.values(), FIRST_COMPLETED)
         watch([children.tokenizer])
         if not self._stop.requested.is_set():
-            first = children.first
             # In a thread, as it waits for a database that is unavailable.
-            fingerprint = working.start(lambda: self._join_space(first), "fingerprint")
+            fingerprint = working.start(lambda: self._join_space(children), "fingerprint")
             watch([fingerprint])
             if not self._stop.requested.is_set():
                 self._opening()
@@ -215,11 +217,35 @@ class Fleet:
         self._pipeline.end()
         watch(storing.futures)
 
-    def _join_space(self, first: Supervisor) -> str:
+    def _choose_batches(self, children: Children) -> None:
+        """Choose batches that keep vectors within `validation.max_distance`. Raises ModelUnusable, UsageError."""
+        first = children.first
+        try:
+            chosen = measure_batches(
+                first.embedder,
+                self._playbook,
+                tokens_per_batch=self._sizing.tokens_per_batch,
+                is_stopped=self._stop.requested.is_set,
+            )
+        except ModelUnusable:
+            raise
+        except EmbedderDied as death:
+            first.restart(death)
+            return
+        except EmbedderError as error:
+            # Its documents will show what it is.
+            self._stats.info_once(f"the test texts cannot be embedded: {error.actual or error.what}")
+            return
+        self._batches = children.batching.chosen = chosen
+        if (finding := chosen.finding()) is not None:
+            self._stats.info_once(". ".join(filter(None, (finding.message, finding.hint))))
+
+    def _join_space(self, children: Children) -> str:
         """Record the vector space that this fleet writes, and report other spaces in the same tables.
 
-        Raises RagopsError if it is not that of the vectors which the queue's items have already.
+        Raises RagopsError if it is not that of the vectors which the queue's items have already, ModelUnusable.
         """
+        self._choose_batches(children)
         guard = SpaceGuard(
             self._playbook,
             self._tables,
@@ -230,7 +256,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
         )
-        joined = guard.join(first)
+        joined = guard.join(children.first)
         id, self.generation = joined.fingerprint, joined.generation
         tables, metrics = self._playbook.tables, self._tables.get("ingestion_metrics")
         others = self._fetcher_db.run(lambda c: writing_fingerprints(c, tables, metrics)) - joined.known
@@ -312,5 +338,12 @@ class Fleet:
                 f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )
         return FleetResult(
-            stats.completed, stats.failed, stats.chunks, stats.tokens, stats.embedded, stats.reused, seconds
+            stats.completed,
+            stats.failed,
+            stats.chunks,
+            stats.tokens,
+            stats.embedded,
+            stats.reused,
+            seconds,
+            self._batches,
         )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import Extracted, extract, extract_text
+from ragops.documents.labels import Labels
+from ragops.documents.left_out import IsStorable, LeftOut
 from ragops.documents.locations import refusal
 from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
 from ragops.documents.os_errors import corpus_outage
 from ragops.documents.reading import Reading
-from ragops.documents.sources import walk_folder
-from ragops.errors import UsageError
+from ragops.documents.walking import walk_folder
+from ragops.errors import PlanRefused, UsageError
+from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
@@ -32,7 +36,9 @@ class Documents:
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
         self._reading = reading_of(source)
+        self._labels = Labels(source.encoding)
         self._refuses_partial = source.incomplete == "fail"
+        self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
 
@@ -53,16 +59,17 @@ class Documents:
         self._check_stop()
         try:
             if self._root is not None:
-                with open_document(self._root, item.location) as opened:
+                with open_document(self._root, item.location, follow_links=self._follow_links) as opened:
                     path = self._root / item.location
-                    extracted = extract(opened, path, reading=self._reading, check_stop=self._check_stop)
+                    reading = replace(self._reading, encoding=self._labels.of(item.location))
+                    extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
                 return self._accepted(extracted)
             if item.location not in texts:
                 raise Missing("no such row in the source", where=item.location)
             # NULL is reported like an empty text.
             return extract_text(texts[item.location] or "")
         except Unreadable as failure:
-            return failure
+            return _with_visible_spaces(failure, item.location)
         except OSError as error:
             assert self._root is not None, "a row is not read from a file system"
             raise corpus_outage(error, folder=self._root, location=item.location) from error
@@ -85,7 +92,7 @@ class Documents:
         if refusal(location) is not None:  # its spelling was refused, nothing was looked for
             return False
         try:
-            open_document(self._root, location).close()
+            open_document(self._root, location, follow_links=self._follow_links).close()
         except Missing:
             return False
         except Unreadable:
@@ -93,6 +100,14 @@ class Documents:
         except OSError as error:
             raise corpus_outage(error, folder=self._root, location=location) from error
         return True
+
+
+def _with_visible_spaces(failure: Unreadable, location: str) -> Unreadable:
+    """Return the failure, with a word about spaces at the end of a name: nobody sees them in a reason."""
+    name = location.rpartition("/")[2]
+    if name == name.rstrip():
+        return failure
+    return type(failure)(f"{failure.reason} (the name ends with a space: {name!r})", where=location)
 
 
 def require_source(source: Source) -> None:
@@ -117,28 +132,69 @@ def source_root(source: Source) -> Path | None:
 
 def reading_of(source: Source) -> Reading:
     """Return how the files of a source are read."""
-    return Reading()
+    return Reading(text_suffixes=source.text_suffixes)
 
 
-def locations_of(source: Source, connect: Callable[[], Connection]) -> Iterator[str]:
-    """Yield all locations in a stable order; `connect` is called only if the source is a table or a query."""
+def locations_of(
+    source: Source,
+    connect: Callable[[], Connection],
+    *,
+    left_out: LeftOut | None = None,
+    is_storable: IsStorable | None = None,
+) -> Iterator[str]:
+    """Yield all locations in a stable order; `connect` is called only if the source is a table or a query.
+
+    What cannot be taken is noted in `left_out`. `is_storable` tells what the queue's column does not take.
+    Raises PlanRefused at the end if something was left out that the playbook does not allow to leave out.
+    """
     require_source(source)
+    noted = LeftOut() if left_out is None else left_out
     if source.folder is not None:
-        yield from walk_folder(source.folder, source.patterns)
+        yield from walk_folder(
+            source.folder,
+            source.include,
+            source.exclude,
+            follow_links=source.follow_links,
+            hidden=source.hidden,
+            left_out=noted,
+            is_storable=is_storable,
+        )
+        if source.unreadable == "refuse" and noted.is_problem:
+            raise PlanRefused(
+                "a part of the corpus cannot be taken; nothing was queued",
+                where=str(source.folder),
+                problems=[PlanProblem(line) for line in noted.lines()],
+                expected="a folder that can be read whole, as source.unreadable: refuse asks for",
+                hint=noted.cure,
+            )
     elif source.manifest is not None:
-        yield from read_manifest(source.manifest)
+        yield from read_manifest(source.manifest, left_out=noted, is_storable=is_storable)
     else:
         # A second connection: the queue's is busy with the COPY that these rows go into.
         with connect() as connection, transaction(connection, is_long=True):
             yield from iterate_ids(connection, source)
 
 
-def count_locations(source: Source, connection: Connection) -> int:
-    """Count the documents that the source has now, within the server where they are rows."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a source has now."""
+
+    documents: int
+    left_out: LeftOut
+    """Files and folders that cannot be taken."""
+
+
+def count_locations(source: Source, connection: Connection, *, is_storable: IsStorable | None = None) -> Counted:
+    """Count the documents that the source has now, within the server where they are rows.
+
+    Raises as `locations_of`.
+    """
     require_source(source)
+    left_out = LeftOut()
     if source.table is not None or source.query is not None:
-        return count_rows(connection, source)
-    return sum(1 for _ in locations_of(source, lambda: connection))
+        return Counted(count_rows(connection, source), left_out)
+    found = locations_of(source, lambda: connection, left_out=left_out, is_storable=is_storable)
+    return Counted(sum(1 for _ in found), left_out)
 
 
 class CountSuffixed(Protocol):

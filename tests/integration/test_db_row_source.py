@@ -111,7 +111,7 @@ def test_a_source_that_cannot_be_read_is_refused(dsn18: str, source: Source) -> 
 
 def test_a_source_without_documents_queues_nothing(dsn18: str, tmp_path: Path) -> None:
     with pytest.raises(RagopsError, match="corpus is empty"):
-        reseed(dsn18, make_playbook(source=Source(folder=tmp_path, patterns=("*.md",))))
+        reseed(dsn18, make_playbook(source=Source(folder=tmp_path, include=("*.md",))))
     with pytest.raises(UsageError, match="no source"):
         reseed(dsn18, make_playbook())
     assert value(dsn18, "SELECT count(*) FROM files_queue") == 0

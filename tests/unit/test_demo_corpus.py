@@ -10,7 +10,8 @@ import pytest
 from ragops.demo.corpus import LONGEST_NAME, MARKER, write_stdlib_corpus
 from ragops.documents.extraction import extract_file
 from ragops.documents.locations import is_reserved
-from ragops.documents.sources import open_regular, walk_folder
+from ragops.documents.sources import open_regular
+from ragops.documents.walking import walk_folder
 from ragops.errors import UsageError
 
 LONG = "A docstring that is long enough to be kept, because it has more than eighty characters in it."

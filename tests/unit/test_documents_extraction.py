@@ -158,7 +158,7 @@ def test_a_docx_without_text_is_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["bad.pdf", "bad.docx"])
 def test_a_damaged_document_fails_alone(tmp_path: Path, name: str) -> None:
-    assert reason_of(write(tmp_path, name, b"%PDF-1.4 rubbish")).startswith("parser failed: ")
+    assert reason_of(write(tmp_path, name, b"%PDF-1.4 rubbish")).startswith("damaged: no PDF that can be opened")
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.unknownformat"])

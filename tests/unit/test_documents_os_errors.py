@@ -18,7 +18,7 @@ from ragops.documents.extraction import extract_file
 from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
 from ragops.documents.os_errors import is_folder, is_outage, outage
-from ragops.documents.sources import walk_folder
+from ragops.documents.walking import walk_folder
 from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.postgres.queue import Item
@@ -97,7 +97,7 @@ def test_an_error_while_reading_is_told_from_a_bad_file(corpus: Path, monkeypatc
 
         read = staticmethod(failing("EIO"))
 
-    monkeypatch.setattr("ragops.workers.sources.open_document", lambda root, location: Handle())
+    monkeypatch.setattr("ragops.workers.sources.open_document", lambda *_, **__: Handle())
     with pytest.raises(RagopsError, match="the corpus folder cannot be read") as caught:
         extract(corpus)
     assert caught.value.actual == f"EIO: {os.strerror(errno.EIO)} (part/a.txt)"

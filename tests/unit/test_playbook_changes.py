@@ -13,13 +13,13 @@ from ragops.cli.queue import _source
 from ragops.cli.session import overrides
 from ragops.errors import OverrideError, UsageError
 from ragops.playbook import Playbook
-from ragops.playbook.model import DebugReference, Reference
+from ragops.playbook.model import DebugReference, Reference, Source
 
 
 def source(**options: Any) -> dict[str, dict[str, Any]]:
     """What `ragops queue reseed` makes of its options."""
     given = {
-        **dict.fromkeys(("folder", "pattern", "table", "query", "manifest")),
+        **dict.fromkeys(("folder", "pattern", "exclude", "table", "query", "manifest")),
         **{"id_column": "id", "text_column": "content"},
         **options,
     }
@@ -32,8 +32,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("--table", source(table="n" * 64), "source.table: a name has at most 63 bytes, this one has 64"),
     ("--id-column", source(table="t", id_column=""), "source.id_column: a name must not be empty (found '')"),
     ("--text-column", source(table="t", text_column="a\0b"), "source.text_column: a name must not contain a NUL"),
-    ("--pattern", source(pattern=[""]), "source.patterns[0]: String should have at least 1 character (found '')"),
-    ("--pattern", source(folder=Path("x"), pattern=["*", ""]), "source.patterns[1]: String should have at least"),
+    ("--pattern", source(pattern=[""]), "source.include[0]: String should have at least 1 character (found '')"),
+    ("--pattern", source(folder=Path("x"), pattern=["*", ""]), "source.include[1]: String should have at least"),
     ("--query", source(query=""), "source.query: String should have at least 1 character (found '')"),
     ("--folder", source(folder=3), "source.folder: Input should be an instance of Path (found 3)"),
     ("--manifest", source(manifest=3), "source.manifest: Input should be an instance of Path (found 3)"),
@@ -137,9 +137,6 @@ def test_changes_replace_only_what_they_name() -> None:
 
 def test_a_source_of_the_command_line_replaces_the_playbook_s() -> None:
     made = playbook("source: {folder: a, patterns: ['*.md']}")
-    assert made.with_changes(**source(table="kb.articles")).source.model_dump() == {
-        **dict.fromkeys(("folder", "query", "manifest", "root")),
-        **{"table": "kb.articles", "id_column": "id", "text_column": "content", "patterns": ("**/*",)},
-    }
-    assert made.with_changes(**source(pattern=["*.txt"])).source.patterns == ("*.txt",)
+    assert made.with_changes(**source(table="kb.articles")).source == Source(table="kb.articles")
+    assert made.with_changes(**source(pattern=["*.txt"])).source.include == ("*.txt",)
     assert made.with_changes(**source()) == made

@@ -70,7 +70,7 @@ WRONG: list[tuple[str, str, str]] = [
         "'a.b.c' is not a table name; write name or schema.name",
     ),
     ("source: {id_column: ''}", "source.id_column", "a name must not be empty (found '')"),
-    ("source: {patterns: []}", "source.patterns", "Tuple should have at least 1 item"),
+    ("source: {include: []}", "source.include", "Tuple should have at least 1 item"),
     ("tables: {documents: null}", "tables.documents", "Input should be an object (found None)"),
     ("tables: {files_queue: null}", "tables.files_queue", "Input should be an object (found None)"),
     (

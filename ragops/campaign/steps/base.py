@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ragops.campaign.confirmed import CHECK_AGAIN, Confirmed
+from ragops.documents.left_out import LeftOut
 from ragops.errors import CampaignHeld
 from ragops.facts import DatabaseFacts, ModelFacts, SourceFacts, SpaceFacts, TableFacts
 from ragops.findings import PlanProblem
@@ -48,6 +49,8 @@ class PlanFacts:
     model: ModelFacts | None = None
     items: int | None = None
     """Size of the source, where it is known before reseeding."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """What the source has and cannot be queued."""
     source: SourceFacts | None = None
     """Of a source that is a table or a query; None for files, and where no step needs it any more."""
     space: SpaceFacts | None = None

@@ -14,6 +14,7 @@ from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.facts import vector_dimensions
 from ragops.findings import PlanProblem
+from ragops.fingerprint.batches import Batches
 from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
@@ -44,6 +45,8 @@ class EmbedResult:
     reused: int = 0
     """Chunks whose text was known already."""
     seconds: float = 0.0
+    batches: Batches | None = None
+    """What the last fleet measured, and the batches that it chose; None without a fleet."""
 
     @property
     def docs_per_s(self) -> float | None:
@@ -61,6 +64,7 @@ class EmbedResult:
             "docs_per_s": self.docs_per_s,
             "queue": dict(self.queue),
             "pending": self.queue[ItemStatus.PENDING],
+            "batches": self.batches.to_json() if self.batches else None,
         }
 
 
@@ -165,6 +169,7 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
         embedded=sum(result.embedded for result in results),
         reused=sum(result.reused for result in results),
         seconds=sum(result.seconds for result in results),
+        batches=results[-1].batches if results else None,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
+from ragops.campaign.seeding import found_locations, report_left_out
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import remember_source
+from ragops.documents.left_out import LeftOut
 from ragops.errors import PlanRefused, RagopsError
 from ragops.facts import SourceFacts
 from ragops.findings import PlanProblem
@@ -22,9 +24,7 @@ from ragops.postgres.queue import seed_statement
 from ragops.postgres.row_source import pin_text_form, read_source, source_relation
 from ragops.postgres.statements import Statement, text_of
 from ragops.session import Session
-from ragops.workers.sources import locations_of
 
-REPORT_EVERY = 1000
 Result = TypeVar("Result")
 # Two sources with the same values here have the same locations.
 SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
@@ -35,9 +35,16 @@ class ReseedResult:
     seeded: int
     gates: tuple[int, ...]
     sql: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """What the source has and the queue has not."""
 
     def to_json(self) -> dict[str, object]:
-        return {"seeded": self.seeded, "gates": list(self.gates), "sql": list(self.sql)}
+        return {
+            "seeded": self.seeded,
+            "gates": list(self.gates),
+            "sql": list(self.sql),
+            "left_out": self.left_out.to_json(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +80,26 @@ class ReseedQueueStep:
             with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
                 _check_rows(session)
                 statement = _seeding(playbook.tables, playbook.source, playbook.gates())
+                left_out = LeftOut()
                 if _are_rows(playbook.source):
                     # Rows of the same database are inserted within the server, without a way through the client.
                     seeded = queue.seed_rows(statement)
                 else:
-                    seeded = queue.seed(statement, _locations(session), gates=playbook.gates())
+                    seeded = queue.seed(statement, found_locations(session, left_out), gates=playbook.gates())
                 if seeded == 0:
-                    raise empty_corpus(playbook.source)
+                    raise empty_corpus(playbook.source, left_out)
                 if _are_rows(playbook.source):
                     _refuse_repeated(session, seeded)
                 source = absolute_source(playbook.source)
                 record_filling(session.connection, playbook.tables, source.model_dump(mode="json"))
-                result = ReseedResult(seeded, playbook.gates(), (text_of(statement),))
+                result = ReseedResult(seeded, playbook.gates(), (text_of(statement),), left_out)
                 run.record(result)
                 remember_source(session, source)
             return result
 
         result = _with_queue_lock(session, act)
         session.reporter.end_progress()
+        report_left_out(session, result.left_out)
         # After the commit: the items are safe even if ANALYZE fails.
         queue.analyze()
         return result
@@ -123,13 +132,14 @@ def append_source(session: Session) -> ReseedResult:
     refuse_other_source(session)
     phase, source = len(playbook.gates()) + 1, absolute_source(playbook.source)
 
-    def act() -> int:
+    def act() -> ReseedResult:
+        left_out = LeftOut()
         with transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
             _check_rows(session)
             if _are_rows(playbook.source):
                 queue.receive_rows(source_relation(playbook.source))
             else:
-                queue.receive(_locations(session))
+                queue.receive(found_locations(session, left_out))
             queue.lock()
             # Again: another command may have filled the queue since.
             refuse_other_source(session)
@@ -138,12 +148,13 @@ def append_source(session: Session) -> ReseedResult:
             document = source.model_dump(mode="json")
             record_extension(session.connection, playbook.tables, document, is_same=is_same)
             remember_source(session, source)
-        return seeded
+        return ReseedResult(seeded, playbook.gates(), left_out=left_out)
 
-    seeded = _with_queue_lock(session, act)
+    result = _with_queue_lock(session, act)
     session.reporter.end_progress()
+    report_left_out(session, result.left_out)
     queue.analyze()
-    return ReseedResult(seeded, playbook.gates())
+    return result
 
 
 def other_source(session: Session) -> str | None:
@@ -166,13 +177,21 @@ def refuse_other_source(session: Session) -> None:
         )
 
 
-def empty_corpus(source: Source) -> RagopsError:
+def empty_corpus(source: Source, left_out: LeftOut | None = None) -> RagopsError:
     """Return the error for a source without a single document."""
+    patterns = ", ".join(source.include) + (f", without {', '.join(source.exclude)}" if source.exclude else "")
+    noted = left_out or LeftOut()
+    links = f"; {noted.unfollowed:,} symbolic links are not followed" if noted.unfollowed else ""
     return RagopsError(
         "the corpus is empty; nothing was queued",
         where=str(source.folder or source.manifest or source.table or "source.query"),
-        actual="no document" + (f" matching {', '.join(source.patterns)}" if source.folder else ""),
-        hint="check source: in the playbook (patterns, path), then: ragops queue reseed",
+        actual="no document"
+        + (f" matching {patterns}" if source.folder else "")
+        + "".join(f"; {line}" for line in noted.lines())
+        + links,
+        hint="check source: in the playbook (folder, include, exclude"
+        + (", follow_links" if links else "")
+        + "), then: ragops queue reseed",
     )
 
 
@@ -226,6 +245,7 @@ def id_problems(facts: SourceFacts, source: Source) -> Iterator[PlanProblem]:
 
 
 def _notes(facts: PlanFacts) -> Iterator[str]:
+    yield from (f"left out: {line}" for line in facts.left_out.lines())
     if facts.playbook.source.query is not None and facts.source is not None:
         yield (
             f"source.query runs again for each claim of documents; one run takes {facts.source.seconds:.1f} s. If "
@@ -237,11 +257,3 @@ def absolute_source(source: Source) -> Source:
     """Return the source with absolute paths: whoever embeds later may stand in another folder."""
     paths = {name: getattr(source, name) for name in ("folder", "manifest", "root")}
     return source.model_copy(update={name: path.absolute() for name, path in paths.items() if path is not None})
-
-
-def _locations(session: Session) -> Iterator[str]:
-    locations = locations_of(session.playbook.source, session.connect)
-    for number, location in enumerate(locations, start=1):
-        if number % REPORT_EVERY == 0:
-            session.reporter.progress("queueing", number, None)
-        yield location

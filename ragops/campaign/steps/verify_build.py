@@ -20,6 +20,7 @@ from ragops.playbook.model import DebugReference
 from ragops.playbook.steps import VerifyBuild
 from ragops.quality.vectors import normalize
 from ragops.session import Session
+from ragops.workers.sizing import shape_of, size_fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,23 @@ class VerifyBuildStep:
         """
         session = run.session
         playbook = session.playbook
-        verification = verify(playbook, reference=playbook.reference, command=session.embedder_command)
+        verification = verify(
+            playbook,
+            reference=playbook.reference,
+            command=session.embedder_command,
+            shape=shape_of(size_fleet(playbook)),
+        )
         if playbook.reference.debug is not None and _has_documents(session):
             verification = verification.with_debug(compare_debug(session, playbook.reference.debug))
         verification.refuse_mismatch()
         model, reporter = verification.model, session.reporter
         package = verification.build.package_version
         reporter.info(f"llama-cpp-python {package}, {model.description}, {model.pooling} pooling")
-        for finding in model_advice(playbook.model, model):
-            reporter.warning(f"{finding.message}; to decide it: {finding.hint}")
+        for advice in model_advice(playbook.model, model):
+            reporter.warning(f"{advice.message}; to decide it: {advice.hint}")
+        finding = verification.batches.finding() if verification.batches else None
+        if finding is not None:
+            reporter.info(". ".join(filter(None, (finding.message, finding.hint))))
         if verification.reference is not None:
             drift = verification.comparison.drift if verification.comparison else None
             measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from ragops.documents.encodings import decode_markup
 from ragops.documents.errors import Unreadable
-from ragops.documents.markup import text_of_html
+from ragops.documents.markup import read_markup
 from ragops.documents.readers.package import Package, events, local
 from ragops.documents.readers.result import Read
 
@@ -31,6 +31,8 @@ def read_epub(package: Package) -> Read:
             manifest[element.get("id", "")] = (path, element.get("media-type", ""))
         elif local(element.tag) == "itemref":
             spine.append(element.get("idref", ""))
+    found = expected = 0
+    lost: list[str] = []
     protected = _protected(package)
     texts: list[str] = []
     missing: list[str] = []
@@ -41,12 +43,16 @@ def read_epub(package: Package) -> Read:
         elif path.lower() in protected:
             raise Unreadable("encrypted: the book is protected (DRM)")
         elif kind in _CHAPTERS or path.lower().endswith((".html", ".xhtml", ".htm")):
-            texts.append(text_of_html(decode_markup(package.read(path), is_xml=True)).strip())
+            read = read_markup(decode_markup(package.read(path), is_xml=True), is_html=True)
+            texts.append(read.text.strip())
+            found, expected, lost = found + read.found, expected + read.expected, [*lost, *read.missing]
     if not spine:
         raise Unreadable("damaged: a book without a spine")
-    found = len(dict.fromkeys(spine)) - len(missing)
     text = "\n\n".join(text for text in texts if text)
-    return Read(text, MEDIA_TYPE, found, found + len(missing), "chapters", tuple(missing))
+    if missing:
+        chapters = len(dict.fromkeys(spine))
+        return Read(text, MEDIA_TYPE, chapters - len(missing), chapters, "chapters", (*missing, *lost))
+    return Read(text, MEDIA_TYPE, found, expected, "words", tuple(lost))
 
 
 def _book(package: Package) -> str:

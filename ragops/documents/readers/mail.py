@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import binascii
 import email
-import quopri
 import re
 from collections.abc import Iterator
-from email import header as headers
+from email.errors import HeaderParseError
+from email.header import decode_header
 from email.message import Message
 
 from ragops.documents.encodings import decode_declared, decode_markup, decode_text
@@ -59,17 +59,19 @@ def _parts(part: Message, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         raise Unreadable(f"mails within mails, more than {_DEEPEST} levels deep")
     kind = part.get_content_type()
-    payload = part.get_payload()
-    if kind == "message/rfc822" and isinstance(payload, list):
-        for inner in payload:
+    below = _below(part)
+    if kind == "message/rfc822" and below:
+        for inner in below:
             yield "\n".join(f"{name}: {_header(inner[name])}" for name in _SHOWN if inner[name])
             yield from _parts(inner, depth + 1)
-    elif kind == "multipart/alternative" and isinstance(payload, list):
-        yield from _best(payload, depth)
-    elif isinstance(payload, list):
-        for inner in payload:
+    elif kind == "message/delivery-status" and below:
+        yield "\n\n".join("\n".join(f"{name}: {_header(value)}" for name, value in one.items()) for one in below)
+    elif kind == "multipart/alternative" and below:
+        yield from _best(below, depth)
+    elif below:
+        for inner in below:
             yield from _parts(inner, depth + 1)
-    elif kind.startswith("text/") or kind == "message/delivery-status":
+    elif kind.startswith(("text/", "multipart/", "message/delivery")):  # a multipart whose parts are not marked
         name = part.get_filename()
         text = _text(part)
         yield (
@@ -78,8 +80,13 @@ def _parts(part: Message, depth: int) -> Iterator[str]:
             else text
         )
     else:
-        name = part.get_filename() or part.get_param("name")
+        name = part.get_filename()
         yield f"Attachment: {_header(name) if name else '(no name)'} ({kind}, not read)"
+
+
+def _below(part: Message) -> list[Message]:
+    payload = part.get_payload()
+    return [one for one in payload if isinstance(one, Message)] if isinstance(payload, list) else []
 
 
 def _best(alternatives: list[Message], depth: int) -> Iterator[str]:
@@ -109,20 +116,16 @@ def _text(part: Message) -> str:
 
 def _bytes(part: Message) -> bytes:
     """Return the bytes of a part behind its transfer encoding. Raises Unreadable if they are damaged."""
-    payload = part.get_payload()
-    raw = payload.encode("ascii", "surrogateescape") if isinstance(payload, str) else b""
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding != "base64":
+        decoded = part.get_payload(decode=True)  # of 8-bit and quoted-printable parts, exactly their bytes
+        return decoded if isinstance(decoded, bytes) else b""
+    payload = part.get_payload()
     try:
-        if encoding == "base64":
-            return binascii.a2b_base64(raw)
-        if encoding == "quoted-printable":
-            return quopri.decodestring(raw)
-        if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
-            decoded = part.get_payload(decode=True)
-            return decoded if isinstance(decoded, bytes) else b""
+        # Python's own way keeps damaged base64 as it is written.
+        return binascii.a2b_base64(payload.encode("ascii", "replace") if isinstance(payload, str) else b"")
     except ValueError as error:
-        raise Unreadable(f"damaged: a part of the mail is no {encoding} ({error})") from None
-    return raw
+        raise Unreadable(f"damaged: a part of the mail is no base64 ({error})") from None
 
 
 def _header(value: object) -> str:
@@ -130,8 +133,8 @@ def _header(value: object) -> str:
     text = str(value)
     shown: list[str] = []
     try:
-        pieces = headers.decode_header(text)
-    except (ValueError, headers.HeaderParseError):
+        pieces = decode_header(text)
+    except (ValueError, HeaderParseError):
         return _unfolded(text)
     for piece, charset in pieces:
         if isinstance(piece, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.readers.compound import Streams
+from ragops.documents.readers.streams import Streams
 
 _FILEPASS = 0x002F
 

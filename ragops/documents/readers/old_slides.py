@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.readers.compound import Streams
 from ragops.documents.readers.result import Read
+from ragops.documents.readers.streams import Streams
 
 MEDIA_TYPE = "application/vnd.ms-powerpoint"
 _USER_EDIT, _PERSIST = 0x0FF5, 0x1772

@@ -9,8 +9,8 @@ import re
 import struct
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.readers.compound import Streams
 from ragops.documents.readers.result import Read
+from ragops.documents.readers.streams import Streams
 
 MEDIA_TYPE = "application/msword"
 _WORD_97 = 0x00C1

@@ -30,7 +30,7 @@ _PAGE_PARTS = frozenset({"header", "footer", "header-left", "footer-left", "head
 _MOST_REPEATED = 100
 _ELSEWHERE = re.compile(
     r"<(text:tracked-changes|text:note-citation|dc:creator|dc:date|meta:creator-initials|office:forms|"
-    r"office:scripts|office:binary-data)[ >].*?</\1>",
+    r"office:scripts|office:binary-data|text:[a-z-]+-source)[ >].*?</\1>",
     re.DOTALL,
 )
 _BETWEEN_TAGS = re.compile(r">([^<>]+)<")
@@ -69,7 +69,7 @@ class _Content:
         self._skipped = 0
         self._paragraphs = 0  # paragraphs that are open, not counting those around a frame
         self._described = 0
-        self._around: list[int] = []
+        self._around: list[tuple[int, bool]] = []
         self._rows: list[list[str]] = []
         self._repeated = 1
         self._collapses = True
@@ -88,7 +88,7 @@ class _Content:
             self._paragraphs += 1
             self._collapses = True
         elif name in _APART or name in _CELLS:
-            self._around.append(self._paragraphs)
+            self._around.append((self._paragraphs, self._collapses))
             self._paragraphs = 0
             self.lines.open()
             if name in _CELLS:
@@ -116,12 +116,12 @@ class _Content:
             self._collapses = True
             self.lines.end_line()
         elif name in _APART:
-            self._paragraphs = self._around.pop()
+            self._paragraphs, self._collapses = self._around.pop()
             self.lines.beside(self.lines.close())
             if not self._paragraphs:
                 self.lines.end_line()
         elif name in _CELLS:
-            self._paragraphs = self._around.pop()
+            self._paragraphs, self._collapses = self._around.pop()
             text = self.lines.close().strip()
             if self._rows and text:
                 self._rows[-1] += [text] * self._repeated

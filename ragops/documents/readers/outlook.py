@@ -11,9 +11,9 @@ import struct
 from ragops.documents.encodings import decode_declared, decode_markup
 from ragops.documents.errors import Unreadable
 from ragops.documents.markup import text_of_html
-from ragops.documents.readers.compound import Streams
 from ragops.documents.readers.result import Read
 from ragops.documents.readers.rtf import read_rtf
+from ragops.documents.readers.streams import Streams
 
 MEDIA_TYPE = "application/vnd.ms-outlook"
 _WORD = re.compile(r"\w+")

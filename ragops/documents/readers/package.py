@@ -79,7 +79,7 @@ class Package:
         return found
 
     def related(self, name: str, *kinds: str) -> list[str]:
-        """Return the existing parts of some types that a part refers to, each once, in the order of their names."""
+        """Return the parts of some types that a part refers to, each once, in the order of their names."""
         found = {path for kind, path in self.relations(name).values() if kind in kinds and self.has(path)}
         return [path for path in self.names() if path in found]
 
@@ -129,9 +129,9 @@ def handle(data: bytes, name: str, handler: Handler) -> None:
         raise Unreadable(f"damaged: the part {name} is no well-formed XML ({error})") from None
 
 
-def attribute(element: ElementTree.Element, name: str) -> str:
-    """Return an attribute by its name without namespace; "" if it is absent."""
+def reference(element: ElementTree.Element, name: str = "id") -> str:
+    """Return an attribute of a foreign namespace by its name, as `r:id` beside an `id`; "" if it is absent."""
     for key, value in element.items():
-        if local(key) == name:
+        if key.endswith(f"}}{name}"):
             return value
     return ""

@@ -16,11 +16,16 @@ from ragops.documents.readers.result import Read, visible
 MEDIA_TYPE = "application/pdf"
 # What pdfium writes for a hyphen at the end of a line, and for what its fonts map to nothing.
 _HYPHEN = re.compile("[\x02\xad\ufffe](?:\r?\n)?")
+_SPACE = re.compile(r"\s+")
 _UNMAPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff]")
 # More than this share of characters that mean nothing: the page looks right and reads as rubbish.
 _MOST_UNMAPPED = 0.2
 # A page of some rules and boxes is empty; outlines of letters are paths by the hundred.
 _DRAWING = 100
+# Room for a space, as a share of the height of a line: half of a narrow space.
+_ROOM = 0.13
+# A picture of less than this share of a page is no scan.
+_SCAN = 0.3
 _COMMENTS = frozenset(
     {
         *(
@@ -46,10 +51,8 @@ def read_pdf(data: bytes) -> Read:
         code = getattr(error, "err_code", None)
         if code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise Unreadable("encrypted: a password is needed") from None
-        raise Unreadable(f"damaged: no PDF that can be opened ({error})") from None
+        raise Unreadable("damaged: no PDF that can be opened, or one without pages") from None
     pages = len(document)
-    if pages == 0:
-        raise Unreadable("damaged: a PDF without pages")
     if document.get_formtype() != pdfium.FORMTYPE_NONE:
         document.init_forms()
     damaged = damaged_pages(data)
@@ -78,7 +81,8 @@ def read_pdf(data: bytes) -> Read:
 def _without_text(pages: int, blank: int, missing: list[str]) -> str:
     count = "its page has" if pages == 1 else f"none of its {pages} pages has"
     if blank == pages:
-        return f"empty document: {'its page is' if pages == 1 else f'all of its {pages} pages are'} blank"
+        where = "its page" if pages == 1 else f"any of its {pages} pages"
+        return f"empty document: no text on {where}, only blank space or small pictures"
     if all("scan" in one or "outlines" in one for one in missing):
         count += " no" if pages == 1 else " a"
         return f"{count} text layer (a scan?), and ragops does no OCR; add a text layer, for example with OCRmyPDF"
@@ -88,9 +92,10 @@ def _without_text(pages: int, blank: int, missing: list[str]) -> str:
 def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     """Return a page's text, and why it is not whole ("" if it is)."""
     try:
-        page = document[number - 1]
+        notes = list(_annotations(document, document[number - 1]))
+        page = _flattened(document, number - 1)
         layer = page.get_textpage()
-        text = layer.get_text_range()
+        text = _spaced(layer)
     except pypdfium2.PdfiumError:
         return "", "damaged"
     text = _HYPHEN.sub(_hyphen, text).replace("\0", "").strip()
@@ -99,13 +104,46 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
         text, reason = "", "its fonts do not say which characters they show"
     else:
         text, reason = _UNMAPPED.sub("", text), ""
-    beside = "\n".join(_annotations(document, page, text))
+    seen = _SPACE.sub("", text)
+    beside = "\n".join(note for note in notes if _SPACE.sub("", note) not in seen)
     if not text and not reason:
         reason = _why_empty(page)
         reason = "" if beside and reason == "blank" else reason
     layer.close()
     page.close()
     return "\n".join(part for part in (text, beside) if part), reason
+
+
+def _flattened(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:
+    """Return a page whose form fields and notes are drawn as part of it, so that their text is found as well."""
+    page = document[index]
+    if pdfium.FPDFPage_GetAnnotCount(page) and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == 1:
+        page.close()
+        page = document[index]
+    return page
+
+
+def _spaced(layer: pypdfium2.PdfTextPage) -> str:
+    """Return a page's text with spaces where there is room for one: pdfium leaves some of them out."""
+    text = str(layer.get_text_range())
+    if len(text) != layer.count_chars():
+        return text
+    box = pdfium.FS_RECTF()
+    parts: list[str] = []
+    begin = 0
+    right = bottom = top = 0.0
+    before = " "
+    for index, character in enumerate(text):
+        if character.isspace() or not pdfium.FPDFText_GetLooseCharBox(layer, index, box):
+            before = " "
+            continue
+        height = box.top - box.bottom
+        is_same_line = box.bottom < top and box.top > bottom
+        if before != " " and is_same_line and box.left - right > _ROOM * height:
+            parts += [text[begin:index], " "]
+            begin = index
+        before, right, bottom, top = character, box.right, box.bottom, box.top
+    return "".join([*parts, text[begin:]])
 
 
 def _hyphen(found: re.Match[str]) -> str:
@@ -117,7 +155,7 @@ def _why_empty(page: pypdfium2.PdfPage) -> str:
     """Return what a page without text holds."""
     paths = 0
     for one in page.get_objects(max_depth=5):
-        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE:
+        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE and _covers(page, one):
             return "probably a scan"
         paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
         if paths > _DRAWING:
@@ -125,7 +163,16 @@ def _why_empty(page: pypdfium2.PdfPage) -> str:
     return "blank"
 
 
-def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text: str) -> Iterator[str]:
+def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
+    """Return whether a picture is large enough to hold the text of a page."""
+    if picture.level:
+        return True  # its place within a form is not known
+    left, bottom, right, top = picture.get_bounds()
+    width, height = page.get_size()
+    return bool((right - left) * (top - bottom) >= _SCAN * width * height)
+
+
+def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage) -> Iterator[str]:
     """Yield the values of a page's form fields and its comments."""
     form = document.formenv
     for index in range(pdfium.FPDFPage_GetAnnotCount(page)):
@@ -140,7 +187,7 @@ def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text:
         elif kind in _COMMENTS:
             value = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
         pdfium.FPDFPage_CloseAnnot(annotation)
-        if value.strip() and value.strip() not in text:
+        if value.strip():
             yield value.strip()
 
 

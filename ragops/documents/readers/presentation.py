@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ragops.documents.readers.charts import chart_text, diagram_text
 from ragops.documents.readers.lines import Lines
-from ragops.documents.readers.package import Package, attribute, events, local
+from ragops.documents.readers.package import Package, events, local, reference
 from ragops.documents.readers.result import Read
 from ragops.documents.readers.word import alternative, main_part
 
@@ -20,7 +20,7 @@ def read_presentation(package: Package) -> Read:
     slides: list[str] = []
     for event, element in events(package.read(main), main):
         if event == "end" and local(element.tag) == "sldId":
-            slides.append(relations.get(attribute(element, "id"), ("", ""))[1])
+            slides.append(relations.get(reference(element), ("", ""))[1])
     texts: list[str] = []
     missing: list[str] = []
     for number, part in enumerate(slides, start=1):
@@ -59,7 +59,7 @@ def _shapes(package: Package, part: str) -> str:
             elif name == "tc":
                 lines.open()
             elif name in ("chart", "relIds"):
-                path = relations.get(attribute(element, "id") or attribute(element, "dm"), ("", ""))[1]
+                path = relations.get(reference(element) or reference(element, "dm"), ("", ""))[1]
                 if package.has(path):
                     read = chart_text if name == "chart" else diagram_text
                     lines.beside(read(package.read(path), path))

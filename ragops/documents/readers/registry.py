@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import MAIL, MARKUP, PARSED, has_controls, kind_of, refusal_of, suffix_by_content
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
+
+# Formats whose bytes begin with a mark.
+_MARKED = PARSED - MAIL | {".msg"}
+_MARKED -= {".ipynb", ".fb2", ".fodt", ".fods", ".fodp", ".fodg", ".dbf"}
+_BEFORE = (
+    *((b"\x31\xbe\0\0", "Word before 6.0 or Write"), (b"\xdb\xa5", "Word 2"), (b"\xfe\x37", "Word for Macintosh")),
+    *((b"\x09\x08\x08\0", "Excel before 5.0"), (b"\x09\x04\x06\0", "Excel before 5.0")),
+    *((b"\x09\x02\x06\0", "Excel before 5.0"), (b"\x09\0\x04\0", "Excel before 5.0")),
+)
 
 
 def read_document(data: bytes, suffix: str) -> Read | None:
@@ -13,6 +22,10 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
     Raises Unreadable with a reason that stands for itself. Heavy imports are made for the format that needs them.
     """
+    if suffix in MARKUP:
+        from ragops.documents.readers.markup import read_markup_file
+
+        return read_markup_file(data, suffix)
     content = suffix_by_content(data)
     if content == ".zip":
         return _zip(data, suffix)
@@ -40,7 +53,29 @@ def read_document(data: bytes, suffix: str) -> Read | None:
         from ragops.documents.readers.opendocument import read_flat_open_document
 
         return read_flat_open_document(data)
+    if suffix == ".fb2":
+        from ragops.documents.readers.fictionbook import read_fiction_book
+
+        return read_fiction_book(data)
+    if (reason := _other_bytes(data, suffix)) is not None:
+        raise Unreadable(reason)
     return None
+
+
+def _other_bytes(data: bytes, suffix: str) -> str | None:
+    """Return why bytes without a mark cannot be of the format that the suffix names; None where they may be."""
+    if suffix not in _MARKED:
+        return None
+    version = next((name for magic, name in _BEFORE if data.startswith(magic)), None)
+    if version is not None:
+        return f"unsupported format: {suffix} of {version}; save it in a newer version"
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    what = "it is HTML or XML" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<table")) else ""
+    if not what and not has_controls(data[:65536]):
+        what = "it is text"
+    if what:
+        return f"named {suffix}, but {what}: rename it"
+    return f"named {suffix}, but its bytes are not of that format: damaged, or of another program"
 
 
 def _zip(data: bytes, suffix: str) -> Read | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ragops.documents.readers.charts import chart_text
 from ragops.documents.readers.lines import Lines
-from ragops.documents.readers.package import Package, attribute, events, local
+from ragops.documents.readers.package import Package, events, local, reference
 from ragops.documents.readers.result import Read
 from ragops.documents.readers.word import alternative, main_part
 
@@ -28,22 +28,22 @@ def read_spreadsheet(package: Package) -> Read:
     strings = _strings(package, package.related(workbook, "sharedStrings"))
     formats = _Formats(package, package.related(workbook, "styles"))
     texts: list[str] = []
+    bodies: list[tuple[str, str]] = []
     missing: list[str] = []
     sheets: list[tuple[str, str]] = []
     for event, element in events(package.read(workbook), workbook):
         if event == "end" and local(element.tag) == "sheet":
-            sheets.append((element.get("name", ""), relations.get(attribute(element, "id"), ("", ""))[1]))
+            sheets.append((element.get("name", ""), relations.get(reference(element), ("", ""))[1]))
         elif local(element.tag) == "workbookPr" and element.get("date1904") in ("1", "true"):
             formats.from_1904 = True
     for title, part in sheets:
         if not package.has(part):
             missing.append(f"sheet {title}")
             continue
-        body = _sheet(package, part, strings, formats)
-        if body:
-            texts.append(f"{title}\n{body}" if title else body)
-    found, expected = len(sheets) - len(missing), len(sheets)
-    return Read("\n\n".join(texts), MEDIA_TYPE, found, expected, "sheets", tuple(missing))
+        bodies.append((title, _sheet(package, part, strings, formats)))
+    if any(body for _, body in bodies):  # the name `Sheet1` alone is no text
+        texts = ["\n".join(filter(None, one)) for one in bodies]
+    return Read("\n\n".join(texts), MEDIA_TYPE, len(bodies), len(sheets), "sheets", tuple(missing))
 
 
 def _strings(package: Package, parts: list[str]) -> list[str]:

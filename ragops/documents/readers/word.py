@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from ragops.documents.errors import Unreadable
 from ragops.documents.readers.charts import chart_text, diagram_text
 from ragops.documents.readers.lines import Lines
-from ragops.documents.readers.package import Package, attribute, events, local
+from ragops.documents.readers.package import Package, events, local, reference
 from ragops.documents.readers.result import Read, measured, visible
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -77,10 +77,10 @@ def part_text(package: Package, part: str, data: bytes) -> str:
             elif name in ("docPr", "cNvPr"):
                 lines.beside(alternative(element))
             elif name in ("shape", "rect", "oval", "textpath", "imagedata"):
-                lines.beside(attribute(element, "alt"))
+                lines.beside(element.get("alt", ""))
                 lines.beside(element.get("string", ""))
             elif name in ("chart", "relIds"):
-                path = relations.get(attribute(element, "id") or attribute(element, "dm"), ("", ""))[1]
+                path = relations.get(reference(element) or reference(element, "dm"), ("", ""))[1]
                 if package.has(path):
                     read = chart_text if name == "chart" else diagram_text
                     lines.beside(read(package.read(path), path))
