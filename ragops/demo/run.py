@@ -19,6 +19,7 @@ from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
+from ragops.demo.estimate import estimate, in_words
 from ragops.demo.model import minilm_gguf
 from ragops.demo.ownership import own_campaigns, refuse_foreign_data
 from ragops.documents.walking import walk_folder
@@ -147,6 +148,7 @@ def run_demo(
         _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
+        _say_how_long(session, corpus)
         _stage(session, written)
         before = _measure(session, probes)
         diagnosis = validate(SingleCommand(session), seed=0.0)
@@ -189,6 +191,18 @@ def _prepare_database(session: Session, corpus: Path) -> None:
     campaign.give_up_unfinished(session)
     # Archives of earlier demos hold nothing that the corpus does not.
     drop_archives(connection, campaigns=own_campaigns(connection, corpus))
+
+
+def _say_how_long(session: Session, corpus: Path) -> None:
+    """Say about how long the demo takes; with a large model it is hours."""
+    locations = list(walk_folder(corpus, ["**/*.txt"]))
+    with session.open_embedder() as embedder:
+        seconds = estimate(embedder, session.playbook, corpus, locations)
+    if seconds is not None:
+        session.reporter.info(
+            f"embedding takes about {in_words(2 * seconds)} on this machine: all documents for the incident, and "
+            f"again in the campaign (fewer documents: ragops demo --docs NUMBER)"
+        )
 
 
 def _stage(session: Session, documents: int) -> None:

@@ -205,6 +205,8 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
 
 def main() -> None:
     """Serve on stdin and stdout, and exit."""
+    # Where gdb is installed, ggml prints pages of a debugger's after the check that failed, which hides it.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     faulthandler.enable()  # a crash in native code prints the Python line that called it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     code = 0

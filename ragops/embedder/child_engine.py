@@ -21,6 +21,9 @@ USABLE_POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 ATTENTIONS = {"causal": 0, "non-causal": 1}
 # LLAMA_MAX_SEQ of the oldest supported versions (src/llama-cparams.h; 256 in later ones).
 SEQUENCES_PER_BATCH = 64
+# Batches beyond a few hundred tokens only cost time and, as every token attends to every other, memory; from about
+# 100,000 on llama.cpp aborts (GGML_ASSERT(ggml_can_mul_mat(a, b)) in 0.3.36).
+LARGEST_BATCH = 8192
 # enum ggml_log_level; the second marks the continuation of the message before.
 LEVEL_ERROR, LEVEL_CONTINUES = 4, 5
 
@@ -134,7 +137,7 @@ class Engine:
         self.n_ctx = n_ctx if 0 < n_ctx <= trained else trained
         n_batch = int(config.get("n_batch", 0)) or self.n_ctx
         self.max_tokens = min(self.n_ctx, n_batch)
-        self.tokens_per_batch = min(max(1, int(config.get("tokens_per_batch", 256))), n_batch)
+        self.tokens_per_batch = min(max(1, int(config.get("tokens_per_batch", 256))), n_batch, LARGEST_BATCH)
 
     def _open_context(self) -> None:
         lib, config = self.lib, self.config

@@ -13,7 +13,8 @@ _SIGNAL_HINTS = {
     "SIGKILL": "another process killed it, often the kernel because memory ran out; "
     "run fewer workers or a smaller model",
     "SIGSEGV": "the model file or the build of llama.cpp may be damaged; compare the file's SHA-256",
-    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it",
+    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it (GGML_ASSERT). "
+    "If it failed while the model was loaded, lower model.parameters.n_ctx and n_batch",
 }
 _LIBRARY_ERRORS = {
     "no_llama_cpp": "the interpreter has no llama-cpp-python",
