@@ -7,7 +7,7 @@ Needs Debian 12 or later, the package registries, and these packages: poppler-ut
 antiword odt2txt unrtf mblaze libxml2-utils xlsx2csv. The files come out of published packages
 (`extraction_files.py`); FOLDER keeps them, and what the converters printed: remove FOLDER/converted after an
 upgrade of one. What is measured is `extract()`, whose text is what a campaign stores and cuts: no database takes
-part. Recall is the share of the converter's words, as a multiset, that stand in ragops' text; what a converter adds
+upgrade of one. What is measured is `extract()`, whose text is what a campaign stores and cuts: no database
 of itself is left out by the rules in `extraction_words.py`. A file counts as whole, partial (recorded as
 incomplete, with numbers) or failed (with a reason).
 Exit code 1 when the mean is below 99 %, or a file under 95 % counts as whole.

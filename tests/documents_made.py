@@ -159,17 +159,19 @@ def compound(streams: Mapping[str, bytes]) -> bytes:
         for folder in folders:
             place = place.setdefault(folder, {})  # type: ignore[assignment]
         place[name] = data
-    entries: list[list[object]] = [["Root Entry", 5, 0xFFFFFFFF, b""]]  # name, kind, child, data
+    names, kinds, below, contents = ["Root Entry"], [5], [0xFFFFFFFF], [b""]
     siblings: dict[int, int] = {}
 
     def add(folder: Mapping[str, object], parent: int) -> None:
         before = -1
         for name, value in folder.items():
-            index = len(entries)
-            is_stream = isinstance(value, bytes)
-            entries.append([name, 2 if is_stream else 1, 0xFFFFFFFF, value if is_stream else b""])
+            index = len(names)
+            names.append(name)
+            kinds.append(2 if isinstance(value, bytes) else 1)
+            below.append(0xFFFFFFFF)
+            contents.append(value if isinstance(value, bytes) else b"")
             if before < 0:
-                entries[parent][2] = index
+                below[parent] = index
             else:
                 siblings[before] = index
             before = index
@@ -188,15 +190,13 @@ def compound(streams: Mapping[str, bytes]) -> bytes:
         return begin
 
     starts = {}
-    for index, (_, kind, _, data) in enumerate(entries):
+    for index, kind in enumerate(kinds):
         if kind == 2:
-            assert isinstance(data, bytes)
-            starts[index] = store(data.ljust(4096, b"\0"))
+            starts[index] = store(contents[index].ljust(4096, b"\0"))
     directory = b""
-    for index, (name, kind, child, data) in enumerate(entries):
-        assert isinstance(data, bytes)
-        label = str(name).encode("utf-16-le") + b"\0\0"
-        size = max(len(data), 4096) if kind == 2 else 0
+    for index, (name, kind, child) in enumerate(zip(names, kinds, below, strict=True)):
+        label = name.encode("utf-16-le") + b"\0\0"
+        size = max(len(contents[index]), 4096) if kind == 2 else 0
         directory += struct.pack(
             "<64sHBBIII16sIQQIQ",
             *(label, len(label), kind, 1, 0xFFFFFFFF, siblings.get(index, 0xFFFFFFFF), child, b"", 0, 0, 0),

@@ -118,12 +118,12 @@ _PICTURES = (
     ),
     hostile("picture.bmp", "a picture", b"BM" + bytes(60), _PICTURE),
     hostile("sound.mp3", "a sound", b"ID3\x03" + bytes(64), Refused("unsupported format|sound|audio")),
-    hostile("program.exe", "a program", b"MZ" + bytes(64), Refused("unsupported format|NUL|program")),
-    hostile("data.bin", "bytes", bytes(range(256)), Refused("unsupported format|NUL|not UTF-8")),
+    hostile("program.exe", "a program", b"MZ" + bytes(64), Refused("binary file|unsupported format")),
+    hostile("data.bin", "bytes", bytes(range(256)), Refused("binary file|unsupported format")),
     hostile(
-        "store.sqlite", "a database", b"SQLite format 3\0" + bytes(84), Refused("unsupported format|NUL|database")
+        "store.sqlite", "a database", b"SQLite format 3\0" + bytes(84), Refused("binary file|unsupported format")
     ),
-    hostile("table.parquet", "a table", b"PAR1" + bytes(64) + b"PAR1", Refused("unsupported format|NUL")),
+    hostile("table.parquet", "a table", b"PAR1" + bytes(64) + b"PAR1", Refused("binary file|unsupported format")),
 )
 
 _NAMES = (

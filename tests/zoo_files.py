@@ -212,9 +212,11 @@ def epub(
     return zipped({**members, **(more or {})})
 
 
-def pdf(*pages: str | bytes, trailer: str = "", objects: Sequence[str] = ()) -> bytes:
+def pdf(
+    *pages: str | bytes, trailer: str = "", catalog: str = "", page_more: str = "", objects: Sequence[str] = ()
+) -> bytes:
     """Return a PDF; a page is its text, or the bytes of its content stream. Objects from 100 on are `objects`."""
-    parts: dict[int, bytes] = {1: b"<</Type/Catalog/Pages 2 0 R>>"}
+    parts: dict[int, bytes] = {1: f"<</Type/Catalog/Pages 2 0 R{catalog}>>".encode()}
     kids = " ".join(f"{10 + 2 * n} 0 R" for n in range(len(pages)))
     parts[2] = f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>".encode()
     parts[3] = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"
@@ -227,7 +229,7 @@ def pdf(*pages: str | bytes, trailer: str = "", objects: Sequence[str] = ()) -> 
         stream = f"BT /F1 12 Tf 72 720 Td ({page}) Tj ET".encode("cp1252") if isinstance(page, str) else page
         parts[10 + 2 * number] = (
             f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents {11 + 2 * number} 0 R"
-            f"/Resources<</Font<</F1 3 0 R>>/XObject<</X 4 0 R>>>>>>"
+            f"/Resources<</Font<</F1 3 0 R>>/XObject<</X 4 0 R>>>>{page_more}>>"
         ).encode()
         parts[11 + 2 * number] = b"<</Length %d>>stream\n%b\nendstream" % (len(stream), stream)
     parts |= {100 + number: body.encode() for number, body in enumerate(objects)}

@@ -11,18 +11,14 @@ from zoo import Hostile, Incomplete, Outcome, Reads, Refused, hostile
 from zoo_files import docx, p
 
 _HEAD = b"From: a@x.example\nTo: b@x.example\nSubject: Sub\nMIME-Version: 1.0\n"
-_START = "a x example b x example Sub"
+_START = "From a x example To b x example Subject Sub"
 _JAPANESE = "日本語の文章です"
 
 
-def _mail(name: str, about: str, rest: bytes, words: str, *more: Outcome) -> Hostile:
-    """A mail with From, To and Subject; where the headers stand in the text is the reader's choice."""
-    starts = (
-        "Sub From a x example To b x example",
-        "From a x example To b x example Subject Sub",
-        "Subject Sub From a x example To b x example",
-    )
-    return hostile(name, about, _HEAD + rest, *(Reads(f"{start} {words}") for start in starts), *more)
+def _mail(name: str, about: str, rest: bytes, *must: str | Outcome) -> Hostile:
+    """A mail with From, To and Subject; a text is what must follow these."""
+    outcomes = (Reads(f"{_START} {one}") if isinstance(one, str) else one for one in must)
+    return hostile(name, about, _HEAD + rest, *outcomes)
 
 
 def _body(kind: str, data: bytes, encoding: str = "8bit") -> bytes:
@@ -43,15 +39,8 @@ def _made(name: str) -> Hostile:
     message = EmailMessage(policy=SMTP)
     message["From"], message["To"], message["Subject"] = "Jürgen <a@x.example>", "b@x.example", "Grüße aus Zürich"
     message.set_content("Ein Café.\n")
-    words = ("Grüße aus Zürich", "Jürgen a x example", "b x example", "Ein Café")
-    return hostile(
-        name,
-        "encoded words in headers",
-        message.as_bytes(),
-        Reads(f"From {words[1]} To {words[2]} Subject {words[0]} {words[3]}"),
-        Reads(f"{words[0]} From {words[1]} To {words[2]} {words[3]}"),
-        Reads(f"Subject {words[0]} From {words[1]} To {words[2]} {words[3]}"),
-    )
+    words = "From Jürgen a x example To b x example Subject Grüße aus Zürich Ein Café"
+    return hostile(name, "encoded words in headers", message.as_bytes(), Reads(words))
 
 
 _MAILS = (
@@ -86,28 +75,18 @@ _MAILS = (
         "koi8.eml", "declared KOI8-R", _body("text/plain; charset=koi8-r", "Русский".encode("koi8-r")), "Русский"
     ),
     _mail("gb2312.eml", "declared GB 2312", _body("text/plain; charset=gb2312", "中文".encode("gbk")), "中文"),
-    _mail(
-        "undeclared.eml",
-        "8 bit, undeclared",
-        b"\ncaf\xe9\n",
-        "café",
-        Refused("(?i)charset|encoding|not UTF-8|utf-8"),
-        Incomplete("Sub", "."),
-    ),
+    _mail("undeclared.eml", "8 bit, undeclared", b"\ncaf\xe9\n", Refused("(?i)charset|encoding|not UTF-8|ascii")),
     _mail(
         "unknown_charset.eml",
         "no such charset",
         _body("text/plain; charset=nonsense", b"caf\xe9"),
-        "café",
-        Refused("nonsense|charset|encoding"),
-        Incomplete(_START, "."),
+        Refused("nonsense"),
     ),
     _mail(
         "python_charset.eml",
         "a codec of Python",
         _body("text/plain; charset=unicode_escape", b"\\ud800 caf\xe9"),
-        "café",
-        Refused("unicode_escape|charset|encoding"),
+        Refused("unicode_escape"),
     ),
     _mail("html.eml", "HTML alone", _body("text/html; charset=utf-8", b"<p>one</p><div>two</div>"), "one two"),
     _mail(
@@ -126,44 +105,26 @@ _MAILS = (
         "attached_text.eml",
         "an attached text",
         _parts("mixed", _body("text/plain", b"one"), _attached("a.txt", "text/plain", b"two")),
-        "one two",
-        *(
-            Reads(f"{s} one a txt two")
-            for s in (
-                "From a x example To b x example Subject Sub",
-                "Sub From a x example To b x example",
-                "Subject Sub From a x example To b x example",
-            )
-        ),
-        Incomplete(f"{_START} one", "a.txt"),
-        Incomplete("From a x example To b x example Subject Sub one", "a.txt"),
-        Incomplete("Subject Sub From a x example To b x example one", "a.txt"),
+        "one Attachment a txt two",
     ),
     _mail(
         "attached_docx.eml",
-        "an attached document is read or named",
-        _parts(
-            "mixed", _body("text/plain", b"one"), _attached("a.docx", "application/octet-stream", docx(p("two")))
-        ),
-        "one two",
-        *(
-            Incomplete(f"{s} one", "a.docx")
-            for s in ("From a x example To b x example Subject Sub", "Subject Sub From a x example To b x example")
-        ),
-        *(
-            Reads(f"{s} one a docx two")
-            for s in ("From a x example To b x example Subject Sub", "Subject Sub From a x example To b x example")
-        ),
+        "an attached document is read, or named as missing",
+        _parts("mixed", _body("text/plain", b"one"), _attached("a.docx", "application/msword", docx(p("two")))),
+        Incomplete(f"{_START} one Attachment a docx application msword not read", "a.docx"),
+        "one Attachment a docx two",
+    ),
+    _mail(
+        "attached_picture.eml",
+        "a picture holds no text",
+        _parts("mixed", _body("text/plain", b"one"), _attached("a.png", "image/png", b"\x89PNG")),
+        "one Attachment a png image png not read",
     ),
     _mail(
         "forwarded.eml",
         "a mail in a mail",
         _parts("mixed", _body("text/plain", b"one"), b"Content-Type: message/rfc822\n\nSubject: In\n\ntwo"),
-        "one In two",
-        *(
-            Reads(f"{s} one Subject In two")
-            for s in ("From a x example To b x example Subject Sub", "Subject Sub From a x example To b x example")
-        ),
+        "one Subject In two",
     ),
     _mail(
         "open_boundary.eml",
@@ -171,15 +132,7 @@ _MAILS = (
         b"Content-Type: multipart/mixed; boundary=x\n\n--x\n" + _body("text/plain", b"one"),
         "one",
     ),
-    hostile(
-        "headers_only.eml",
-        "no body",
-        _HEAD + b"\n",
-        Refused("empty document"),
-        Reads("From a x example To b x example Subject Sub"),
-        Reads("Subject Sub From a x example To b x example"),
-        Reads("Sub From a x example To b x example"),
-    ),
+    hostile("headers_only.eml", "no body", _HEAD + b"\n", Reads(_START), Refused("empty document")),
 )
 
 
@@ -254,7 +207,7 @@ _NOTEBOOKS = (
         "a version to come",
         json.dumps({"nbformat": 9, "cells": [_cell("x", "one")]}).encode(),
         Reads("one"),
-        Refused("(?i)version|nbformat|empty"),
+        Refused("a notebook of format 9"),
     ),
     hostile("empty.ipynb", "no cell", _notebook(), Refused("empty document")),
     hostile("no_json.ipynb", "no JSON", b'{"cells": [', Refused("(?i)json|parser failed|notebook")),

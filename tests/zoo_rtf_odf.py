@@ -201,7 +201,7 @@ _ODF = (
         "no_content.odt",
         "no content.xml",
         zipped({"mimetype": "application/vnd.oasis.opendocument.text"}),
-        Refused("(?i)content|parser failed"),
+        Refused("(?i)content|parser failed|archive"),
     ),
     hostile(
         "truncated.odt", "half of it", odf("text", _tp("word " * 999))[:400], Refused("(?i)zip|parser|damaged")

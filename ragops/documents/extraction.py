@@ -13,7 +13,7 @@ from ragops.documents.blank import is_blank, why_blank
 from ragops.documents.compressed import member_of
 from ragops.documents.encodings import decode_markup, decode_text
 from ragops.documents.errors import CheckStop, Stopped, Unreadable, never_stopped
-from ragops.documents.formats import HTML, Kind, format_of, has_controls, refusal_of
+from ragops.documents.formats import HTML, Kind, format_of, has_controls, refusal_of, suffix_of
 from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
@@ -75,9 +75,7 @@ def extract(
         if not data:
             raise Unreadable("empty document: 0 bytes")
         name, member = member_of(path.name, data, max_bytes)
-        if reading.is_text(name):
-            return _result(_checked(decode_text(member, reading.encoding)), data, "text/plain")
-        suffix, kind = format_of(name, member)
+        suffix, kind = (suffix_of(name), Kind.TEXT) if reading.is_text(name) else format_of(name, member)
         if (refused := refusal_of(suffix, kind)) is not None:
             raise Unreadable(refused)
         if kind is Kind.UNKNOWN:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from ragops.documents.patterns import Selection
 
 
 class Labels:
-    """The value of `source.encoding`: one label for all files, or labels by patterns.
+    """The value of `source.encoding`: a label for all files, or labels by patterns, of which the first decides."""
 
-    Of several patterns that match a file, the longest one decides: the ledger, which keeps the playbook of a resumed
-    campaign, loses the order of a mapping's keys.
-    """
-
-    def __init__(self, encoding: str | Mapping[str, str] | None) -> None:
-        given = {"*": encoding} if isinstance(encoding, str) else encoding or {}
-        by_length = sorted(given.items(), key=lambda item: (-len(item[0]), item[0]))
-        self._choices = [(Selection((pattern,)), label) for pattern, label in by_length]
+    def __init__(self, encoding: str | Sequence[tuple[str, str]] | None) -> None:
+        """Raises UsageError for a pattern that leads outside the folder."""
+        pairs = (("*", encoding),) if isinstance(encoding, str) else encoding or ()
+        self._choices = [(Selection((pattern,)), label) for pattern, label in pairs]
 
     def of(self, location: str) -> str | None:
         """Return the label for the file at a location; None if the playbook names none."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from ragops.charsets import canonical
 from ragops.playbook.problems import Inconsistent, Place
@@ -15,32 +15,61 @@ _EXAMPLES = "such as windows-1252, shift_jis or utf-16le"
 
 
 def _checked(value: object) -> object:
-    """Return the value. Raises Inconsistent with the place of every label and pattern that is wrong."""
-    if value is None or isinstance(value, str):
-        given: Mapping[object, object] = {} if value is None else {"": value}
-    elif isinstance(value, Mapping):
-        given = value
-    else:
-        message = f"a label {_EXAMPLES}, or a mapping of patterns to labels, expected; found {value!r}"
+    """Return one label, or pairs of a pattern and its label. Raises Inconsistent with each place that is wrong."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if (wrong := _refused_label(value)) is not None:
+            raise Inconsistent([(_PLACE, wrong)])
+        return value
+    pairs = _pairs(value)
+    if pairs is None:
+        message = f"found {value!r}; expected a label {_EXAMPLES}, or a mapping of patterns to labels"
         raise Inconsistent([(_PLACE, message)])
     problems: list[tuple[Place, str]] = []
-    for pattern, label in given.items():
-        place: Place = _PLACE if isinstance(value, str) else (*_PLACE, str(pattern))
-        if not isinstance(label, str) or canonical(label) is None:
-            problems.append((place, f"{label!r} is no encoding that ragops reads; a label {_EXAMPLES}, expected"))
-        if isinstance(value, Mapping) and (reason := _refusal(pattern)) is not None:
-            problems.append((place, f"{reason}; a pattern such as *.txt or docs/**/*.csv expected"))
+    for pattern, label in pairs:
+        place = (*_PLACE, str(pattern))
+        problems += [(place, wrong) for wrong in (_refused_pattern(pattern), _refused_label(label)) if wrong]
     if problems:
         raise Inconsistent(problems)
-    return value
+    return tuple(pairs)
 
 
-def _refusal(pattern: object) -> str | None:
-    if not isinstance(pattern, str) or not pattern.strip("/ "):
-        return "a pattern has to name something"
-    if pattern.startswith("/") or ".." in pattern.split("/"):
-        return "a pattern is relative to the source's folder"
+def _pairs(value: object) -> list[tuple[object, object]] | None:
+    """Return the entries in their order: of a mapping in YAML, of a list of pairs in the ledger."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, Sequence) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        return [(pair[0], pair[1]) for pair in value]
     return None
 
 
-SourceEncoding = Annotated[str | dict[str, str] | None, BeforeValidator(_checked)]
+def _refused_label(label: object) -> str | None:
+    if isinstance(label, str) and canonical(label) is not None:
+        return None
+    return f"{label!r} is no encoding that ragops reads; expected a label {_EXAMPLES}"
+
+
+def _refused_pattern(pattern: object) -> str | None:
+    expected = "expected one such as *.txt or docs/**/*.csv"
+    if not isinstance(pattern, str) or not pattern.strip("/ "):
+        return f"the pattern {pattern!r} names nothing; {expected}"
+    if pattern.startswith("/") or ".." in pattern.split("/"):
+        return f"the pattern {pattern!r} is not relative to the source's folder; {expected}"
+    return None
+
+
+# Pairs and not a mapping: the first pattern that matches decides, and the ledger's JSON loses the order of keys.
+SourceEncoding = Annotated[
+    str | tuple[tuple[str, str], ...] | None,
+    BeforeValidator(_checked),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+                {"type": "null"},
+            ]
+        }
+    ),
+]

@@ -6,7 +6,7 @@ import base64
 import struct
 
 import pytest
-from documents_made import compound
+from documents_made import compound, docx, paragraph
 
 from ragops.documents.errors import Unreadable
 from ragops.documents.readers.registry import read_document
@@ -79,17 +79,33 @@ def test_attachments_are_named_and_forwarded_mails_are_read() -> None:
     data = multipart(
         "mixed",
         PLAIN,
-        "Content-Type: application/pdf\nContent-Disposition: attachment; filename*=utf-8''caf%C3%A9.pdf\n\nJVBE",
+        "Content-Type: image/png\nContent-Disposition: attachment; filename*=utf-8''caf%C3%A9.png\n\niVBO",
         "Content-Type: text/csv\nContent-Disposition: attachment; filename=a.csv\n\n1;2",
         "Content-Type: message/rfc822\n\nFrom: c@d.example\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\nInner text",
     )
     assert text_of(data).split("\n\n")[1:] == [
         "some words of plain text",
-        "Attachment: café.pdf (application/pdf, not read)",
+        "Attachment: café.png (image/png, not read)",
         "Attachment: a.csv\n1;2",
         "From: c@d.example\nSubject: Grüße",
         "Inner text",
     ]
+
+
+def test_attached_documents_are_read_or_missing() -> None:
+    word = base64.encodebytes(docx(paragraph("In Word"))).decode()
+    kind = f"Content-Type: application/octet-stream\n{TRANSFER} base64\nContent-Disposition: attachment;"
+    data = multipart(
+        "mixed", PLAIN, f"{kind} filename=a.docx\n\n{word}", f"{kind} filename=b.docx\n\n{word[:200]}"
+    )
+    found = read_document(data, ".eml")
+    assert found is not None
+    assert found.text.split("\n\n")[2:] == [
+        "Attachment: a.docx\nIn Word",
+        "Attachment: b.docx (application/octet-stream, not read)",
+    ]
+    assert (found.found, found.expected) == (2, 3)
+    assert found.missing[0].startswith("b.docx (damaged")
 
 
 def test_a_mailbox_is_read_mail_by_mail_and_a_mail_without_a_suffix_is_one() -> None:
@@ -127,9 +143,9 @@ PACKED = bytes.fromhex(
         (
             {
                 "__substg1.0_1000001F": wide("Body"),
-                "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("a.pdf"),
+                "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("a.png"),
             },
-            "Body\n\nAttachment: a.pdf (not read)",
+            "Body\n\nAttachment: a.png (not read)",
         ),
     ],
 )

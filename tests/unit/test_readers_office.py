@@ -82,7 +82,7 @@ def test_word_takes_a_thousand_nested_tables() -> None:
 
 
 def test_an_embedded_document_of_word_is_named_as_missing() -> None:
-    parts = {
+    parts: dict[str, str | bytes] = {
         "word/document.xml": "<w:document><w:body>"
         + paragraph("Body")
         + '<w:altChunk r:id="c"/></w:body></w:document>',

@@ -38,13 +38,16 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
         return read_rtf(data)
     if content == ".ole":
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.compound import read_compound
 
-        return read_compound(data, suffix)
+        return read_compound(data, suffix, Attachments(read_document))
     if content in (".eml", ".mbox") or suffix in (".eml", ".mbox", ".mht", ".mhtml"):
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.mail import read_mail, read_mbox
 
-        return read_mbox(data) if content == ".mbox" or suffix == ".mbox" else read_mail(data)
+        read = read_mbox if content == ".mbox" or suffix == ".mbox" else read_mail
+        return read(data, Attachments(read_document))
     if suffix == ".ipynb":
         from ragops.documents.readers.notebook import read_notebook
 
