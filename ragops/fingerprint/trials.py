@@ -73,6 +73,8 @@ def explain(
     """Return the settings with which a few texts agree with `theirs`, shape (len(mine.rows), dimensions)."""
     texts, tokens = Canary.load().texts, mine.document["tokens"]
     places = [place for place, row in enumerate(mine.rows) if tokens[row] <= TRIAL_TOKENS][:TRIAL_TEXTS]
+    # Most variants are ruled out by the shortest: a large model would take minutes for all of them.
+    places.sort(key=lambda place: tokens[mine.rows[place]])
     chosen = [texts[mine.rows[place]] for place in places]
 
     def agrees(embedder: Embedder, variant: Variant, count: int) -> bool:

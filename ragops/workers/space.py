@@ -185,7 +185,9 @@ def _differences(first: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[t
         if key == "sha256":
             yield _file(first, one), _file(own, other)
         else:
-            yield f"model {key} {one}", f"model {key} {other}"
+            # Only where the playbook changes it: what a model does by itself is not recorded.
+            named = [value or "as trained" if key == "attention" else value for value in (one, other)]
+            yield f"model {key} {named[0]}", f"model {key} {named[1]}"
     for key in ("document_prefix", "document_suffix", "normalisation"):
         # Absent where it is empty, or where an older version stored it.
         one, other = theirs.get(key, ""), ours.get(key, "")

@@ -60,7 +60,7 @@ class ValidationResult:
             hint = "ragops queue reseed --append   (it adds what is missing), then: ragops reset --resume"
         elif ids - {"failed_items"} and self.documents:
             hint = (
-                "ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
+                "ragops verify   (is it the build, the pooling, a prefix, a suffix?), then fix it and: ragops reset --new"
                 "   or bring the old rows back: ragops undo"
             )
         else:
