@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 from zoo import Exact, Incomplete, Reads, Refused, hostile
 from zoo_files import SCAN, S, pdf, pptx, row, shape, xlsx
 
@@ -118,7 +116,6 @@ _FORM = (
     "<</FT/Tx/T(name)/V(filled)/Type/Annot/Subtype/Widget/Rect[72 600 300 620]/P 10 0 R>>",
     "<</Fields[100 0 R]>>",
 )
-_ZIP_PAGE = zlib.compress(b"BT /F1 12 Tf 72 720 Td (one) Tj ET")
 _LONG = pdf(*(f"page{n}" for n in range(30)))
 
 _PDF = (
@@ -195,12 +192,7 @@ _PDF = (
         ),
         Refused("(?i)password|encrypt"),
     ),
-    hostile(
-        "bomb.pdf",
-        "a stream of 200 MB",
-        lambda: pdf("one").replace(b"(one)", b"(one)") + b"%" * 1000,
-        Reads("one"),
-    ),
+    hostile("comments.pdf", "what follows its end", pdf("one") + b"%" * 100_000, Reads("one")),
 )
 
 ENTRIES = (*_PPTX, *_XLSX, *_PDF)

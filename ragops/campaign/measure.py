@@ -6,22 +6,23 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.campaign.recut import Recut
 from ragops.embedder.client import Embedder
 from ragops.fingerprint.queries import refuse_faulty, refuse_unfitting
 from ragops.postgres.connection import UNREADABLE
+from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
 from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.session import Session
-from ragops.workers.sources import Preparer
 
 WORDS_PER_QUERY = 8
 # A request stays far below the embedder's deadline, and the progress display moves.
@@ -46,6 +47,8 @@ class Agreement:
     largest: float | None
     not_a_number: int
     disagreeing: int
+    changed: tuple[str, ...] = ()
+    """What the playbook changes of how texts are cut and embedded; they are compared as they were."""
 
     @classmethod
     def of(cls, distances: Sequence[float], *, limit: float) -> Agreement:
@@ -74,9 +77,11 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
     columns = [_column(session, "documents", str(mapped["documents"]))]
     if "document_chunks" in mapped:
         columns.append(_column(session, "document_chunks", str(mapped["document_chunks"])))
-    sample = session.read(lambda reader: reader.sample(size=validation.sample, seed=seed))
+    has_paths = _has_column(session, "documents", "file_path")
+    sample = session.read(lambda reader: reader.sample(size=validation.sample, seed=seed, with_paths=has_paths))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, worst = _agreement(session, embedder, matching)
+    recut = Recut.of(session, embedder)
+    distances, worst = _agreement(session, embedder, matching, recut)
     # A row of another dimension cannot agree, and the database cannot compare it with a query.
     others = [f"document {row.id}" for row in sample if row.vector.size != embedder.model.dimensions]
     distances += [float("nan")] * len(others)
@@ -90,6 +95,8 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
         queries=tuple(_queries(session, embedder, matching)) if is_uniform else (),
         is_sampled=not validation.queries,
         unlike=(*others, *worst),
+        changed=recut.changed,
+        changed_prefix=recut.changed_prefix,
         repeated_ids=tuple(
             str(id) for id in session.read(lambda reader: reader.repeated_ids([row.id for row in sample]))
         ),
@@ -119,6 +126,17 @@ def _stored_twice(session: Session) -> int | None:
         return None
 
 
+def read_recorded(session: Session, *, limit: int) -> Measured | None:
+    """Return what was recorded of the stored documents, with up to `limit` of them; None: not known."""
+    tables = session.playbook.tables
+    if not _has_column(session, "files_queue", "id") or not _has_column(session, "files_queue", "location"):
+        return None
+    try:
+        return session.through_outages(lambda: read_measured(session.connection, tables, limit=limit))
+    except UNREADABLE:
+        return None
+
+
 def _has_column(session: Session, logical: str, word: str) -> bool:
     column = session.playbook.tables.columns_of(logical).get(word)
     table = session.through_outages(lambda: session.facts(scans=False)).tables.get(logical)
@@ -130,13 +148,18 @@ def measure_stored(session: Session, embedder: Embedder) -> Agreement:
     limit = session.playbook.validation.max_distance
     size = session.playbook.validation.sample
     seed = random.uniform(-1, 1)
-    sample = session.read(lambda reader: reader.sample(size=size, seed=seed))
+    has_paths = _has_column(session, "documents", "file_path")
+    sample = session.read(lambda reader: reader.sample(size=size, seed=seed, with_paths=has_paths))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, _ = _agreement(session, embedder, matching)
+    recut = Recut.of(session, embedder)
+    distances, _ = _agreement(session, embedder, matching, recut)
     session.reporter.end_progress()
     # A row of another dimension cannot agree.
     distances += [math.nan] * (len(sample) - len(matching))
-    return Agreement.of(distances, limit=limit)
+    agreement = Agreement.of(distances, limit=limit)
+    prefix = recut.changed_prefix
+    said = (*recut.changed, f"prefix {prefix[0]!r}, now {prefix[1]!r}") if prefix else recut.changed
+    return replace(agreement, changed=said)
 
 
 def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
@@ -147,51 +170,89 @@ def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
 
 
 def _agreement(
-    session: Session, embedder: Embedder, sample: Sequence[StoredRow]
+    session: Session, embedder: Embedder, sample: Sequence[StoredRow], recut: Recut
 ) -> tuple[list[float], tuple[str, ...]]:
     """Cosine distances of stored vectors, of documents and chunks, to their texts embedded again."""
     if not sample:
         return [], ()
-    chunks = _chunks(session, embedder, sample)
-    model = session.playbook.model
-    texts = [model.document_prefix + chunk.text for rows in chunks for chunk in rows]
-    embedded = embed_all(session, embedder, texts, suffix=model.document_suffix)
+    limit = session.playbook.validation.max_distance
+    stored = _stored_chunks(session, sample)
+    own = [stored.get(row.id) or _unstored(recut.chunks(row.text, row.path)) for row in sample]
+    found = _compared(session, embedder, recut.prefix, sample, own)
+    # Of a document without stored chunks it is not known for certain which kind of text it was cut as.
+    others: dict[int, list[StoredRow]] = {}
+    for place, row in enumerate(sample):
+        if not stored.get(row.id) and not found[place][0].distance <= limit:
+            other = recut.other_chunks(row.text, row.path)
+            if other is not None:
+                others[place] = _unstored(other)
+    again = [sample[place] for place in others]
+    for place, compared in zip(
+        others, _compared(session, embedder, recut.prefix, again, list(others.values())), strict=True
+    ):
+        if compared[0].distance <= limit:
+            found[place] = compared
+    every = [compared for group in found for compared in group]
+    worst = sorted(every, key=lambda compared: -np.nan_to_num(compared.distance, nan=np.inf))
+    unlike = tuple(compared.name for compared in worst if not compared.distance <= limit)
+    return [compared.distance for compared in every], unlike
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The distance of one stored vector to its text embedded again."""
+
+    name: str
+    distance: float
+
+
+def _compared(
+    session: Session,
+    embedder: Embedder,
+    prefix: str,
+    sample: Sequence[StoredRow],
+    chunks: Sequence[Sequence[StoredRow]],
+) -> list[list[_Compared]]:
+    """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks."""
+    if not sample:
+        return []
+    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
+    embedded = embed_all(session, embedder, texts, suffix=session.playbook.model.document_suffix)
     report_without_vector(session, embedded)
     again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []
-    for row, own in zip(sample, chunks, strict=True):
+    for place, (row, own) in enumerate(zip(sample, chunks, strict=True)):
         vectors = np.stack([next(again) for _ in own])
         stored.append(row.vector)
         fresh.append(mean_vector(vectors))
-        names.append(f"document {row.id}")
+        names.append((place, f"document {row.id}"))
         for chunk, vector in zip(own, vectors, strict=True):
             if chunk.vector.size == vector.size:
                 stored.append(chunk.vector)
                 fresh.append(vector)
-                names.append(f"document {row.id} chunk {chunk.id}")
-    distances = cosine_distances(np.stack(stored), np.stack(fresh))
-    limit = session.playbook.validation.max_distance
-    order = sorted(range(len(names)), key=lambda i: -np.nan_to_num(distances[i], nan=np.inf))
-    return distances.tolist(), tuple(names[i] for i in order if not distances[i] <= limit)
+                names.append((place, f"document {row.id} chunk {chunk.id}"))
+    found: list[list[_Compared]] = [[] for _ in sample]
+    for (place, name), distance in zip(
+        names, cosine_distances(np.stack(stored), np.stack(fresh)).tolist(), strict=True
+    ):
+        found[place].append(_Compared(name, distance))
+    return found
 
 
-def _chunks(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[list[StoredRow]]:
-    """The stored chunks of each sampled document, in its place; without a chunk table, its text cut again."""
+def _stored_chunks(session: Session, sample: Sequence[StoredRow]) -> Mapping[Any, list[StoredRow]]:
+    """Return the stored chunks of sampled documents by the documents' ids; none without a chunk table."""
     # Not by id alone: several documents may have the same one, which is a finding and no reason to stop.
     chunks: dict[Any, list[StoredRow]] = defaultdict(list)
     if session.playbook.tables.document_chunks is not None:
         for chunk in session.read(lambda reader: reader.chunks_of([row.id for row in sample])):
             chunks[chunk.group].append(chunk)
-    preparer = Preparer(session.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
+    return chunks
+
+
+def _unstored(chunks: Sequence[str]) -> list[StoredRow]:
+    """Return chunks that have no vector of their own; a text without any is embedded as it is."""
     nothing = np.empty(0, dtype=np.float32)
-    found: list[list[StoredRow]] = []
-    for row in sample:
-        own = chunks.get(row.id)
-        if not own:
-            cut = preparer.chunk(row.text, markdown=False)
-            own = [StoredRow(c.index, c.text, nothing) for c in cut] or [StoredRow(0, "", nothing)]
-        found.append(own)
-    return found
+    return [StoredRow(index, text, nothing) for index, text in enumerate(chunks or [""])]
 
 
 def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:

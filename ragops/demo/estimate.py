@@ -23,7 +23,7 @@ def estimate(embedder: Embedder, playbook: Playbook, corpus: Path, locations: Se
     began = time.monotonic()
     for location in locations[::step][:SAMPLED]:
         text = (corpus / location).read_text(encoding="utf-8")
-        ids = embedder.tokenise([text])[0]
+        ids = embedder.tokenise([text], suffix=playbook.model.document_suffix)[0]
         # The start of a long text is enough to measure.
         embedder.embed_tokens([ids[:most]])
         characters += len(text) * min(len(ids), most) // len(ids)

@@ -129,7 +129,7 @@ def captured_build(lib: Any) -> dict[str, object]:
 
 
 def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
-    """Return the fingerprint of the loaded build and model as one JSON document."""
+    """Return the fingerprint of the loaded build and model as one JSON document. Raises Refusal."""
     model = Path(session.config["model"])
     digests = [standalone.sha256_of(shard) for shard in files.shards_of(model)]
     facts: dict[str, Any] = {
@@ -138,7 +138,10 @@ def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
         "weights": files.weights_id(model),
     }
     facts.update(size_of(session.config))
-    return dict(capturing.capture(lib, session, captured_build(lib), model_files=facts, **request))
+    try:
+        return dict(capturing.capture(lib, session, captured_build(lib), model_files=facts, **request))
+    except ValueError as error:
+        raise engine.Refusal("vectors", str(error)) from None
 
 
 def size_of(config: dict[str, Any]) -> dict[str, int]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder, TokenIds
+from ragops.embedder.errors import unusable_vectors
 from ragops.errors import ModelUnusable, UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.document import Canary
@@ -31,7 +32,6 @@ _WORDS = {1: 48, 2: 32, 4: 24, 8: 16, 16: 12, 32: 8, 64: 6}
 _ROUNDS = 8
 # The texts are embedded for this long at most, by a model of some billion weights; a smaller one takes a second.
 BUDGET_S = 10.0
-NO_VECTORS = "this model makes no usable vectors"
 # A slower fleet is worth a line.
 _WORTH_SAYING = 1.2
 
@@ -49,6 +49,8 @@ class Batches:
     """Test texts that were measured."""
     drift: float | None = None
     """Largest cosine distance in whole batches from the same text alone."""
+    needed: float | None = None
+    """The limit that whole batches need, for more texts than were measured."""
     kept: float | None = None
     """The same in the batches that are used."""
     limit: float | None = None
@@ -90,7 +92,7 @@ class Batches:
         )
         if self.slower is None or self.slower < _WORTH_SAYING:
             return Finding("batches", "info", message)
-        proposed = proposed_limit(2 * self.drift)
+        proposed = proposed_limit(self.needed or self.drift)
         hint = f"for whole batches set validation.max_distance: {proposed:g}" + (
             "   (still far below another pooling's 0.5)" if proposed <= 0.05 else ""
         )
@@ -135,8 +137,10 @@ def measure_batches(
     whole = cosine_distances(alone, embedder.embed_tokens(ids, tokens_per_batch=tokens_per_batch).vectors)
     whole_s = time.monotonic() - began
     lengths = [len(text) for text in ids]
-    short_tokens = longest_over(drifts_by_length(lengths, whole), limit=limit)
-    measured = replace(asked, texts=len(texts), drift=float(whole.max()), kept=float(whole.max()))
+    drifts = drifts_by_length(lengths, whole)
+    short_tokens, drift = longest_over(drifts, limit=limit), float(whole.max())
+    needed = max(drift.bound for drift in drifts)
+    measured = replace(asked, texts=len(texts), drift=drift, needed=needed, kept=drift)
     if not short_tokens:
         return measured
     if short_tokens == max(lengths):
@@ -156,14 +160,7 @@ def measure_batches(
 
 def unusable_model(embedder: Embedder, fault: str) -> ModelUnusable:
     """Return the error for a model whose vectors must not be stored."""
-    return ModelUnusable(
-        NO_VECTORS,
-        where=str(embedder.config.model),
-        actual=fault,
-        expected="a finite vector other than zero for every text, and another one for another text",
-        hint="the file may be damaged (compare its SHA-256 with its source), or pooling "
-        f"{embedder.model.pooling} not be what the model was trained with",
-    )
+    return unusable_vectors(str(embedder.config.model), fault, pooling=embedder.model.pooling)
 
 
 def _alone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -114,13 +115,23 @@ def _first_lost(connection: Connection, source: Source, wanted: Sequence[str]) -
     """Ask for rows as a worker does; return an id that finds none, with what came instead, in words."""
     try:
         with connection.transaction():
-            found = RowTexts(source).fetch(connection, wanted)
+            found = RowTexts(source).fetch(connection, wanted, most_bytes=0)
     except psycopg.Error as error:
         # Arrays and composite types, for example, have no operator for this.
         return wanted[0], first_line(error)
     missing = [id for id in wanted if id not in found]
     others = [f"the id {id!r}" for id in found if id not in wanted]
     return (missing[0], others[0] if others else "no row") if missing else None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the source."""
+
+    text: str | None
+    """None if it is NULL, or longer than was asked for."""
+    size: int
+    """Bytes of its text in the server's encoding; 0 for NULL."""
 
 
 class RowTexts:
@@ -131,10 +142,13 @@ class RowTexts:
         self._name = source.table or "source.query"
         self._id_type: str | None = None
 
-    def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-        """Return the text by id, for the rows that still exist. Raises RagopsError for a source that is gone."""
+    def fetch(self, connection: Connection, ids: Sequence[str], *, most_bytes: int) -> dict[str, Row]:
+        """Return rows by id, those that still exist; without its text each one of more than `most_bytes`.
+
+        Raises RagopsError for a source that is gone.
+        """
         try:
-            return self._fetch(connection, ids)
+            return self._fetch(connection, ids, most_bytes)
         except psycopg.Error as error:
             if error.sqlstate not in _GONE:
                 raise
@@ -146,7 +160,7 @@ class RowTexts:
                 hint="restore it, then run the same command again, a campaign with: ragops reset --resume",
             ) from error
 
-    def _fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    def _fetch(self, connection: Connection, ids: Sequence[str], most_bytes: int) -> dict[str, Row]:
         # A source's query may take longer than the role's statement_timeout.
         with transaction(connection, is_long=True):
             pin_text_form(connection)
@@ -158,4 +172,5 @@ class RowTexts:
             # The type's name comes from the server, already quoted.
             placeholders = {"relation": self._relation, "id_type": sql.SQL(self._id_type)}
             query = statement("source", "texts", placeholders)
-            return dict(connection.execute(query, {"ids": list(ids)}).fetchall())
+            found = connection.execute(query, {"ids": list(ids), "most_bytes": most_bytes}).fetchall()
+            return {id: Row(text, size) for id, text, size in found}

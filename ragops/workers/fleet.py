@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ragops.embedder.config import checked_sha256, embedder_config
@@ -27,7 +28,9 @@ from ragops.workers.completer import Completer
 from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
 from ragops.workers.lock_watch import LockWatch
+from ragops.workers.long_documents import LongDocuments
 from ragops.workers.maintenance import Maintenance
+from ragops.workers.preparation import Preparation
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
 from ragops.workers.space import SpaceGuard
@@ -125,7 +128,10 @@ class Fleet:
         outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
         self._fetcher_db = Database("fetcher", target, stop=stop, outages=outages)
         self._completer_db = Database("completer", target, stop=stop, outages=outages)
-        self._fetcher_db.waits_for_locks = self._completer_db.waits_for_locks = True
+        # Opened only for rows that are long.
+        self._long_db = Database("long documents", target, stop=stop, outages=outages)
+        for database in (self._fetcher_db, self._completer_db, self._long_db):
+            database.waits_for_locks = True
         self._heartbeat_db = Database("heartbeat", target, stop=stop, outages=outages)
         self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
@@ -173,7 +179,7 @@ class Fleet:
         self._stop.is_graceful = True
         # Callbacks run in the reverse order: stages end first, connections last.
         with ExitStack() as ending:
-            for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
+            for database in (self._fetcher_db, self._completer_db, self._long_db, self._heartbeat_db):
                 ending.callback(database.close)
             ending.callback(self._maintenance.give_back)
             children = Children(stop=self._stop, stats=self._stats, threads=working)
@@ -279,30 +285,52 @@ class Fleet:
             name=f"{self._name}:cache",
             claimant=self._claimant,
         )
+        prepare = partial(
+            Preparation,
+            self._pipeline,
+            documents=self._documents,
+            fingerprint=fingerprint,
+            dimensions=children.first.embedder.model.dimensions,
+            workers=self._sizing.workers,
+        )
+        # A connection of sqlite3 belongs to one thread.
+        long = LongDocuments(
+            self._pipeline,
+            lambda on_missing: prepare(
+                database=self._long_db,
+                tokenizer=children.second_tokenizer(),
+                on_missing=on_missing,
+                cache=self._cache.sibling() if self._cache is not None else None,
+            ),
+        )
         fetcher = Fetcher(
             self._pipeline,
             self._fetcher_db,
             self._playbook.tables,
             self._documents,
-            children.tokenizer.result(),
-            fingerprint=fingerprint,
-            dimensions=children.first.embedder.model.dimensions,
+            long,
+            prepare=lambda on_missing, on_read: prepare(
+                database=self._fetcher_db,
+                tokenizer=children.tokenizer.result(),
+                on_missing=on_missing,
+                on_read=on_read,
+                on_long=long.take_over,
+                cache=self._cache,
+            ),
             stop=self._stop,
             claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
-            workers=self._sizing.workers,
             generation=self.generation,
             bound=self._bound,
             open_items=self._open_items,
-            cache=self._cache,
         )
         storing.start(completer.run, "completer")
         if self._cache is not None:
-            # A connection of sqlite3 belongs to one thread.
             cache_writer = CacheWriter(self._pipeline, self._cache.sibling(), stats=self._stats)
             storing.start(cache_writer.run, "cache writer")
         for name, child in children.embedders.items():
             working.start(Worker(name, child, self._pipeline).run, name)
+        working.start(long.run, "long documents")
         working.start(fetcher.run, "fetcher")
 
     def _end(self, working: Threads, storing: Threads, children: Children) -> None:
@@ -312,6 +340,7 @@ class Fleet:
             children.kill()
             self._fetcher_db.cancel()
             self._completer_db.cancel()
+            self._long_db.cancel()
 
         if self._stop.aborted.is_set():
             self._stop.requested.set()

@@ -34,6 +34,10 @@ class InFlight:
     """None: not measured."""
     failure: str | None = None
     is_finished: bool = False
+    is_long: bool = False
+    """It is read and cut apart from the others, and takes room apart from theirs."""
+    weight: int = 0
+    """Bytes of memory that it takes."""
     worker: str = ""
     """The worker that embedded its last text; empty if all of its texts were known."""
     milliseconds: float = 0.0
@@ -42,6 +46,13 @@ class InFlight:
     @property
     def tokens(self) -> int:
         return sum(chunk.tokens for chunk in self.chunks)
+
+    def drop_contents(self) -> None:
+        """Let go what takes memory, of a document that is not to be stored, or is stored."""
+        self.extracted = None
+        # As many as before: a text of it may be on its way still.
+        self.vectors = [None] * len(self.vectors)
+        self.chunks = tuple(Chunk(chunk.index, "", chunk.tokens) for chunk in self.chunks)
 
 
 @dataclass(eq=False, slots=True)

@@ -42,11 +42,19 @@ def test_a_page_whose_content_is_damaged_is_named() -> None:
     assert (found.found, found.expected) == (2, 3)
 
 
+def test_a_page_whose_content_is_rubbish_is_named() -> None:
+    found = read(pdf([text_page("one"), b"\xff\x00 no content ( [ << Tj", b"q Q", text_page("four")]))
+    assert (found.text, found.missing) == ("one\n\nfour", ("page 2 (damaged)",))
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (pdf([SCAN]), "its page has no text layer (a scan?), and ragops does no OCR; add a text layer"),
-        (pdf([SCAN, SCAN]), "none of its 2 pages has a text layer (a scan?), and ragops does no OCR"),
+        (
+            pdf([SCAN]),
+            "empty document: its page has no text layer (a scan?); ragops does no OCR: add a text layer",
+        ),
+        (pdf([SCAN, SCAN]), "empty document: none of its 2 pages has a text layer (a scan?); ragops does no OCR"),
         (pdf([b"", b""]), "empty document: no text on any of its 2 pages"),
         (pdf([]), "damaged: no PDF that can be opened, or one without pages"),
         (b"%PDF-1.4 rubbish", "damaged: no PDF that can be opened"),

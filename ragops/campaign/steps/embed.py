@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ragops.campaign.answers import answer_lines
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import absolute_source, other_source
@@ -274,6 +275,7 @@ def closed_gate(session: Session) -> str | None:
     campaign = find_latest_campaign(session.connection, session.playbook.tables)
     if campaign is not None and campaign.status == "gate_failed":
         return (
-            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: "
+            f"{answer_lines(campaign.error) or FAILED_GATE}"
         )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

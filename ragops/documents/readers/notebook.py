@@ -28,7 +28,7 @@ def read_notebook(data: bytes) -> Read:
     elif version in (2, 3):
         sheets = _dicts(notebook.get("worksheets"))
     else:
-        raise Unreadable(f"a notebook of format {version!r}; formats 2, 3 and 4 are read")
+        raise Unreadable(f"unsupported format: a notebook of format {version!r}; formats 2, 3 and 4 are read")
     texts: list[str] = []
     cells = 0
     missing: list[str] = []

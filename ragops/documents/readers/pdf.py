@@ -10,7 +10,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.readers.pdf_damage import damaged_pages
+from ragops.documents.readers.pdf_damage import Contents
 from ragops.documents.readers.result import Read, visible
 
 MEDIA_TYPE = "application/pdf"
@@ -55,15 +55,15 @@ def read_pdf(data: bytes) -> Read:
     pages = len(document)
     if document.get_formtype() != pdfium.FORMTYPE_NONE:
         document.init_forms()
-    damaged = damaged_pages(data)
+    contents = Contents(data)
     texts: list[str] = []
     missing: list[str] = []
     blank = 0
     for number in range(1, pages + 1):
         text, reason = _page(document, number)
-        if number in damaged:
+        if number in contents.damaged or (reason == "nothing" and contents.shows_something(number)):
             reason = "damaged"
-        if reason == "blank":
+        if reason in ("blank", "nothing"):
             blank += 1
         elif reason:
             missing.append(f"page {number} ({reason})")
@@ -71,7 +71,6 @@ def read_pdf(data: bytes) -> Read:
             texts.append(text)
     if document.get_formtype() == pdfium.FORMTYPE_XFA_FULL:
         missing.append("the dynamic form (XFA)")
-    missing += sorted(damaged.unplaced)
     if not texts:
         raise Unreadable(_without_text(pages, blank, missing))
     expected = max(pages - blank, len(missing) + 1)
@@ -85,7 +84,10 @@ def _without_text(pages: int, blank: int, missing: list[str]) -> str:
         return f"empty document: no text on {where}, only blank space or small pictures"
     if all("scan" in one or "outlines" in one for one in missing):
         count += " no" if pages == 1 else " a"
-        return f"{count} text layer (a scan?), and ragops does no OCR; add a text layer, for example with OCRmyPDF"
+        return (
+            f"empty document: {count} text layer (a scan?); ragops does no OCR: "
+            "add a text layer, for example with OCRmyPDF"
+        )
     return f"no text can be read: {', '.join(missing)}"
 
 
@@ -108,7 +110,7 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     beside = "\n".join(note for note in notes if _SPACE.sub("", note) not in seen)
     if not text and not reason:
         reason = _why_empty(page)
-        reason = "" if beside and reason == "blank" else reason
+        reason = "" if beside and reason in ("blank", "nothing") else reason
     layer.close()
     page.close()
     return "\n".join(part for part in (text, beside) if part), reason
@@ -154,13 +156,15 @@ def _hyphen(found: re.Match[str]) -> str:
 def _why_empty(page: pypdfium2.PdfPage) -> str:
     """Return what a page without text holds."""
     paths = 0
+    reason = "nothing"
     for one in page.get_objects(max_depth=5):
+        reason = "blank"
         if one.type == pdfium.FPDF_PAGEOBJ_IMAGE and _covers(page, one):
             return "probably a scan"
         paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
         if paths > _DRAWING:
             return "outlines without text"
-    return "blank"
+    return reason
 
 
 def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:

@@ -73,11 +73,11 @@ def _other_bytes(data: bytes, suffix: str) -> str | None:
     if version is not None:
         return f"unsupported format: {suffix} of {version}; save it in a newer version"
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    what = "it is HTML or XML" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<table")) else ""
+    what = "HTML or XML" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<table")) else ""
     if not what and not has_controls(data[:65536]):
-        what = "it is text"
+        what = "text"
     if what:
-        return f"named {suffix}, but {what}: rename it"
+        return f"named {suffix}, but it is {what}: rename it"
     return f"named {suffix}, but its bytes are not of that format: damaged, or of another program"
 
 
@@ -90,6 +90,10 @@ def _zip(data: bytes, suffix: str) -> Read | None:
             from ragops.documents.readers.epub import read_epub
 
             return read_epub(package)
+        if kind.startswith(b"application/vnd.oasis.opendocument"):
+            from ragops.documents.readers.opendocument import read_open_document
+
+            return read_open_document(package)
     if package.has("META-INF/container.xml"):
         from ragops.documents.readers.epub import read_epub
 

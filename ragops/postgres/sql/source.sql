@@ -103,6 +103,10 @@ SELECT e."table"::bigint,
  GROUP BY e."table";
 
 -- name: texts
--- The texts of some rows by id; no row for an id that is gone. The ids are cast, not the column, so that the table's
--- own index serves.
-SELECT id::text, text::text FROM {relation} WHERE id = ANY(%(ids)s::text[]::{id_type}[]);
+-- Some rows by id: the text, or NULL if it is long, and its bytes; no row for an id that is gone. The ids are cast, not
+-- the column, so that the table's own index serves. OFFSET keeps the server from computing a query's text twice.
+SELECT id::text, CASE WHEN one.bytes <= %(most_bytes)s THEN one.text END, coalesce(one.bytes, 0)
+  FROM {relation}
+ CROSS JOIN LATERAL (SELECT o.text, octet_length(o.text) AS bytes
+                       FROM (SELECT source.text::text AS text OFFSET 0) AS o) AS one
+ WHERE id = ANY(%(ids)s::text[]::{id_type}[]);
