@@ -44,7 +44,7 @@ VALUES ({queue_key}, {generation}, %(writer)s, %(documents)s, %(tokens)s, %(unkn
 
 -- name: summary
 -- How many documents are partial, and of how many at least half of the tokens are unknown.
-SELECT count(*) FILTER (WHERE c.expected IS NOT NULL), count(*) FILTER (WHERE c.unknown * 2 >= c.tokens)
+SELECT count(*) FILTER (WHERE c.expected IS NOT NULL), count(*) FILTER (WHERE c.unknown > 0 AND c.unknown * 2 >= c.tokens)
   FROM {current} c;
 
 -- name: token_totals
@@ -61,7 +61,7 @@ SELECT c.location, c.found, c.expected, c.unit, c.missing FROM {current} c
 -- name: unknown
 -- Documents with unknown tokens, those first of which the model knows the least.
 SELECT c.location, c.unknown, c.tokens FROM {current} c
- WHERE c.unknown * 2 >= c.tokens
+ WHERE c.unknown > 0 AND c.unknown * 2 >= c.tokens
  ORDER BY c.unknown::float8 / greatest(c.tokens, 1) DESC, c.location COLLATE "C" LIMIT %(limit)s;
 
 -- name: move
