@@ -175,8 +175,8 @@ ENTRIES = (
     ),
     hostile(
         "bomb.docx",
-        "300 MB of spaces",
-        lambda: docx(p("one") + " " * 300_000_000),
+        "100 MB of spaces",
+        lambda: docx(p("one") + " " * 100_000_000),
         Reads("one"),
         Refused("(?i)bomb|large|memory|MiB|bytes|parser failed|characters|expand"),
     ),

@@ -52,6 +52,10 @@ _OFFICE_SUFFIXES = """
     .odt .ott .odm .oth .ods .ots .odp .otp .odg .otg .odf .odc .fodt .fods .fodp .fodg
     .doc .dot .xls .xlt .xlsb .ppt .pps .pot .hwp .hwpx .pages .numbers .key .fb2 .dbf
 """
+# What no reader of ragops reads: old workbooks, Word 6, and formats of other programs.
+LEFT_TO_KREUZBERG = frozenset(
+    {".xls", ".xlt", ".xlsb", ".doc", ".dot", ".hwp", ".hwpx", ".pages", ".numbers", ".key", ".dbf"}
+)
 MAIL = frozenset({".eml", ".mbox", ".mht", ".mhtml", ".msg"})
 PARSED = frozenset(_OFFICE_SUFFIXES.split()) | MAIL | {".pdf", ".rtf", ".epub", ".ipynb"}
 
@@ -242,5 +246,5 @@ def refusal_of(suffix: str, kind: Kind) -> str | None:
     if kind is Kind.MEDIA:
         return f"sound or film ({suffix}): it has no text to read"
     if kind is Kind.BINARY:
-        return f"a binary file ({suffix}): it has no text to read"
+        return f"unsupported format: {suffix} (a program or data, with no text to read)"
     return None

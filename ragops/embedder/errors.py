@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ragops.errors import EmbedderDied, EmbedderError, ModelUnusable
 
@@ -14,15 +13,15 @@ _SIGNAL_HINTS = {
     "SIGKILL": "another process killed it, often the kernel because memory ran out; "
     "run fewer workers or a smaller model",
     "SIGSEGV": "the model file or the build of llama.cpp may be damaged; compare the file's SHA-256",
-    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it",
+    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it (GGML_ASSERT). "
+    "If it failed while the model was loaded, lower model.parameters.n_ctx and n_batch",
 }
 _LIBRARY_ERRORS = {
     "no_llama_cpp": "the interpreter has no llama-cpp-python",
     "broken_llama_cpp": "cannot load the interpreter's llama-cpp-python",
     "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
 }
-# https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-GGUF_MAGIC = b"GGUF"
+NO_VECTORS = "this model makes no usable vectors"
 
 
 class TextTooLong(EmbedderError):
@@ -65,29 +64,6 @@ class ChildRefusal:
         return cls(**texts, **numbers)  # type: ignore[arg-type]
 
 
-def check_model_file(path: Path) -> None:
-    """Raise ModelUnusable if the file is missing, unreadable or not a GGUF file; reads 4 bytes."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise ModelUnusable(
-            "the model file does not exist", where=str(path), expected="a GGUF file of an embedding model"
-        ) from None
-    except OSError as error:
-        raise ModelUnusable(
-            "cannot read the model file", where=str(path), actual=error.strerror or str(error)
-        ) from error
-    if magic != GGUF_MAGIC:
-        raise ModelUnusable(
-            "the model file is not a GGUF file",
-            where=str(path),
-            actual=f"a file that starts with {magic!r}" if magic else "an empty file",
-            expected=f"a file that starts with {GGUF_MAGIC!r}",
-            hint="an interrupted download, or a web page saved in its place, looks like this",
-        )
-
-
 def death_error(signal: str | None, returncode: int, *, during: str, tail: str, where: str) -> EmbedderDied:
     """Return the error for a child that ended by itself, by a signal or with an exit status."""
     what = (
@@ -104,6 +80,19 @@ def death_error(signal: str | None, returncode: int, *, during: str, tail: str, 
     )
     death.returncode = returncode
     return death
+
+
+def unusable_vectors(model: str, fault: str, *, pooling: str | None = None) -> ModelUnusable:
+    """Return the error for a model whose vectors must not be stored."""
+    which = f"pooling {pooling}" if pooling else "the pooling"
+    return ModelUnusable(
+        NO_VECTORS,
+        where=model,
+        actual=fault,
+        expected="a finite vector other than zero for every text, and another one for another text",
+        hint="the file may be damaged: compare its SHA-256 with its source's; "
+        f"or {which} is not what the model was trained with",
+    )
 
 
 def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> EmbedderError:
@@ -127,6 +116,16 @@ def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> Emb
                 expected="pooling mean, cls or last",
                 hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
             )
+        case "attention":
+            return ModelUnusable(
+                "this model's attention cannot be causal",
+                where=model,
+                actual=refusal.message,
+                expected="model.attention: auto",
+                hint="remove model.attention from the playbook",
+            )
+        case "vectors":
+            return unusable_vectors(model, refusal.message)
         case "no_llama_cpp" | "broken_llama_cpp" | "old_llama_cpp":
             install = f"{interpreter} -m pip install llama-cpp-python"
             is_missing = refusal.kind == "no_llama_cpp"

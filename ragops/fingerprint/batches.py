@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder, TokenIds
+from ragops.embedder.errors import unusable_vectors
 from ragops.errors import ModelUnusable, UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.document import Canary
-from ragops.playbook.model import Playbook
+from ragops.playbook.model import Model, Playbook
 from ragops.quality.drift import cosine_distances
 from ragops.quality.noise import SMALLEST_LIMIT, drifts_by_length, longest_over, proposed_limit
 from ragops.quality.soundness import unsound
@@ -31,7 +32,6 @@ _WORDS = {1: 48, 2: 32, 4: 24, 8: 16, 16: 12, 32: 8, 64: 6}
 _ROUNDS = 8
 # The texts are embedded for this long at most, by a model of some billion weights; a smaller one takes a second.
 BUDGET_S = 10.0
-NO_VECTORS = "this model makes no usable vectors"
 # A slower fleet is worth a line.
 _WORTH_SAYING = 1.2
 
@@ -49,6 +49,8 @@ class Batches:
     """Test texts that were measured."""
     drift: float | None = None
     """Largest cosine distance in whole batches from the same text alone."""
+    needed: float | None = None
+    """The limit that whole batches need, for more texts than were measured."""
     kept: float | None = None
     """The same in the batches that are used."""
     limit: float | None = None
@@ -90,7 +92,7 @@ class Batches:
         )
         if self.slower is None or self.slower < _WORTH_SAYING:
             return Finding("batches", "info", message)
-        proposed = proposed_limit(2 * self.drift)
+        proposed = proposed_limit(self.needed or self.drift)
         hint = f"for whole batches set validation.max_distance: {proposed:g}" + (
             "   (still far below another pooling's 0.5)" if proposed <= 0.05 else ""
         )
@@ -116,7 +118,7 @@ def measure_batches(
     limit = playbook.validation.max_distance
     longest = min(embedder.model.max_tokens, playbook.chunking.max_tokens or embedder.model.max_tokens)
     asked = Batches(tokens_per_batch, limit=limit)
-    texts, ids, alone = _alone(embedder, playbook.model.document_prefix, longest, is_stopped)
+    texts, ids, alone = _alone(embedder, playbook.model, longest, is_stopped)
     if not texts:
         return asked
     if (fault := unsound(alone, texts)) is not None:
@@ -135,8 +137,10 @@ def measure_batches(
     whole = cosine_distances(alone, embedder.embed_tokens(ids, tokens_per_batch=tokens_per_batch).vectors)
     whole_s = time.monotonic() - began
     lengths = [len(text) for text in ids]
-    short_tokens = longest_over(drifts_by_length(lengths, whole), limit=limit)
-    measured = replace(asked, texts=len(texts), drift=float(whole.max()), kept=float(whole.max()))
+    drifts = drifts_by_length(lengths, whole)
+    short_tokens, drift = longest_over(drifts, limit=limit), float(whole.max())
+    needed = max(drift.bound for drift in drifts)
+    measured = replace(asked, texts=len(texts), drift=drift, needed=needed, kept=drift)
     if not short_tokens:
         return measured
     if short_tokens == max(lengths):
@@ -156,30 +160,22 @@ def measure_batches(
 
 def unusable_model(embedder: Embedder, fault: str) -> ModelUnusable:
     """Return the error for a model whose vectors must not be stored."""
-    return ModelUnusable(
-        NO_VECTORS,
-        where=str(embedder.config.model),
-        actual=fault,
-        expected="a finite vector other than zero for every text, and another one for another text",
-        hint="the file may be damaged (compare its SHA-256 with its source), or pooling "
-        f"{embedder.model.pooling} not be what the model was trained with",
-    )
+    return unusable_vectors(str(embedder.config.model), fault, pooling=embedder.model.pooling)
 
 
 def _alone(
-    embedder: Embedder, prefix: str, longest: int, is_stopped: Callable[[], bool]
+    embedder: Embedder, settings: Model, longest: int, is_stopped: Callable[[], bool]
 ) -> tuple[list[str], list[TokenIds], NDArray[np.float32]]:
-    """Return test texts with the prefix, their ids, and their vectors embedded alone; fewer of a slow model."""
+    """Return test texts with the prefix, their ids and their vectors embedded alone; fewer of a slow model."""
     texts: list[str] = []
     ids: list[TokenIds] = []
     found: list[NDArray[np.float32]] = []
     ends_at = time.monotonic() + BUDGET_S
     for part in _rounds():
-        prefixed = [prefix + text for text in part]
+        prefixed = [settings.document_prefix + text for text in part]
+        tokenised = embedder.tokenise(prefixed, suffix=settings.document_suffix)
         fitting = [
-            (text, tokens)
-            for text, tokens in zip(prefixed, embedder.tokenise(prefixed), strict=True)
-            if 0 < len(tokens) <= longest
+            (text, tokens) for text, tokens in zip(prefixed, tokenised, strict=True) if 0 < len(tokens) <= longest
         ]
         if fitting:
             texts += [text for text, _ in fitting]

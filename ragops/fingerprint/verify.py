@@ -8,15 +8,17 @@ from pathlib import Path
 
 from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.builds.verify import compare, inspect_build
+from ragops.embedder.advice import model_advice
 from ragops.embedder.client import Embedder
 from ragops.embedder.config import Shape, checked_sha256, embedder_config
+from ragops.embedder.errors import NO_VECTORS
 from ragops.embedder.starting import open_embedder
 from ragops.errors import ModelUnusable, NegativeVerdict
 from ragops.facts import BuildFacts, HostFacts, ModelFacts
 from ragops.findings import Finding, sorted_findings
 from ragops.fingerprint.against import capture_own, compare_with, is_accepted, reference_name
 from ragops.fingerprint.against_debug import DebugComparison
-from ragops.fingerprint.batches import NO_VECTORS, Batches, measure_batches
+from ragops.fingerprint.batches import Batches, measure_batches
 from ragops.fingerprint.compare import Comparison
 from ragops.fingerprint.document import fingerprint_of
 from ragops.fingerprint.queries import refuse_broken, refuse_unfitting
@@ -115,6 +117,8 @@ class Verification:
                 "model": {**asdict(self.model), "sha256": self.sha256},
                 "query_prefix": playbook.model.query_prefix,
                 "document_prefix": playbook.model.document_prefix,
+                "query_suffix": playbook.model.query_suffix,
+                "document_suffix": playbook.model.document_suffix,
             },
             "requested": playbook.build.model_dump(mode="json")
             | {"model": playbook.model.model_dump(mode="json")},
@@ -161,7 +165,8 @@ def verify(
         refuse_unfitting(embedder, playbook)
         batches, found = _measured(embedder, playbook)
     inspected += found
-    findings = tuple(sorted_findings([*compare(playbook, build, model), *inspected]))
+    advice = model_advice(playbook.model, model)
+    findings = tuple(sorted_findings([*compare(playbook, build, model), *advice, *inspected]))
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
     verification = Verification(
         playbook=playbook,
@@ -174,7 +179,7 @@ def verify(
         matches=not any(finding.severity == "error" for finding in findings),
         batches=batches,
     )
-    if reference is None or not (reference.fingerprint or reference.openai):
+    if reference is None or not (reference.fingerprint or reference.openai) or batches is None:
         return verification
     comparison = compare_with(playbook, reference, capture_own(playbook, command=command), command=command)
     return verification.with_comparison(comparison, reference=reference_name(reference))
