@@ -290,6 +290,7 @@ class Fleet:
             self._pipeline,
             documents=self._documents,
             fingerprint=fingerprint,
+            batches=self._batches,
             dimensions=children.first.embedder.model.dimensions,
             workers=self._sizing.workers,
         )
