@@ -120,6 +120,13 @@ def test_vectors_come_back_in_the_order_of_the_texts() -> None:
     assert embedder.requests == [(2, 63), (2, None), (4, None)]
 
 
+def test_a_vector_of_whole_batches_is_not_taken_for_one_of_smaller_ones() -> None:
+    batches = Batches(256, short_tokens=4, short_batch=63)
+    assert [batches.space_of(tokens) for tokens in (3, 4, 5)] == ["/63", "/63", ""]
+    # What an earlier version has cached stays known.
+    assert Batches(256).space_of(1) == ""
+
+
 def test_one_text_alone_has_no_other_to_differ_from() -> None:
     assert unsound(np.ones((1, 4)), ["one"]) is None
     assert unsound(np.ones((2, 4)), ["one", "one"]) is None
