@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from ragops.documents.chunking import Chunk, Chunker, CountTokens
+from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import MAX_BYTES, Extracted, extract, extract_text
 from ragops.documents.labels import Labels
@@ -213,6 +214,12 @@ def count_locations(source: Source, connection: Connection, *, is_storable: IsSt
     return Counted(sum(1 for _ in found), left_out)
 
 
+class CountSuffixed(Protocol):
+    """Count the tokens of texts, each followed by a suffix: `Embedder.count_tokens`."""
+
+    def __call__(self, texts: Sequence[str], *, suffix: str) -> list[int]: ...
+
+
 class Preparer:
     """Cut texts for one model, plain text and Markdown each at its natural boundaries."""
 
@@ -221,15 +228,16 @@ class Preparer:
         playbook: Playbook,
         *,
         max_tokens: int,
-        count_tokens: CountTokens,
+        count_tokens: CountSuffixed,
         check_stop: CheckStop = never_stopped,
     ) -> None:
         self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
         self.prefix = playbook.model.document_prefix
+        self.suffix = playbook.model.document_suffix
         # Both at once: a prefix that leaves no room for text is refused now, not by the first Markdown file.
         self._chunkers = {
             markdown: Chunker(
-                count_tokens=count_tokens,
+                count_tokens=lambda texts: count_tokens(texts, suffix=self.suffix),
                 max_tokens=self.max_tokens,
                 overlap_tokens=playbook.chunking.overlap_tokens,
                 prefix=self.prefix,

@@ -72,6 +72,11 @@ def test_another_model_file_prefix_or_cut_is_refused(session: Session, tmp_path:
         actual=f"model file {other}, SHA-256 ",
         expected=f"model file {model}, SHA-256 ",
     )
+    assert_refused(
+        changed(session, model={"document_suffix": "[MASK]"}),
+        actual="document_suffix '[MASK]'",
+        expected="document_suffix ''",
+    )
     prefixed = changed(session, model={"document_prefix": "passage: "})
     assert_refused(prefixed, actual="document_prefix 'passage: '", expected="document_prefix ''")
     cut = changed(session, chunking={"max_tokens": 32, "overlap_tokens": 4})

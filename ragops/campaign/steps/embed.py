@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ragops.campaign.answers import answer_lines
+from ragops.campaign.measure import read_recorded
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import absolute_source, other_source
@@ -24,6 +25,7 @@ from ragops.postgres.catalog import read_database
 from ragops.postgres.filling import Filling
 from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
+from ragops.postgres.measured import STRANGE_SCRIPT
 from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
@@ -161,6 +163,7 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
             break
     if any(result.completed for result in results):
         again(lambda: _analyze_loaded(session))
+        _say_measured(session)
     return EmbedResult(
         queue=again(lambda: session.queue.counts()),
         completed=sum(result.completed for result in results),
@@ -172,6 +175,15 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
         seconds=sum(result.seconds for result in results),
         batches=results[-1].batches if results else None,
     )
+
+
+def _say_measured(session: Session) -> None:
+    """Say how many documents lack text, and whether the model knows their script."""
+    recorded = read_recorded(session, limit=0)
+    if recorded is not None and recorded.partial:
+        session.reporter.info(f"{recorded.partial:,} stored documents lack text; which: ragops queue status")
+    if recorded is not None and not recorded.knows_script:
+        session.reporter.warning(f"{STRANGE_SCRIPT} ({recorded.words})")
 
 
 def with_source_of(session: Session, filling: Filling) -> Session:

@@ -30,7 +30,7 @@ _PAGE_PARTS = frozenset({"header", "footer", "header-left", "footer-left", "head
 _MOST_REPEATED = 100
 _ELSEWHERE = re.compile(
     r"<(text:tracked-changes|text:note-citation|dc:creator|dc:date|meta:creator-initials|office:forms|"
-    r"office:scripts|office:binary-data|text:[a-z-]+-source)[ >].*?</\1>",
+    r"office:scripts|office:binary-data|text:[a-z-]+-source)(?: [^<>]*)?(?<!/)>.*?</\1>",
     re.DOTALL,
 )
 _BETWEEN_TAGS = re.compile(r">([^<>]+)<")
