@@ -17,6 +17,8 @@ from ragops.postgres.encodings import storable
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement
 
 TABLES = ("measured", "tokens")
+# What is recorded of documents beside their rows.
+RECORDS = (*TABLES, "seeding", "file_state")
 # A document of which the model knows less is listed; a foreign word here and there is no news.
 LISTED_UNKNOWN = 0.05
 
@@ -163,9 +165,9 @@ def unrecordable(connection: Connection) -> PlanProblem | None:
     if missing is None:
         return None
     return PlanProblem(
-        f"role {role} lacks {missing} on ragops.measured or ragops.tokens, where it records what is missing in a "
-        "document",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ragops.measured, ragops.tokens TO {role}",
+        f"role {role} lacks {missing} on ragops.measured, ragops.tokens, ragops.seeding or ragops.file_state, "
+        "where it records what is missing in a document, and which files changed",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(f'ragops.{name}' for name in RECORDS)} TO {role}",
     )
 
 

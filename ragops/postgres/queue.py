@@ -207,8 +207,13 @@ class Queue:
         return reaped
 
     def retry_failed(self) -> int:
-        """Put the failed items back into the queue; return their number."""
-        return self._connection.execute(self._sql("retry_failed")).rowcount
+        """Put the failed items back into the queue, to be read as they are then; return their number."""
+        # With what queues a file: the module imports numpy, which `ragops status` does without.
+        from ragops.postgres.file_states import forget_failed
+
+        with transaction(self._connection, is_long=True):
+            forget_failed(self._connection, self._tables)
+            return self._connection.execute(self._sql("retry_failed")).rowcount
 
     def counts(self) -> dict[str, int]:
         """Return the number of items by status, 0 included."""

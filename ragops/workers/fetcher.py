@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ragops.documents.errors import Missing, Stopped, Unreadable
 from ragops.documents.extraction import Extracted
+from ragops.documents.states import FileState
 from ragops.errors import RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
+from ragops.postgres.file_states import present_seeding, read_states
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -75,6 +77,8 @@ class Fetcher:
         self._cursor: Cursor | None = None
         self._missing = MissingDocuments(pipeline, database, tables, documents)
         self._queue_name: str | None = None
+        self._seeding: int | None = None
+        self._knows_seeding = False
 
     def run(self) -> None:
         """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet.
@@ -199,11 +203,22 @@ class Fetcher:
 
     def _read(self, claim: Claim, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Extracted | Unreadable]]:
         texts = self._database.run(lambda connection: self._documents.fetch(connection, claim.items))
+        states = self._database.run(lambda connection: self._states(connection, claim.items))
         extract = self._documents.extract
         # Rows need no parser, which is what the threads are for.
         if self._documents.are_rows:
             return ((item, extract(item, texts)) for item in claim.items)
-        return zip(claim.items, pool.map(lambda item: extract(item, texts), claim.items), strict=True)
+        return zip(claim.items, pool.map(lambda item: extract(item, texts, states), claim.items), strict=True)
+
+    def _states(self, connection: Connection, items: Sequence[Item]) -> dict[str, FileState] | None:
+        """Return how the files were when they were queued; None if that is not known, or does not matter."""
+        if not self._documents.notices_changes:
+            return None
+        if not self._knows_seeding:
+            self._seeding, self._knows_seeding = present_seeding(connection, self._tables), True
+        if self._seeding is None:
+            return None
+        return read_states(connection, self._seeding, [item.location for item in items])
 
     def _without_known(self, texts: list[UniqueText]) -> list[UniqueText]:
         """Return the texts that must be embedded; the others get their vector from the cache at once."""

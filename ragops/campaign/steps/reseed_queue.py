@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.seeding import found_locations, report_left_out
+from ragops.campaign.seeding import found_locations, report_left_out, state_log
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import remember_source
 from ragops.documents.left_out import LeftOut
@@ -18,6 +19,7 @@ from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import transaction
+from ragops.postgres.file_states import record_seeding
 from ragops.postgres.filling import record_extension, record_filling
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.queue import seed_statement
@@ -77,21 +79,28 @@ class ReseedQueueStep:
         playbook, queue = session.playbook, session.queue
 
         def act() -> ReseedResult:
-            with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            with ExitStack() as stack, run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
                 _check_rows(session)
                 statement = _seeding(playbook.tables, playbook.source, playbook.gates())
-                left_out = LeftOut()
+                left_out, states = LeftOut(), None
                 if _are_rows(playbook.source):
                     # Rows of the same database are inserted within the server, without a way through the client.
                     seeded = queue.seed_rows(statement)
                 else:
-                    seeded = queue.seed(statement, found_locations(session, left_out), gates=playbook.gates())
+                    states = state_log(session, stack, is_new=True)
+                    found = found_locations(session, left_out)
+                    seeded = queue.seed(
+                        statement, states.noting(found) if states else found, gates=playbook.gates()
+                    )
                 if seeded == 0:
                     raise empty_corpus(playbook.source, left_out)
                 if _are_rows(playbook.source):
                     _refuse_repeated(session, seeded)
                 source = absolute_source(playbook.source)
                 record_filling(session.connection, playbook.tables, source.model_dump(mode="json"))
+                if states is not None:
+                    kept = left_out.to_json()
+                    record_seeding(session.connection, playbook.tables, states, left_out=kept, is_new=True)
                 result = ReseedResult(seeded, playbook.gates(), (text_of(statement),), left_out)
                 run.record(result)
                 remember_source(session, source)
@@ -133,13 +142,15 @@ def append_source(session: Session) -> ReseedResult:
     phase, source = len(playbook.gates()) + 1, absolute_source(playbook.source)
 
     def act() -> ReseedResult:
-        left_out = LeftOut()
-        with transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+        left_out, states = LeftOut(), None
+        with ExitStack() as stack, transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
             _check_rows(session)
             if _are_rows(playbook.source):
                 queue.receive_rows(source_relation(playbook.source))
             else:
-                queue.receive(found_locations(session, left_out))
+                states = state_log(session, stack, is_new=False)
+                found = found_locations(session, left_out)
+                queue.receive(states.noting(found) if states else found)
             queue.lock()
             # Again: another command may have filled the queue since.
             refuse_other_source(session)
@@ -147,6 +158,9 @@ def append_source(session: Session) -> ReseedResult:
             is_same = queue.load_source() is not None and other_source(session) is None
             document = source.model_dump(mode="json")
             record_extension(session.connection, playbook.tables, document, is_same=is_same)
+            if states is not None:
+                kept = left_out.to_json()
+                record_seeding(session.connection, playbook.tables, states, left_out=kept, is_new=False)
             remember_source(session, source)
         return ReseedResult(seeded, playbook.gates(), left_out=left_out)
 
