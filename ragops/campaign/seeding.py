@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from ragops.campaign.privileges import QUEUE
 from ragops.documents.left_out import IsStorable, LeftOut, storable
-from ragops.documents.states import StateLog
+from ragops.documents.state_log import StateLog
 from ragops.postgres.copy_binary import text_limit
 from ragops.postgres.encodings import codec_of
 from ragops.postgres.file_states import new_seeding, present_seeding

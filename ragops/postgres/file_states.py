@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from ragops.documents.states import FileChange, FileState, StateLog, key_of
+from ragops.documents.states import FileChange, FileState, key_of
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row
-from ragops.postgres.copy_binary import HEADER, TRAILER
 from ragops.postgres.encodings import jsonb, storable
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement
+
+if TYPE_CHECKING:
+    from ragops.documents.state_log import StateLog
 
 TABLES = ("seeding", "file_state")
 FIRST_CHANGED = 10
@@ -68,6 +71,9 @@ def record_seeding(
 
 
 def _copy(connection: Connection, name: str, blocks: Iterable[bytes]) -> None:
+    # Here, as it imports numpy, which `ragops status` does without.
+    from ragops.postgres.copy_binary import HEADER, TRAILER
+
     with connection.cursor() as cursor, cursor.copy(statement("file_states", name)) as copy:
         copy.write(HEADER)
         for block in blocks:

@@ -18,6 +18,7 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import storable
+from ragops.postgres.file_states import forget_failed
 from ragops.postgres.filling import Filling, read_filling
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement
 
@@ -208,9 +209,6 @@ class Queue:
 
     def retry_failed(self) -> int:
         """Put the failed items back into the queue, to be read as they are then; return their number."""
-        # With what queues a file: the module imports numpy, which `ragops status` does without.
-        from ragops.postgres.file_states import forget_failed
-
         with transaction(self._connection, is_long=True):
             forget_failed(self._connection, self._tables)
             return self._connection.execute(self._sql("retry_failed")).rowcount
