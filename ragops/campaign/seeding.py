@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from ragops.campaign.privileges import QUEUE
+from ragops.campaign.source_ids import location_column
 from ragops.documents.left_out import IsStorable, LeftOut, storable
 from ragops.documents.state_log import StateLog
 from ragops.postgres.copy_binary import text_limit
@@ -19,9 +19,7 @@ REPORT_EVERY = 1000
 
 def location_test(session: Session) -> IsStorable:
     """Return a test of whether the queue's column and the database's encoding take a location."""
-    tables = session.playbook.tables
-    queue = session.facts(scans=False).tables.get(QUEUE)
-    column = queue.columns.get(tables.columns_of(QUEUE)["location"]) if queue else None
+    column = location_column(session.playbook, session.facts(scans=False))
     limit = text_limit(column.stored_type) if column else None
     return storable(limit, codec_of(session.connection))
 
