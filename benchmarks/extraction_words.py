@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import re
 import subprocess
 import unicodedata
@@ -18,8 +19,8 @@ Words = Counter[str]
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-# A converter ends lines where a page or a screen does.
-_HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u2010]\n\s*(?=[^\W\d_])")
+# A converter ends lines where a page or a screen does, and may mark what stands higher: `L^AT_EX`.
+_HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u2010]\n\s*(?=[^\W\d_])|(?<=\w)\^(?=\w)")
 
 
 def words_of(text: str) -> Words:
@@ -48,7 +49,8 @@ class Converter:
             done = subprocess.run(command, capture_output=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             return ""
-        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        text = done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        return html.unescape(text) if self.name == "xmllint" else text  # it writes texts as XML
 
     def without_noise(self, text: str) -> str:
         """Return what it printed without what it adds of itself."""
@@ -96,6 +98,12 @@ _PANDOC = (
 _ODT2TXT = ((r"\[-- Image: .* --\]", "names of pictures' frames"),)
 _MSHOW = (
     (r"^--- .*\bsize=\d+.*$", "its list of parts with their sizes"),
+    (r"^no filter or default handler.*$", "what it says of parts that it cannot show"),
+    (
+        r"^(?i:return-path|received|delivered-to|message-id|mime-version|content-[a-z-]+|x-[a-z-]+|sender|reply-to"
+        r"|references|in-reply-to|list-[a-z-]+|errors-to|precedence|resent-[a-z-]+): .*(?:\n[ \t].*)*$",
+        "technical headers of a mail in the mail",
+    ),
     (r"</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?>", "tags of HTML parts, which it prints as they are"),
     (r"\(\d+ (?:year|month|week|day|hour).* ago\)", "the age of a date"),
 )
@@ -135,7 +143,10 @@ _OPENDOCUMENT = Converter("odt2txt", ("odt2txt", "--width=-1", "--encoding=UTF-8
 # Where two are named, a word counts that both found: what one adds of itself drops out.
 CONVERTERS: dict[str, tuple[Converter, ...]] = {
     ".html": (Converter("lynx", _LYNX, _LYNX_NOISE), Converter("w3m", _W3M, (_LIST_NUMBERS,))),
-    ".pdf": (Converter("pdftotext", ("pdftotext", "-enc", "UTF-8", "-nopgbrk", "FILE", "-")),),
+    ".pdf": (
+        Converter("pdftotext", ("pdftotext", "-enc", "UTF-8", "-nopgbrk", "FILE", "-")),
+        Converter("mutool", ("mutool", "draw", "-q", "-F", "txt", "FILE")),
+    ),
     ".docx": _pandoc("docx"),
     ".pptx": (Converter("a:t of slides", ()),),
     ".xlsx": (Converter("xlsx2csv", ("xlsx2csv", "-a", "FILE"), ((r"^-+ \d+ - ", "numbers of sheets"),)),),

@@ -1,7 +1,8 @@
 """An embedder child that costs next to nothing: all that is left to measure is everything but the model.
 
 Two token ids say which text it is, and its vector is made of them. It reads and answers frames like the
-real child; see ragops/embedder/child.py.
+real child; see ragops/embedder/child.py. With a second argument a text has a token for as many of its characters,
+so that long texts are cut.
 """
 
 from __future__ import annotations
@@ -55,20 +56,34 @@ def ids_of(texts: list[str]) -> NDArray[np.int32]:
     return ids
 
 
-def main(dimensions: int) -> None:
+def long_ids_of(text: str, characters: int) -> NDArray[np.int32]:
+    """Return the four token ids of a text, and as many more as its length demands."""
+    ids = np.zeros(4 + len(text) // characters, "<i4")
+    ids[:3], ids[-1] = ids_of([text])[0, :3], END
+    return ids
+
+
+def main(dimensions: int, characters: int) -> None:
     table = np.random.default_rng(0).standard_normal((TABLE, dimensions), dtype=np.float32)
     write(hello(read()[0], dimensions))
     while True:
         request, payload = read()
         name = request["request"]
         if name == "embed_tokens":
-            ids = np.frombuffer(payload, "<i4").reshape(-1, 4)
+            every, counts = np.frombuffer(payload, "<i4"), np.array(request["tokens"])
+            starts = np.cumsum(counts) - counts
+            ids = every.reshape(-1, 4) if not characters else every[starts[:, None] + np.arange(4)]
             vectors = table[ids[:, 1] % TABLE] + table[ids[:, 2] % TABLE]
             write({"tokens": request["tokens"], "rows": len(ids), "dimensions": dimensions}, vectors.tobytes())
         else:
             texts = request["texts"]
+            if characters:
+                found = [long_ids_of(text, characters) for text in texts]
+                payload = b"".join(ids.tobytes() for ids in found) if name == "tokenise" else b""
+                write({"tokens": [len(ids) for ids in found]}, payload)
+                continue
             write({"tokens": [4] * len(texts)}, ids_of(texts).tobytes() if name == "tokenise" else b"")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -128,13 +128,16 @@ def fresh_cache() -> Iterator[None]:
 
 @contextmanager
 def recorded_requests() -> Iterator[list[list[TokenIds]]]:
-    """The token ids of every request that an embedder child is sent meanwhile."""
+    """The token ids of every request that an embedder child is sent meanwhile, apart from measured batches."""
     seen: list[list[TokenIds]] = []
     embed_tokens = Embedder.embed_tokens
 
-    def recording(self: Embedder, tokens: Sequence[TokenIds]) -> Embeddings:
-        seen.append(list(tokens))
-        return embed_tokens(self, tokens)
+    def recording(
+        self: Embedder, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None
+    ) -> Embeddings:
+        if tokens_per_batch is None:
+            seen.append(list(tokens))
+        return embed_tokens(self, tokens, tokens_per_batch=tokens_per_batch)
 
     Embedder.embed_tokens = recording  # type: ignore[method-assign]
     try:

@@ -111,12 +111,15 @@ class Session:
         return {name: table for name, table in self.facts().tables.items() if table}
 
     def open_embedder(self) -> Embedder:
-        """Start a child that embeds a sample, perhaps beside a fleet. Raises as `Embedder` does."""
+        """Start a child that embeds a sample, perhaps beside a fleet. Raises as `Embedder` does.
+
+        Each text alone: what shares its batch would move a vector, and a sample is compared with what is stored.
+        """
         from ragops.embedder.client import Embedder
         from ragops.embedder.config import embedder_config, side_threads
         from ragops.embedder.starting import start_child
 
-        config = embedder_config(self.playbook, threads=side_threads())
+        config = embedder_config(self.playbook, threads=side_threads(), tokens_per_batch=1)
         return start_child(
             lambda: Embedder(config, command=self.embedder_command),
             on_death=lambda death: self.reporter.info(f"{death.what} while it started; starting it again"),

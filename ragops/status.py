@@ -7,20 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import TypeVar
 
 from ragops.campaign.reading import QUEUE, STATUS, notes, readable, refuse_misfit
+from ragops.documents.reasons import FailureGroup
 from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import DatabaseFacts
 from ragops.identity import short_name
 from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
+from ragops.postgres.failures import FailedItem, Failures
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
-from ragops.postgres.ledger import campaign_steps, is_held, latest_campaign
+from ragops.postgres.ledger import (
+    INTERRUPTED,
+    ChangeRow,
+    campaign_changes,
+    campaign_steps,
+    is_held,
+    latest_campaign,
+    true_status,
+)
 from ragops.postgres.locks import find_ledger_blockers
-from ragops.postgres.progress import Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
-from ragops.postgres.queue import FailedItem
+from ragops.postgres.measured import Measured, read_measured
+from ragops.postgres.progress import OUT_OF_TIME, Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
+from ragops.postgres.queue import EXCLUDED, ItemStatus
 from ragops.session import Session
 
 Read = TypeVar("Read")
@@ -28,6 +40,8 @@ Read = TypeVar("Read")
 BUDGET_S = 0.3
 """For all counts of one call together: the whole command stays below a second."""
 ABSENT = ("dropped", "missing")
+SHOWN, LISTED = 10, 100
+"""Documents that a screen lists, and those that `ragops status --json` has: it must end within a second."""
 LEDGER_GRANT = "GRANT USAGE ON SCHEMA ragops TO …; GRANT SELECT ON ALL TABLES IN SCHEMA ragops TO …"
 
 
@@ -56,15 +70,19 @@ class CampaignState:
     id: int
     name: str
     status: str
+    """As the ledger has it, but `interrupted` where it says running and no controller lives."""
     phase: int
     holder: str | None
     is_held: bool
     """Its holder lives; false for the holder that a crash left behind."""
     error: str | None
     step: str | None
+    changes: Sequence[ChangeRow] = ()
+    """What was changed when it was resumed, the oldest first."""
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        fields = {f.name: getattr(self, f.name) for f in dataclass_fields(self)}
+        return {**fields, "changes": [change.to_json() for change in self.changes]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,8 @@ class Status:
     campaign: CampaignState | None
     notes: Sequence[str] = ()
     """What could not be read, and why."""
+    measured: Measured | None = None
+    """What was measured of the stored documents; None: not known."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -88,6 +108,9 @@ class Status:
             "indexes": [index.to_json() for index in self.indexes if index.state not in ABSENT],
             "absent_indexes": [index.to_json() for index in self.indexes if index.state in ABSENT],
             "campaign": self.campaign.to_json() if self.campaign else None,
+            "partial": self.measured
+            and self.measured.partial_to_json(completed=self.queue.items[ItemStatus.COMPLETED]),
+            "unknown_tokens": self.measured and self.measured.unknown_to_json(),
             "notes": list(self.notes),
         }
 
@@ -98,8 +121,14 @@ class QueueRead:
 
     counts: Mapping[str, int | None]
     is_estimated: bool
-    failures: Sequence[FailedItem]
     notes: Sequence[str]
+    groups: Sequence[FailureGroup] = ()
+    """All failures, by reason."""
+    failures: Sequence[FailedItem] = ()
+    """One by one; empty unless they were asked for."""
+    excluded: Sequence[FailedItem] = ()
+    measured: Measured | None = None
+    """What was measured of the stored documents; None: not known."""
 
 
 def read_status(session: Session, facts: DatabaseFacts, *, exact: bool = False) -> Status:
@@ -133,23 +162,54 @@ def read_status(session: Session, facts: DatabaseFacts, *, exact: bool = False) 
     indexes, lost = _list_indexes(session, facts)
     campaign = _from_ledger(session, lambda: _campaign(session), said)
     said += [note for note in lost if note not in said]
-    return Status(session.target.label, documents, queue, parsed_files, indexes, campaign, said)
+    measured = _measured(session, said, limit=LISTED, budget_s=None if exact else BUDGET_S)
+    return Status(session.target.label, documents, queue, parsed_files, indexes, campaign, said, measured)
 
 
-def read_queue(session: Session, facts: DatabaseFacts) -> QueueRead:
-    """Return the counts of the queue and its first failures, as far as they can be read."""
+def _measured(session: Session, said: list[str], *, limit: int | None, budget_s: float | None) -> Measured | None:
+    """Return what was measured of the stored documents; None, and a note, where that takes too long."""
+
+    def read() -> Measured | None:
+        settings = {} if budget_s is None else {"statement_timeout": f"{int(budget_s * 1000)}ms"}
+        with transaction(session.connection, is_long=budget_s is None, settings=settings):
+            return read_measured(session.connection, session.playbook.tables, limit=limit)
+
+    try:
+        return _from_ledger(session, read, said)
+    except OUT_OF_TIME:
+        said.append("the partial documents were not counted in time: ragops queue status")
+        return None
+
+
+def read_queue(session: Session, facts: DatabaseFacts, *, lists_all: bool = False) -> QueueRead:
+    """Return the counts of the queue, its failures and its partial documents, as far as they can be read.
+
+    `lists_all`: with every item, not only the first ones.
+    """
     mapped, table = session.playbook.tables, facts.tables.get("files_queue")
     refuse_misfit(mapped, facts, QUEUE, where=session.target.label)
     said = notes(mapped, facts, QUEUE)
     if table is None or "files_queue" not in readable(mapped, facts, QUEUE):
         progress = Progress(session.connection, mapped, counter=Counter(session.connection, budget_s=BUDGET_S))
-        counts = progress.unread_queue(table)
-        return QueueRead(counts.items, counts.is_estimated, (), said)
+        unread = progress.unread_queue(table)
+        return QueueRead(unread.items, unread.is_estimated, said)
     columns = mapped.columns_of("files_queue")
     # Another tool's queue may not say why an item failed.
     has_reasons = {columns[word] for word in ("id", "location", "last_error")} <= table.columns.keys()
-    failures = session.queue.failures() if has_reasons else []
-    return QueueRead(session.queue.counts(), False, failures, said)
+    failures, counts = Failures(session.connection, mapped), session.queue.counts()
+    limit = None if lists_all else SHOWN
+    measured = _measured(session, said, limit=limit, budget_s=None)
+    if not has_reasons:
+        return QueueRead(counts, False, said, measured=measured)
+    return QueueRead(
+        counts,
+        False,
+        said,
+        groups=failures.groups() if counts[ItemStatus.FAILED] else (),
+        failures=failures.items() if lists_all and counts[ItemStatus.FAILED] else (),
+        excluded=failures.excluded(limit=limit) if counts.get(EXCLUDED) else (),
+        measured=measured,
+    )
 
 
 def read_indexes_status(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:
@@ -211,7 +271,12 @@ def _campaign(session: Session) -> CampaignState | None:
     current = next((step for step in steps if step.status != "done"), None)
     step = f"{current.number}/{len(steps)} {current.verb}" if current and not row.is_finished else None
     holder = short_name(row.holder) if row.holder else None
-    return CampaignState(row.id, row.name, row.status, row.phase, holder, is_held(row), row.error, step)
+    status, error = true_status(row), row.error
+    if status == INTERRUPTED and error is None:
+        last = next((step.error for step in reversed(steps) if step.error), None)
+        error = last or f"its controller{f' {holder}' if holder else ''} ended without a word: killed, or a crash"
+    changes = campaign_changes(session.connection, row.id)
+    return CampaignState(row.id, row.name, status, row.phase, holder, is_held(row), error, step, changes)
 
 
 def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:

@@ -24,7 +24,7 @@ from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.embedded import EmbeddedServer
 from ragops.postgres.setup import ensure_ragops_schema, initialise, plan_setup
 
-pytest_plugins = ["fault_fixtures"]
+pytest_plugins = ["fault_fixtures", "zoo_summary"]
 # How long an example takes says nothing about the code: the machine may do other work.
 settings.register_profile("ragops", deadline=None)
 settings.load_profile("ragops")

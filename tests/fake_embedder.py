@@ -38,6 +38,10 @@ class Nursery:
     """How they die: `ended by SIGKILL` for -9; None says nothing about it."""
     word: str = ""
     """What every vector is made of, whatever the text."""
+    spreads: bool = False
+    """A NaN is in every vector of its batch, unless texts are embedded alone."""
+    goes_bad: Callable[[int], bool] = lambda number: False
+    """Whether the child of this number (from 1) makes NaN of everything."""
     children: list[FakeEmbedder] = field(default_factory=list)
     starts: int = 0
     stop: Stop = field(default_factory=Stop)
@@ -81,15 +85,17 @@ class FakeEmbedder(Embedder):
         self._nursery = nursery
         self._is_dead = False
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, tokens_per_batch: int | None = None) -> Embeddings:
         self.requests.append(tuple(texts))
         self._die_of(texts)
-        return Embeddings(
-            np.array([_vector(self._nursery.word or text) for text in texts], np.float32), tuple(1 for _ in texts)
-        )
+        vectors = np.array([_vector(self._nursery.word or text) for text in texts], np.float32)
+        spreads = self._nursery.spreads and tokens_per_batch != 1
+        if self._nursery.goes_bad(self._nursery.children.index(self) + 1) or (spreads and np.isnan(vectors).any()):
+            vectors[:] = np.nan
+        return Embeddings(vectors, tuple(1 for _ in texts))
 
-    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
-        return self.embed([text_of(ids) for ids in tokens])
+    def embed_tokens(self, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None) -> Embeddings:
+        return self.embed([text_of(ids) for ids in tokens], tokens_per_batch=tokens_per_batch)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         self._die_of(texts)

@@ -44,7 +44,7 @@ class Line:
         return taken
 
     def admit(self, document: InFlight, *texts: str) -> list[UniqueText]:
-        return self.pipe.admit([(document, [(text.encode(), ids_of(text)) for text in texts])])
+        return self.pipe.admit([(document, [(text.encode(), ids_of(text)) for text in texts], 0)])
 
     def next(self) -> list[str]:
         """The texts of the next request, which must lie ready."""

@@ -5,9 +5,9 @@ and ZERO return such a vector, WIDE one of another dimension, REFUSED an error. 
 text: `all` dies on each, `all-but-ok` on each except the health check's, `illegal` on each by an illegal
 instruction. Other arguments concern children that embed: `dead` dies while it starts, `gate=FILE` is ready once
 the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` embeds for a fleet once it
-exists. `killed=FOLDER` is killed (SIGKILL) when it starts if FOLDER has a file, which it takes away;
-`chance=FOLDER` the same when it meets the word CHANCE. `version=X` is another build, and `drift=X` adds that to
-one component of every vector.
+exists. `cut=FILE` cuts a text with the word SLOW once the file exists. `killed=FOLDER` is killed (SIGKILL) when it
+starts if FOLDER has a file, which it takes away; `chance=FOLDER` the same when it meets the word CHANCE.
+`version=X` is another build, and `drift=X` adds that to one component of every vector.
 """
 
 from __future__ import annotations
@@ -190,6 +190,8 @@ def main(arguments: list[str]) -> None:
         name = request["request"]
         texts = _cut(payload, request["tokens"]) if name == "embed_tokens" else list(map(ids_of, request["texts"]))
         if name in ("tokens", "tokenise"):
+            if any("SLOW" in text for text in request["texts"]):
+                _wait_for("cut", arguments)
             ids = array("I", [number for text in texts for number in text]).tobytes()
             _write({"tokens": [len(text) for text in texts]}, ids if name == "tokenise" else b"")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def write_tiny_bert(
     pooling: str = "mean",
     seed: int = 0,
     quantise: bool = False,
+    broken_words: Sequence[str] = (),
 ) -> Path:
-    """A BERT of `dimensions` (a multiple of 4) floats; returns `path`."""
+    """A BERT of `dimensions` (a multiple of 4) floats; texts with `broken_words` have NaN. Returns `path`."""
     rng = np.random.default_rng(seed)
     vocabulary = bert_vocabulary()
     wide = 2 * dimensions
@@ -48,6 +50,8 @@ def write_tiny_bert(
         "token_types.weight": _normal(rng, 2, dimensions, scale=0.1),
         **_norm("token_embd_norm", dimensions),
     }
+    for word in broken_words:
+        tensors["token_embd.weight"][vocabulary.index(word)] = np.nan
     for layer in range(layers):
         block = f"blk.{layer}"
         for part in ("attn_q", "attn_k", "attn_v"):
@@ -72,9 +76,12 @@ def write_tiny_bert(
 
 
 def write_tiny_decoder(
-    path: Path, *, dimensions: int = 32, layers: int = 1, n_ctx: int = 128, seed: int = 0
+    path: Path, *, dimensions: int = 32, layers: int = 1, n_ctx: int = 128, seed: int = 0, bos: bool = True
 ) -> Path:
-    """A causal llama-like decoder with a SentencePiece vocabulary and no word about pooling."""
+    """A causal llama-like decoder with a SentencePiece vocabulary and no word about pooling.
+
+    Without `bos` an empty text has no token.
+    """
     import gguf
 
     rng = np.random.default_rng(seed)
@@ -91,7 +98,7 @@ def write_tiny_decoder(
     writer.add_rope_dimension_count(dimensions // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(0)
-    _add_decoder_vocabulary(writer, tokens, types)
+    _add_decoder_vocabulary(writer, tokens, types, bos=bos)
     for name, values in _decoder_tensors(rng, len(tokens), dimensions, layers).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -128,7 +135,7 @@ def _decoder_vocabulary() -> tuple[list[str], list[int]]:
     return [token for token, _ in everything], [kind for _, kind in everything]
 
 
-def _add_decoder_vocabulary(writer: Any, tokens: list[str], types: list[int]) -> None:
+def _add_decoder_vocabulary(writer: Any, tokens: list[str], types: list[int], *, bos: bool) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -137,7 +144,7 @@ def _add_decoder_vocabulary(writer: Any, tokens: list[str], types: list[int]) ->
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_add_bos_token(True)
+    writer.add_add_bos_token(bos)
     writer.add_add_eos_token(False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.indexes.plan import droppable_indexes, index_builds
-from ragops.postgres.queue import ItemStatus
+from ragops.postgres.queue import EXCLUDED, ItemStatus
 from ragops.session import Session
 from ragops.workers.sources import count_locations
 
@@ -29,7 +29,8 @@ def _items(session: Session) -> Iterator[str]:
     if not any(step.step == "reseed_queue" for step in session.playbook.steps):
         return
     items = count_locations(session.playbook.source, session.connection).documents
-    if items != stored:
+    excluded = counts.get(EXCLUDED, 0)
+    if items != stored + excluded:
         yield f"the source has {items:,} documents, and {stored:,} are stored"
 
 

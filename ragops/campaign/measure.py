@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.campaign.recut import Recut
 from ragops.embedder.client import Embedder
+from ragops.fingerprint.queries import refuse_faulty, refuse_unfitting
 from ragops.postgres.connection import UNREADABLE
+from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
 from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
-from ragops.quality.vectors import mean_vector, normalize
+from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.session import Session
-from ragops.workers.sources import Preparer
 
 WORDS_PER_QUERY = 8
 # A request stays far below the embedder's deadline, and the progress display moves.
 REQUEST_TEXTS = 32
+NO_TOKEN = "no token for this model"
+UNUSABLE = "an unusable vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Raw vectors of texts, shape (n, d), and by the text's place why one cannot be compared or searched with."""
+
+    vectors: NDArray[np.float32]
+    reasons: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class Agreement:
     largest: float | None
     not_a_number: int
     disagreeing: int
+    changed: tuple[str, ...] = ()
+    """What the playbook changes of how texts are cut and embedded; they are compared as they were."""
 
     @classmethod
     def of(cls, distances: Sequence[float], *, limit: float) -> Agreement:
@@ -53,15 +67,21 @@ class Agreement:
 
 
 def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurements:
-    """Collect what the checks judge; `seed` (−1 to 1) draws the sample."""
+    """Collect what the checks judge; `seed` (−1 to 1) draws the sample.
+
+    Raises UsageError for queries that do not fit, RagopsError for one without a usable vector.
+    """
+    refuse_unfitting(embedder, session.playbook)
     validation = session.playbook.validation
     mapped = session.playbook.tables.mapped()
     columns = [_column(session, "documents", str(mapped["documents"]))]
     if "document_chunks" in mapped:
         columns.append(_column(session, "document_chunks", str(mapped["document_chunks"])))
-    sample = session.read(lambda reader: reader.sample(size=validation.sample, seed=seed))
+    has_paths = _has_column(session, "documents", "file_path")
+    sample = session.read(lambda reader: reader.sample(size=validation.sample, seed=seed, with_paths=has_paths))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, worst = _agreement(session, embedder, matching)
+    recut = Recut.of(session, embedder)
+    distances, worst = _agreement(session, embedder, matching, recut)
     # A row of another dimension cannot agree, and the database cannot compare it with a query.
     others = [f"document {row.id}" for row in sample if row.vector.size != embedder.model.dimensions]
     distances += [float("nan")] * len(others)
@@ -75,6 +95,8 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
         queries=tuple(_queries(session, embedder, matching)) if is_uniform else (),
         is_sampled=not validation.queries,
         unlike=(*others, *worst),
+        changed=recut.changed,
+        changed_prefix=recut.changed_prefix,
         repeated_ids=tuple(
             str(id) for id in session.read(lambda reader: reader.repeated_ids([row.id for row in sample]))
         ),
@@ -104,6 +126,17 @@ def _stored_twice(session: Session) -> int | None:
         return None
 
 
+def read_recorded(session: Session, *, limit: int) -> Measured | None:
+    """Return what was recorded of the stored documents, with up to `limit` of them; None: not known."""
+    tables = session.playbook.tables
+    if not _has_column(session, "files_queue", "id") or not _has_column(session, "files_queue", "location"):
+        return None
+    try:
+        return session.through_outages(lambda: read_measured(session.connection, tables, limit=limit))
+    except UNREADABLE:
+        return None
+
+
 def _has_column(session: Session, logical: str, word: str) -> bool:
     column = session.playbook.tables.columns_of(logical).get(word)
     table = session.through_outages(lambda: session.facts(scans=False)).tables.get(logical)
@@ -115,13 +148,18 @@ def measure_stored(session: Session, embedder: Embedder) -> Agreement:
     limit = session.playbook.validation.max_distance
     size = session.playbook.validation.sample
     seed = random.uniform(-1, 1)
-    sample = session.read(lambda reader: reader.sample(size=size, seed=seed))
+    has_paths = _has_column(session, "documents", "file_path")
+    sample = session.read(lambda reader: reader.sample(size=size, seed=seed, with_paths=has_paths))
     matching = [row for row in sample if row.vector.size == embedder.model.dimensions]
-    distances, _ = _agreement(session, embedder, matching)
+    recut = Recut.of(session, embedder)
+    distances, _ = _agreement(session, embedder, matching, recut)
     session.reporter.end_progress()
     # A row of another dimension cannot agree.
     distances += [math.nan] * (len(sample) - len(matching))
-    return Agreement.of(distances, limit=limit)
+    agreement = Agreement.of(distances, limit=limit)
+    prefix = recut.changed_prefix
+    said = (*recut.changed, f"prefix {prefix[0]!r}, now {prefix[1]!r}") if prefix else recut.changed
+    return replace(agreement, changed=said)
 
 
 def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
@@ -132,51 +170,88 @@ def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
 
 
 def _agreement(
-    session: Session, embedder: Embedder, sample: Sequence[StoredRow]
+    session: Session, embedder: Embedder, sample: Sequence[StoredRow], recut: Recut
 ) -> tuple[list[float], tuple[str, ...]]:
     """Cosine distances of stored vectors, of documents and chunks, to their texts embedded again."""
     if not sample:
         return [], ()
-    chunks = _chunks(session, embedder, sample)
-    prefix = session.playbook.model.document_prefix
-    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
-    raw = embed_all(session, embedder, texts)
-    report_unfitting(session, embedder, raw)
-    again = iter(normalize(raw))
+    limit = session.playbook.validation.max_distance
+    stored = _stored_chunks(session, sample)
+    own = [stored.get(row.id) or _unstored(recut.chunks(row.text, row.path)) for row in sample]
+    found = _compared(session, embedder, recut.prefix, sample, own)
+    # Of a document without stored chunks it is not known for certain which kind of text it was cut as.
+    others: dict[int, list[StoredRow]] = {}
+    for place, row in enumerate(sample):
+        if not stored.get(row.id) and not found[place][0].distance <= limit:
+            other = recut.other_chunks(row.text, row.path)
+            if other is not None:
+                others[place] = _unstored(other)
+    again = [sample[place] for place in others]
+    for place, compared in zip(
+        others, _compared(session, embedder, recut.prefix, again, list(others.values())), strict=True
+    ):
+        if compared[0].distance <= limit:
+            found[place] = compared
+    every = [compared for group in found for compared in group]
+    worst = sorted(every, key=lambda compared: -np.nan_to_num(compared.distance, nan=np.inf))
+    unlike = tuple(compared.name for compared in worst if not compared.distance <= limit)
+    return [compared.distance for compared in every], unlike
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The distance of one stored vector to its text embedded again."""
+
+    name: str
+    distance: float
+
+
+def _compared(
+    session: Session,
+    embedder: Embedder,
+    prefix: str,
+    sample: Sequence[StoredRow],
+    chunks: Sequence[Sequence[StoredRow]],
+) -> list[list[_Compared]]:
+    """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks."""
+    if not sample:
+        return []
+    embedded = embed_all(session, embedder, [prefix + chunk.text for rows in chunks for chunk in rows])
+    report_without_vector(session, embedded)
+    again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []
-    for row, own in zip(sample, chunks, strict=True):
+    for place, (row, own) in enumerate(zip(sample, chunks, strict=True)):
         vectors = np.stack([next(again) for _ in own])
         stored.append(row.vector)
         fresh.append(mean_vector(vectors))
-        names.append(f"document {row.id}")
+        names.append((place, f"document {row.id}"))
         for chunk, vector in zip(own, vectors, strict=True):
             if chunk.vector.size == vector.size:
                 stored.append(chunk.vector)
                 fresh.append(vector)
-                names.append(f"document {row.id} chunk {chunk.id}")
-    distances = cosine_distances(np.stack(stored), np.stack(fresh))
-    limit = session.playbook.validation.max_distance
-    order = sorted(range(len(names)), key=lambda i: -np.nan_to_num(distances[i], nan=np.inf))
-    return distances.tolist(), tuple(names[i] for i in order if not distances[i] <= limit)
+                names.append((place, f"document {row.id} chunk {chunk.id}"))
+    found: list[list[_Compared]] = [[] for _ in sample]
+    for (place, name), distance in zip(
+        names, cosine_distances(np.stack(stored), np.stack(fresh)).tolist(), strict=True
+    ):
+        found[place].append(_Compared(name, distance))
+    return found
 
 
-def _chunks(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[list[StoredRow]]:
-    """The stored chunks of each sampled document, in its place; without a chunk table, its text cut again."""
+def _stored_chunks(session: Session, sample: Sequence[StoredRow]) -> Mapping[Any, list[StoredRow]]:
+    """Return the stored chunks of sampled documents by the documents' ids; none without a chunk table."""
     # Not by id alone: several documents may have the same one, which is a finding and no reason to stop.
     chunks: dict[Any, list[StoredRow]] = defaultdict(list)
     if session.playbook.tables.document_chunks is not None:
         for chunk in session.read(lambda reader: reader.chunks_of([row.id for row in sample])):
             chunks[chunk.group].append(chunk)
-    preparer = Preparer(session.playbook, max_tokens=embedder.model.max_tokens, count_tokens=embedder.count_tokens)
+    return chunks
+
+
+def _unstored(chunks: Sequence[str]) -> list[StoredRow]:
+    """Return chunks that have no vector of their own; a text without any is embedded as it is."""
     nothing = np.empty(0, dtype=np.float32)
-    found: list[list[StoredRow]] = []
-    for row in sample:
-        own = chunks.get(row.id)
-        if not own:
-            cut = preparer.chunk(row.text, markdown=False)
-            own = [StoredRow(c.index, c.text, nothing) for c in cut] or [StoredRow(0, "", nothing)]
-        found.append(own)
-    return found
+    return [StoredRow(index, text, nothing) for index, text in enumerate(chunks or [""])]
 
 
 def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:
@@ -186,7 +261,13 @@ def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) 
     first_words = (" ".join(row.text.split()[:WORDS_PER_QUERY]) for row in drawn)
     texts = list(validation.queries) or [shortened(embedder, words, prefix=prefix) for words in first_words]
     sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
-    vectors = normalize(embed_all(session, embedder, [prefix + text for text in texts]))
+    embedded = embed_all(session, embedder, [prefix + text for text in texts])
+    if validation.queries:
+        refuse_faulty(session.playbook, embedded.reasons)
+    # The row that such words were taken from disagrees already.
+    usable = [place for place in range(len(texts)) if place not in embedded.reasons]
+    texts, sources = [texts[place] for place in usable], [sources[place] for place in usable]
+    vectors = normalize(embedded.vectors[usable])
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         session.reporter.progress("validating", number, len(texts))
@@ -216,29 +297,43 @@ def _search(
     return stats, reader.rank_of(vector, source) if source is not None else None
 
 
-def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Raw vectors of the texts, shape (n, d); NaN for a text that the model cannot embed whole."""
+def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> Embedded:
+    """Embed texts, each alone; those that the model cannot embed whole have a vector of NaN and a reason."""
     vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
+    reasons: dict[int, str] = {}
+    most = embedder.model.max_tokens
+    too_long = f"longer than the {most} tokens that this model embeds whole"
     for start in range(0, len(texts), REQUEST_TEXTS):
         session.reporter.progress("embedding again", start, len(texts))
         part = texts[start : start + REQUEST_TEXTS]
-        lengths = embedder.count_tokens(part)
-        fitting = [place for place, tokens in enumerate(lengths) if tokens <= embedder.model.max_tokens]
+        fitting = []
+        for place, tokens in enumerate(embedder.count_tokens(part), start=start):
+            if 0 < tokens <= most:
+                fitting.append(place)
+            else:
+                reasons[place] = too_long if tokens else NO_TOKEN
         if fitting:
-            found = embedder.embed([part[place] for place in fitting]).vectors
-            vectors[[start + place for place in fitting]] = found
-    return vectors
+            vectors[fitting] = embedder.embed([texts[place] for place in fitting], tokens_per_batch=1).vectors
+    for fault in check_vectors(vectors, dimensions=vectors.shape[1]):
+        reasons.setdefault(fault.index, f"{UNUSABLE} ({fault.reason})")
+    return Embedded(vectors, reasons)
 
 
-def report_unfitting(session: Session, embedder: Embedder, vectors: NDArray[np.float32]) -> None:
-    """Say how many texts were too long; their rows cannot agree with anything."""
-    count = int(np.isnan(vectors).any(axis=1).sum())
-    if count:
+def report_without_vector(session: Session, embedded: Embedded) -> None:
+    """Say how many stored texts have no vector, and why; their rows cannot agree with anything."""
+    # NaN at which position does not matter here.
+    kinds = Counter(reason.partition(" (")[0] for reason in embedded.reasons.values())
+    for kind, count in kinds.items():
         session.reporter.end_progress()
-        session.reporter.info(
-            f"{count} of {len(vectors)} stored texts are longer than the {embedder.model.max_tokens} tokens that "
-            "this model embeds whole: they count as disagreeing"
-        )
+        verb = "is" if count == 1 else "are"
+        which = f"{count} of {len(embedded.vectors)} stored texts"
+        if kind == NO_TOKEN:
+            said = f"{which} {'has' if count == 1 else 'have'} {NO_TOKEN}"
+        elif kind == UNUSABLE:
+            said = f"{which} {'gets' if count == 1 else 'get'} {UNUSABLE} from this model (ragops verify)"
+        else:
+            said = f"{which} {verb} {kind}"
+        session.reporter.info(f"{said}: {'it counts' if count == 1 else 'they count'} as disagreeing")
 
 
 def shortened(embedder: Embedder, text: str, *, prefix: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ragops.errors import NothingToReset
 from ragops.postgres.ledger import Ledger, StepRow, campaign_steps
-from ragops.postgres.queue import ItemStatus
+from ragops.postgres.queue import EXCLUDED, ItemStatus
 from ragops.session import Session
 
 
@@ -22,6 +22,8 @@ class CampaignResult:
     verdict: str | None
     steps: tuple[StepRow, ...]
     nothing_to_reset: NothingToReset | None = None
+    excluded: int = 0
+    """Items that do not count, because somebody said so when the campaign was resumed."""
 
     @property
     def bytes_freed(self) -> int:
@@ -41,6 +43,7 @@ class CampaignResult:
             "seeded": self.seeded,
             "completed": self.completed,
             "failed": self.failed,
+            "excluded": self.excluded,
             "verdict": self.verdict,
             "bytes_freed": self.bytes_freed,
             "steps": steps,
@@ -59,4 +62,5 @@ def summary(session: Session, ledger: Ledger, *, status: str, verdict: str | Non
         failed=counts[ItemStatus.FAILED],
         verdict=verdict,
         steps=tuple(campaign_steps(session.connection, ledger.campaign)),
+        excluded=counts.get(EXCLUDED, 0),
     )

@@ -7,6 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from ragops.campaign.answers import (
+    NO_ANSWERS,
+    Answers,
+    Ask,
+    answer_lines,
+    apply_answers,
+    planned_exclusions,
+)
 from ragops.campaign.confirmed import Confirmed
 from ragops.campaign.execution import CampaignRun as CampaignRun
 from ragops.campaign.execution import done_steps, run_steps
@@ -31,6 +39,8 @@ from ragops.postgres.ledger import (
     abandon,
     check_free,
     find_latest_campaign,
+    is_held,
+    true_status,
 )
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
@@ -43,14 +53,23 @@ def refuse_unfinished(session: Session) -> None:
     row = find_latest_campaign(session.connection, session.playbook.tables)
     if row is not None and not row.is_finished:
         raise RagopsError(
-            f"campaign {row.id} ({row.name}) is unfinished: {row.status}",
+            f"campaign {row.id} ({row.name}) is unfinished: {true_status(row)}",
             where=session.target.label,
-            actual=row.error or (f"held by {short_name(row.holder)}" if row.holder else None),
-            hint=FAILED_GATE
+            actual=row.error or _controller(row),
+            hint=(answer_lines(row.error) or FAILED_GATE)
             if row.status == "gate_failed"
             else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
     refuse_neighbours(session)
+
+
+def _controller(row: CampaignRow) -> str | None:
+    """Return in words who runs the campaign; None where the ledger names nobody."""
+    if row.holder is None:
+        return None
+    return (
+        f"held by {short_name(row.holder)}" if is_held(row) else f"its controller {short_name(row.holder)} is gone"
+    )
 
 
 def refuse_held(session: Session) -> None:
@@ -115,11 +134,15 @@ def resume(
     workers: Mapping[str, object] | None = None,
     force: bool = False,
     confirm: Confirm = refuse_changes,
+    answers: Answers = NO_ANSWERS,
+    confirm_exclusions: Ask = lambda _: None,
 ) -> CampaignResult:
     """Go on with the newest campaign, with the playbook that it was started with.
 
     `workers` are settings of this machine that may change between two runs: keys of the playbook's section.
     `confirm` is asked when the campaign would empty more than its ledger's plan says, or another table.
+    `answers` change what decides at its gates, from now on; `confirm_exclusions` is asked about the items that do
+    not count then.
     """
     row = session.through_outages(lambda: find_latest_campaign(session.connection, session.playbook.tables))
     if row is None or row.is_finished:
@@ -131,6 +154,7 @@ def resume(
             hint="ragops reset --playbook …",
         )
     session = session.through_outages(partial(adopt_playbook, session, row))
+    session = session.with_playbook(answers.applied_to(session.playbook))
     if workers:
         session = session.with_playbook(session.playbook.with_changes(workers=dict(workers)))
     check_free(row)
@@ -151,6 +175,9 @@ def resume(
         confirm(changes)
     elif confirmed is not None:
         plan = plan.as_confirmed(confirmed)
+    exclusions = session.through_outages(lambda: planned_exclusions(session, answers))
+    if exclusions:
+        confirm_exclusions([str(exclusion) for exclusion in exclusions])
     plan = replace(plan, force=force or row.plan.get("force") is True)
     watch = TakeoverWatch(session.connect, reporter.info, campaign=row.id)
 
@@ -164,6 +191,7 @@ def resume(
             reporter.info(f"took campaign {row.id} over from {short_name(row.holder)}")
         done = session.through_outages(partial(done_steps, session, row.id))
         session.through_outages(lambda: ledger.on(session.connection).save_plan(plan.to_json()))
+        session.through_outages(lambda: apply_answers(session, ledger, row, answers))
         reporter.info(f"resuming campaign {row.id} ({row.name}) after {len(done)} finished steps")
         return run_steps(session, ledger, plan, done=done)
 

@@ -77,6 +77,30 @@ def reset(
         bool,
         typer.Option("--wait", help="With --resume: wait while another controller works, then take over."),
     ] = False,
+    max_failed_share: Annotated[
+        float | None,
+        typer.Option(
+            "--max-failed-share",
+            help="With --resume: the largest share of failed items that the gates accept from now on.",
+            metavar="0…1",
+        ),
+    ] = None,
+    max_partial_share: Annotated[
+        float | None,
+        typer.Option(
+            "--max-partial-share",
+            help="With --resume: the largest share of partial documents that the gates accept from now on.",
+            metavar="0…1",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            help="With --resume: failed or pending items whose location matches do not count; repeatable.",
+            metavar="PATTERN",
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -87,6 +111,7 @@ def reset(
     from dataclasses import replace
 
     from ragops.campaign import run as campaign
+    from ragops.campaign.answers import NO_ANSWERS, Answers
     from ragops.campaign.waiting import finished_elsewhere
     from ragops.report.campaign import campaign_screen, plan_screen
 
@@ -104,11 +129,19 @@ def reset(
             raise UsageError(
                 f"--resume goes on with the campaign as it was planned; it does not take {' and '.join(given)}",
                 actual=" ".join(given),
-                expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force",
+                expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force, "
+                "--max-failed-share, --max-partial-share, --exclude",
                 hint="ragops reset --resume   or, to give that campaign up: ragops reset --new",
             )
     if trust_stored and not resume:
         raise UsageError("--trust-stored is for --resume", hint="ragops reset --resume --trust-stored")
+    answers = Answers(max_failed_share, max_partial_share, tuple(exclude or ()))
+    if answers != NO_ANSWERS and not resume:
+        raise UsageError(
+            "--max-failed-share, --max-partial-share and --exclude are for --resume",
+            expected="a campaign that is resumed; a new one takes the playbook's validation: and source:",
+            hint="ragops reset --resume …   or change the playbook",
+        )
     if wait and not resume:
         raise UsageError("--wait is for --resume", hint="ragops reset --resume --wait")
     while resume:
@@ -125,6 +158,8 @@ def reset(
                         workers=changes["workers"],
                         force=force,
                         confirm=_confirm_changes(session, yes=yes),
+                        answers=answers,
+                        confirm_exclusions=_confirm_exclusions(yes=yes),
                     )
             except CampaignHeld:
                 if not wait:
@@ -170,6 +205,7 @@ def prepare_plan(session: Session) -> Plan:
     from ragops.campaign.seeding import location_test
     from ragops.campaign.steps.reseed_queue import empty_corpus
     from ragops.embedder.config import checked_sha256, probe_model
+    from ragops.fingerprint.queries import refuse_unfitting
     from ragops.workers.sources import count_locations, require_source
 
     verbs = {step.step for step in session.playbook.steps}
@@ -178,7 +214,8 @@ def prepare_plan(session: Session) -> Plan:
     model = None
     if verbs & {"embed", "validate", "verify_build"}:
         checked_sha256(session.playbook)
-        model = probe_model(session.playbook)
+        playbook = session.playbook
+        model = probe_model(playbook, look=lambda embedder: refuse_unfitting(embedder, playbook))
     items = left_out = None
     source = session.playbook.source
     # Rows are counted where the plan looks at their ids, too.
@@ -240,6 +277,21 @@ def _confirm_changes(session: Session, *, yes: bool) -> Callable[[Sequence[str]]
             f"The campaign would empty more of {session.target.label} than was confirmed:\n{listed}",
             answer=database,
             yes=False,
+        )
+
+    return ask
+
+
+def _confirm_exclusions(*, yes: bool) -> Callable[[Sequence[str]], None]:
+    """Return what asks about documents that the campaign goes on without."""
+
+    def ask(exclusions: Sequence[str]) -> None:
+        listed = "\n".join(f"  {line}" for line in exclusions)
+        confirm(
+            f"The campaign would go on without these, and no gate would count them:\n{listed}\n"
+            "(back again: ragops queue retry --excluded)",
+            answer="exclude",
+            yes=yes,
         )
 
     return ask

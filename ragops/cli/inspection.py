@@ -46,6 +46,7 @@ def verify(
     from ragops.fingerprint.verify import verify as verify_build
     from ragops.report.console import console_reporter
     from ragops.report.fingerprint import verify_screen
+    from ragops.workers.sizing import shape_of, size_fleet
 
     changes = overrides(model=model)
     reporter = console_reporter()
@@ -53,7 +54,7 @@ def verify(
     reference = parse_reference(against) if against else loaded.reference
     adapted = loaded.with_changes(**changes)
     with stoppable(reporter):
-        result = verify_build(adapted, reference=reference)
+        result = verify_build(adapted, reference=reference, shape=shape_of(size_fleet(adapted)))
     if reference.debug is not None:
         from ragops.campaign.reading import VECTORS
         from ragops.campaign.steps.verify_build import compare_debug

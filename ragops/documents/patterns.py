@@ -100,6 +100,23 @@ class Selection:
         return self._places[key]
 
 
+def excludes(pattern: str) -> Callable[[str], bool]:
+    """Return a test of whole locations: whether `source.exclude` with this pattern would leave one out.
+
+    Raises UsageError for a pattern that leads outside the folder.
+    """
+    selection = Selection(exclude=(pattern,))
+
+    def is_excluded(location: str) -> bool:
+        *folders, name = location.split("/")
+        place: Place | None = selection.root
+        for folder in folders:
+            place = place and selection.enter(place, folder)
+        return place is None or not place.wants(name)
+
+    return is_excluded
+
+
 def _any_of(names: Sequence[str]) -> Callable[[str], bool]:
     match = re.compile("|".join(map(translate, dict.fromkeys(names))) or "(?!)").match
     return lambda name: match(name) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from html import unescape
 
 _WORD = re.compile(r"\w+")
@@ -24,11 +25,15 @@ _QUOTED_REST = re.compile(r"""[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
 # way found; of 1,675 XML files one lacked two.
 _TOLERATED_SHARE = 0.002
 _TOLERATED_WORDS = 2
+# The parts of a page of 64 MB would take more memory than the page's tree.
+_PARTS = 100_000
 
 
 def missing_words(markup: str, text: str, *, is_html: bool) -> tuple[int, Counter[str]]:
     """Return the number of words in a document, and those that its text lacks; none within what is tolerated."""
-    expected = Counter(_WORD.findall(strip_tags(markup, is_html=is_html)))
+    expected: Counter[str] = Counter()
+    for piece in _stripped(markup, is_html=is_html):
+        expected.update(_WORD.findall(piece))
     missing = expected - Counter(_WORD.findall(text))
     total = expected.total()
     if missing.total() <= max(_TOLERATED_WORDS, _TOLERATED_SHARE * total):
@@ -43,6 +48,11 @@ def local_name(tag: str) -> str:
 
 def strip_tags(markup: str, *, is_html: bool = True) -> str:
     """Return the text between the tags of HTML or XML, with its references resolved, in linear time."""
+    return "".join(_stripped(markup, is_html=is_html))
+
+
+def _stripped(markup: str, *, is_html: bool) -> Iterator[str]:
+    """Yield the text between the tags in pieces that end between two words."""
     parts: list[str] = []
     at, end = 0, len(markup)
     # What is not closed is looked for once only; otherwise a file of `<!--` takes quadratic time.
@@ -94,7 +104,10 @@ def strip_tags(markup: str, *, is_html: bool = True) -> str:
         else:
             parts.append("<")
             at = tag + 1
-    return "".join(parts[: templates[0]] if templates else parts)
+        if len(parts) > _PARTS and parts[-1] == " " and not templates:
+            yield "".join(parts)
+            parts.clear()
+    yield "".join(parts[: templates[0]] if templates else parts)
 
 
 def _past_tag(markup: str, at: int, unclosed: set[str]) -> int:

@@ -10,7 +10,8 @@ First frame in: the configuration. Answer: `hello` or `error`. Then requests unt
 `tokens` (texts -> number of tokens of each), `tokenise` (texts -> those numbers and the ids, int32
 little-endian, one text after the other), `embed` (texts -> float32 little-endian, n x d, as pooled),
 `embed_tokens` (numbers and ids as `tokenise` returns them -> the same) and `capture` (canary texts ->
-fingerprint).
+fingerprint). A header of `embed` and `embed_tokens` may have `tokens_per_batch`, for smaller batches than the
+configured ones.
 """
 
 from __future__ import annotations
@@ -126,9 +127,12 @@ def captured_build(lib: Any) -> dict[str, object]:
 
 
 def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
-    """Return the fingerprint of the loaded build and model as one JSON document."""
+    """Return the fingerprint of the loaded build and model as one JSON document. Raises Refusal."""
     sha256 = standalone.sha256_of(Path(session.config["model"]))
-    return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+    try:
+        return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+    except ValueError as error:
+        raise engine.Refusal("vectors", str(error)) from None
 
 
 def answer(lib: Any, session: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
@@ -141,10 +145,10 @@ def answer(lib: Any, session: Any, request: dict[str, Any], ids: bytes) -> tuple
         return {"tokens": [len(ids) for ids in tokens]}, b"".join(array("i", ids).tobytes() for ids in tokens)
     if kind == "embed_tokens":
         counts = request["tokens"]
-        vectors = session.embed_tokens(texts_of(ids, counts))
+        vectors = session.embed_tokens(texts_of(ids, counts), request.get("tokens_per_batch"))
         return {"tokens": counts}, vectors
     if kind == "embed":
-        counts, vectors = session.embed(request["texts"])
+        counts, vectors = session.embed(request["texts"], request.get("tokens_per_batch"))
         return {"tokens": counts}, vectors
     if kind == "capture":
         arguments = {key: request[key] for key in ("canary", "prefix", "query_prefix")}

@@ -18,6 +18,8 @@ from typing import Any
 FORMAT = "ragops-fingerprint/1"
 # Of a metadata value: chat templates and licences have thousands of characters.
 LONGEST_VALUE = 200
+# As in quality.vectors and quality.soundness, which are not here under another interpreter.
+SMALLEST_NORM, LEAST_SPREAD = 1e-12, 5e-3
 # Metadata that is the vocabulary itself: a megabyte of it, and n_vocab and the canary's tokens show a difference.
 VOCABULARY = ("tokens", "scores", "token_type", "merges")
 
@@ -32,10 +34,14 @@ def capture(
     prefix: str,
     query_prefix: str,
 ) -> dict[str, object]:
-    """Return the fingerprint as one JSON document. Texts that are too long for the model are left out."""
+    """Return the fingerprint as one JSON document. Texts that are too long for the model are left out.
+
+    Raises ValueError for a model whose vectors are not finite, zero or all the same: they identify nothing.
+    """
     counts = [len(session.tokenise(prefix + text)) for text in canary["texts"]]
     rows = [index for index, count in enumerate(counts) if 0 < count <= session.max_tokens]
     vectors, norms = unit_vectors(session, [prefix + canary["texts"][index] for index in rows])
+    check_vectors(vectors, norms)
     return {
         "format": FORMAT,
         "captured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017 (Python 3.9)
@@ -70,9 +76,23 @@ def unit_vectors(session: Any, texts: list[str]) -> tuple[bytes, list[float]]:
         vector = np.frombuffer(raw, dtype="<f4").astype(np.float64)
         norm = float(np.sqrt((vector * vector).sum()))
         norms.append(norm)
-        # A zero or broken vector stays as it is: the comparison reports it.
+        # A zero or broken vector stays as it is: the check after it reports it.
         rows.append(vector / norm if norm > 0 and np.isfinite(norm) else vector)
     return np.asarray(rows, dtype="<f4").tobytes(), norms
+
+
+def check_vectors(vectors: bytes, norms: list[float]) -> None:
+    """Raise ValueError for vectors that no text can be found by; as `quality.soundness` does, for one file."""
+    import numpy as np
+
+    broken = [norm for norm in norms if not (np.isfinite(norm) and norm >= SMALLEST_NORM)]
+    if broken:
+        raise ValueError(f"{len(broken)} of {len(norms)} canary texts have a vector that is not finite, or zero")
+    if len(norms) > 1:
+        rows = np.frombuffer(vectors, dtype="<f4").reshape(len(norms), -1).astype(np.float64)
+        spread = float(np.median(1 - rows[1:] @ rows[0]))
+        if spread <= LEAST_SPREAD:
+            raise ValueError(f"{len(norms)} canary texts have the same vector (median distance {spread:.1g})")
 
 
 def ggml_facts(lib: Any) -> dict[str, object]:

@@ -222,14 +222,15 @@ class Engine:
             room = -count
         raise Refusal("tokens", "llama.cpp could not tokenise a text")
 
-    def embed(self, texts: list[str]) -> tuple[list[int], bytes]:
+    def embed(self, texts: list[str], tokens_per_batch: int | None = None) -> tuple[list[int], bytes]:
         """Return token counts, and the raw pooled vectors (n x d, float32) in the order of the texts."""
         tokens = [self.tokenise(text) for text in texts]
-        return [len(ids) for ids in tokens], self.embed_tokens(tokens)
+        return [len(ids) for ids in tokens], self.embed_tokens(tokens, tokens_per_batch)
 
-    def embed_tokens(self, tokens: list[Any]) -> bytes:
+    def embed_tokens(self, tokens: list[Any], tokens_per_batch: int | None = None) -> bytes:
         """Return the raw pooled vectors (n x d, float32) of texts as token ids, separators included.
 
+        `tokens_per_batch` makes batches of this request smaller than the configured ones; 1: every text alone.
         Nothing is ever cut: raises Refusal for a text that is too long or empty, and for a failed batch.
         """
         import numpy as np
@@ -244,7 +245,8 @@ class Engine:
             if count == 0:
                 raise Refusal("empty", f"text {index} has no tokens", index=index)
         vectors = np.empty((len(tokens), self.dimensions), dtype="<f4")
-        for group in self._groups(counts):
+        room = min(self.tokens_per_batch, tokens_per_batch or self.tokens_per_batch)
+        for group in self._groups(counts, room):
             self._run([tokens[index] for index in group])
             for sequence, index in enumerate(group):
                 pooled = self.lib.llama_get_embeddings_seq(self.context, sequence)
@@ -253,8 +255,8 @@ class Engine:
                 vectors[index] = np.ctypeslib.as_array(pooled, shape=(self.dimensions,))
         return vectors.tobytes()
 
-    def _groups(self, counts: list[int]) -> list[list[int]]:
-        """Return the indexes of texts, grouped into batches.
+    def _groups(self, counts: list[int], tokens_per_batch: int) -> list[list[int]]:
+        """Return the indexes of texts, grouped into batches of so many tokens; a longer text goes alone.
 
         Every token of a batch attends to every other, so short and long texts do not share one.
         """
@@ -263,7 +265,7 @@ class Engine:
         for index in sorted(range(len(counts)), key=counts.__getitem__):
             if not groups or counts[index] > room or len(groups[-1]) >= self.n_seq_max:
                 groups.append([])
-                room = max(self.tokens_per_batch, counts[index])
+                room = max(tokens_per_batch, counts[index])
             groups[-1].append(index)
             room -= counts[index]
         return groups

@@ -124,12 +124,13 @@ class Embedder:
         reply = self._request("tokens", texts)
         return self._counts(reply, len(texts))
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, tokens_per_batch: int | None = None) -> Embeddings:
         """Return the raw pooled vectors of the texts.
 
+        `tokens_per_batch` makes the batches of this request smaller than the configured ones; 1: each text alone.
         Raises TextTooLong (nothing is ever cut), EmbedderDied, EmbedderTimeout, EmbedderError.
         """
-        return self._embeddings(self._request("embed", texts), len(texts))
+        return self._embeddings(self._request("embed", texts, **_smaller(tokens_per_batch)), len(texts))
 
     def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
         """Return the token ids of each text, separators included; raises as `count_tokens` does."""
@@ -141,9 +142,10 @@ class Embedder:
         ends = np.cumsum(counts).tolist()
         return [ids[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
-    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
-        """Return the raw pooled vectors of texts that `tokenise` has turned into ids; raises as `embed` does."""
-        header = {"request": "embed_tokens", "tokens": [len(ids) for ids in tokens]}
+    def embed_tokens(self, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None) -> Embeddings:
+        """Return the raw pooled vectors of texts that `tokenise` has turned into ids; otherwise as `embed`."""
+        sizes = [len(ids) for ids in tokens]
+        header = {"request": "embed_tokens", "tokens": sizes, **_smaller(tokens_per_batch)}
         payload = np.concatenate(tokens).astype("<i4").tobytes() if tokens else b""
         doing = f"during a request of {len(tokens)} texts"
         reply = self._exchange(header, payload, doing=doing, limit=self.config.deadline_s)
@@ -192,9 +194,10 @@ class Embedder:
     ) -> None:
         self.close(timeout_s=5.0 if kind is None else 0.5)
 
-    def _request(self, name: str, texts: Sequence[str]) -> Frame:
+    def _request(self, name: str, texts: Sequence[str], **more: int) -> Frame:
+        header = {"request": name, "texts": list(texts), **more}
         doing = f"during a request of {len(texts)} texts"
-        return self._exchange({"request": name, "texts": list(texts)}, doing=doing, limit=self.config.deadline_s)
+        return self._exchange(header, doing=doing, limit=self.config.deadline_s)
 
     def _exchange(self, header: Mapping[str, Any], payload: bytes = b"", *, doing: str, limit: float) -> Frame:
         with self._lock:
@@ -272,3 +275,7 @@ class Embedder:
         if not isinstance(tokens, list) or len(tokens) != expected:
             raise self._invalid(f"token counts {tokens!r:.80} for {expected} texts")
         return [int(count) for count in tokens]
+
+
+def _smaller(tokens_per_batch: int | None) -> dict[str, int]:
+    return {} if tokens_per_batch is None else {"tokens_per_batch": tokens_per_batch}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ragops.builds.records import find_build
-from ragops.embedder.client import EmbedderConfig, sha256_of
+from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
 from ragops.embedder.starting import open_embedder
 from ragops.errors import ModelUnusable, UsageError
 from ragops.facts import ModelFacts
@@ -17,6 +19,15 @@ from ragops.playbook.model import Playbook
 MOST_SIDE_THREADS = 4
 # Larger batches stop paying off around here, because attention cost grows with every token in the batch.
 TOKENS_PER_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a fleet's children are configured, as far as it moves vectors; the fleet's planning fills it."""
+
+    threads: int = 1
+    tokens_per_batch: int | None = None
+    repack: bool | None = None
 
 
 def embedder_config(
@@ -94,11 +105,13 @@ def side_threads() -> int:
     return max(1, min(read_limits().cores // 2, MOST_SIDE_THREADS))
 
 
-def probe_model(playbook: Playbook) -> ModelFacts:
+def probe_model(playbook: Playbook, *, look: Callable[[Embedder], None] = lambda _: None) -> ModelFacts:
     """Read the facts of the playbook's model from its vocabulary alone, without loading gigabytes of weights.
 
-    Raises UsageError without a model, ModelUnusable or EmbedderError if it cannot be loaded.
+    `look` gets the child, which counts tokens. Raises UsageError without a model, ModelUnusable or EmbedderError
+    if it cannot be loaded, and as `look`.
     """
     config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
     with open_embedder(config) as embedder:
+        look(embedder)
         return embedder.model

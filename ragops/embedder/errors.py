@@ -21,6 +21,7 @@ _LIBRARY_ERRORS = {
     "broken_llama_cpp": "cannot load the interpreter's llama-cpp-python",
     "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
 }
+NO_VECTORS = "this model makes no usable vectors"
 # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 GGUF_MAGIC = b"GGUF"
 
@@ -106,6 +107,19 @@ def death_error(signal: str | None, returncode: int, *, during: str, tail: str, 
     return death
 
 
+def unusable_vectors(model: str, fault: str, *, pooling: str | None = None) -> ModelUnusable:
+    """Return the error for a model whose vectors must not be stored."""
+    which = f"pooling {pooling}" if pooling else "the pooling"
+    return ModelUnusable(
+        NO_VECTORS,
+        where=model,
+        actual=fault,
+        expected="a finite vector other than zero for every text, and another one for another text",
+        hint="the file may be damaged: compare its SHA-256 with its source's; "
+        f"or {which} is not what the model was trained with",
+    )
+
+
 def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> EmbedderError:
     """Return the error for an `error` frame of the child."""
     match refusal.kind:
@@ -127,6 +141,8 @@ def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> Emb
                 expected="pooling mean, cls or last",
                 hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
             )
+        case "vectors":
+            return unusable_vectors(model, refusal.message)
         case "no_llama_cpp" | "broken_llama_cpp" | "old_llama_cpp":
             install = f"{interpreter} -m pip install llama-cpp-python"
             is_missing = refusal.kind == "no_llama_cpp"

@@ -71,7 +71,10 @@ def capture_config(playbook: Playbook) -> EmbedderConfig:
 
 
 def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> Fingerprint:
-    """Capture the fingerprint of the workers' interpreter, model and parameters. Raises as Embedder does."""
+    """Capture the fingerprint of the workers' interpreter, model and parameters.
+
+    Raises ModelUnusable for a model whose vectors are not finite, zero or all the same, and as Embedder does.
+    """
     model = playbook.model
     fingerprint = use_child(
         lambda: open_embedder(capture_config(playbook), command=command),

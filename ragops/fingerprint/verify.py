@@ -8,17 +8,24 @@ from pathlib import Path
 
 from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.builds.verify import compare, inspect_build
-from ragops.embedder.config import checked_sha256, embedder_config
+from ragops.embedder.client import Embedder
+from ragops.embedder.config import Shape, checked_sha256, embedder_config
+from ragops.embedder.errors import NO_VECTORS
 from ragops.embedder.starting import open_embedder
-from ragops.errors import NegativeVerdict
+from ragops.errors import ModelUnusable, NegativeVerdict
 from ragops.facts import BuildFacts, HostFacts, ModelFacts
 from ragops.findings import Finding, sorted_findings
 from ragops.fingerprint.against import capture_own, compare_with, is_accepted, reference_name
 from ragops.fingerprint.against_debug import DebugComparison
+from ragops.fingerprint.batches import Batches, measure_batches
 from ragops.fingerprint.compare import Comparison
 from ragops.fingerprint.document import fingerprint_of
+from ragops.fingerprint.queries import refuse_broken, refuse_unfitting
 from ragops.host import read_exact_host
 from ragops.playbook.model import Playbook, Reference
+
+# The id of the finding that the model's vectors cannot be stored.
+UNUSABLE = "unusable-vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,8 @@ class Verification:
     comparison: Comparison | None = None
     debug: DebugComparison | None = None
     corrected_requirements: str | None = None
+    batches: Batches | None = None
+    """The batches in which the workers embed, and why; None of a child that could not be asked."""
 
     @property
     def verdict(self) -> str:
@@ -82,13 +91,16 @@ class Verification:
         if self.is_accepted:
             return
         errors = [finding for finding in self.findings if finding.severity == "error"]
+        is_unusable = any(finding.id == UNUSABLE for finding in errors)
         accepted = self.playbook.build.accept
         is_divergent = self.reference is not None and not is_accepted(self.verdict, self.playbook)
         raise NegativeVerdict(
-            f"the workers' vector space is {self.verdict}, the playbook accepts {accepted}"
+            NO_VECTORS
+            if is_unusable
+            else f"the workers' vector space is {self.verdict}, the playbook accepts {accepted}"
             if is_divergent
             else "the build is not what the playbook asks for",
-            where=self.build.python,
+            where=self.model.path if is_unusable else self.build.python,
             actual="\n".join(finding.message for finding in errors) or self.verdict,
             hint=errors[0].hint if errors else "ragops verify",
         )
@@ -107,6 +119,7 @@ class Verification:
             },
             "requested": playbook.build.model_dump(mode="json")
             | {"model": playbook.model.model_dump(mode="json")},
+            "batches": self.batches.to_json() if self.batches else None,
             "host": asdict(self.host),
             "findings": [finding.to_json() for finding in self.findings],
             "reference": self.reference,
@@ -123,21 +136,32 @@ class Verification:
 
 
 def verify(
-    playbook: Playbook, *, reference: Reference | None = None, command: tuple[str, ...] | None = None
+    playbook: Playbook,
+    *,
+    reference: Reference | None = None,
+    command: tuple[str, ...] | None = None,
+    shape: Shape | None = None,
 ) -> Verification:
     """Return what is effectively loaded, compared with the playbook's `build:` and `model:` and with a reference.
 
-    A debug endpoint is compared elsewhere (`compare_with_debug`): it needs the database. Raises UsageError
-    without a model, ModelUnusable or EmbedderError when it cannot be loaded, RagopsError for a fault of the
-    reference.
+    `shape` is that of the fleet whose batches are measured. A debug endpoint is compared elsewhere
+    (`compare_with_debug`): it needs the database. Raises UsageError
+    without a model and for queries that do not fit, ModelUnusable or EmbedderError when it cannot be loaded,
+    RagopsError for a fault of the reference.
     """
     sha256 = checked_sha256(playbook)
-    config = embedder_config(playbook, threads=1)
+    shape = shape or Shape()
+    config = embedder_config(
+        playbook, threads=shape.threads, tokens_per_batch=shape.tokens_per_batch, repack=shape.repack
+    )
     host = read_exact_host()
     # Before the model is loaded: an illegal instruction is predicted, not met.
     inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
     with open_embedder(config, command=command) as embedder:
         build, model = embedder.build, embedder.model
+        refuse_unfitting(embedder, playbook)
+        batches, found = _measured(embedder, playbook)
+    inspected += found
     findings = tuple(sorted_findings([*compare(playbook, build, model), *inspected]))
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
     verification = Verification(
@@ -149,8 +173,20 @@ def verify(
         sha256=sha256,
         findings=findings,
         matches=not any(finding.severity == "error" for finding in findings),
+        batches=batches,
     )
-    if reference is None or not (reference.fingerprint or reference.openai):
+    if reference is None or not (reference.fingerprint or reference.openai) or batches is None:
         return verification
     comparison = compare_with(playbook, reference, capture_own(playbook, command=command), command=command)
     return verification.with_comparison(comparison, reference=reference_name(reference))
+
+
+def _measured(embedder: Embedder, playbook: Playbook) -> tuple[Batches | None, list[Finding]]:
+    """Return the batches of such workers, and what is wrong with the model's vectors or should be known."""
+    try:
+        batches = measure_batches(embedder, playbook, tokens_per_batch=embedder.config.tokens_per_batch)
+        refuse_broken(embedder, playbook)
+    except ModelUnusable as error:
+        return None, [Finding(UNUSABLE, "error", f"{NO_VECTORS}: {error.actual}", error.hint or "")]
+    finding = batches.finding()
+    return batches, [finding] if finding else []

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 
 from ragops.errors import RagopsError
 from ragops.facts import vector_dimensions, vector_kind
+from ragops.fingerprint.batches import unusable_model
 from ragops.postgres.reader import Neighbour, metric_of, usable_indexes
+from ragops.quality.soundness import unsound
 from ragops.quality.vectors import normalize
 from ragops.session import Session
 
@@ -49,7 +51,10 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
     with session.open_embedder() as embedder:
-        vector = normalize(embedder.embed([session.playbook.model.query_prefix + text]).vectors)[0]
+        raw = embedder.embed([session.playbook.model.query_prefix + text]).vectors
+        if (fault := unsound(raw, [text])) is not None:
+            raise unusable_model(embedder, fault)
+        vector = normalize(raw)[0]
     documents = session.facts(scans=False).tables["documents"]
     assert documents is not None, "the session has refused missing tables"
     column = session.playbook.tables.columns_of("documents")["embedding"]

@@ -22,6 +22,7 @@ from ragops.errors import OverrideError
 from ragops.playbook.endpoints import masked_url
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
+from ragops.playbook.source_encoding import SourceEncoding
 from ragops.playbook.steps import Embed, Step, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
 
@@ -193,6 +194,8 @@ class Source(Section):
     """What becomes of folders that cannot be listed, names that cannot be stored and links that lead nowhere."""
     text_suffixes: tuple[NonEmptyText, ...] = ()
     """Ends of names (`.debian`), and patterns of whole names, that are read as plain text."""
+    encoding: SourceEncoding = None
+    """Encoding of the texts that are not UTF-8 and declare none: a label, or labels by patterns."""
     changed: Literal["read", "fail", "ignore"] = "read"
     """What becomes of a file that is not as it was when it was queued."""
     table: TableText | None = None

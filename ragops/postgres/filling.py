@@ -34,7 +34,7 @@ class Filling:
     since: datetime | None
     fingerprint: str | None
     """Id of the vector space of the first fleet that claimed from it."""
-    chunking: Mapping[str, int] | None
+    chunking: Mapping[str, object] | None
     """How that fleet cuts texts."""
 
     @property
@@ -89,7 +89,7 @@ def end_filling(connection: Connection, queue: TableFacts) -> None:
 
 
 def claim_space(
-    connection: Connection, tables: Tables, *, generation: int, fingerprint: str, chunking: Mapping[str, int]
+    connection: Connection, tables: Tables, *, generation: int, fingerprint: str, chunking: Mapping[str, object]
 ) -> Filling:
     """Note which vectors belong to a filling unless a fleet did so before; return the filling as it is then."""
     values = _space(connection, generation, fingerprint, chunking)
@@ -105,7 +105,7 @@ def replace_space(
     *,
     generation: int,
     fingerprint: str,
-    chunking: Mapping[str, int],
+    chunking: Mapping[str, object],
     is_campaign: bool,
 ) -> bool:
     """Note other vectors for a filling of which nothing was embedded yet; False if something was.
@@ -132,7 +132,7 @@ def adopt_filling(connection: Connection, tables: Tables) -> None:
 
 
 def _space(
-    connection: Connection, generation: int, fingerprint: str, chunking: Mapping[str, int]
+    connection: Connection, generation: int, fingerprint: str, chunking: Mapping[str, object]
 ) -> dict[str, object]:
     return {"generation": generation, "fingerprint": fingerprint, "chunking": jsonb(connection, chunking)}
 

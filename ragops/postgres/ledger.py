@@ -23,6 +23,8 @@ from ragops.postgres.statements import queue_key, statement
 
 LEASE_S = 60.0
 FINISHED = frozenset({"done", "abandoned", "undone"})
+# What commands call a campaign whose controller was killed before it could write how it ended.
+INTERRUPTED = "interrupted"
 Waiting = Callable[[int], AbstractContextManager[object]]
 
 
@@ -123,6 +125,11 @@ def campaign_steps(connection: Connection, campaign: int) -> list[StepRow]:
 def is_held(row: CampaignRow) -> bool:
     """Return whether a controller holds the campaign that lives, as far as its lease and this machine tell."""
     return bool(row.holder and row.lease_is_live and not is_dead_here(row.holder))
+
+
+def true_status(row: CampaignRow) -> str:
+    """Return the campaign's status; INTERRUPTED where the ledger says that it runs, and nobody runs it."""
+    return INTERRUPTED if row.status == "running" and not is_held(row) else row.status
 
 
 def check_free(row: CampaignRow) -> None:
@@ -291,9 +298,53 @@ class Ledger:
         """Give the campaign up with this status. Raises FenceLost when another controller took it."""
         self._record("finish", status=status, error=storable(self._connection, error))
 
+    def save_playbook(self, playbook: Mapping[str, object]) -> None:
+        """Replace the playbook that the campaign goes on with."""
+        self._record("save_playbook", playbook=jsonb(self._connection, playbook))
+
     def save_plan(self, plan: Mapping[str, object]) -> None:
         """Replace the plan that the campaign was started with by the one that was confirmed since."""
         self._record("save_plan", plan=jsonb(self._connection, plan))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """What an operator changed of a campaign that was resumed."""
+
+    setting: str
+    before: Any
+    after: Any
+    by: str
+    at: datetime
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "setting": self.setting,
+            "before": self.before,
+            "after": self.after,
+            "by": self.by,
+            "at": self.at.isoformat(),
+        }
+
+
+def record_change(connection: Connection, campaign: int, setting: str, *, before: object, after: object) -> None:
+    """Record a change of a campaign, in the caller's transaction."""
+    values = {
+        "campaign": campaign,
+        "setting": setting,
+        "before": jsonb(connection, before),
+        "after": jsonb(connection, after),
+        "process": short_name(holder_name()),
+    }
+    connection.execute(statement("ledger", "record_change"), values)
+
+
+def campaign_changes(connection: Connection, campaign: int) -> list[ChangeRow]:
+    """Return what was changed of a campaign, the oldest first; nothing in a ledger of an older version."""
+    known = connection.execute(statement("catalog", "ragops_table"), {"name": "change"}).fetchone()
+    if known is None or not known[0]:
+        return []
+    return [ChangeRow(*row) for row in connection.execute(statement("ledger", "changes"), {"campaign": campaign})]
 
 
 def abandon(connection: Connection, row: CampaignRow) -> None:

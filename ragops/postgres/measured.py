@@ -19,8 +19,15 @@ from ragops.postgres.statements import Statement, identifiers_of, queue_key, sta
 TABLES = ("measured", "tokens")
 # What is recorded of documents beside their rows.
 RECORDS = (*TABLES, "seeding", "file_state")
+STRANGE_SCRIPT = (
+    "the model does not know the script of this corpus: texts of unknown tokens get vectors that say nothing, and "
+    "search finds them at random; choose a multilingual model"
+)
 # A document of which the model knows less is listed; a foreign word here and there is no news.
 LISTED_UNKNOWN = 0.05
+# MiniLM makes one unknown token of a Thai text, whatever it says: all of these texts get one vector. In a corpus
+# that it can read the share is below 1 %.
+UNKNOWN_SHARE, FOREIGN_DOCUMENTS = 0.1, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,42 @@ class Measured:
     foreign_documents: tuple[UnknownDocument, ...] = ()
     documents: int = 0
     """Documents whose tokens were counted."""
+
+    def partial_to_json(self, *, completed: int | None) -> dict[str, object]:
+        """Return the partial documents for `--json`; `completed` are all that are stored."""
+        return {
+            "documents": self.partial,
+            "share": round(self.partial / completed, 4) if completed else 0.0,
+            "list": [document.to_json() for document in self.partial_documents],
+        }
+
+    def unknown_to_json(self) -> dict[str, object] | None:
+        """Return the unknown tokens for `--json`; None where none were counted."""
+        if not self.documents:
+            return None
+        return {
+            "documents": self.documents,
+            "tokens": self.tokens.tokens,
+            "unknown": self.tokens.unknown,
+            "share": round(self.tokens.share, 4),
+            "mostly_unknown": self.foreign,
+            "knows_script": self.knows_script,
+            "list": [document.to_json() for document in self.foreign_documents],
+        }
+
+    @property
+    def knows_script(self) -> bool:
+        """Whether the model knows the signs that the documents are written in, by and large."""
+        many = self.documents > 0 and self.foreign >= FOREIGN_DOCUMENTS * self.documents
+        return not many and self.tokens.share < UNKNOWN_SHARE
+
+    @property
+    def words(self) -> str:
+        """The unknown tokens in words."""
+        return (
+            f"{self.tokens.share:.1%} of {self.tokens.tokens:,} tokens are unknown, "
+            f"and of {self.foreign:,} of {self.documents:,} documents at least half"
+        )
 
 
 NOTHING = Measured(0, (), UnknownTokens(0, 0))

@@ -24,8 +24,8 @@ from ragops.postgres.statements import Statement, identifiers_of, queue_key, sta
 
 # The largest smallint, which is the type of the phase column. A gate of this phase is no gate.
 MAX_PHASE = 32_767
-# As many failed items as fit on a screen beside the counts.
-FAILURES_SHOWN = 10
+# What `counts` calls failed items that an operator has excluded from the count.
+EXCLUDED = "excluded"
 
 
 class Cursor(NamedTuple):
@@ -40,13 +40,6 @@ class OpenItems(NamedTuple):
 
     pending: int
     processing: int
-
-
-class FailedItem(NamedTuple):
-    """One failed item; `reason` is None if another tool marked it."""
-
-    location: str
-    reason: str | None
 
 
 class ItemStatus(StrEnum):
@@ -85,7 +78,7 @@ class Claim:
 def _identifiers(tables: Tables) -> Mapping[str, sql.Composable]:
     """Return the placeholders of queue.sql, among them the gate, which a claim contains."""
     key = queue_key(tables)
-    words = {"queue_key": key, "last_phase": sql.Literal(MAX_PHASE)}
+    words: dict[str, sql.Composable] = {"queue_key": key, "last_phase": sql.Literal(MAX_PHASE)}
     # The key once a claim, or from the claimant: planning the look into the catalog takes 0.3 ms.
     within = {**words, "queue_key": sql.SQL("(SELECT queue FROM this)"), "campaign_queue": sql.SQL("c.queue")}
     gate = statement("queue", "gate", within)
@@ -207,14 +200,17 @@ class Queue:
             reaped += self._connection.execute(self._sql("release_claimants"), {"workers": dead}).rowcount
         return reaped
 
-    def retry_failed(self) -> int:
-        """Put the failed items back into the queue, to be read as they are then; return their number."""
+    def retry_failed(self, *, excluded: bool = False) -> int:
+        """Put the failed items back into the queue, or those that were excluded; return their number.
+
+        Their files are taken as they are then.
+        """
         with transaction(self._connection, is_long=True):
             forget_failed(self._connection, self._tables)
-            return self._connection.execute(self._sql("retry_failed")).rowcount
+            return self._connection.execute(self._sql("retry_failed"), {"excluded": excluded}).rowcount
 
     def counts(self) -> dict[str, int]:
-        """Return the number of items by status, 0 included."""
+        """Return the number of items by status, 0 included; those that were excluded under a key of their own."""
         counts = {status.value: 0 for status in ItemStatus}
         counts.update(self._connection.execute(self._sql("counts")).fetchall())
         return counts
@@ -262,11 +258,6 @@ class Queue:
     def load_source(self) -> Mapping[str, object] | None:
         """Return what the queue was last filled from; None if ragops did not fill it."""
         return self.filling().source
-
-    def failures(self) -> list[FailedItem]:
-        """Return the first failed items with their reasons."""
-        rows = self._connection.execute(self._sql("failures"), {"limit": FAILURES_SHOWN}).fetchall()
-        return [FailedItem(*row) for row in rows]
 
     def sample_locations(self, size: int) -> list[str]:
         """Return up to `size` locations from anywhere in the queue, whatever their status."""

@@ -37,6 +37,8 @@ class StoredRow:
     vector: NDArray[np.float32]
     group: Any = None
     """The id of a chunk's document; None for a document."""
+    path: str | None = None
+    """Of a document, where it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,21 @@ class Reader:
         query = self._sql("repeated_paths", path=self._identifiers["documents_file_path"])
         return int(self._scan(query)[0])
 
-    def sample(self, *, size: int, seed: float) -> list[StoredRow]:
-        """Return random documents among those with a vector; `seed` (−1 to 1) makes the draw repeatable."""
+    def sample(self, *, size: int, seed: float, with_paths: bool = False) -> list[StoredRow]:
+        """Return random documents among those with a vector; `seed` (−1 to 1) makes the draw repeatable.
+
+        `with_paths`: the table has the mapped column.
+        """
+        column = sql.SQL("d.{}::text").format(self._identifiers["documents_file_path"]) if with_paths else None
         with transaction(self._connection, is_long=True):
             self._connection.execute(self._sql("set_seed"), {"seed": seed})
-            rows = self._connection.execute(self._sql("sample"), {"size": size}).fetchall()
-        return [StoredRow(id, _text(text), _array(vector)) for id, text, vector in rows]
+            rows = self._connection.execute(
+                self._sql("sample", path=column or sql.NULL), {"size": size}
+            ).fetchall()
+        return [
+            StoredRow(id, _text(text), _array(vector), path=None if path is None else _text(path))
+            for id, text, vector, path in rows
+        ]
 
     def repeated_ids(self, ids: Sequence[Any]) -> list[Any]:
         """Return those of the ids that several documents have."""

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -23,6 +24,8 @@ from ragops.postgres.statements import identifier, statement
 ROWS_PER_FETCH = 10_000
 # Ids that are fetched back while planning, beside the first and the last one.
 SAMPLED = 8
+# Of a longer text only the size is compared.
+SAMPLE_BYTES = 64 * 1024
 # A table, column or schema that does not exist any more, and a right that was taken away.
 _GONE = ("42P01", "42703", "3F000", "42501")
 
@@ -135,13 +138,14 @@ def _first_lost(
         "limit": SAMPLED,
     }
     query = statement("source", "sample", {"relation": source_relation(source)})
-    texts: dict[str, str | None] = {}
+    drawn_texts: dict[str, tuple[str, int]] = {}
     wanted, reader = list(dict.fromkeys(ends)), RowTexts(source)
     try:
         with connection.transaction():
-            texts.update(connection.execute(query, drawn).fetchall())
-            wanted = list(dict.fromkeys([*ends, *texts]))
-            found = reader.fetch(connection, wanted)
+            for id, digest, size in connection.execute(query, drawn).fetchall():
+                drawn_texts[id] = (digest, size)
+            wanted = list(dict.fromkeys([*ends, *drawn_texts]))
+            found = reader.fetch(connection, wanted, most_bytes=SAMPLE_BYTES)
     except psycopg.Error as error:
         # Arrays and anonymous rows, for example, have no way back from text.
         return wanted[0], f"an error of the database ({first_line(error)})"
@@ -149,18 +153,28 @@ def _first_lost(
     if missing:
         others = [f"the id {id!r}" for id in found if id not in wanted]
         return missing[0], others[0] if others else "no row"
-    moved = [id for id, digest in texts.items() if _digest(found[id]) != digest]
+    moved = [id for id, (digest, size) in drawn_texts.items() if not _is_same(found[id], digest, size)]
     if moved:
         # A text that was edited meanwhile stays as it is now; one that depends on chance does not.
-        again = reader.fetch(connection, moved)
+        again = reader.fetch(connection, moved, most_bytes=SAMPLE_BYTES)
         unstable = next((id for id in moved if again.get(id) != found[id]), None)
         if unstable is not None:
             return unstable, "another text each time"
     return None
 
 
-def _digest(text: str | None) -> str | None:
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the source."""
+
+    text: str | None
+    """None if it is NULL, or longer than was asked for."""
+    size: int
+    """Bytes of its text in the server's encoding; 0 for NULL."""
+
+
+def _is_same(row: Row, digest: str | None, size: int) -> bool:
+    return row.size == size and (row.text is None or hashlib.sha256(row.text.encode()).hexdigest() == digest)
 
 
 class RowTexts:
@@ -171,10 +185,13 @@ class RowTexts:
         self._name = source.table or "source.query"
         self._id_type: str | None = None
 
-    def fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-        """Return the text by id, for the rows that still exist. Raises RagopsError for a source that is gone."""
+    def fetch(self, connection: Connection, ids: Sequence[str], *, most_bytes: int) -> dict[str, Row]:
+        """Return rows by id, those that still exist; without its text each one of more than `most_bytes`.
+
+        Raises RagopsError for a source that is gone.
+        """
         try:
-            return self._fetch(connection, ids)
+            return self._fetch(connection, ids, most_bytes)
         except psycopg.Error as error:
             if error.sqlstate not in _GONE:
                 raise
@@ -186,7 +203,7 @@ class RowTexts:
                 hint="restore it, then run the same command again, a campaign with: ragops reset --resume",
             ) from error
 
-    def _fetch(self, connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
+    def _fetch(self, connection: Connection, ids: Sequence[str], most_bytes: int) -> dict[str, Row]:
         # A source's query may take longer than the role's statement_timeout.
         with transaction(connection, is_long=True):
             pin_text_form(connection)
@@ -198,4 +215,5 @@ class RowTexts:
             # The type's name comes from the server, already quoted.
             placeholders = {"relation": self._relation, "id_type": sql.SQL(self._id_type)}
             query = statement("source", "texts", placeholders)
-            return dict(connection.execute(query, {"ids": list(ids)}).fetchall())
+            found = connection.execute(query, {"ids": list(ids), "most_bytes": most_bytes}).fetchall()
+            return {id: Row(text, size) for id, text, size in found}

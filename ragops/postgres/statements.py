@@ -109,4 +109,6 @@ def identifiers_of(tables: Tables) -> Mapping[str, sql.Composable]:
         identifiers[logical] = identifier(name)
         for word, column in tables.columns_of(logical).items():
             identifiers[f"{logical}_{word}"] = sql.Identifier(column)
+    # Its name as a text, for a look by way of JSON at a queue that may lack the column.
+    identifiers["last_error"] = sql.Literal(tables.files_queue.columns.last_error)
     return identifiers

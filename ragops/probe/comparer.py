@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ragops.embedder.client import Embedder
 from ragops.embedder.config import checked_sha256, embedder_config, side_threads
 from ragops.errors import EmbedderError, RagopsError
+from ragops.fingerprint.batches import measure_batches
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.reader import DistanceStats, Reader, VectorCounts
@@ -30,11 +31,20 @@ EmbedderFactory = Callable[[], Embedder]
 
 
 def embedder_factory_of(playbook: Playbook) -> EmbedderFactory:
-    """Return a function that starts the playbook's embedder; it raises as `checked_sha256` and Embedder do."""
+    """Return a function that starts the playbook's embedder and tries its model.
+
+    It raises as `checked_sha256`, Embedder and `measure_batches` do.
+    """
 
     def start() -> Embedder:
         checked_sha256(playbook)
-        return Embedder(embedder_config(playbook, threads=side_threads()))
+        embedder = Embedder(embedder_config(playbook, threads=side_threads(), tokens_per_batch=1))
+        try:
+            measure_batches(embedder, playbook, tokens_per_batch=1)
+        except BaseException:
+            embedder.close(timeout_s=0.5)
+            raise
+        return embedder
 
     return start
 

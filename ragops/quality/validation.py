@@ -99,6 +99,17 @@ class Measurements:
     """Items whose location another item has already; None: not counted."""
     stored_twice: int | None = None
     """Documents whose path another document has already; None: not counted."""
+    partial: int | None = None
+    """Stored documents that lack text; None: not known."""
+    partial_examples: tuple[str, ...] = ()
+    unknown_tokens: str | None = None
+    """The share of tokens that the model does not know, in words; None: not measured."""
+    knows_script: bool = True
+    """The model knows the signs that the corpus is written in, by and large."""
+    changed: tuple[str, ...] = ()
+    """What the playbook changes of how the stored texts were cut: they were compared as they were cut."""
+    changed_prefix: tuple[str, str] | None = None
+    """The prefix with which they were embedded, and compared, and the playbook's, where the two differ."""
 
     @property
     def is_comparable(self) -> bool:
@@ -115,6 +126,8 @@ class ValidationLimits:
     criterion: float
     max_failed_share: float
     """Largest share (0 to 1) of failed items among those processed."""
+    max_partial_share: float = 1.0
+    """Largest share (0 to 1) of partial documents among those stored."""
 
 
 def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
@@ -143,6 +156,13 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     ]
     if not measured.has_queue:
         checks.pop()
+    checks += _texts(measured, limits, completed=completed)
+    if measured.changed:
+        cut = f"stored texts were cut with {'; '.join(measured.changed)}"
+        checks.append(Check("cutting", "info", cut, "they were compared as they were cut"))
+    if measured.changed_prefix is not None:
+        before, now = measured.changed_prefix
+        checks.append(Check("document_prefix", "fail", f"stored texts were embedded with {before!r}", repr(now)))
     if measured.repeated_ids:
         repeated = ", ".join(measured.repeated_ids[:3])
         count = len(measured.repeated_ids)
@@ -219,6 +239,22 @@ def _doubled(measured: Measurements) -> Iterator[Check]:
         else:
             # Another program may store a file as several documents.
             yield Check("documents_paths_unique", "info", f"{summary}, the queue is empty", "")
+
+
+def _texts(measured: Measurements, limits: ValidationLimits, *, completed: int) -> Iterator[Check]:
+    """Check that the stored texts are whole; show how much of them the model knows."""
+    if measured.partial is not None:
+        share = measured.partial / completed if completed else 0.0
+        examples = f" (e.g. {measured.partial_examples[0]})" if measured.partial_examples else ""
+        yield _check(
+            "partial_documents",
+            share <= limits.max_partial_share,
+            f"{measured.partial:,} documents lack text, {share:.1%} of those stored{examples}",
+            f"≤ {limits.max_partial_share:.1%}",
+        )
+    if measured.unknown_tokens is not None:
+        strange = "" if measured.knows_script else ": the model does not know the script of this corpus"
+        yield Check("unknown_tokens", "info", f"{measured.unknown_tokens}{strange}", "")
 
 
 def _agreement(measured: Measurements, limits: ValidationLimits) -> Check:

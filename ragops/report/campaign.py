@@ -12,8 +12,10 @@ from ragops.campaign.steps.embed import EmbedReport
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.undo import UndoResult
 from ragops.postgres.statements import text_of
+from ragops.report.queue import partial_lines
 from ragops.report.terminal import STYLES, error_text, table, verdict
-from ragops.report.units import duration, number, size
+from ragops.report.units import duration, number, rate, size
+from ragops.status import SHOWN
 
 # These list tables that the operator would not expect to be touched, e.g. by a foreign key.
 SHOWS_TABLES = ("empty_tables", "rebuild_indexes", "drop_indexes")
@@ -50,7 +52,9 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         head = Text.assemble(head, ", validation ", verdict(result.verdict))
     counts = (
         f"{number(result.completed)} of {number(result.seeded)} documents embedded, "
-        f"{number(result.failed)} failed; {size(result.bytes_freed)} freed"
+        f"{number(result.failed)} failed"
+        + (f", {number(result.excluded)} excluded" if result.excluded else "")
+        + f"; {size(result.bytes_freed)} freed"
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
     return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
@@ -61,10 +65,12 @@ def embed_screen(report: EmbedReport) -> str:
     result = report.result
     lines = ["nothing to embed"]
     if result.completed or result.failed:
-        rate = f", {result.docs_per_s:.1f} documents/s" if result.docs_per_s else ""
+        speed = f", {rate(result.completed, result.seconds)}" if result.completed else ""
+        # Of a few long documents their number says little.
+        speed += f", {number(result.tokens / result.seconds)} tokens/s" if result.seconds and result.tokens else ""
         failed = f"; {number(result.failed)} failed (ragops queue status)" if result.failed else ""
         chunks, seconds = number(result.chunks), duration(result.seconds)
-        lines = [f"{number(result.completed)} documents ({chunks} chunks) embedded in {seconds}{rate}{failed}"]
+        lines = [f"{number(result.completed)} documents ({chunks} chunks) embedded in {seconds}{speed}{failed}"]
         if result.reused:
             lines.append(f"{number(result.reused)} of the chunks needed no embedding: their text was known")
     lines.append("queue: " + ", ".join(f"{number(n)} {status}" for status, n in result.queue.items()))
@@ -82,7 +88,10 @@ def validation_screen(result: ValidationResult) -> RenderableType:
         status = Text(check.status, style=STYLES.get(check.status, "dim"))
         grid.add_row(status, check.id, Text(check.measured), Text(check.expected))
     documents = number(result.documents)
-    return Group(Text.assemble("validation ", verdict(result.verdict), f" over {documents} documents"), grid)
+    head = Text.assemble("validation ", verdict(result.verdict), f" over {documents} documents")
+    completed = result.measurements.queue.get("completed")
+    lines = partial_lines(result.recorded, completed=completed, shown=SHOWN) if result.recorded else ()
+    return Group(head, grid, *lines)
 
 
 def undo_screen(result: UndoResult) -> RenderableType:

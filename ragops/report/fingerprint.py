@@ -55,6 +55,7 @@ def verify_screen(result: Verification) -> RenderableType:
         ("dimensions", str(model.dimensions)),
         ("pooling", model.pooling),
         ("parameters", parameters),
+        ("batches", str(result.batches) if result.batches else "not measured"),
         ("prefixes", f"query {playbook.model.query_prefix!r}, document {playbook.model.document_prefix!r}"),
         ("host CPU", f"{result.host.cpu}, {result.host.physical_cores} cores"),
         ("fingerprint", result.fingerprint),

@@ -1,58 +1,127 @@
-"""The screen of the queue: counts, failures, and what keeps vacuum from cleaning up."""
+"""The screen of the queue: counts, failures by reason, partial documents, and what holds vacuum back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
-from ragops.postgres.queue import FailedItem
+from ragops.documents.reasons import FailureGroup
+from ragops.postgres.failures import FailedItem
+from ragops.postgres.measured import Measured
+from ragops.postgres.queue import EXCLUDED
 from ragops.postgres.vacuum_blockers import VacuumBlocker
+from ragops.report.printable import printable
 from ragops.report.terminal import table
-from ragops.report.units import estimate
+from ragops.report.units import estimate, number, percent
+from ragops.status import QueueRead
+
+# Reasons on the screen, about as many as fit on one.
+GROUPS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    counts: Mapping[str, int | None]
-    """Items by status; None: unknown."""
-    failures: Sequence[FailedItem]
-    """The first ones."""
+    read: QueueRead
     blocker: VacuumBlocker | None
-    is_estimated: bool = False
-    """The counts are the planner's, because the queue cannot be read now."""
-    notes: Sequence[str] = ()
-    """What could not be read, and why."""
+    lists_all: bool = False
+    """The screen has every failed, excluded and partial item."""
 
     def percent(self, status: str) -> float:
-        total = sum(count or 0 for count in self.counts.values())
-        return round(100 * (self.counts[status] or 0) / total, 2) if total else 0.0
+        total = sum(count or 0 for count in self.read.counts.values())
+        return round(100 * (self.read.counts[status] or 0) / total, 2) if total else 0.0
 
     def to_json(self) -> dict[str, object]:
-        blocker = self.blocker
+        read, blocker = self.read, self.blocker
         return {
-            "queue": dict(self.counts),
-            "percent": {status: self.percent(status) for status in self.counts},
-            "estimated": self.is_estimated,
-            "notes": list(self.notes),
-            "failures": [{"location": item.location, "reason": item.reason} for item in self.failures],
+            "queue": dict(read.counts),
+            "percent": {status: self.percent(status) for status in read.counts},
+            "estimated": read.is_estimated,
+            "notes": list(read.notes),
+            "reasons": [group.to_json() for group in read.groups],
+            "failures": [{"location": item.location, "reason": item.reason} for item in read.failures],
+            "excluded": [{"location": item.location, "reason": item.reason} for item in read.excluded],
+            "partial": read.measured and read.measured.partial_to_json(completed=read.counts["completed"]),
+            "unknown_tokens": read.measured and read.measured.unknown_to_json(),
             "holder": blocker and {**asdict(blocker), "summary": str(blocker), "remedy": blocker.remedy},
         }
 
 
 def queue_screen(status: QueueStatus) -> RenderableType:
+    read = status.read
     rows = [
-        [name, estimate(count, is_estimated=status.is_estimated), f"{status.percent(name):.2f}%"]
-        for name, count in status.counts.items()
+        [name, estimate(count, is_estimated=read.is_estimated), f"{status.percent(name):.2f}%"]
+        for name, count in read.counts.items()
     ]
     parts: list[RenderableType] = [table("status", "items", "share", rows=rows, right=(1, 2))]
-    if status.failures:
-        parts.append(table("failed", "reason", rows=[[i.location, i.reason or ""] for i in status.failures]))
-        parts.append("next: fix them, then: ragops queue retry")
+    parts += _reasons(read.groups, shown=None if status.lists_all else GROUPS_SHOWN)
+    if status.lists_all:
+        parts += _items("every failed item", read.failures)
+    if read.groups:
+        parts.append(Text("next: fix them, then: ragops queue retry"))
+        if not status.lists_all:
+            parts.append(Text("every one of them: ragops queue status --all"))
+    parts += _items(f"excluded: {number(read.counts.get(EXCLUDED))} items", read.excluded)
+    if read.excluded:
+        parts.append(Text("next, to take them in again: ragops queue retry --excluded"))
+    if read.measured is not None:
+        parts += partial_lines(read.measured, completed=read.counts["completed"])
+        parts += unknown_lines(read.measured)
     if status.blocker is not None:
         # As text: a query may hold brackets, which Rich would take for markup.
         parts.append(Text(f"vacuum is held back, so that the tables grow: {status.blocker}"))
         parts.append(Text(f"next: {status.blocker.remedy}"))
     return Group(*parts)
+
+
+def _reasons(groups: Sequence[FailureGroup], *, shown: int | None) -> Iterator[RenderableType]:
+    """Yield the failures by reason, each with the place of one."""
+    if not groups:
+        return
+    rows = [
+        [number(group.items), f"{printable(group.reason)}\ne.g. {printable(group.location)}"]
+        for group in groups[:shown]
+    ]
+    yield table("failed", "reason", rows=rows, right=(0,))
+    left = groups[shown:] if shown is not None else ()
+    if left:
+        yield Text(f"and {number(sum(group.items for group in left))} with {len(left)} more reasons")
+
+
+def _items(title: str, items: Sequence[FailedItem]) -> Iterator[RenderableType]:
+    """Yield items with their reasons, one a line: there may be a million, which no table takes."""
+    if items:
+        yield Text(title, style="bold")
+        yield from (Text(f"  {printable(item.location)}: {printable(item.reason or '')}") for item in items)
+
+
+def partial_lines(
+    measured: Measured, *, completed: int | None, shown: int | None = None
+) -> Iterator[RenderableType]:
+    """Yield how many documents are partial, and the first of them with what is missing."""
+    if not measured.partial:
+        return
+    of = f" of {number(completed)} stored, {percent(measured.partial / completed)}" if completed else ""
+    yield Text(f"partial: {number(measured.partial)} documents{of}, lack text", style="bold")
+    for document in measured.partial_documents[:shown]:
+        yield Padding(Text(f"{printable(document.location)}: {printable(str(document.partial))}"), (0, 0, 0, 2))
+    left = measured.partial - len(measured.partial_documents[:shown])
+    if left:
+        yield Text(f"  and {number(left)} more: ragops queue status --all")
+
+
+def unknown_lines(measured: Measured, *, shown: int | None = None) -> Iterator[RenderableType]:
+    """Yield the share of unknown tokens where it says something, and the documents that the model cannot read."""
+    if not measured.knows_script:
+        yield Text(f"the model does not know the script of these documents: {measured.words}", style="bold")
+    elif measured.foreign:
+        yield Text(f"unknown to the model: {measured.words}", style="bold")
+    for document in measured.foreign_documents[:shown]:
+        words = f"{percent(document.tokens.share)} of {number(document.tokens.tokens)} tokens"
+        yield Padding(Text(f"{printable(document.location)}: {words}"), (0, 0, 0, 2))
+    left = measured.foreign - len(measured.foreign_documents[:shown])
+    if left:
+        yield Text(f"  and {number(left)} more: ragops queue status --all")

@@ -9,13 +9,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ragops.indexes.search import SearchResult
+from ragops.postgres.ledger import ChangeRow
 from ragops.postgres.progress import QueueCounts
 from ragops.postgres.reader import Neighbour
 from ragops.report.indexes import indexes_table
+from ragops.report.queue import partial_lines, unknown_lines
 from ragops.report.terminal import table
 from ragops.report.units import estimate, percent, size
 from ragops.status import Status
 
+SHOWN_PARTIAL = 3
 ESTIMATED = (
     "≈ is an estimate, and unknown was never analyzed: counting takes longer than this command may. "
     "next: ragops status --exact"
@@ -35,6 +38,7 @@ def status_screen(status: Status) -> RenderableType:
             parts.append(Text(f"  its controller {campaign.holder} is gone; to go on: ragops reset --resume"))
         if campaign.error:
             parts.append(Text(indent(campaign.error, "  "), style="red"))
+        parts += [Text(f"  {_change(change)}") for change in campaign.changes]
     total = estimate(documents.total, is_estimated=documents.is_estimated)
     embedded = estimate(documents.with_embedding, is_estimated=documents.is_estimated)
     parts.append(Text(f"documents  {total}, {embedded} with embedding, {size(documents.bytes)}"))
@@ -44,11 +48,26 @@ def status_screen(status: Status) -> RenderableType:
     parts.append(_queue_table(status.queue))
     if status.queue.is_estimated or documents.is_estimated or parsed.is_estimated:
         parts.append(Text(ESTIMATED, style="dim"))
+    if status.measured is not None:
+        completed = status.queue.items["completed"]
+        parts += partial_lines(status.measured, completed=completed, shown=SHOWN_PARTIAL)
+        parts += unknown_lines(status.measured, shown=0)
     parts += [Text(note) for note in status.notes]
     present = [index for index in status.indexes if index.state in ("valid", "invalid")]
     absent = [index for index in status.indexes if index not in present]
     parts.append(indexes_table([*present, *absent]))
     return Group(*parts)
+
+
+def _change(change: ChangeRow) -> str:
+    """Return in words what an operator changed of the campaign, when and who."""
+    when = f"{change.at:%Y-%m-%d %H:%M} by {change.by}"
+    if change.setting != "exclude":
+        return f"{change.setting}: {change.before} before, {change.after} since {when}"
+    if change.after is None:
+        return f"taken in again: {change.before['items']:,} excluded items, {when}"
+    found = change.after
+    return f"excluded: {found['failed']:,} failed, {found['pending']:,} pending ({found['pattern']}), {when}"
 
 
 def _queue_table(queue: QueueCounts) -> RenderableType:

@@ -37,6 +37,17 @@ def percent(share: float) -> str:
     return f"{share:.2%}"
 
 
+def rate(count: float, seconds: float, *, what: str = "documents") -> str:
+    """Format a speed in the unit in which it is a number of at least 1, e.g. `13.2 documents/h`."""
+    if seconds <= 0:
+        return f"– {what}/s"
+    per_s = count / seconds
+    for factor, unit in ((1, "s"), (60, "min")):
+        if per_s * factor >= 1:
+            return f"{per_s * factor:,.1f} {what}/{unit}"
+    return f"{per_s * 3600:,.1f} {what}/h"
+
+
 def duration(seconds: float | None) -> str:
     """Format a time span, e.g. `0.8 s`, `42 s`, `3 min 10 s`, `14 h 5 min`; None is `–`."""
     if seconds is None:

@@ -14,6 +14,7 @@ from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import NegativeVerdict, RagopsError
+from ragops.fingerprint.batches import measure_batches
 from ragops.host import read_limits
 from ragops.postgres.queue import Item
 from ragops.session import Session
@@ -76,7 +77,11 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
         return Embedder(changed, command=session.embedder_command)
 
     sizings = shapes_to_try(read_limits(), model_bytes=config.model.stat().st_size)
-    limit = playbook.build.max_drift
+    # Above either of them a campaign fails its own validation, or its space counts as another.
+    limit, named = min(
+        (playbook.build.max_drift, "build.max_drift"),
+        (playbook.validation.max_distance, "validation.max_distance"),
+    )
     try:
         trials = measure(
             start,
@@ -85,6 +90,7 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
             limit=limit,
             seconds=seconds,
             show=lambda done, total: reporter.progress("measuring", done, total),
+            choose=lambda child, tokens: measure_batches(child, playbook, tokens_per_batch=tokens),
         )
     finally:
         reporter.end_progress()
@@ -93,7 +99,7 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
         raise NegativeVerdict(
             "every setting moves vectors by more than the limit; nothing was stored",
             actual=f"drift {min(t.drift for t in trials if not math.isnan(t.drift)):.1e} and more",
-            expected=f"at most {limit:.1e} (build.max_drift)",
+            expected=f"at most {limit:.1e} ({named})",
             hint="ragops verify   shows what this build is",
         )
     return TuneResult(

@@ -6,15 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import cycle
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied
 from ragops.facts import HostLimits
+from ragops.fingerprint.batches import Batches
 from ragops.quality.drift import cosine_distances
 from ragops.workers.packing import pack
 from ragops.workers.sizing import CHILD_BYTES
@@ -31,6 +30,8 @@ REQUEST_TOKENS = 1024
 SHORTEST_S = 0.5
 
 StartEmbedder = Callable[[Tuned], Embedder]
+# Measures the batches that a fleet with so many tokens per batch would embed in.
+ChooseBatches = Callable[[Embedder, int], Batches]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,15 @@ def measure(
     limit: float,
     seconds: float,
     show: Callable[[int, int], None] = lambda *_: None,
+    choose: ChooseBatches = lambda _, tokens: Batches(tokens),
 ) -> list[Trial]:
     """Try every (workers, threads) with every batch size, within about `seconds` in total; the fastest first.
 
     If the child does not repack weights (in builds with AMX, some of which crash on repacked ones), the first
     size is tried with repacked weights too. `limit` is the largest drift that is accepted; `show` gets the
-    number of trials that are done and of all. Raises as Embedder does, except for a child that dies of repacked
-    weights.
+    number of trials that are done and of all. `choose` is asked once: what it finds holds for all sizes, as
+    llama.cpp has one kernel for all of them. Raises as Embedder does and as `choose`, except for a child that dies
+    of repacked weights.
     """
     ends_at = time.monotonic() + seconds
     sample = list(texts[:DRIFT_TEXTS])
@@ -80,11 +83,21 @@ def measure(
     candidates = [Tuned(*shape, tokens) for shape in shapes for tokens in BATCHES]
     candidates += [Tuned(*shapes[0], tokens, repack=True) for tokens in BATCHES if is_plain]
     trials: list[Trial] = []
+    batches: Batches | None = None
     for number, candidate in enumerate(candidates):
         show(number, len(candidates))
         share = max(SHORTEST_S, (ends_at - time.monotonic()) / (len(candidates) - number))
         try:
-            speed, drift = _try(start, texts, single, candidate, seconds=share)
+            with ExitStack() as open_children:
+                began = time.monotonic()
+                children = [open_children.enter_context(start(candidate)) for _ in range(candidate.workers)]
+                if batches is None:
+                    batches = choose(children[0], candidate.tokens_per_batch)
+                batches = replace(batches, tokens_per_batch=candidate.tokens_per_batch)
+                drift = float(cosine_distances(single, batches.vectors(children[0], sample)).max())
+                # Starting and comparing have taken a part of the time already.
+                left = share - (time.monotonic() - began)
+                speed = _race(children, texts, batches, seconds=max(SHORTEST_S, left))
             # Not `drift > limit`: a NaN is refused, too.
             refused = None if drift <= limit else f"over {limit:.1e}"
         except EmbedderDied as death:
@@ -104,35 +117,11 @@ def best_of(trials: Sequence[Trial]) -> Tuned | None:
     return Tuned(best.workers, best.threads, best.tokens_per_batch, best.repack) if best else None
 
 
-def _try(
-    start: StartEmbedder,
-    texts: Sequence[TokenIds],
-    single: NDArray[np.float32],
-    candidate: Tuned,
-    *,
-    seconds: float,
-) -> tuple[float, float]:
-    """Return tokens per second of one size, and the largest drift from vectors that were embedded singly."""
-    began = time.monotonic()
-    children: list[Embedder] = []
-    try:
-        for _ in range(candidate.workers):
-            children.append(start(candidate))
-        packed = children[0].embed_tokens(list(texts[: len(single)])).vectors
-        drift = float(cosine_distances(single, packed).max())
-        # Starting and comparing have taken a part of the time already.
-        left = seconds - (time.monotonic() - began)
-        return _race(children, texts, seconds=max(SHORTEST_S, left)), drift
-    finally:
-        for child in children:
-            child.close()
-
-
 def _trial(size: Tuned, tokens_per_s: float, drift: float, refused: str | None) -> Trial:
     return Trial(size.workers, size.threads, size.tokens_per_batch, size.repack, tokens_per_s, drift, refused)
 
 
-def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: float) -> float:
+def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], batches: Batches, *, seconds: float) -> float:
     """Return tokens per second of all children together over the same texts."""
     requests, lock = cycle(list(pack(texts, tokens_of=len, limit=REQUEST_TOKENS))), threading.Lock()
     done: list[int] = []
@@ -144,7 +133,8 @@ def _race(children: Sequence[Embedder], texts: Sequence[TokenIds], *, seconds: f
             while time.monotonic() - began < seconds and not errors:
                 with lock:
                     request = next(requests)
-                done.append(sum(child.embed_tokens(request).tokens))
+                batches.vectors(child, request)
+                done.append(sum(map(len, request)))
         except BaseException as error:  # noqa: BLE001 (raised in the caller's thread)
             errors.append(error)
 

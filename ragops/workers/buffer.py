@@ -4,7 +4,8 @@
                                    └▶ unsaved ─▶ cache writer
 
 The fetcher claims and cuts ahead, workers embed requests, the completer stores what is finished. Everything is
-bounded by the documents in flight: the fetcher waits while enough is queued or too much is not stored yet.
+bounded by the documents in flight and by their bytes: the fetcher waits while enough is queued or too much is not
+stored yet. Long documents take a way beside the fetcher (`long_documents`), with their own room and requests.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ragops.postgres.queue import Claim
 from ragops.workers.claims import Claims
 from ragops.workers.inflight import InFlight, UniqueText, UnitVector
 from ragops.workers.queues import POLL_S, FinishedQueue, RequestQueue
+from ragops.workers.room import Room
 from ragops.workers.state import Stats, Stop
 from ragops.workers.unique_texts import UniqueTexts
 
@@ -37,6 +39,7 @@ class Pipeline:
         self._stop = stop
         self._stats = stats
         self._set_aside = 0
+        self._room = Room()
         self._claims = Claims(batch_size=batch_size)
         self._texts = UniqueTexts(self._changed, keeps_recent=keeps_recent)
         self._requests = RequestQueue(self._changed, stop=stop, workers=workers)
@@ -76,7 +79,7 @@ class Pipeline:
             unstored = UNSTORED_CLAIMS * self._claims.next_size
             while not self._stop.requested.is_set():
                 is_behind = self._claims.in_flight - self._set_aside > unstored or self._texts.are_behind
-                if not (self._requests.is_full or is_behind):
+                if not (self._requests.is_full or self._room.is_full or is_behind):
                     return True
                 self._changed.wait(POLL_S)
         return False
@@ -92,29 +95,65 @@ class Pipeline:
             self._claims.add(claim)
             self._finished.expected += len(claim.items)
 
-    def admit(self, documents: Sequence[tuple[InFlight, Sequence[tuple[bytes, TokenIds]]]]) -> list[UniqueText]:
-        """Admit documents, each with a text per chunk as (key, token ids); return the texts that are new.
+    def reserve(self, documents: Sequence[tuple[InFlight, int]]) -> int:
+        """Wait for room for the first of the documents, each with its bytes; return how many have room now.
+
+        0 once a stop was requested. One that is larger than all of the room waits until no other takes any.
+        """
+        with self._changed:
+            while not self._stop.requested.is_set():
+                count = 0
+                for document, weight in documents:
+                    if not self._room.take(document, weight):
+                        break
+                    count += 1
+                if count:
+                    return count
+                self._changed.wait(POLL_S)
+        return 0
+
+    def make_long(self, document: InFlight, weight: int) -> None:
+        """Move a document that has been read among the long ones, as soon as they have room for its bytes."""
+        with self._changed:
+            self._room.weigh(document, 0)
+            document.is_long = True
+            self._changed.notify_all()
+            while not (self._room.take(document, weight) or self._stop.requested.is_set()):
+                self._changed.wait(POLL_S)
+
+    def admit(
+        self, documents: Sequence[tuple[InFlight, Sequence[tuple[bytes, TokenIds]], int]]
+    ) -> list[UniqueText]:
+        """Admit documents, each with a text per chunk as (key, token ids) and its bytes; return the new texts.
 
         Many documents at once: the lock is contended by every other thread.
         """
         new: list[UniqueText] = []
         with self._changed:
-            for document, texts in documents:
+            for document, texts, weight in documents:
+                self._room.weigh(document, weight)
                 new += self._texts.admit(document, texts)
                 if document.missing == 0:
                     self._finished.put(document)
-        self._stats.count(reused=sum(len(texts) for _, texts in documents) - len(new))
+        self._stats.count(reused=sum(len(texts) for _, texts, _ in documents) - len(new))
         return new
 
     def refuse(self, document: InFlight, reason: str) -> None:
         """Fail a document before any of its texts was embedded."""
         with self._changed:
+            self._lighten(document)
             document.failure = reason
             self._finished.put(document)
+
+    def _lighten(self, document: InFlight) -> None:
+        """Let go what a document takes that will not be stored."""
+        document.drop_contents()
+        self._room.weigh(document, 0)
 
     def set_aside(self, document: InFlight) -> None:
         """Let a document wait for a judgement: it stays in flight, takes no room, and nobody waits for it."""
         with self._changed:
+            self._lighten(document)
             self._set_aside += 1
             self._finished.expected -= 1
             self._changed.notify_all()
@@ -127,10 +166,10 @@ class Pipeline:
             document.failure = reason
             self._finished.put(document)
 
-    def enqueue(self, requests: Iterable[list[UniqueText]]) -> None:
-        """Put requests into the queue, behind those that lie there."""
+    def enqueue(self, requests: Iterable[list[UniqueText]], *, is_long: bool = False) -> None:
+        """Put requests into the queue, behind those that lie there; long documents' take turns with the others."""
         with self._changed:
-            self._requests.put(requests)
+            self._requests.put(requests, is_long=is_long)
 
     def close(self) -> None:
         """Announce that nothing more will be enqueued."""
@@ -197,6 +236,12 @@ class Pipeline:
         with self._changed:
             return self._finished.take(limit=limit, within_s=within_s)
 
+    def give_up(self, document: InFlight) -> None:
+        """Let go the contents of a document that the database refuses: the fetcher may wait for its room."""
+        with self._changed:
+            self._lighten(document)
+            self._changed.notify_all()
+
     def wait_for_more(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` for documents that are finished or will be; return whether there are any."""
         with self._changed:
@@ -205,6 +250,9 @@ class Pipeline:
     def settle(self, documents: Sequence[InFlight]) -> None:
         """Take documents out of flight that are stored, failed or dropped."""
         with self._changed:
+            for document in documents:
+                # A thread may keep its last document for long.
+                self._lighten(document)
             self._claims.settle(documents, now=time.monotonic())
             self._changed.notify_all()
 

@@ -32,6 +32,8 @@ FIRST_STORE, FEWEST, MOST = 20, 10, 1000
 MAX_REFUSED = 3
 # How long to wait for documents of the next claim before everything counts as refused.
 PATIENCE_S = 2.0
+# Characters of the document that is kept to ask the database again whether it stores anything.
+LIGHT = 64 * 1024
 _ZERO_MEAN = "its chunks' vectors cancel out: the mean is zero"
 # The lengths of a reason, tried in turn where the queue's column does not take it.
 _SHORTER = (250, 80, 30)
@@ -81,6 +83,8 @@ class Completer:
             unsettled = list(refused)
             self._pipeline.settle(settled)
             limit = store_size(len(documents), seconds=time.monotonic() - began)
+            # Not while it waits for the next ones: they may be large.
+            documents, settled = [], []
 
     def _store(self, documents: Sequence[InFlight]) -> None:
         """Store documents, sorted by claim, in one transaction; in smaller ones what cannot be stored together."""
@@ -121,9 +125,14 @@ class Completer:
             )
         stored = [batch for batch in batches if batch.documents]
         if stored:
-            batch = stored[-1]
-            self._last_stored = Batch(batch.claim, batch.documents[-1:], (), batch.metrics)
+            self._remember(stored[-1])
             self._fail_refused()
+
+    def _remember(self, batch: Batch) -> None:
+        """Keep the shortest document of what was stored last, unless it is long and another one is kept."""
+        shortest = min(batch.documents, key=lambda document: document.characters)
+        if self._last_stored is None or shortest.characters <= LIGHT:
+            self._last_stored = Batch(batch.claim, (shortest,), (), batch.metrics)
 
     def _is_written(self, batches: Sequence[Batch]) -> bool:
         return self._database.run(lambda c: self._writer.is_written(c, *batches, worker=self._claimant))
@@ -159,6 +168,7 @@ class Completer:
     def _refuse(self, document: InFlight, reason: str) -> None:
         """Keep a refused document until the next success, or a proof that the database still stores others."""
         self._stats.info_once("a document that the database refuses fails alone; reasons: ragops queue status")
+        self._pipeline.give_up(document)
         self._refused.append((document, reason))
         if len(self._refused) >= MAX_REFUSED and self._last_stored is not None:
             if not self._still_stores():

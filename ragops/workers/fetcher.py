@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
-from ragops.documents.errors import Missing, Stopped, Unreadable
-from ragops.documents.extraction import Extracted
+from ragops.documents.errors import Missing, Stopped
 from ragops.documents.states import FileState
 from ragops.errors import RagopsError
 from ragops.playbook.tables import Tables
@@ -15,20 +12,18 @@ from ragops.postgres.connection import Connection
 from ragops.postgres.file_states import present_seeding, read_states
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
 from ragops.workers.buffer import Pipeline
-from ragops.workers.cache import VectorCache
 from ragops.workers.database import Database
-from ragops.workers.inflight import InFlight, UniqueText
+from ragops.workers.inflight import InFlight
+from ragops.workers.long_documents import LONG, LongDocuments
 from ragops.workers.missing import MissingDocuments
-from ragops.workers.packing import pack
-from ragops.workers.queues import REQUEST_TOKENS
+from ragops.workers.preparation import Preparation, Sized
 from ragops.workers.sources import Documents
 from ragops.workers.state import Stop
-from ragops.workers.tokenizer import Tokenizer
 
 # Pause between two attempts to claim while other workers hold the last items.
 IDLE_S = 0.3
-# A request of fewer tokens costs more in its round trip to a child than it gains by keeping one more busy.
-SMALLEST_REQUEST = 512
+# Bytes of a row up to which its text comes with its claim's, of 1,000 rows at most; a longer one comes alone.
+SHORT_ROW = 64 * 1024
 
 
 class Fetcher:
@@ -40,21 +35,18 @@ class Fetcher:
         database: Database,
         tables: Tables,
         documents: Documents,
-        tokenizer: Tokenizer,
+        long: LongDocuments,
         *,
-        fingerprint: str,
-        dimensions: int,
+        prepare: Callable[[Callable[[InFlight, Missing], None], Callable[[InFlight], None]], Preparation],
         stop: Stop,
         claimant: str,
         lease_s: float,
-        workers: int,
         generation: int,
         bound: Cursor | None = None,
         open_items: int | None = None,
-        cache: VectorCache | None = None,
     ) -> None:
-        """`fingerprint` names the vector space: a text has another key, and another vector, in each of them, which
-        has `dimensions`.
+        """`prepare` makes what reads and cuts the ordinary documents, given what takes a missing one and what sees
+        one that was read; the long ones go to `long`.
 
         `generation` is that of the filling whose source `documents` reads. `bound` is the last place to claim;
         `open_items`, if known, makes claims smaller towards the end.
@@ -63,19 +55,16 @@ class Fetcher:
         self._database = database
         self._tables = tables
         self._documents = documents
-        self._tokenizer = tokenizer
-        self._key = fingerprint.encode()
-        self._dimensions = dimensions
         self._stop = stop
         self._claimant = claimant
         self._lease_s = lease_s
-        self._workers = workers
         self._generation = generation
         self._bound = bound
         self._left = open_items
-        self._cache = cache
         self._cursor: Cursor | None = None
         self._missing = MissingDocuments(pipeline, database, tables, documents)
+        self._long = long
+        self._preparation = prepare(self._missing.add, lambda document: self._missing.saw(document.item.location))
         self._queue_name: str | None = None
         self._seeding: int | None = None
         self._knows_seeding = False
@@ -85,27 +74,25 @@ class Fetcher:
 
         Among that is RagopsError when the queue was emptied or filled again: the new items are not this fleet's.
         """
-        # Files are read in more threads: a parser in its child process must not hold up the next file.
-        with ThreadPoolExecutor(self._workers + 1, thread_name_prefix="extract") as pool:
-            try:
-                self._fetch_all(pool)
-            except Stopped:
-                # In the middle of a document; it goes back to the queue with everything else that is in flight.
-                return
-            finally:
-                self._pipeline.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._tokenizer.close()
-                if self._cache is not None:
-                    self._cache.close()
+        try:
+            self._fetch_all()
+        except Stopped:
+            # In the middle of a document; it goes back to the queue with everything else that is in flight.
+            return
+        finally:
+            self._long.close()
+            self._pipeline.close()
+            self._preparation.close()
 
-    def _fetch_all(self, pool: ThreadPoolExecutor) -> None:
+    def _fetch_all(self) -> None:
         while self._pipeline.wait_for_room():
+            for document, reason in self._long.take_missing():
+                self._missing.add_aside(document, reason)
             self._missing.judge()
             claim = self._database.run(self._claim)
             if claim is not None:
                 self._pipeline.hold(claim)
-                self._fetch(claim, pool)
+                self._fetch(claim)
             elif self._missing:
                 self._missing.judge(is_last=True)
             elif not self._wait_for_others():
@@ -177,38 +164,19 @@ class Fetcher:
             hint="ragops embed   (it reads the queue as it is now)",
         )
 
-    def _fetch(self, claim: Claim, pool: ThreadPoolExecutor) -> None:
-        readable: list[tuple[Item, Extracted]] = []
-        for item, extracted in self._read(claim, pool):
-            if isinstance(extracted, Missing):
-                self._missing.add(InFlight(item, claim), extracted)
-            elif isinstance(extracted, Unreadable):
-                self._pipeline.refuse(InFlight(item, claim), extracted.reason)
-            else:
-                self._missing.saw(item.location)
-                readable.append((item, extracted))
-        prepared = self._tokenizer.prepare([(item.id, extracted) for item, extracted in readable])
-        admitted = []
-        for (item, extracted), cut in zip(readable, prepared, strict=True):
-            if isinstance(cut, Unreadable):
-                self._pipeline.refuse(InFlight(item, claim), cut.reason)
-            else:
-                # The same ids in the same vector space have the same vector. 16 bytes: for 2^32 texts the
-                # probability of a collision is 2^-65.
-                keys = [hashlib.blake2b(ids.tobytes(), digest_size=16, key=self._key).digest() for ids in cut.ids]
-                document = InFlight(item, claim, extracted, cut.chunks, unknown=cut.unknown)
-                admitted.append((document, list(zip(keys, cut.ids, strict=True))))
-        texts = self._without_known(self._pipeline.admit(admitted))
-        self._pipeline.enqueue(requests_of(texts, workers=self._workers))
-
-    def _read(self, claim: Claim, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Extracted | Unreadable]]:
-        texts = self._database.run(lambda connection: self._documents.fetch(connection, claim.items))
+    def _fetch(self, claim: Claim) -> None:
         states = self._database.run(lambda connection: self._states(connection, claim.items))
-        extract = self._documents.extract
-        # Rows need no parser, which is what the threads are for.
-        if self._documents.are_rows:
-            return ((item, extract(item, texts)) for item in claim.items)
-        return zip(claim.items, pool.map(lambda item: extract(item, texts, states), claim.items), strict=True)
+        documents = [InFlight(item, claim, states=states) for item in claim.items]
+        rows = self._database.run(
+            lambda connection: self._documents.fetch(connection, claim.items, most_bytes=SHORT_ROW)
+        )
+        ordinary: list[Sized] = []
+        for document, size in zip(documents, self._preparation.sizes(documents, rows), strict=True):
+            if size > LONG:
+                self._long.put(document, size)
+            else:
+                ordinary.append((document, size))
+        self._preparation.take_in(ordinary, rows)
 
     def _states(self, connection: Connection, items: Sequence[Item]) -> dict[str, FileState] | None:
         """Return how the files were when they were queued; None if that is not known, or does not matter."""
@@ -220,15 +188,6 @@ class Fetcher:
             return None
         return read_states(connection, self._seeding, [item.location for item in items])
 
-    def _without_known(self, texts: list[UniqueText]) -> list[UniqueText]:
-        """Return the texts that must be embedded; the others get their vector from the cache at once."""
-        if self._cache is None or not texts:
-            return texts
-        known = self._cache.get([text.key for text in texts], dimensions=self._dimensions)
-        if known:
-            self._pipeline.deliver([(text, known[text.key]) for text in texts if text.key in known], [])
-        return [text for text in texts if text.key not in known]
-
 
 def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int:
     """Return the size of a claim: `wanted`, capped at a quarter of what is left so that others get a share.
@@ -236,10 +195,3 @@ def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int
     Not less than `smallest`, which is stored in no time; `open_items` may be wrong, as others add and claim too.
     """
     return wanted if open_items is None else max(1, min(wanted, max(smallest, -(-open_items // 4))))
-
-
-def requests_of(texts: Sequence[UniqueText], *, workers: int) -> Iterator[list[UniqueText]]:
-    """Pack texts into requests for the workers; a short claim is spread over all of them."""
-    share = -(-sum(len(text.ids) for text in texts) // workers)
-    limit = min(REQUEST_TOKENS, max(SMALLEST_REQUEST, share))
-    return pack(texts, tokens_of=lambda text: len(text.ids), limit=limit)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ragops.embedder.config import checked_sha256, embedder_config
-from ragops.errors import Interrupted
+from ragops.errors import EmbedderDied, EmbedderError, Interrupted, ModelUnusable
 from ragops.facts import TableFacts
+from ragops.fingerprint.batches import Batches, measure_batches
 from ragops.identity import holder_name, short_name
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
@@ -26,12 +28,13 @@ from ragops.workers.completer import Completer
 from ragops.workers.database import Database, Outages
 from ragops.workers.fetcher import Fetcher
 from ragops.workers.lock_watch import LockWatch
+from ragops.workers.long_documents import LongDocuments
 from ragops.workers.maintenance import Maintenance
+from ragops.workers.preparation import Preparation
 from ragops.workers.sizing import Sizing
 from ragops.workers.sources import Documents
 from ragops.workers.space import SpaceGuard
 from ragops.workers.state import Stats, Stop
-from ragops.workers.supervisor import Supervisor
 from ragops.workers.threads import POLL_S, Threads
 from ragops.workers.worker import Worker
 
@@ -49,6 +52,8 @@ class FleetResult:
     reused: int
     """Chunks whose vector was known already."""
     seconds: float
+    batches: Batches | None = None
+    """The batches that it embedded in; None where they could not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Fleet:
         self._stop = stop
         self.generation = generation
         """The filling that it claims from: another one after it took the place of a fleet that did nothing."""
+        self._batches: Batches | None = None
         self._bound = bound
         self._open_items = open_items
         self._command = command
@@ -122,7 +128,10 @@ class Fleet:
         outages = Outages(self._stats.info, max_outage_s=playbook.database.max_outage_s, bytes_needed=bytes_needed)
         self._fetcher_db = Database("fetcher", target, stop=stop, outages=outages)
         self._completer_db = Database("completer", target, stop=stop, outages=outages)
-        self._fetcher_db.waits_for_locks = self._completer_db.waits_for_locks = True
+        # Opened only for rows that are long.
+        self._long_db = Database("long documents", target, stop=stop, outages=outages)
+        for database in (self._fetcher_db, self._completer_db, self._long_db):
+            database.waits_for_locks = True
         self._heartbeat_db = Database("heartbeat", target, stop=stop, outages=outages)
         self._cache = VectorCache.at_home(limit_mib=playbook.workers.cache_mib)
         self._pipeline = Pipeline(
@@ -170,7 +179,7 @@ class Fleet:
         self._stop.is_graceful = True
         # Callbacks run in the reverse order: stages end first, connections last.
         with ExitStack() as ending:
-            for database in (self._fetcher_db, self._completer_db, self._heartbeat_db):
+            for database in (self._fetcher_db, self._completer_db, self._long_db, self._heartbeat_db):
                 ending.callback(database.close)
             ending.callback(self._maintenance.give_back)
             children = Children(stop=self._stop, stats=self._stats, threads=working)
@@ -204,9 +213,8 @@ class Fleet:
         watch(children.embedders.values(), FIRST_COMPLETED)
         watch([children.tokenizer])
         if not self._stop.requested.is_set():
-            first = children.first
             # In a thread, as it waits for a database that is unavailable.
-            fingerprint = working.start(lambda: self._join_space(first), "fingerprint")
+            fingerprint = working.start(lambda: self._join_space(children), "fingerprint")
             watch([fingerprint])
             if not self._stop.requested.is_set():
                 self._opening()
@@ -215,11 +223,35 @@ class Fleet:
         self._pipeline.end()
         watch(storing.futures)
 
-    def _join_space(self, first: Supervisor) -> str:
+    def _choose_batches(self, children: Children) -> None:
+        """Choose batches that keep vectors within `validation.max_distance`. Raises ModelUnusable, UsageError."""
+        first = children.first
+        try:
+            chosen = measure_batches(
+                first.embedder,
+                self._playbook,
+                tokens_per_batch=self._sizing.tokens_per_batch,
+                is_stopped=self._stop.requested.is_set,
+            )
+        except ModelUnusable:
+            raise
+        except EmbedderDied as death:
+            first.restart(death)
+            return
+        except EmbedderError as error:
+            # Its documents will show what it is.
+            self._stats.info_once(f"the test texts cannot be embedded: {error.actual or error.what}")
+            return
+        self._batches = children.batching.chosen = chosen
+        if (finding := chosen.finding()) is not None:
+            self._stats.info_once(". ".join(filter(None, (finding.message, finding.hint))))
+
+    def _join_space(self, children: Children) -> str:
         """Record the vector space that this fleet writes, and report other spaces in the same tables.
 
-        Raises RagopsError if it is not that of the vectors which the queue's items have already.
+        Raises RagopsError if it is not that of the vectors which the queue's items have already, ModelUnusable.
         """
+        self._choose_batches(children)
         guard = SpaceGuard(
             self._playbook,
             self._tables,
@@ -230,7 +262,7 @@ class Fleet:
             stop=self._stop,
             stats=self._stats,
         )
-        joined = guard.join(first)
+        joined = guard.join(children.first)
         id, self.generation = joined.fingerprint, joined.generation
         tables, metrics = self._playbook.tables, self._tables.get("ingestion_metrics")
         others = self._fetcher_db.run(lambda c: writing_fingerprints(c, tables, metrics)) - joined.known
@@ -253,30 +285,52 @@ class Fleet:
             name=f"{self._name}:cache",
             claimant=self._claimant,
         )
+        prepare = partial(
+            Preparation,
+            self._pipeline,
+            documents=self._documents,
+            fingerprint=fingerprint,
+            dimensions=children.first.embedder.model.dimensions,
+            workers=self._sizing.workers,
+        )
+        # A connection of sqlite3 belongs to one thread.
+        long = LongDocuments(
+            self._pipeline,
+            lambda on_missing: prepare(
+                database=self._long_db,
+                tokenizer=children.second_tokenizer(),
+                on_missing=on_missing,
+                cache=self._cache.sibling() if self._cache is not None else None,
+            ),
+        )
         fetcher = Fetcher(
             self._pipeline,
             self._fetcher_db,
             self._playbook.tables,
             self._documents,
-            children.tokenizer.result(),
-            fingerprint=fingerprint,
-            dimensions=children.first.embedder.model.dimensions,
+            long,
+            prepare=lambda on_missing, on_read: prepare(
+                database=self._fetcher_db,
+                tokenizer=children.tokenizer.result(),
+                on_missing=on_missing,
+                on_read=on_read,
+                on_long=long.take_over,
+                cache=self._cache,
+            ),
             stop=self._stop,
             claimant=self._claimant,
             lease_s=self._playbook.workers.lease_s,
-            workers=self._sizing.workers,
             generation=self.generation,
             bound=self._bound,
             open_items=self._open_items,
-            cache=self._cache,
         )
         storing.start(completer.run, "completer")
         if self._cache is not None:
-            # A connection of sqlite3 belongs to one thread.
             cache_writer = CacheWriter(self._pipeline, self._cache.sibling(), stats=self._stats)
             storing.start(cache_writer.run, "cache writer")
         for name, child in children.embedders.items():
             working.start(Worker(name, child, self._pipeline).run, name)
+        working.start(long.run, "long documents")
         working.start(fetcher.run, "fetcher")
 
     def _end(self, working: Threads, storing: Threads, children: Children) -> None:
@@ -286,6 +340,7 @@ class Fleet:
             children.kill()
             self._fetcher_db.cancel()
             self._completer_db.cancel()
+            self._long_db.cancel()
 
         if self._stop.aborted.is_set():
             self._stop.requested.set()
@@ -312,5 +367,12 @@ class Fleet:
                 f"stopped after {stats.completed:,} documents; {how}", signal_number=self._stop.signal_number
             )
         return FleetResult(
-            stats.completed, stats.failed, stats.chunks, stats.tokens, stats.embedded, stats.reused, seconds
+            stats.completed,
+            stats.failed,
+            stats.chunks,
+            stats.tokens,
+            stats.embedded,
+            stats.reused,
+            seconds,
+            self._batches,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ragops.documents.chunking import Chunk
 from ragops.documents.extraction import Extracted
 from ragops.documents.reading import UnknownTokens
+from ragops.documents.states import FileState
 from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim, Item
 
@@ -30,10 +32,16 @@ class InFlight:
     vectors: list[UnitVector | None] = field(default_factory=list)
     """One per chunk; None while it is missing."""
     missing: int = 0
+    states: Mapping[str, FileState] | None = None
+    """How the claim's files were when they were queued, by location; None if that is not known."""
     unknown: UnknownTokens | None = None
     """None: not measured."""
     failure: str | None = None
     is_finished: bool = False
+    is_long: bool = False
+    """It is read and cut apart from the others, and takes room apart from theirs."""
+    weight: int = 0
+    """Bytes of memory that it takes."""
     worker: str = ""
     """The worker that embedded its last text; empty if all of its texts were known."""
     milliseconds: float = 0.0
@@ -42,6 +50,13 @@ class InFlight:
     @property
     def tokens(self) -> int:
         return sum(chunk.tokens for chunk in self.chunks)
+
+    def drop_contents(self) -> None:
+        """Let go what takes memory, of a document that is not to be stored, or is stored."""
+        self.extracted = None
+        # As many as before: a text of it may be on its way still.
+        self.vectors = [None] * len(self.vectors)
+        self.chunks = tuple(Chunk(chunk.index, "", chunk.tokens) for chunk in self.chunks)
 
 
 @dataclass(eq=False, slots=True)

@@ -51,9 +51,13 @@ class MissingDocuments:
 
     def add(self, document: InFlight, reason: Missing) -> None:
         """Let a missing document wait. Raises as `judge`."""
+        self._pipeline.set_aside(document)
+        self.add_aside(document, reason)
+
+    def add_aside(self, document: InFlight, reason: Missing) -> None:
+        """Let a missing document wait that was set aside already. Raises as `judge`."""
         if not self._waiting:
             self._due_at = time.monotonic() + PATIENCE_S
-        self._pipeline.set_aside(document)
         self._waiting.append((document, reason))
         self.judge()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ragops.embedder.config import TOKENS_PER_BATCH
+from ragops.embedder.config import TOKENS_PER_BATCH, Shape
 from ragops.facts import HostLimits
 from ragops.host import read_limits
 from ragops.playbook.model import Playbook
@@ -98,6 +98,11 @@ def _warning(workers: int, threads: int, limits: HostLimits, *, fitting: int, mo
 
 def _cores(cores: int) -> str:
     return f"{cores} core{'s' if cores != 1 else ''}"
+
+
+def shape_of(sizing: Sizing) -> Shape:
+    """Return what moves vectors in the children of such a fleet."""
+    return Shape(sizing.threads, sizing.tokens_per_batch, sizing.repack)
 
 
 def size_fleet(playbook: Playbook) -> Sizing:

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from ragops.documents.chunking import Chunk, Chunker, CountTokens
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
-from ragops.documents.extraction import Extracted, extract, extract_text
+from ragops.documents.extraction import MAX_BYTES, Extracted, extract, extract_text
+from ragops.documents.labels import Labels
 from ragops.documents.left_out import IsStorable, LeftOut
 from ragops.documents.locations import refusal
 from ragops.documents.manifest import read_manifest
@@ -24,7 +25,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
-from ragops.postgres.row_source import RowTexts, count_rows, iterate_ids
+from ragops.postgres.row_source import Row, RowTexts, count_rows, iterate_ids
 
 
 class Documents:
@@ -37,11 +38,12 @@ class Documents:
         self._rows = RowTexts(source) if source.table or source.query else None
         self._root = source_root(source)
         self._reading = reading_of(source)
-        self._follow_links = source.follow_links and source.folder is not None
+        self._labels = Labels(source.encoding)
         self._refuses_partial = source.incomplete == "fail"
         self._refuses_changed = source.changed == "fail"
         self.notices_changes = self._root is not None and source.changed != "ignore"
         """Whether files are compared with how they were when they were queued."""
+        self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
 
@@ -50,14 +52,29 @@ class Documents:
         """Whether texts come from the database, not from files."""
         return self._rows is not None
 
-    def fetch(self, connection: Connection, items: Sequence[Item]) -> dict[str, str | None]:
-        """Return the texts of items that are rows, by location; nothing for files."""
-        return self._rows.fetch(connection, [item.location for item in items]) if self._rows else {}
+    def fetch(
+        self, connection: Connection, items: Sequence[Item], *, most_bytes: int = MAX_BYTES
+    ) -> dict[str, Row]:
+        """Return items that are rows, by location, without the texts of more than `most_bytes`; none for files."""
+        if self._rows is None:
+            return {}
+        return self._rows.fetch(connection, [item.location for item in items], most_bytes=most_bytes)
+
+    def file_size(self, location: str) -> int:
+        """Return the bytes of a file; 0 if it cannot be looked at, which `extract` reports."""
+        assert self._root is not None, "a row has its size with it"
+        if refusal(location) is not None:
+            return 0
+        try:
+            return (self._root / location).stat().st_size
+        except (OSError, ValueError):
+            return 0
 
     def extract(
-        self, item: Item, texts: Mapping[str, str | None], states: Mapping[str, FileState] | None = None
+        self, item: Item, rows: Mapping[str, Row], states: Mapping[str, FileState] | None = None
     ) -> Extracted | Unreadable:
-        """Return the item's text, out of `texts` or from its file, or the reason why it has none.
+        """Return the item's text, out of `rows` or from its file, or the reason why it has none.
+
 
         `states` are those that the files had when they were queued, None if nobody has kept them.
         Raises RagopsError if the file system or this machine is at fault, and Stopped.
@@ -70,12 +87,16 @@ class Documents:
                     if change is not None and change.before is not None and self._refuses_changed:
                         raise Unreadable(str(change), where=item.location)
                     path = self._root / item.location
-                    extracted = extract(opened, path, reading=self._reading, check_stop=self._check_stop)
-                return self._accepted(replace(extracted, change=change))
-            if item.location not in texts:
+                    reading = replace(self._reading, encoding=self._labels.of(item.location))
+                    extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
+                return self._accepted(replace(extracted, change=change) if change else extracted)
+            row = rows.get(item.location)
+            if row is None:
                 raise Missing("no such row in the source", where=item.location)
+            if row.size > MAX_BYTES:
+                raise Unreadable(f"text larger than {MAX_BYTES} bytes", where=item.location)
             # NULL is reported like an empty text.
-            return extract_text(texts[item.location] or "")
+            return extract_text(row.text or "")
         except Unreadable as failure:
             return _with_visible_spaces(failure, item.location)
         except OSError as error:
@@ -91,7 +112,7 @@ class Documents:
     def first_existing(self, connection: Connection, locations: Sequence[str]) -> str | None:
         """Return the first of these documents that is there now, readable or not. Raises as `extract`."""
         if self._rows is not None:
-            found = self._rows.fetch(connection, locations) if locations else {}
+            found = self._rows.fetch(connection, locations, most_bytes=0) if locations else {}
             return next((location for location in locations if location in found), None)
         return next(filter(self._is_file_there, locations), None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ragops.embedder.client import Embedder
 from ragops.errors import EmbedderDied, EmbedderError, RagopsError
-from ragops.facts import ModelFacts, TableFacts
+from ragops.facts import TableFacts
 from ragops.fingerprint.canaries import CanaryVectors, embed_canaries
 from ragops.fingerprint.document import fingerprint_of
 from ragops.playbook.model import Playbook
@@ -17,6 +17,7 @@ from ragops.postgres.filling import Filling, claim_space, replace_space
 from ragops.postgres.fingerprints import StoredFingerprint, load_fingerprint, save_fingerprint
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.quality.spaces import SpaceLimits, space_verdict
+from ragops.workers.cutting import Cutting
 from ragops.workers.database import Database
 from ragops.workers.state import Stats, Stop
 from ragops.workers.supervisor import Supervisor
@@ -68,12 +69,12 @@ class SpaceGuard:
         """
         embedder, settings = supervisor.embedder, self._playbook.model
         id, document = fingerprint_of(embedder.build, embedder.model, settings, sha256=self._sha256)
-        chunking = self._chunking(embedder.model)
+        cutting = Cutting.of(self._playbook, embedder.model)
         stored = self._database.run(lambda connection: load_fingerprint(connection, id))
         canary = None if stored is not None and stored.canary else self._embed(supervisor)
         own = StoredFingerprint(document, canary.to_json() if canary else stored.canary if stored else None)
         self._database.run(lambda c: save_fingerprint(c, id=id, document=document, canary=own.canary))
-        space: dict[str, Any] = {"fingerprint": id, "chunking": chunking}
+        space: dict[str, Any] = {"fingerprint": id, "chunking": cutting.to_json()}
         filling = self._database.run(
             lambda c: claim_space(c, self._playbook.tables, generation=self._generation, **space)
         )
@@ -81,7 +82,7 @@ class SpaceGuard:
         if filling.generation != self._generation or filling.fingerprint is None:
             # The queue was filled again: the fetcher finds that out and says so.
             return alone
-        cuts = _cuts(filling.chunking, chunking)
+        cuts = self._cuts(filling, cutting)
         if filling.fingerprint == id:
             return self._take_over(filling, space, cuts) if cuts else alone
         first_id = filling.fingerprint
@@ -168,10 +169,15 @@ class SpaceGuard:
             self._stats.info_once(f"the canary texts cannot be embedded: {error.actual or error.what}")
         return None
 
-    def _chunking(self, model: ModelFacts) -> dict[str, int]:
-        chunking = self._playbook.chunking
-        longest = min(model.max_tokens, chunking.max_tokens or model.max_tokens)
-        return {"max_tokens": longest, "overlap_tokens": chunking.overlap_tokens}
+    def _cuts(self, filling: Filling, own: Cutting) -> list[tuple[str, str]]:
+        """Return how texts are cut, where that moves vectors; say where it may only move a boundary."""
+        first = Cutting.parse(filling.chunking)
+        found = {name: (theirs, ours) for name, theirs, ours in first.differences(own)} if first else {}
+        if "splitter" in found:
+            theirs, ours = found["splitter"]
+            self._stats.info_once(f"the first workers of this queue cut texts by {theirs}, these by {ours}")
+        decisive = [name for name in ("max_tokens", "overlap_tokens") if name in found]
+        return [(f"chunking {name} {found[name][0]}", f"chunking {name} {found[name][1]}") for name in decisive]
 
 
 def _differences(first: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -188,12 +194,6 @@ def _differences(first: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[t
     for key in ("document_prefix", "normalisation"):
         if theirs.get(key) != ours.get(key):
             yield f"{key} {theirs.get(key)!r}", f"{key} {ours.get(key)!r}"
-
-
-def _cuts(first: Mapping[str, int] | None, own: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Return how texts are cut into chunks, where the two differ."""
-    keys = [key for key in own if first is not None and first.get(key) != own[key]]
-    return [(f"chunking {key} {first[key] if first else None}", f"chunking {key} {own[key]}") for key in keys]
 
 
 def _file(document: Mapping[str, Any], sha256: object) -> str:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragops.documents.errors import Unreadable
-from ragops.embedder.client import Embedder
+from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.starting import start_child
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
+from ragops.fingerprint.batches import Batches
 from ragops.quality.vectors import check_vectors, normalize
 from ragops.subprocesses import ending_of
 from ragops.workers.inflight import UniqueText, UnitVector
@@ -71,6 +72,20 @@ class ConsecutiveFailures:
             self._excused = 0
 
 
+@dataclass(slots=True)
+class Batching:
+    """The batches of a fleet's requests; `chosen` is set once, before the first request."""
+
+    chosen: Batches | None = None
+    """None: as the children are configured."""
+
+    def vectors(self, embedder: Embedder, tokens: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """Return the raw vectors (n, d) of texts. Raises as `Embedder.embed_tokens`."""
+        if self.chosen is None:
+            return embedder.embed_tokens(tokens).vectors
+        return self.chosen.vectors(embedder, tokens)
+
+
 class Supervisor:
     """One child that is replaced when it crashes. `kill` and `close` work from any thread.
 
@@ -80,13 +95,20 @@ class Supervisor:
     """
 
     def __init__(
-        self, start: Callable[[], Embedder], *, stop: Stop, stats: Stats, failures: ConsecutiveFailures
+        self,
+        start: Callable[[], Embedder],
+        *,
+        stop: Stop,
+        stats: Stats,
+        failures: ConsecutiveFailures,
+        batching: Batching | None = None,
     ) -> None:
         """Start the child. Raises as `start_child` does: a first child that crashes by itself is not restarted."""
         self._start = start
         self._stop = stop
         self._stats = stats
         self.failures = failures
+        self.batching = batching or Batching()
         self.embedder = self._start_child()
 
     def close(self) -> None:
@@ -178,7 +200,7 @@ def bisect(
     if not wanted:
         return
     try:
-        vectors = supervisor.embedder.embed_tokens([text.ids for text in wanted]).vectors
+        vectors = _vectors(supervisor, wanted)
     except EmbedderError as error:
         if isinstance(error, EmbedderDied):
             supervisor.restart(error)
@@ -195,10 +217,38 @@ def bisect(
     _accept(supervisor, wanted, vectors, outcome)
 
 
+def _vectors(supervisor: Supervisor, texts: Sequence[UniqueText]) -> NDArray[np.float32]:
+    """Return the raw vectors (n, d) of texts; one that must not be stored is that of its text alone.
+
+    A NaN spreads to every text that shares its batch, so that the batch does not tell whose it is. A child that
+    made such a vector of one text alone is replaced.
+    """
+    tokens = [text.ids for text in texts]
+    vectors = supervisor.batching.vectors(supervisor.embedder, tokens)
+
+    def broken() -> list[int]:
+        faults = check_vectors(vectors, dimensions=supervisor.embedder.model.dimensions)
+        return [fault.index for fault in faults]
+
+    def embed_alone(places: list[int]) -> None:
+        again = supervisor.embedder.embed_tokens([tokens[place] for place in places], tokens_per_batch=1)
+        vectors[places] = again.vectors
+
+    if (places := broken()) and len(texts) > 1:
+        embed_alone(places)
+        places = broken()
+    if places:
+        # It may go on making them; and the new one is the one that the canary is for, before a document is blamed.
+        supervisor.replace()
+        if len(places) > 1:
+            embed_alone(places)
+    return vectors
+
+
 def _accept(
     supervisor: Supervisor, texts: Sequence[UniqueText], vectors: NDArray[np.float32], outcome: Outcome
 ) -> None:
-    """Keep valid vectors, fail texts with an invalid one, and replace a child that made one."""
+    """Keep valid vectors, fail texts with an invalid one."""
     faults = check_vectors(vectors, dimensions=supervisor.embedder.model.dimensions)
     reasons = {fault.index: fault.reason for fault in faults}
     units = normalize(vectors)
@@ -206,8 +256,6 @@ def _accept(
         supervisor.failures.reset()
         outcome.done += zip(texts, units, strict=True)
         return
-    # Before a document is blamed: the new child is the one that the canary is for.
-    supervisor.replace()
     for index, text in enumerate(texts):
         if index in reasons:
             error = EmbedderError("the embedder child returned invalid vectors", actual=reasons[index])

@@ -5,6 +5,8 @@ It replies at once, however busy the embedders are: cutting a long document take
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +24,9 @@ from ragops.workers.supervisor import ConsecutiveFailures, Supervisor, try_twice
 # Documents, or chunks of one, per request. A round trip is shared by many, and after a crash at most this many
 # are tried one by one.
 TEXTS_PER_REQUEST = 256
+# A document's time for being cut: some hundred times what it takes (`benchmarks/cutting.py`), as the machine may
+# be busy. It ends what a splitter or a vocabulary does not end by itself.
+CUTTING_S, CUTTING_S_PER_MILLION = 300.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Tokenizer:
     ) -> None:
         """Start the child. Raises as `Embedder` does, UsageError if prefix and overlap leave no room for text."""
         self._stop = stop
+        self._due_at = math.inf
+        self._seconds = 0.0
         self._supervisor = Supervisor(start, stop=stop, stats=stats, failures=failures)
         try:
             self._preparer = Preparer(
@@ -55,7 +62,7 @@ class Tokenizer:
                 max_tokens=self._supervisor.embedder.model.max_tokens,
                 # Not a bound method: the supervisor replaces its embedder.
                 count_tokens=lambda texts: self._supervisor.embedder.count_tokens(texts),
-                check_stop=stop.check,
+                check_stop=self._check,
             )
         except BaseException:
             self._supervisor.close()
@@ -83,8 +90,9 @@ class Tokenizer:
 
     def _tokenise_whole(self, group: Sequence[tuple[object, Extracted]]) -> dict[object, Prepared]:
         """Tokenise the documents that fit into one chunk, in one request; none if the child refuses or dies."""
-        stripped = [(id, extracted.text.strip()) for id, extracted in group]
-        short = [(id, text) for id, text in stripped if self._preparer.may_fit(text)]
+        # Asked first: a copy of a long text takes as much memory as the text.
+        some = [(id, extracted.text) for id, extracted in group if self._preparer.may_fit(extracted.text)]
+        short = [(id, text.strip()) for id, text in some]
         try:
             tokenised = self._supervisor.embedder.tokenise([self._preparer.prefix + text for _, text in short])
         except EmbedderError:
@@ -103,11 +111,21 @@ class Tokenizer:
             ids: list[TokenIds] = []
             # A text of 64 MiB takes the child a minute, during which a stop would not be noticed.
             for start in range(0, len(texts), TEXTS_PER_REQUEST):
-                self._stop.check()
+                self._check()
                 ids += embedder.tokenise(texts[start : start + TEXTS_PER_REQUEST])
             return Prepared(chunks, tuple(ids))
 
+        self._seconds = CUTTING_S + CUTTING_S_PER_MILLION * len(extracted.text) / 1e6
+        self._due_at = time.monotonic() + self._seconds
         try:
             return try_twice(self._supervisor, id, cut)
         except Unreadable as failure:
             return failure
+        finally:
+            self._due_at = math.inf
+
+    def _check(self) -> None:
+        """Raise Stopped if a stop was requested, and Unreadable for a document that is cut for too long."""
+        self._stop.check()
+        if time.monotonic() > self._due_at:
+            raise Unreadable(f"not cut into chunks within {self._seconds:,.0f} s")

@@ -110,7 +110,7 @@ def test_the_status_tells_a_controller_that_works_from_one_that_is_gone(
     embedding.process.kill()
     embedding.process.wait()
     campaign = place.ragops("status", "--json").json["campaign"]
-    assert (campaign["status"], campaign["holder"], campaign["is_held"]) == ("running", holder, False)
+    assert (campaign["status"], campaign["holder"], campaign["is_held"]) == ("interrupted", holder, False)
     assert f"its controller {holder} is gone; to go on: ragops reset --resume" in place.ragops("status").out
 
 

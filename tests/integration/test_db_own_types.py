@@ -11,10 +11,13 @@ import pytest
 from campaigns import append, batch_of, claim, execute, queue_of, random_vector, seed, table_facts, value
 from psycopg import sql
 
+from ragops.documents.reading import Partial
 from ragops.errors import PlanRefused
 from ragops.playbook.model import Source
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row
+from ragops.postgres.failures import Failures
+from ragops.postgres.measured import read_measured
 from ragops.postgres.queue import seed_statement
 from ragops.postgres.refusals import ValueRefused, refusal_of
 from ragops.postgres.row_source import source_relation
@@ -240,14 +243,24 @@ def assert_queue_works(connection: Connection) -> None:
     held = claim(connection, 4, worker="host:1")
     assert [item.location for item in held.items] == [f"{n}.txt" for n in (1, 2, 3, 4)]
     assert queue.extend_leases([held.id], lease_s=600) == 4
-    batch = batch_of(held)
+    batch, pages = batch_of(held), Partial(1, 2, "pages", ("page 2",))
+    documents = (batch.documents[0], replace(batch.documents[1], partial=pages))
     Writer(Tables(), table_facts(connection)).write(
-        connection, replace(batch, documents=batch.documents[:2], failures=((held.items[2].id, "broken"),))
+        connection, replace(batch, documents=documents, failures=((held.items[2].id, "broken"),))
     )
+    measured = read_measured(connection, Tables(), limit=None)
+    assert measured is not None
+    assert [document.location for document in measured.partial_documents] == ["2.txt"]
     assert queue.counts() == {"pending": 2, "processing": 1, "completed": 2, "failed": 1}
-    assert queue.failures() == [("3.txt", "broken")]
+    failures = Failures(connection, Tables())
+    assert failures.items() == [("3.txt", "broken")]
+    with connection.transaction():
+        excluded = failures.exclude("*.txt", lambda location: location in ("3.txt", "6.txt"), limit=None)
+    assert (excluded.failed, excluded.pending) == (1, 1)
+    assert queue.counts() == {"pending": 1, "processing": 1, "completed": 2, "failed": 0, "excluded": 2}
+    assert queue.retry_failed() == 0
+    assert queue.retry_failed(excluded=True) == 2
     assert queue.reap(is_dead=lambda worker: worker == "host:1") == 1
-    assert queue.retry_failed() == 1
     last = claim(connection, 9)
     assert [item.location for item in last.items] == ["3.txt", "4.txt", "5.txt", "6.txt"]
     assert queue.release(last) == 4

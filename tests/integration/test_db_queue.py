@@ -14,6 +14,7 @@ from ragops.errors import FenceLost, RagopsError
 from ragops.identity import is_dead_here, process_name
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.failures import Failures
 from ragops.postgres.ledger import FINISHED
 from ragops.postgres.queue import MAX_PHASE, ItemStatus
 from ragops.postgres.statements import text_of
@@ -61,7 +62,7 @@ def test_a_failed_item_keeps_its_reason_and_a_released_one_comes_back(connection
     seed(connection, 3)
     held = claim(connection)
     queue_of(connection).fail(held, [(held.items[1].id, "no such file")])
-    assert queue_of(connection).failures() == [("2.txt", "no such file")]
+    assert Failures(connection, Tables()).items() == [("2.txt", "no such file")]
     assert queue_of(connection).release(held) == 2
     assert counts(connection) == {"pending": 2, "failed": 1}
     left = connection.execute(

@@ -28,6 +28,7 @@ from ragops.playbook.tables import (
     Tables,
 )
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.failures import Failures
 from ragops.postgres.refusals import ValueRefused
 from ragops.postgres.setup import initialise, plan_setup
 from ragops.postgres.writer import Writer
@@ -214,7 +215,7 @@ def test_names_that_need_quotes(connection: Connection, target: Target, dsn: str
     assert append(connection, ["3.txt", "4.txt"], phase=2, tables=tables) == 1
     held = claim(connection, tables=tables)
     queue.fail(held, [(held.items[0].id, "x")])
-    assert queue.failures() == [("4.txt", "x")]
+    assert Failures(connection, tables).items() == [("4.txt", "x")]
 
 
 def all_null() -> Sequence[Tables]:

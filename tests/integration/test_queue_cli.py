@@ -30,12 +30,12 @@ def test_status_names_who_holds_vacuum_back(
     dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_transaction(dsn):
-        queue.status(PLAYBOOK, dsn, as_json=True)
+        queue.status(playbook=PLAYBOOK, dsn=dsn, as_json=True)
         assert json.loads(capsys.readouterr().out)["holder"] is None
         monkeypatch.setattr(queue, "OLD_S", 0.0)
-        queue.status(PLAYBOOK, dsn, as_json=True)
+        queue.status(playbook=PLAYBOOK, dsn=dsn, as_json=True)
         holder = json.loads(capsys.readouterr().out)["holder"]
-        queue.status(PLAYBOOK, dsn, as_json=False)
+        queue.status(playbook=PLAYBOOK, dsn=dsn, as_json=False)
         screen = " ".join(capsys.readouterr().out.split())
     assert (holder["kind"], holder["name"], holder["state"]) == ("session", "re[p]ort", "idle in transaction")
     # Seconds may pass between the two answers.

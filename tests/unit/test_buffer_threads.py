@@ -6,13 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from fake_embedder import text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipelines import DEADLINE_S, Line, assert_vectors, claim, started, unit, within
+from pipelines import DEADLINE_S, Line, claim, started, unit, within
 
-from ragops.workers.fetcher import requests_of
-from ragops.workers.inflight import InFlight
+from ragops.workers.inflight import InFlight, UnitVector
+from ragops.workers.preparation import requests_of
 
 
 class Crew:
@@ -25,6 +26,7 @@ class Crew:
         self.draw = random.Random(seed)
         self.embedded: Counter[str] = Counter()
         self.stored: list[InFlight] = []
+        self.vectors: dict[int, list[UnitVector | None]] = {}
         self.taken: list[InFlight] = []
 
     def run(self) -> None:
@@ -71,7 +73,14 @@ class Crew:
     def store(self) -> None:
         while documents := self.line.pipe.take_finished(limit=4, within_s=0.001):
             self.stored += documents
+            self.vectors |= {id(document): document.vectors for document in documents}
             self.line.pipe.settle(documents)
+
+
+def assert_stored(crew: Crew, document: InFlight, *texts: str) -> None:
+    """It had these vectors when it was stored; it has let them go since."""
+    assert document.failure is None
+    np.testing.assert_array_equal(crew.vectors[id(document)], [unit(text) for text in texts])
 
 
 def corpora(alphabet: str) -> st.SearchStrategy[list[list[str]]]:
@@ -88,7 +97,7 @@ def test_every_document_is_finished_once_and_every_text_embedded_once(
     assert Counter(map(id, crew.stored)) == Counter(map(id, crew.taken))
     assert len(crew.taken) == len(documents)
     for document, texts in zip(crew.taken, documents, strict=True):
-        assert_vectors(document, *texts)
+        assert_stored(crew, document, *texts)
     assert crew.embedded == Counter({text for texts in documents for text in texts})
     assert crew.line.stats.embedded == crew.embedded.total()
     assert crew.line.stats.reused == sum(map(len, documents)) - crew.embedded.total()
@@ -108,5 +117,5 @@ def test_failing_texts_fail_their_documents_and_no_other(
         if broken:
             assert document.failure in broken
         else:
-            assert_vectors(document, *texts)
+            assert_stored(crew, document, *texts)
     assert (crew.line.pipe.wait_until_empty(0), crew.line.pipe.held_claims()) == (True, [])

@@ -10,8 +10,9 @@ from fake_embedder import document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragops.workers.fetcher import SMALLEST_REQUEST, claim_size, requests_of
+from ragops.workers.fetcher import claim_size
 from ragops.workers.inflight import UniqueText
+from ragops.workers.preparation import SMALLEST_REQUEST, requests_of
 from ragops.workers.queues import REQUEST_TOKENS
 
 

@@ -170,3 +170,34 @@ def test_self_retrieval() -> None:
 def test_ranks_count_from_one(ranks: list[int | None], at: list[int]) -> None:
     with pytest.raises(ValueError):
         self_retrieval(ranks, at)
+
+
+@pytest.mark.parametrize(("partial", "status"), [(0, "pass"), (5, "pass"), (6, "fail")])
+def test_partial_documents_are_held_against_their_own_limit(partial: int, status: str) -> None:
+    limits = replace(LIMITS, max_partial_share=0.05)
+    checks = judge(replace(GOOD, partial=partial, partial_examples=("a.pdf: 1 of 3 pages",)), limits)
+    found = next(check for check in checks if check.id == "partial_documents")
+    assert (found.status, found.expected) == (status, "≤ 5.0%")
+    assert (
+        found.measured == f"{partial} documents lack text, {partial}.0% of those stored (e.g. a.pdf: 1 of 3 pages)"
+    )
+
+
+def test_what_an_older_version_did_not_record_is_no_check() -> None:
+    assert {"partial_documents", "unknown_tokens"}.isdisjoint(by_id(GOOD))
+
+
+def test_excluded_items_are_no_failures() -> None:
+    queue = {"pending": 0, "processing": 0, "completed": 100, "failed": 5, "excluded": 50}
+    assert by_id(replace(GOOD, queue=queue))["failed_items"].measured == (
+        "5 failed items, 4.8% of those processed"
+    )
+
+
+def test_unknown_tokens_are_shown_and_decide_nothing() -> None:
+    strange = replace(GOOD, unknown_tokens="40.0% of 10 tokens are unknown", knows_script=False)
+    found = by_id(strange)["unknown_tokens"]
+    assert (found.status, found.measured) == (
+        "info",
+        "40.0% of 10 tokens are unknown: the model does not know the script of this corpus",
+    )

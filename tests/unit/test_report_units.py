@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ragops.report.units import duration, estimate, number, percent, size
+from ragops.report.units import duration, estimate, number, percent, rate, size
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,18 @@ def test_numbers() -> None:
     assert (number(None), number(1100000), percent(0.125)) == ("–", "1,100,000", "12.50%")
     assert estimate(None, is_estimated=True) == "unknown"
     assert (estimate(5, is_estimated=True), estimate(5, is_estimated=False)) == ("≈ 5", "5")
+
+
+@pytest.mark.parametrize(
+    ("documents", "seconds", "text"),
+    [
+        (1, 273, "13.2 documents/h"),
+        (10, 100, "6.0 documents/min"),
+        (60, 1, "60.0 documents/s"),
+        (100_000, 10, "10,000.0 documents/s"),
+        (1, 0, "– documents/s"),
+    ],
+)
+def test_a_speed_is_a_number_that_says_something(documents: int, seconds: float, text: str) -> None:
+    """A text of 50 MB in four and a half minutes is not 0.0 documents a second."""
+    assert rate(documents, seconds) == text

@@ -300,7 +300,8 @@ def test_a_broken_vector_fails_its_document_and_replaces_the_child(
     outcome = nursery.supervisor().embed(_batch(size, [position], word))
     assert _failures(outcome) == [(position, REASONS[word])]
     assert _completed(outcome) == [n for n in range(size) if n != position]
-    assert len(nursery.requests) == 1
+    # Its batch-mates' vectors are whole here: it alone is embedded once more.
+    assert nursery.requests[1:] == [(f"text {position} {word}",)] * (size > 1)
     assert (nursery.starts, nursery.open_children) == (2, 1)
     assert nursery.children[0].is_closed
     assert nursery.stats.notices == ["embedder child returned an invalid vector; restarting it"]
@@ -314,6 +315,22 @@ def test_several_broken_vectors_replace_the_child_once() -> None:
     assert _items(outcome.failed) == [1, 1, 3]
     assert _failures(outcome)[0][1] == "chunk 0: NaN at position 1"
     assert _completed(outcome) == [2]
+    assert nursery.starts == 2
+
+
+def test_a_nan_that_spreads_through_a_batch_fails_only_the_text_that_makes_it_alone() -> None:
+    nursery = Nursery(spreads=True)
+    outcome = nursery.supervisor().embed(_batch(5, [2], "nan"))
+    assert _failures(outcome) == [(2, "chunk 0: NaN at position 1")]
+    assert _completed(outcome) == [0, 1, 3, 4]
+    assert nursery.starts == 2
+
+
+def test_a_child_that_has_gone_bad_makes_no_text_fail() -> None:
+    nursery = Nursery(goes_bad=lambda number: number == 1)
+    outcome = nursery.supervisor().embed(_batch(4))
+    assert _failures(outcome) == []
+    assert _completed(outcome) == [0, 1, 2, 3]
     assert nursery.starts == 2
 
 

@@ -15,6 +15,7 @@ from ragops.documents.errors import Stopped, Unreadable
 from ragops.documents.extraction import Extracted
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
+from ragops.workers import tokenizer as module
 from ragops.workers.supervisor import CANARY, MAX_FAILURES
 from ragops.workers.tokenizer import TEXTS_PER_REQUEST, Prepared, Tokenizer
 
@@ -254,3 +255,18 @@ def test_close_and_kill_end_the_child() -> None:
     with pytest.raises(Stopped):
         tokenizer.prepare(documents("text"))
     assert vocabulary.starts == 1
+
+
+def test_a_document_that_is_cut_for_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CUTTING_S", -100.0)
+    long = words(2000)
+    group = [(1, read("short")), (2, read(long)), (3, read("short, too"))]
+    first, cut, last = Vocabulary().tokenizer().prepare(group)
+    assert_prepared(first, "", "short")
+    assert isinstance(cut, Unreadable)
+    assert cut.reason.startswith("not cut into chunks within ")
+    assert_prepared(last, "", "short, too")
+    # Its time is its own.
+    monkeypatch.undo()
+    (again,) = Vocabulary().tokenizer().prepare([(2, read(long))])
+    assert isinstance(again, Prepared)

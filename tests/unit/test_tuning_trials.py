@@ -77,7 +77,7 @@ class Timed(FakeEmbedder):
         effective = {"use_extra_bufts": self._is_repacked or not bench.leaves_weights}
         self.model = replace(self.model, effective=effective)
 
-    def embed_tokens(self, tokens: Sequence[TokenIds]) -> Embeddings:
+    def embed_tokens(self, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None) -> Embeddings:
         if self._is_repacked and self._bench.crashes_on_repacked:
             raise EmbedderDied("the embedder child was killed by SIGSEGV", where="fake", actual="at work")
         embedded = super().embed_tokens(tokens)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ragops.campaign.answers import answer_lines
+from ragops.campaign.measure import read_recorded
 from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import absolute_source, other_source
@@ -14,6 +16,7 @@ from ragops.campaign.trust import trusted_source
 from ragops.documents.os_errors import is_folder
 from ragops.facts import vector_dimensions
 from ragops.findings import PlanProblem
+from ragops.fingerprint.batches import Batches
 from ragops.identity import is_dead_here
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
@@ -23,6 +26,7 @@ from ragops.postgres.file_states import ChangedFiles, changed_files
 from ragops.postgres.filling import Filling
 from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
+from ragops.postgres.measured import STRANGE_SCRIPT
 from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
@@ -47,6 +51,8 @@ class EmbedResult:
     seconds: float = 0.0
     changed: ChangedFiles = field(default_factory=ChangedFiles)
     """Files of the filling that were embedded in another state than they were queued in."""
+    batches: Batches | None = None
+    """What the last fleet measured, and the batches that it chose; None without a fleet."""
 
     @property
     def docs_per_s(self) -> float | None:
@@ -65,6 +71,7 @@ class EmbedResult:
             "queue": dict(self.queue),
             "pending": self.queue[ItemStatus.PENDING],
             "changed": self.changed.to_json(),
+            "batches": self.batches.to_json() if self.batches else None,
         }
 
 
@@ -160,6 +167,7 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
             break
     if any(result.completed for result in results):
         again(lambda: _analyze_loaded(session))
+        _say_measured(session)
     changed = again(lambda: changed_files(session.connection, session.playbook.tables))
     if changed.count:
         more = ", …" if changed.count > len(changed.first) else ""
@@ -177,7 +185,17 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
         embedded=sum(result.embedded for result in results),
         reused=sum(result.reused for result in results),
         seconds=sum(result.seconds for result in results),
+        batches=results[-1].batches if results else None,
     )
+
+
+def _say_measured(session: Session) -> None:
+    """Say how many documents lack text, and whether the model knows their script."""
+    recorded = read_recorded(session, limit=0)
+    if recorded is not None and recorded.partial:
+        session.reporter.info(f"{recorded.partial:,} stored documents lack text; which: ragops queue status")
+    if recorded is not None and not recorded.knows_script:
+        session.reporter.warning(f"{STRANGE_SCRIPT} ({recorded.words})")
 
 
 def with_source_of(session: Session, filling: Filling) -> Session:
@@ -281,6 +299,7 @@ def closed_gate(session: Session) -> str | None:
     campaign = find_latest_campaign(session.connection, session.playbook.tables)
     if campaign is not None and campaign.status == "gate_failed":
         return (
-            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: {FAILED_GATE}"
+            f"{pending:,} items lie behind the gate of campaign {campaign.id}, which failed; next: "
+            f"{answer_lines(campaign.error) or FAILED_GATE}"
         )
     return f"{pending:,} items lie behind the gate of an unfinished campaign; next: ragops reset --resume"

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ragops.campaign.measure import Agreement, measure
+from ragops.campaign.answers import OPTIONS, answer_lines
+from ragops.campaign.measure import Agreement, measure, read_recorded
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.embed import drain
 from ragops.embedder.config import checked_sha256
 from ragops.errors import Interrupted, NegativeVerdict, RagopsError
 from ragops.playbook.steps import Validate
+from ragops.postgres.failures import Failures
 from ragops.postgres.ledger import campaign_steps
+from ragops.postgres.measured import STRANGE_SCRIPT, Measured
 from ragops.postgres.queue import ItemStatus
 from ragops.quality.validation import (
     Check,
@@ -25,6 +28,8 @@ from ragops.quality.validation import (
 )
 from ragops.session import Session
 
+# Partial documents that a validation lists, and the ledger keeps; `ragops queue status --json` has them all.
+LISTED = 100
 POLL_S = 1.0
 SILENT_S = 10.0
 # The id of the check that only a campaign has.
@@ -39,6 +44,10 @@ class ValidationResult:
     measurements: Measurements
     agreement: Agreement
     processing_time_ms: int
+    recorded: Measured | None = None
+    """What was recorded of the stored documents; None: not known."""
+    answers: str | None = None
+    """What to type where the limits alone decide; None without an answer."""
 
     @property
     def verdict(self) -> str:
@@ -56,9 +65,11 @@ class ValidationResult:
             return
         ids = {check.id for check in failed}
         # What is stored fails the same check again: resuming alone cannot pass.
-        if ids == {REMOVED}:
+        if self.answers is not None:
+            hint = self.answers
+        elif ids == {REMOVED}:
             hint = "ragops queue reseed --append   (it adds what is missing), then: ragops reset --resume"
-        elif ids - {"failed_items"} and self.documents:
+        elif ids - OPTIONS.keys() and self.documents:
             hint = (
                 "ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
                 "   or bring the old rows back: ragops undo"
@@ -89,6 +100,8 @@ class ValidationResult:
             "agreement": {key: agreement[key] for key in ("rows", "max", "not_a_number")},
             "disagreeing": list(measured.unlike),
             "repeated_ids": list(measured.repeated_ids),
+            "partial": self.recorded and self.recorded.partial_to_json(completed=measured.queue.get("completed")),
+            "unknown_tokens": self.recorded and self.recorded.unknown_to_json(),
         }
 
 
@@ -112,6 +125,7 @@ class ValidateStep:
         if (removed := _removed_items(run, result)) is not None:
             result = replace(result, checks=(*result.checks, removed))
         if result.verdict == "fail":
+            result = replace(result, answers=run.session.through_outages(lambda: _answers(run, result)))
             run.session.through_outages(lambda: run.record_failure("validation failed", result))
         else:
             run.session.through_outages(lambda: run.record(result))
@@ -132,6 +146,15 @@ def _removed_items(run: Run, result: ValidationResult) -> Check | None:
     return Check(REMOVED, "fail", f"{now:,} items are in the queue", f"{queued:,}, which the campaign has queued")
 
 
+def _answers(run: Run, result: ValidationResult) -> str | None:
+    """Return what to type after this failure; None outside of a campaign, and where no answer helps."""
+    if run.campaign is None:
+        return None
+    failed = "\n".join(f"{check.id}: {check.measured}" for check in result.checks if check.status == "fail")
+    tables = run.session.playbook.tables
+    return answer_lines(failed, suffix=Failures(run.session.connection, tables).frequent_suffix())
+
+
 def validate(run: Run, *, after: int | None = None, seed: float | None = None) -> ValidationResult:
     """Wait until `after` documents are embedded, then check; `seed` (−1 to 1) draws the sample.
 
@@ -144,13 +167,27 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
     checked_sha256(session.playbook)
     drawn = random.uniform(-1, 1) if seed is None else seed
     measured = session.with_embedder(lambda embedder: measure(session, embedder, seed=drawn))
+    recorded = read_recorded(session, limit=LISTED) if session.has_queue else None
+    if recorded is not None:
+        measured = replace(
+            measured,
+            partial=recorded.partial,
+            partial_examples=tuple(f"{one.location}: {one.partial}" for one in recorded.partial_documents[:1]),
+            unknown_tokens=recorded.words if recorded.documents else None,
+            knows_script=recorded.knows_script,
+        )
+        if not recorded.knows_script:
+            session.reporter.warning(f"{STRANGE_SCRIPT} ({recorded.words})")
     settings = session.playbook.validation
-    limits = ValidationLimits(settings.max_distance, settings.criterion, settings.max_failed_share)
+    limits = ValidationLimits(
+        settings.max_distance, settings.criterion, settings.max_failed_share, settings.max_partial_share
+    )
     return ValidationResult(
         checks=tuple(judge(measured, limits)),
         measurements=measured,
         agreement=Agreement.of(measured.agreement, limit=settings.max_distance),
         processing_time_ms=int((time.monotonic() - started) * 1000),
+        recorded=recorded,
     )
 
 
@@ -161,7 +198,7 @@ def wait_until(run: Run, after: int) -> None:
     while True:
         counts, open_items = session.through_outages(lambda: _standing(session))
         completed = counts[ItemStatus.COMPLETED]
-        reachable = sum(counts.values()) - counts[ItemStatus.FAILED]
+        reachable = sum(counts[status] for status in ItemStatus if status is not ItemStatus.FAILED)
         # In a campaign the phase of the gate decides, not a number: some of its items may have failed.
         within_gate = open_items == 0
         session.reporter.progress(f"waiting for {after:,} documents", completed, after)

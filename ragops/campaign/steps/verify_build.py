@@ -12,13 +12,17 @@ from ragops.campaign.completeness import missing_parts
 from ragops.campaign.measure import Agreement, measure_stored
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import other_source
+from ragops.embedder.client import Embedder
 from ragops.errors import NothingToReset
 from ragops.fingerprint.against_debug import DebugComparison, compare_with_debug
+from ragops.fingerprint.batches import unusable_model
 from ragops.fingerprint.verify import Verification, verify
 from ragops.playbook.model import DebugReference
 from ragops.playbook.steps import VerifyBuild
+from ragops.quality.soundness import unsound
 from ragops.quality.vectors import normalize
 from ragops.session import Session
+from ragops.workers.sizing import shape_of, size_fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,21 @@ class VerifyBuildStep:
         """
         session = run.session
         playbook = session.playbook
-        verification = verify(playbook, reference=playbook.reference, command=session.embedder_command)
+        verification = verify(
+            playbook,
+            reference=playbook.reference,
+            command=session.embedder_command,
+            shape=shape_of(size_fleet(playbook)),
+        )
         if playbook.reference.debug is not None and _has_documents(session):
             verification = verification.with_debug(compare_debug(session, playbook.reference.debug))
         verification.refuse_mismatch()
         model, reporter = verification.model, session.reporter
         package = verification.build.package_version
         reporter.info(f"llama-cpp-python {package}, {model.description}, {model.pooling} pooling")
+        finding = verification.batches.finding() if verification.batches else None
+        if finding is not None:
+            reporter.info(". ".join(filter(None, (finding.message, finding.hint))))
         if verification.reference is not None:
             drift = verification.comparison.drift if verification.comparison else None
             measured = f"max drift {drift.max:.2g}" if drift and drift.max is not None else "no drift measured"
@@ -76,8 +88,14 @@ def compare_debug(session: Session, settings: DebugReference) -> DebugComparison
 
     def embed_query(query: str) -> NDArray[np.float32]:
         prefixed = session.playbook.model.query_prefix + query
-        vectors = session.with_embedder(lambda embedder: embedder.embed([prefixed]).vectors)
-        unit: NDArray[np.float32] = normalize(vectors)[0]
+
+        def embed(embedder: Embedder) -> NDArray[np.float32]:
+            raw = embedder.embed([prefixed]).vectors
+            if (fault := unsound(raw, [query])) is not None:
+                raise unusable_model(embedder, fault)
+            return raw
+
+        unit: NDArray[np.float32] = normalize(session.with_embedder(embed))[0]
         return unit
 
     max_drift = session.playbook.build.max_drift
@@ -101,7 +119,10 @@ def compare_with_stored(run: Run) -> Agreement | None:
     measured = f"{agreement.rows} sampled vectors agree with what is stored (max distance {agreement.largest:.2g})"
     session.reporter.info(measured)
     other = other_source(session)
-    if other is not None:
+    if agreement.changed and not run.force:
+        changed = "; ".join(agreement.changed)
+        session.reporter.info(f"what is stored was cut with other settings: {changed}: going on")
+    elif other is not None:
         session.reporter.info(f"what is stored comes from {other}, the playbook names another source: going on")
     elif not run.force and (missing := missing_parts(session)):
         session.reporter.info(f"the corpus is not complete: {'; '.join(missing)}: going on")

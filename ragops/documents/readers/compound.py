@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ragops.documents.errors import Unreadable
+from ragops.documents.readers.attachments import Attachments
 from ragops.documents.readers.result import Read
 from ragops.documents.readers.streams import Streams
 
 
-def read_compound(data: bytes, suffix: str) -> Read | None:
+def read_compound(data: bytes, suffix: str, attachments: Attachments) -> Read | None:
     """Return the text of a compound file, None if its format is left to kreuzberg."""
     streams = Streams(data)
     if streams.has("EncryptedPackage"):
@@ -15,7 +16,7 @@ def read_compound(data: bytes, suffix: str) -> Read | None:
     if streams.has("__properties_version1.0"):
         from ragops.documents.readers.outlook import read_message
 
-        return read_message(streams)
+        return read_message(streams, attachments)
     if streams.has("WordDocument"):
         from ragops.documents.readers.old_word import read_old_word
 
@@ -29,6 +30,6 @@ def read_compound(data: bytes, suffix: str) -> Read | None:
 
         refuse_encrypted(streams)
         return None
-    if suffix in (".hwp", ".xls", ".doc", ".ppt"):
+    if suffix == ".hwp":
         return None
     raise Unreadable(f"unsupported format: {suffix or 'no suffix'} (an OLE compound file of another program)")

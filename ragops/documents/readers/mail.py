@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import email
-import quopri
 import re
 from collections.abc import Iterator
 from email.errors import HeaderParseError
@@ -14,6 +13,7 @@ from email.message import Message
 from ragops.documents.encodings import decode_declared, decode_markup, decode_text
 from ragops.documents.errors import Unreadable
 from ragops.documents.markup import text_of_html
+from ragops.documents.readers.attachments import Attachments
 from ragops.documents.readers.result import Read
 
 MEDIA_TYPE = "message/rfc822"
@@ -26,36 +26,41 @@ _MUCH_MORE = 1.3
 _BEGIN = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.MULTILINE)
 
 
-def read_mail(data: bytes) -> Read:
-    """Return the text of one mail."""
-    return _read(email.message_from_bytes(data.lstrip(b"\r\n")))
+def read_mail(data: bytes, attachments: Attachments) -> Read:
+    """Return the text of one mail and of the documents that are attached to it."""
+    return _read(email.message_from_bytes(data.lstrip(b"\r\n")), attachments)
 
 
-def read_mbox(data: bytes) -> Read:
+def read_mbox(data: bytes, attachments: Attachments) -> Read:
     """Return the mails of a mailbox in their order."""
     begins = [
         found for found in _BEGIN.finditer(data) if found.start() == 0 or data[: found.start()][-2:-1] in b"\n\r"
     ]
     if not begins:
-        return read_mail(data)
+        return read_mail(data, attachments)
     ends = [found.start() for found in begins[1:]] + [len(data)]
-    texts = [
-        _read(email.message_from_bytes(data[one.end() : end])).text for one, end in zip(begins, ends, strict=True)
+    mails = [
+        _read(email.message_from_bytes(data[one.end() : end]), attachments.fork())
+        for one, end in zip(begins, ends, strict=True)
     ]
-    return Read("\n\n".join(texts), "application/mbox")
+    text = "\n\n".join(one.text for one in mails)
+    missing = tuple(f"{name} of mail {number}" for number, one in enumerate(mails, 1) for name in one.missing)
+    found, expected = sum(one.found for one in mails), sum(one.expected for one in mails)
+    return Read(text, "application/mbox", found, expected, "parts", missing)
 
 
-def _read(mail: Message) -> Read:
+def _read(mail: Message, attachments: Attachments) -> Read:
     lines = [f"{name}: {_header(mail[name])}" for name in _SHOWN if mail[name]]
-    parts = list(_parts(mail, 0))
+    parts = list(_parts(mail, 0, attachments))
     if not lines and not parts:
         raise Unreadable("damaged: no headers and no text of a mail")
-    return Read(
-        "\n\n".join(["\n".join(lines), *(part.strip("\r\n") for part in parts if part.strip())]), MEDIA_TYPE
-    )
+    text = "\n\n".join(["\n".join(lines), *(part.strip("\r\n") for part in parts if part.strip())])
+    missing = tuple(attachments.missing)
+    expected = max(len(parts), len(missing))
+    return Read(text, MEDIA_TYPE, expected - len(missing), expected, "parts", missing)
 
 
-def _parts(part: Message, depth: int) -> Iterator[str]:
+def _parts(part: Message, depth: int, attachments: Attachments) -> Iterator[str]:
     """Yield the text of a part and of those in it, in their order."""
     if depth > _DEEPEST:
         raise Unreadable(f"mails within mails, more than {_DEEPEST} levels deep")
@@ -64,14 +69,14 @@ def _parts(part: Message, depth: int) -> Iterator[str]:
     if kind == "message/rfc822" and below:
         for inner in below:
             yield "\n".join(f"{name}: {_header(inner[name])}" for name in _SHOWN if inner[name])
-            yield from _parts(inner, depth + 1)
+            yield from _parts(inner, depth + 1, attachments)
     elif kind == "message/delivery-status" and below:
         yield "\n\n".join("\n".join(f"{name}: {_header(value)}" for name, value in one.items()) for one in below)
     elif kind == "multipart/alternative" and below:
-        yield from _best(below, depth)
+        yield from _best(below, depth, attachments)
     elif below:
         for inner in below:
-            yield from _parts(inner, depth + 1)
+            yield from _parts(inner, depth + 1, attachments)
     elif kind.startswith(("text/", "multipart/", "message/delivery")):  # a multipart whose parts are not marked
         name = part.get_filename()
         text = _text(part)
@@ -82,7 +87,7 @@ def _parts(part: Message, depth: int) -> Iterator[str]:
         )
     else:
         name = part.get_filename()
-        yield f"Attachment: {_header(name) if name else '(no name)'} ({kind}, not read)"
+        yield attachments.text(_header(name) if name else "", lambda: _bytes(part), kind)
 
 
 def _below(part: Message) -> list[Message]:
@@ -90,16 +95,17 @@ def _below(part: Message) -> list[Message]:
     return [one for one in payload if isinstance(one, Message)] if isinstance(payload, list) else []
 
 
-def _best(alternatives: list[Message], depth: int) -> Iterator[str]:
+def _best(alternatives: list[Message], depth: int, attachments: Attachments) -> Iterator[str]:
     """Yield the alternative that says most: the first, unless a later one has many more words."""
-    texts = [list(_parts(one, depth + 1)) for one in alternatives]
+    lost = [attachments.fork() for _ in alternatives]
+    texts = [list(_parts(one, depth + 1, lost[at])) for at, one in enumerate(alternatives)]
     counts = [len(_WORD.findall("\n".join(text))) for text in texts]
     best = 0
     for index, count in enumerate(counts):
         if count > counts[best] * _MUCH_MORE:
             best = index
-    if texts:
-        yield from texts[best]
+    attachments.missing += lost[best].missing
+    yield from texts[best]
 
 
 def _text(part: Message) -> str:
@@ -117,20 +123,16 @@ def _text(part: Message) -> str:
 
 def _bytes(part: Message) -> bytes:
     """Return the bytes of a part behind its transfer encoding. Raises Unreadable if they are damaged."""
-    payload = part.get_payload()
-    raw = payload.encode("ascii", "surrogateescape") if isinstance(payload, str) else b""
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding != "base64":
+        decoded = part.get_payload(decode=True)  # of 8-bit and quoted-printable parts, exactly their bytes
+        return decoded if isinstance(decoded, bytes) else b""
+    payload = part.get_payload()
     try:
-        if encoding == "base64":
-            return binascii.a2b_base64(raw)
-        if encoding == "quoted-printable":
-            return quopri.decodestring(raw)
-        if encoding in ("x-uuencode", "uuencode", "uue", "x-uue"):
-            decoded = part.get_payload(decode=True)
-            return decoded if isinstance(decoded, bytes) else b""
+        # Python's own way keeps damaged base64 as it is written.
+        return binascii.a2b_base64(payload.encode("ascii", "replace") if isinstance(payload, str) else b"")
     except ValueError as error:
-        raise Unreadable(f"damaged: a part of the mail is no {encoding} ({error})") from None
-    return raw
+        raise Unreadable(f"damaged: a part of the mail is no base64 ({error})") from None
 
 
 def _header(value: object) -> str:

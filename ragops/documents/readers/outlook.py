@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import partial
 
 from ragops.documents.encodings import decode_declared, decode_markup
 from ragops.documents.errors import Unreadable
 from ragops.documents.markup import text_of_html
+from ragops.documents.readers.attachments import Attachments
 from ragops.documents.readers.result import Read
 from ragops.documents.readers.rtf import read_rtf
 from ragops.documents.readers.streams import Streams
@@ -35,12 +37,14 @@ _MOST = 64 * 1024 * 1024
 _DEEPEST = 20
 
 
-def read_message(streams: Streams) -> Read:
+def read_message(streams: Streams, attachments: Attachments) -> Read:
     """Return headers, body and the names of attachments; attached mails are read."""
-    return Read(_message(streams, "", 0), MEDIA_TYPE)
+    text = _message(streams, "", 0, attachments)
+    missing = tuple(attachments.missing)
+    return Read(text, MEDIA_TYPE, 1, 1 + len(missing), "parts", missing)
 
 
-def _message(streams: Streams, folder: str, depth: int) -> str:
+def _message(streams: Streams, folder: str, depth: int, attachments: Attachments) -> str:
     if depth > _DEEPEST:
         raise Unreadable(f"mails within mails, more than {_DEEPEST} levels deep")
     label = _encoding(streams, folder, depth)
@@ -51,16 +55,15 @@ def _message(streams: Streams, folder: str, depth: int) -> str:
     ]
     parts = ["\n".join(lines), _body(streams, folder, label)]
     prefix = f"{folder}__attach_version1.0_".lower()
-    attachments = dict.fromkeys(
-        path[: len(prefix) + 9] for path in streams.paths if path.lower().startswith(prefix)
-    )
-    for attachment in attachments:
-        inner = f"{attachment}/__substg1.0_3701000D/"
-        if any(path.startswith(inner) for path in streams.paths):
-            parts.append(_message(streams, inner, depth + 1))
+    folders = dict.fromkeys(path[: len(prefix) + 9] for path in streams.paths if path.lower().startswith(prefix))
+    for path in folders:
+        inner = f"{path}/__substg1.0_3701000D/"
+        if any(one.startswith(inner) for one in streams.paths):
+            parts.append(_message(streams, inner, depth + 1, attachments))
             continue
-        names = (_string(streams, f"{attachment}/", tag, label) for tag in _NAMES)
-        parts.append(f"Attachment: {next(filter(None, names), '(no name)')} (not read)")
+        names = (_string(streams, f"{path}/", tag, label) for tag in _NAMES)
+        content = partial(streams.read, f"{path}/__substg1.0_37010102")
+        parts.append(attachments.text(next(filter(None, names), ""), content))
     return "\n\n".join(part.strip("\r\n") for part in parts if part.strip())
 
 

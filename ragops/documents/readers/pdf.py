@@ -10,12 +10,13 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from ragops.documents.errors import Unreadable
-from ragops.documents.readers.pdf_damage import damaged_pages
+from ragops.documents.readers.pdf_damage import Contents
 from ragops.documents.readers.result import Read, visible
 
 MEDIA_TYPE = "application/pdf"
 # What pdfium writes for a hyphen at the end of a line, and for what its fonts map to nothing.
 _HYPHEN = re.compile("[\x02\xad\ufffe](?:\r?\n)?")
+_SPACE = re.compile(r"\s+")
 _UNMAPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff]")
 # More than this share of characters that mean nothing: the page looks right and reads as rubbish.
 _MOST_UNMAPPED = 0.2
@@ -50,21 +51,19 @@ def read_pdf(data: bytes) -> Read:
         code = getattr(error, "err_code", None)
         if code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise Unreadable("encrypted: a password is needed") from None
-        raise Unreadable(f"damaged: no PDF that can be opened ({error})") from None
+        raise Unreadable("damaged: no PDF that can be opened, or one without pages") from None
     pages = len(document)
-    if pages == 0:
-        raise Unreadable("damaged: a PDF without pages")
     if document.get_formtype() != pdfium.FORMTYPE_NONE:
         document.init_forms()
-    damaged = damaged_pages(data)
+    contents = Contents(data)
     texts: list[str] = []
     missing: list[str] = []
     blank = 0
     for number in range(1, pages + 1):
         text, reason = _page(document, number)
-        if number in damaged:
+        if number in contents.damaged or (reason == "nothing" and contents.shows_something(number)):
             reason = "damaged"
-        if reason == "blank":
+        if reason in ("blank", "nothing"):
             blank += 1
         elif reason:
             missing.append(f"page {number} ({reason})")
@@ -72,7 +71,6 @@ def read_pdf(data: bytes) -> Read:
             texts.append(text)
     if document.get_formtype() == pdfium.FORMTYPE_XFA_FULL:
         missing.append("the dynamic form (XFA)")
-    missing += sorted(damaged.unplaced)
     if not texts:
         raise Unreadable(_without_text(pages, blank, missing))
     expected = max(pages - blank, len(missing) + 1)
@@ -86,13 +84,17 @@ def _without_text(pages: int, blank: int, missing: list[str]) -> str:
         return f"empty document: no text on {where}, only blank space or small pictures"
     if all("scan" in one or "outlines" in one for one in missing):
         count += " no" if pages == 1 else " a"
-        return f"{count} text layer (a scan?), and ragops does no OCR; add a text layer, for example with OCRmyPDF"
+        return (
+            f"empty document: {count} text layer (a scan?); ragops does no OCR: "
+            "add a text layer, for example with OCRmyPDF"
+        )
     return f"no text can be read: {', '.join(missing)}"
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     """Return a page's text, and why it is not whole ("" if it is)."""
     try:
+        notes = list(_annotations(document, document[number - 1]))
         page = _flattened(document, number - 1)
         layer = page.get_textpage()
         text = _spaced(layer)
@@ -104,10 +106,11 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
         text, reason = "", "its fonts do not say which characters they show"
     else:
         text, reason = _UNMAPPED.sub("", text), ""
-    beside = "\n".join(_annotations(document, page, text))
+    seen = _SPACE.sub("", text)
+    beside = "\n".join(note for note in notes if _SPACE.sub("", note) not in seen)
     if not text and not reason:
         reason = _why_empty(page)
-        reason = "" if beside and reason == "blank" else reason
+        reason = "" if beside and reason in ("blank", "nothing") else reason
     layer.close()
     page.close()
     return "\n".join(part for part in (text, beside) if part), reason
@@ -153,13 +156,15 @@ def _hyphen(found: re.Match[str]) -> str:
 def _why_empty(page: pypdfium2.PdfPage) -> str:
     """Return what a page without text holds."""
     paths = 0
+    reason = "nothing"
     for one in page.get_objects(max_depth=5):
+        reason = "blank"
         if one.type == pdfium.FPDF_PAGEOBJ_IMAGE and _covers(page, one):
             return "probably a scan"
         paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
         if paths > _DRAWING:
             return "outlines without text"
-    return "blank"
+    return reason
 
 
 def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
@@ -171,7 +176,7 @@ def _covers(page: pypdfium2.PdfPage, picture: pypdfium2.PdfObject) -> bool:
     return bool((right - left) * (top - bottom) >= _SCAN * width * height)
 
 
-def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text: str) -> Iterator[str]:
+def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage) -> Iterator[str]:
     """Yield the values of a page's form fields and its comments."""
     form = document.formenv
     for index in range(pdfium.FPDFPage_GetAnnotCount(page)):
@@ -186,7 +191,7 @@ def _annotations(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage, text:
         elif kind in _COMMENTS:
             value = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
         pdfium.FPDFPage_CloseAnnot(annotation)
-        if value.strip() and value.strip() not in text:
+        if value.strip():
             yield value.strip()
 
 

@@ -1,14 +1,13 @@
-"""Find the pages of a PDF whose content is damaged: pdfium shows what it can of them and says nothing."""
+"""Look at the content of a PDF's pages itself: of a damaged one, pdfium shows what it can and says nothing."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field
 
 _OBJECT = re.compile(rb"(?<![0-9])(\d{1,10})[ \t\r\n]+(\d{1,5})[ \t\r\n]+obj\b")
 _STREAM = re.compile(rb"stream\r?\n")
-_LENGTH = re.compile(rb"/Length[ \t\r\n]+(\d+)(?![ \t\r\n]+\d+[ \t\r\n]+R)")
+_LENGTH = re.compile(rb"/Length[ \t\r\n]+(\d+)(?![0-9])(?![ \t\r\n]+\d+[ \t\r\n]+R)")
 _REFERENCES = re.compile(rb"(\d+)[ \t\r\n]+\d+[ \t\r\n]+R\b")
 _CONTENTS = re.compile(rb"/Contents[ \t\r\n]*(\[[^\]]*\]|\d+[ \t\r\n]+\d+[ \t\r\n]+R)")
 _KIDS = re.compile(rb"/Kids[ \t\r\n]*\[([^\]]*)\]")
@@ -18,55 +17,74 @@ _OBJECT_STREAM = re.compile(rb"/Type[ \t\r\n]*/ObjStm\b")
 # Streams that are no content of a page: fonts, pictures, profiles, tables of objects.
 _NOT_A_PAGE = re.compile(rb"/(?:Subtype|Length1|Length2|N|FunctionType|Type)\b")
 _MOST = 64 * 1024 * 1024
-_DEEPEST = 50
 
 
-@dataclass(slots=True)
-class Damage:
-    """Pages with damaged content, by number; `unplaced` names damage that belongs to no page that is known."""
-
-    pages: set[int] = field(default_factory=set)
-    unplaced: set[str] = field(default_factory=set)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self.pages
+# What shows something on a page: text, pictures, shadings. Other bytes than ASCII stand in strings only.
+_SHOWS = re.compile(rb"[\x80-\xff]|\b(?:Tj|TJ|Do|BI|sh)\b")
 
 
-def damaged_pages(data: bytes) -> Damage:
-    """Return the pages whose content streams cannot be decompressed to their end.
+class Contents:
+    """The content streams of a file's pages, as they stand in it; empty for an encrypted file."""
 
-    Nothing is said about an encrypted file, whose streams cannot be checked, and about other compressions.
-    """
-    damage = Damage()
-    if b"/Encrypt" in data:
-        return damage
-    broken: set[int] = set()
-    objects: dict[int, bytes] = {}
-    for number, head, body in _objects(data):
-        objects[number] = head
-        if body is None or b"/FlateDecode" not in head or b"/DecodeParms" in head:
-            if body is not None and _OBJECT_STREAM.search(head):
-                objects |= _inside(head, _inflated(body)[0])
-            continue
-        if _OBJECT_STREAM.search(head):
-            objects |= _inside(head, _inflated(body)[0])
-        elif not _NOT_A_PAGE.search(head) and head.count(b"Decode") == 1 and not _inflated(body)[1]:
-            broken.add(number)
-        else:
+    def __init__(self, data: bytes) -> None:
+        self._bodies: dict[int, tuple[bytes, bytes]] = {}
+        self._objects: dict[int, bytes] = {}
+        self.damaged: set[int] = set()
+        """Pages whose content cannot be decompressed to its end; by number from 1."""
+        self._pages: list[int] | None = None
+        if b"/Encrypt" in data:
+            return
+        broken: set[int] = set()
+        for number, head, body in _objects(data):
+            self._objects[number] = head
             broken.discard(number)  # a later version of the object
-    if not broken:
-        return damage
-    placed: set[int] = set()
-    for index, page in enumerate(_page_order(objects), start=1):
-        contents = _CONTENTS.search(objects[page])
+            if body is None or _OBJECT_STREAM.search(head):
+                if body is not None:
+                    self._objects |= _inside(head, _inflated(body)[0])
+            elif not _NOT_A_PAGE.search(head):
+                self._bodies[number] = (head, body)
+                if _is_plain_flate(head) and not _inflated(body)[1]:
+                    broken.add(number)
+        if broken:
+            self.damaged = {
+                index for index, page in enumerate(self._order(), start=1) if self._streams(page) & broken
+            }
+
+    def shows_something(self, number: int) -> bool:
+        """Return whether a page's content says that there is something on it: for a page that shows nothing."""
+        order = self._order()
+        if not 0 < number <= len(order):
+            return False
+        for stream in self._streams(order[number - 1]):
+            head, body = self._bodies.get(stream, (b"", b""))
+            if b"Filter" not in head:
+                content = body
+            elif _is_plain_flate(head):
+                content = _inflated(body)[0]
+            else:
+                continue
+            if _SHOWS.search(content):
+                return True
+        return False
+
+    def _order(self) -> list[int]:
+        if self._pages is None:
+            self._pages = _page_order(self._objects)
+        return self._pages
+
+    def _streams(self, page: int) -> set[int]:
+        """Return the numbers of a page's content streams."""
+        contents = _CONTENTS.search(self._objects[page])
         used = {int(one) for one in _REFERENCES.findall(contents[1])} if contents else set()
-        for one in list(used):  # an array of streams may be an object as well
-            used |= {int(x) for x in _REFERENCES.findall(objects.get(one, b""))} if one not in broken else set()
-        if used & broken:
-            damage.pages.add(index)
-            placed |= used & broken
-    damage.unplaced = set()
-    return damage
+        for one in [
+            one for one in used if one not in self._bodies
+        ]:  # an array of streams may be an object as well
+            used |= {int(reference) for reference in _REFERENCES.findall(self._objects.get(one, b""))}
+        return used
+
+
+def _is_plain_flate(head: bytes) -> bool:
+    return b"/FlateDecode" in head and head.count(b"Decode") == 1
 
 
 def _objects(data: bytes) -> list[tuple[int, bytes, bytes | None]]:
@@ -92,7 +110,14 @@ def _objects(data: bytes) -> list[tuple[int, bytes, bytes | None]]:
 
 def _inflated(body: bytes) -> tuple[bytes, bool]:
     """Return what can be decompressed, and whether that is all."""
-    stream = zlib.decompressobj()
+    content, is_whole = _run(zlib.decompressobj(), body)
+    if not is_whole and body:
+        # Some writers leave the checksum out or write a wrong one; the text is whole.
+        content, is_whole = _run(zlib.decompressobj(wbits=-15), body[2:])
+    return content, is_whole
+
+
+def _run(stream: zlib._Decompress, body: bytes) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     try:
         # Piece by piece, so that what stands before the damage is kept.
@@ -101,9 +126,8 @@ def _inflated(body: bytes) -> tuple[bytes, bool]:
             if stream.eof or stream.unconsumed_tail:
                 return b"".join(parts), True
     except zlib.error:
-        return b"".join(parts), False
-    # Some writers leave the checksum out; the text is whole.
-    return b"".join(parts), stream.eof or bool(parts)
+        pass
+    return b"".join(parts), False
 
 
 def _inside(head: bytes, body: bytes) -> dict[int, bytes]:

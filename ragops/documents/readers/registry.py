@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import MAIL, MARKUP, PARSED, has_controls, kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import (
+    MAIL,
+    MARKUP,
+    PARSED,
+    PICTURES,
+    has_controls,
+    kind_of,
+    refusal_of,
+    suffix_by_content,
+)
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
 
@@ -38,13 +49,16 @@ def read_document(data: bytes, suffix: str) -> Read | None:
 
         return read_rtf(data)
     if content == ".ole":
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.compound import read_compound
 
-        return read_compound(data, suffix)
+        return read_compound(data, suffix, Attachments(read_document))
     if content in (".eml", ".mbox") or suffix in (".eml", ".mbox", ".mht", ".mhtml"):
+        from ragops.documents.readers.attachments import Attachments
         from ragops.documents.readers.mail import read_mail, read_mbox
 
-        return read_mbox(data) if content == ".mbox" or suffix == ".mbox" else read_mail(data)
+        read = read_mbox if content == ".mbox" or suffix == ".mbox" else read_mail
+        return read(data, Attachments(read_document))
     if suffix == ".ipynb":
         from ragops.documents.readers.notebook import read_notebook
 
@@ -70,23 +84,36 @@ def _other_bytes(data: bytes, suffix: str) -> str | None:
     if version is not None:
         return f"unsupported format: {suffix} of {version}; save it in a newer version"
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    what = "it is HTML or XML" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<table")) else ""
+    what = "HTML or XML" if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<table")) else ""
     if not what and not has_controls(data[:65536]):
-        what = "it is text"
+        what = "text"
     if what:
-        return f"named {suffix}, but {what}: rename it"
+        return f"named {suffix}, but it is {what}: rename it"
     return f"named {suffix}, but its bytes are not of that format: damaged, or of another program"
 
 
 def _zip(data: bytes, suffix: str) -> Read | None:
-    """Read what is made of a ZIP file; a plain archive is refused."""
+    """Read what is made of a ZIP file; a plain archive is refused, and one of pictures alone."""
     package = Package(data)
+    read = _packaged(package, suffix)
+    if read is not None and not read.text.strip() and not read.missing:
+        pictures = sum(PurePosixPath(name).suffix in PICTURES for name in package.names())
+        if pictures:
+            raise Unreadable(f"empty document: no text in it, only pictures ({pictures}), and ragops does no OCR")
+    return read
+
+
+def _packaged(package: Package, suffix: str) -> Read | None:
     if package.has("mimetype"):
         kind = package.read("mimetype").strip()
         if kind == b"application/epub+zip":
             from ragops.documents.readers.epub import read_epub
 
             return read_epub(package)
+        if kind.startswith(b"application/vnd.oasis.opendocument"):
+            from ragops.documents.readers.opendocument import read_open_document
+
+            return read_open_document(package)
     if package.has("META-INF/container.xml"):
         from ragops.documents.readers.epub import read_epub
 

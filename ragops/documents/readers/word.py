@@ -22,8 +22,9 @@ _SKIPPED = frozenset(
     }
 )
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+_MAIN_PARTS = ("word/document.xml", "xl/workbook.xml", "ppt/presentation.xml")
 _NOTES = ("footnotes", "endnotes")
-_ELSEWHERE = re.compile(r"<mc:Fallback[ >].*?</mc:Fallback>|<w:moveFrom [^>]*>.*?</w:moveFrom>", re.DOTALL)
+_ELSEWHERE = re.compile(r"<mc:Fallback[ >].*?</mc:Fallback>|<w:moveFrom(?: [^>]*)?>.*?</w:moveFrom>", re.DOTALL)
 _TEXT = re.compile(r"<(?:w|m|a):t(?: [^>]*)?>([^<]*)<")
 
 
@@ -50,7 +51,7 @@ def read_word(package: Package) -> Read:
 
 def main_part(package: Package) -> str:
     """Return the part that an OOXML package is about. Raises Unreadable if there is not one."""
-    found = package.related("", "officeDocument")
+    found = package.related("", "officeDocument") or [part for part in _MAIN_PARTS if package.has(part)]
     if not found:
         raise Unreadable("damaged: no main part in the package")
     return found[0]

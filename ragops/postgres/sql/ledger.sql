@@ -257,3 +257,16 @@ UPDATE ragops.index_definition SET restored_at = NULL, undo_id = %(undo)s WHERE 
 -- The indexes that an undo still has to build.
 SELECT id, campaign_id, schema_name, index_name, table_name, definition, properties, undo_id
   FROM ragops.index_definition WHERE undo_id = %(undo)s AND restored_at IS NULL ORDER BY id;
+
+-- name: save_playbook
+-- What the campaign holds from now on.
+UPDATE ragops.campaign SET playbook = %(playbook)s WHERE id = %(campaign)s AND epoch = %(epoch)s;
+
+-- name: record_change
+-- Records what an operator changed of a campaign, and who that was.
+INSERT INTO ragops.change (campaign_id, setting, before, after, changed_by)
+VALUES (%(campaign)s, %(setting)s, %(before)s, %(after)s, current_user || ' from ' || %(process)s);
+
+-- name: changes
+SELECT setting, before, after, changed_by, changed_at FROM ragops.change
+ WHERE campaign_id = %(campaign)s ORDER BY id;

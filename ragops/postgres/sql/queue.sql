@@ -165,15 +165,43 @@ UPDATE {files_queue} q
    AND q.{files_queue_claim_id} IS NULL;
 
 -- name: retry_failed
--- Puts failed items back into the queue. They keep their number of attempts.
+-- Puts failed items back into the queue, but not those that were excluded. They keep their number of attempts.
 UPDATE {files_queue}
    SET {files_queue_status} = 'pending', {files_queue_last_error} = NULL
- WHERE {files_queue_status} = 'failed';
+ WHERE {files_queue_status} = 'failed'
+   AND starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (') = %(excluded)s;
 
 -- name: counts
 -- Items by status; a status without items has no row. A scan of the whole queue. As text, here and in the next
--- statements, because a value of char(n) comes with its blanks.
-SELECT {files_queue_status}::text, count(*) FROM {files_queue} GROUP BY 1;
+-- statements, because a value of char(n) comes with its blanks. A failed item that was excluded counts as that. By way
+-- of JSON, because another tool's queue may lack the column.
+SELECT CASE WHEN q.{files_queue_status} = 'failed'
+             AND starts_with(coalesce(to_jsonb(q)->>{last_error}, ''), 'excluded (') THEN 'excluded'
+            ELSE q.{files_queue_status}::text END,
+       count(*)
+  FROM {files_queue} q GROUP BY 1;
+
+-- name: candidates
+-- The items that may be excluded: those that wait or have failed, with their locations.
+SELECT q.{files_queue_id}, q.{files_queue_location}::text, q.{files_queue_status} = 'failed' FROM {files_queue} q
+ WHERE q.{files_queue_status} = 'pending'
+    OR (q.{files_queue_status} = 'failed'
+        AND NOT starts_with(coalesce(q.{files_queue_last_error}::text, ''), 'excluded ('));
+
+-- name: exclude
+-- Excludes items: they count no more and nobody claims them. What was known of them stays in the reason, as far as the
+-- column is long enough.
+UPDATE {files_queue} q
+   SET {files_queue_status} = 'failed',
+       {files_queue_last_error} = left(
+           'excluded (' || %(pattern)s || '): '
+           || CASE WHEN q.{files_queue_status} = 'failed'
+                   THEN 'failed, ' || coalesce(q.{files_queue_last_error}::text, 'for an unknown reason')
+                   ELSE 'pending' END, %(limit)s)
+ WHERE q.{files_queue_id} = ANY(%(ids)s)
+   AND (q.{files_queue_status} = 'pending'
+        OR (q.{files_queue_status} = 'failed'
+            AND NOT starts_with(coalesce(q.{files_queue_last_error}::text, ''), 'excluded (')));
 
 -- name: open_items
 -- Pending and processing items up to a phase and, if given, a place in the order of claims.
@@ -193,9 +221,38 @@ SELECT {files_queue_phase}, {files_queue_id} FROM {files_queue}
  ORDER BY {files_queue_phase}, {files_queue_id} OFFSET %(offset)s LIMIT 1;
 
 -- name: failures
--- The first failed items with their reasons.
+-- The first failed items with their reasons (NULL: all of them), without those that were excluded.
 SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
- WHERE {files_queue_status} = 'failed' ORDER BY {files_queue_id} LIMIT %(limit)s;
+ WHERE {files_queue_status} = 'failed'
+   AND NOT starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (')
+ ORDER BY {files_queue_id} LIMIT %(limit)s;
+
+-- name: excluded
+-- The excluded items, like `failures`.
+SELECT {files_queue_location}::text, {files_queue_last_error}::text FROM {files_queue}
+ WHERE {files_queue_status} = 'failed' AND starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (')
+ ORDER BY {files_queue_id} LIMIT %(limit)s;
+
+-- name: excluded_by
+-- Whether a pattern has excluded items.
+SELECT EXISTS (SELECT 1 FROM {files_queue}
+                WHERE {files_queue_status} = 'failed'
+                  AND starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (' || %(pattern)s || '):'));
+
+-- name: reasons
+-- The reasons of failed items, each with its number and one location, the most frequent first.
+SELECT {files_queue_last_error}::text, count(*), min({files_queue_location}::text COLLATE "C") FROM {files_queue}
+ WHERE {files_queue_status} = 'failed'
+   AND NOT starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (')
+ GROUP BY 1 ORDER BY 2 DESC, 1;
+
+-- name: frequent_suffix
+-- The suffix that most of the failed items have, and how many; no row where none has any.
+SELECT substring({files_queue_location}::text FROM '[.][A-Za-z0-9]{{1,12}}$'), count(*) FROM {files_queue}
+ WHERE {files_queue_status} = 'failed'
+   AND NOT starts_with(coalesce({files_queue_last_error}::text, ''), 'excluded (')
+   AND {files_queue_location}::text ~ '[.][A-Za-z0-9]{{1,12}}$'
+ GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1;
 
 -- name: sample_locations
 -- Locations from anywhere in the queue. SYSTEM reads about 20 of its pages, not all of a million rows; all pages of a

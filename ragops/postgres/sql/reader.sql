@@ -34,7 +34,7 @@ SELECT setseed(%(seed)s);
 -- Documents with a vector, drawn at random, by id.
 -- The random order is made over places alone, so that texts and vectors are fetched for the drawn rows only; over
 -- places instead of ids, because ids need not be unique.
-SELECT d.{id}, {text}, d.{embedding}::{ext}vector FROM {table} d
+SELECT d.{id}, {text}, d.{embedding}::{ext}vector, {path} FROM {table} d
   JOIN (SELECT tableoid AS part, ctid AS place FROM {table}
          WHERE {embedding} IS NOT NULL ORDER BY random() LIMIT %(size)s) s
     ON d.ctid = s.place AND d.tableoid = s.part ORDER BY d.{id};

@@ -49,7 +49,8 @@ SELECT EXISTS (
 
 -- name: sample
 -- Some ids, drawn by a hash, with what tells their texts apart. The scan ends when it has found enough.
-SELECT id::text, encode(sha256(convert_to(text::text, 'UTF8')), 'hex') FROM {relation}
+SELECT id::text, encode(sha256(convert_to(text::text, 'UTF8')), 'hex'), coalesce(octet_length(text::text), 0)
+  FROM {relation}
  WHERE id IS NOT NULL AND hashtextextended(id::text COLLATE "C", %(seed)s) %% %(modulus)s = 0
  LIMIT %(limit)s;
 
@@ -126,6 +127,10 @@ SELECT e."table"::bigint,
  GROUP BY e."table";
 
 -- name: texts
--- The texts of some rows by id; no row for an id that is gone. The ids are cast, not the column, so that the table's
--- own index serves.
-SELECT id::text, text::text FROM {relation} WHERE id = ANY(%(ids)s::text[]::{id_type}[]);
+-- Some rows by id: the text, or NULL if it is long, and its bytes; no row for an id that is gone. The ids are cast, not
+-- the column, so that the table's own index serves. OFFSET keeps the server from computing a query's text twice.
+SELECT id::text, CASE WHEN one.bytes <= %(most_bytes)s THEN one.text END, coalesce(one.bytes, 0)
+  FROM {relation}
+ CROSS JOIN LATERAL (SELECT o.text, octet_length(o.text) AS bytes
+                       FROM (SELECT source.text::text AS text OFFSET 0) AS o) AS one
+ WHERE id = ANY(%(ids)s::text[]::{id_type}[]);
