@@ -119,7 +119,7 @@ class Preparation:
 
     def _read_file(self, document: InFlight) -> Extracted | Unreadable:
         """Read a file, and note at once that its text is large: a compressed one says little by its size."""
-        extracted = self._documents.extract(document.item, {})
+        extracted = self._documents.extract(document.item, {}, document.states)
         if isinstance(extracted, Extracted):
             held = HELD * sys.getsizeof(extracted.text)
             if held > max(GROUP, document.weight):
