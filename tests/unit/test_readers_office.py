@@ -48,6 +48,11 @@ BOX = "<wps><w:txbxContent><w:p><w:r><w:t>In a box</w:t></w:r></w:p></w:txbxCont
     [
         ("<w:p><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r></w:p>", ["a\tb", "c"]),
         ("<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr><w:r><w:t>no tab</w:t></w:r></w:p>", ["no tab"]),
+        (
+            '<w:p><w:pPr><w:framePr w:dropCap="drop"/></w:pPr><w:r><w:t>D</w:t></w:r></w:p>'
+            + paragraph("rop cap."),
+            ["Drop cap."],
+        ),
         ("<w:p><w:r><w:t>hel</w:t></w:r><w:r><w:t>lo</w:t></w:r></w:p>", ["hello"]),
         (
             "<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"

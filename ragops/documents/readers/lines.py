@@ -39,7 +39,7 @@ class Lines:
             self._behind.clear()
 
     def beside(self, text: str) -> None:
-        """Put a text on a line of its own, behind the line that is being written."""
+        """Put a text on a separate line, behind the line that is being written."""
         if text.strip():
             self._behind.append(text.strip() + "\n")
 

@@ -64,6 +64,7 @@ def part_text(package: Package, part: str, data: bytes) -> str:
     """Return the text of one part; frames, alternative texts, charts and diagrams stand behind their paragraph."""
     lines = Lines()
     skipped = 0
+    is_initial = False
     cells: list[list[str]] = []
     relations = package.relations(part)
     for event, element in events(data, part):
@@ -72,6 +73,8 @@ def part_text(package: Package, part: str, data: bytes) -> str:
             skipped += 1 if event == "start" else -1
             continue
         if skipped:
+            if name == "framePr" and reference(element, "dropCap") in ("drop", "margin"):
+                is_initial = True
             continue
         if event == "start":
             if name in ("txbxContent", "tc"):
@@ -93,7 +96,9 @@ def part_text(package: Package, part: str, data: bytes) -> str:
         elif name in _CHARACTERS:
             lines.add(_CHARACTERS[name])
         elif name == "p":
-            lines.end_line()
+            if not is_initial:  # a large first letter; its word goes on in the next paragraph
+                lines.end_line()
+            is_initial = False
         elif name == "txbxContent":
             lines.beside(lines.close())
         elif name == "tc":
