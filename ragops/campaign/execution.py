@@ -199,8 +199,8 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
             hint="fix the cause, then: ragops reset --resume",
         ) from error
     except BaseException as error:
-        # A fault of ragops itself. Without this the ledger would say that the step still runs. What pyo3 raises for
-        # a panic of a library in Rust is no Exception.
+        # A fault of ragops itself. Without this the ledger would say that the step still runs. What pyo3 raises
+        # for a panic of a library in Rust is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         first = f"{type(error).__name__}: {first_line(error)}"
