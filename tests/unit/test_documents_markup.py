@@ -52,8 +52,8 @@ def test_all_visible_text_of_html_is_kept_once_and_in_order(markup: str, text: s
 def test_xhtml_is_read_as_xml_means_it() -> None:
     page = (
         '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="x"/>'
-        '<style/></head><body><p>one<a id="x"/> two</p><textarea/><div/><p><![CDATA[a < b]]></p><script>//<![CDATA[\nno()//]]>\n'
-        "</script><iframe src='x' /><p>three</p></body></html>"
+        '<style/></head><body><p>one<a id="x"/> two</p><textarea/><div/><p><![CDATA[a < b]]></p>'
+        "<script>//<![CDATA[\nno()//]]>\n</script><iframe src='x' /><p>three</p></body></html>"
     )
     read = read_markup(page, is_html=True)
     assert (read.text.split(), read.missing) == (["one", "two", "a", "<", "b", "three"], ())

@@ -183,7 +183,7 @@ class _Formula:
 
 
 def _number(value: str | None) -> int:
-    return int(value) if value and value.isdigit() else 1
+    return int(value) if value and value.isascii() and value.isdigit() else 1
 
 
 def _characters(data: bytes) -> int:
