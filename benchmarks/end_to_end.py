@@ -47,8 +47,9 @@ def bare_worker(config: dict[str, Any], requests: Sequence[list[TokenIds]], take
     import llama_cpp
 
     from ragops.embedder.child_engine import Engine
+    from ragops.embedder.child_vocabulary import Vocabulary
 
-    engine = Engine(llama_cpp, config)
+    engine = Engine(llama_cpp, config, Vocabulary)
     engine.embed_tokens(requests[0][:1])
     ready.wait()
     while True:

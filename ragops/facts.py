@@ -7,7 +7,7 @@ is a pure function of playbook and facts. Sizes are in bytes, counts in rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -71,6 +71,20 @@ class ModelFacts:
     effective: Mapping[str, int | bool | str]
     """Parameters after clamping: n_ctx, n_batch, n_ubatch, n_threads, n_seq_max, pooling, ..."""
     sha256: str | None = None
+    pooling_is_guessed: bool = False
+    """Neither the playbook nor the file names a pooling."""
+    attention: str = ""
+    """Effective: causal or non-causal."""
+    attention_is_changed: bool = False
+    """The playbook asks for another attention than the model's."""
+    end_token: str = ""
+    """The special token that a text of this model should end with; empty if the vocabulary has none."""
+    ends_with: str = ""
+    """The special token that the tokenizer puts after every text by itself; empty for none."""
+    suffix_tokens: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The special tokens in the playbook's suffixes, by `document` and `query`."""
+    unknown_token: int | None = None
+    """Id of the token for what the vocabulary cannot spell; None where it spells every byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +271,14 @@ class SourceFacts:
     """Distinct ids, compared as text."""
     seconds: float
     """How long one scan took."""
-    repeated: tuple[str, int] | None = None
-    """An id that several rows have, and the number of those rows."""
+    repeated: tuple[tuple[str, int], ...] = ()
+    """Some ids that several rows have, and the number of those rows."""
     lost: tuple[str, str] | None = None
     """An id that does not find its row again, and what is found instead, in words."""
+    longest: int = 0
+    """Characters of the longest id."""
+    is_unique: bool = False
+    """A unique index keeps the ids apart, so that they were counted only."""
     reads: Mapping[int, str] = field(default_factory=dict)
     """By the oid of a mapped table that the source reads: the relation that the source names."""
 

@@ -85,7 +85,7 @@ class FakeEmbedder(Embedder):
         self._nursery = nursery
         self._is_dead = False
 
-    def embed(self, texts: Sequence[str], *, tokens_per_batch: int | None = None) -> Embeddings:
+    def embed(self, texts: Sequence[str], *, suffix: str = "", tokens_per_batch: int | None = None) -> Embeddings:
         self.requests.append(tuple(texts))
         self._die_of(texts)
         vectors = np.array([_vector(self._nursery.word or text) for text in texts], np.float32)
@@ -97,7 +97,7 @@ class FakeEmbedder(Embedder):
     def embed_tokens(self, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None) -> Embeddings:
         return self.embed([text_of(ids) for ids in tokens], tokens_per_batch=tokens_per_batch)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str], *, suffix: str = "") -> list[int]:
         self._die_of(texts)
         return [len(text.split()) for text in texts]
 

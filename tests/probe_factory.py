@@ -76,7 +76,7 @@ class Broken(Embedder):
     def __init__(self, real: Embedder) -> None:
         self.model = real.model
 
-    def embed(self, texts: Any, *, tokens_per_batch: int | None = None) -> Embeddings:
+    def embed(self, texts: Any, *, suffix: str = "", tokens_per_batch: int | None = None) -> Embeddings:
         return Embeddings(np.zeros((len(texts), self.model.dimensions), np.float32), (1,) * len(texts))
 
     def close(self, *, timeout_s: float = 5.0) -> None: ...
@@ -91,10 +91,10 @@ class Slow(Broken):
         self.may_answer = threading.Event()
         self.entered = self.at_once = self.most = 0
 
-    def embed(self, texts: Any, *, tokens_per_batch: int | None = None) -> Embeddings:
+    def embed(self, texts: Any, *, suffix: str = "", tokens_per_batch: int | None = None) -> Embeddings:
         self.entered += 1
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         assert self.may_answer.wait(30)
         self.at_once -= 1
-        return self.real.embed(texts)
+        return self.real.embed(texts, suffix=suffix)

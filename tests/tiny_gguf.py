@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragops.demo.bert_gguf import BertShape, write_bert_gguf
+from ragops.demo.bert_gguf import POOLING_TYPES, BertShape, write_bert_gguf
 
 WORDS = """the a an of and to in is it that for on was with as be by at from or this are not water fire
 city council road house school roof budget permit build index vector table row drop load query search
@@ -76,17 +76,28 @@ def write_tiny_bert(
 
 
 def write_tiny_decoder(
-    path: Path, *, dimensions: int = 32, layers: int = 1, n_ctx: int = 128, seed: int = 0, bos: bool = True
+    path: Path,
+    *,
+    dimensions: int = 32,
+    layers: int = 1,
+    n_ctx: int = 128,
+    seed: int = 0,
+    bos: bool = True,
+    pooling: str | None = None,
+    eos: str = "</s>",
+    add_eos: bool | None = False,
+    shards_of: int = 0,
 ) -> Path:
-    """A causal llama-like decoder with a SentencePiece vocabulary and no word about pooling.
+    """A causal llama-like decoder with a SentencePiece vocabulary; None: the file says nothing of it.
 
-    Without `bos` an empty text has no token.
+    Without `bos` an empty text has no token. `shards_of` tensors each: several files, of which the first one's
+    path is returned.
     """
     import gguf
 
     rng = np.random.default_rng(seed)
     tokens, types = _decoder_vocabulary()
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=shards_of)
     writer.add_name(f"tiny-decoder-{seed}")
     writer.add_block_count(layers)
     writer.add_context_length(n_ctx)
@@ -98,14 +109,19 @@ def write_tiny_decoder(
     writer.add_rope_dimension_count(dimensions // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(0)
+    if pooling is not None:
+        writer.add_uint32("llama.pooling_type", POOLING_TYPES[pooling])
+    tokens[2] = eos
     _add_decoder_vocabulary(writer, tokens, types, bos=bos)
+    if add_eos is not None:
+        writer.add_add_eos_token(add_eos)
     for name, values in _decoder_tensors(rng, len(tokens), dimensions, layers).items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not shards_of else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _decoder_tensors(rng: np.random.Generator, words: int, width: int, layers: int) -> dict[str, Matrix]:
@@ -145,7 +161,6 @@ def _add_decoder_vocabulary(writer: Any, tokens: list[str], types: list[int], *,
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(bos)
-    writer.add_add_eos_token(False)
 
 
 def _normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Matrix:

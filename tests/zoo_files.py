@@ -213,7 +213,12 @@ def epub(
 
 
 def pdf(
-    *pages: str | bytes, trailer: str = "", catalog: str = "", page_more: str = "", objects: Sequence[str] = ()
+    *pages: str | bytes,
+    trailer: str = "",
+    catalog: str = "",
+    page_more: str = "",
+    objects: Sequence[str] = (),
+    packed: bool = False,
 ) -> bytes:
     """Return a PDF; a page is its text, or the bytes of its content stream. Objects from 100 on are `objects`."""
     parts: dict[int, bytes] = {1: f"<</Type/Catalog/Pages 2 0 R{catalog}>>".encode()}
@@ -231,7 +236,9 @@ def pdf(
             f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents {11 + 2 * number} 0 R"
             f"/Resources<</Font<</F1 3 0 R>>/XObject<</X 4 0 R>>>>{page_more}>>"
         ).encode()
-        parts[11 + 2 * number] = b"<</Length %d>>stream\n%b\nendstream" % (len(stream), stream)
+        packing = b"/Filter/FlateDecode" if packed else b""
+        stream = zlib.compress(stream) if packed else stream
+        parts[11 + 2 * number] = b"<<%b/Length %d>>stream\n%b\nendstream" % (packing, len(stream), stream)
     parts |= {100 + number: body.encode() for number, body in enumerate(objects)}
     file, offsets = b"%PDF-1.4\n", {}
     for number, body in sorted(parts.items()):

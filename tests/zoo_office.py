@@ -111,6 +111,17 @@ _XLSX = (
     hostile("truncated.xlsx", "half of it", xlsx(*[row(1, "one")] * 9)[:1500], Refused("(?i)zip|parser|damaged")),
 )
 
+_SECOND_MISSING = (Incomplete("one three", "2 of 3 pages.*page 2"),)
+
+
+def _broken_stream() -> bytes:
+    """Return a PDF of three packed pages with bytes of the second one's stream overwritten."""
+    words = " ".join(f"word{n * 7919 % 1000}" for n in range(300))
+    data = pdf("one", words, "three", packed=True)
+    middle = data.index(b"13 0 obj") + 400
+    return data[:middle] + b"\xff" * 200 + data[middle + 200 :]
+
+
 _DAMAGED = pdf("one", b"\xff\x00 not a content stream ( [ << Tj", "three")
 _FORM = (
     "<</FT/Tx/T(name)/V(filled)/Type/Annot/Subtype/Widget/Rect[72 600 300 620]/P 10 0 R>>",
@@ -140,6 +151,7 @@ _PDF = (
         pdf(SCAN + b" BT 3 Tr /F1 12 Tf 72 720 Td (one) Tj ET"),
         Reads("one"),
     ),
+    hostile("damaged_stream.pdf", "a packed page is damaged", _broken_stream(), *_SECOND_MISSING),
     hostile(
         "damaged_page.pdf",
         "one of three pages is damaged",

@@ -18,7 +18,7 @@ from ragops.playbook.model import Playbook
 
 # llama.cpp clamps these to the model's context without failing (n_batch=2048 with n_ctx=512 becomes 512).
 # Other requested parameters differ from the effective ones by design (`auto`).
-_SHOWN_WHEN_CLAMPED = ("n_ctx", "n_batch", "n_ubatch")
+_SHOWN_WHEN_CLAMPED = ("n_ctx", "n_batch", "n_ubatch", "tokens_per_batch")
 
 
 def compare(playbook: Playbook, build: BuildFacts, model: ModelFacts) -> tuple[Finding, ...]:

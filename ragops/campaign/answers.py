@@ -14,7 +14,7 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.connection import transaction
 from ragops.postgres.copy_binary import text_limit
 from ragops.postgres.failures import Exclusion, Failures
-from ragops.postgres.ledger import CampaignRow, Ledger, find_latest_campaign, record_change
+from ragops.postgres.ledger import CampaignRow, Ledger, find_campaign, find_latest_campaign, record_change
 from ragops.session import Session
 
 # The checks that another limit answers, with the option that sets it.
@@ -79,10 +79,12 @@ def apply_answers(session: Session, ledger: Ledger, row: CampaignRow, answers: A
     held = ledger.on(connection)
     said = []
     with held.fenced(is_long=True):
-        before = row.playbook.get("validation", {})
+        # As it is now: a COMMIT whose answer was lost may have done this before.
+        stored = (find_campaign(connection, row.id) or row).playbook
+        before = stored.get("validation", {})
         changed = {name: value for name, value in answers.limits.items() if before.get(name) != value}
         if changed:
-            held.save_playbook({**row.playbook, "validation": {**before, **changed}})
+            held.save_playbook({**stored, "validation": {**before, **changed}})
         for name, value in changed.items():
             old = before.get(name, getattr(type(session.playbook.validation)(), name))
             record_change(connection, row.id, f"validation.{name}", before=old, after=value)

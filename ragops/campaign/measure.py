@@ -216,7 +216,8 @@ def _compared(
     """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks."""
     if not sample:
         return []
-    embedded = embed_all(session, embedder, [prefix + chunk.text for rows in chunks for chunk in rows])
+    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
+    embedded = embed_all(session, embedder, texts, suffix=session.playbook.model.document_suffix)
     report_without_vector(session, embedded)
     again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []
@@ -257,11 +258,13 @@ def _unstored(chunks: Sequence[str]) -> list[StoredRow]:
 def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:
     validation = session.playbook.validation
     drawn = sample[: validation.sampled_queries]
-    prefix = session.playbook.model.query_prefix
+    prefix, suffix = session.playbook.model.query_prefix, session.playbook.model.query_suffix
     first_words = (" ".join(row.text.split()[:WORDS_PER_QUERY]) for row in drawn)
-    texts = list(validation.queries) or [shortened(embedder, words, prefix=prefix) for words in first_words]
+    texts = list(validation.queries) or [
+        shortened(embedder, words, prefix=prefix, suffix=suffix) for words in first_words
+    ]
     sources = [None] * len(texts) if validation.queries else [row.id for row in drawn]
-    embedded = embed_all(session, embedder, [prefix + text for text in texts])
+    embedded = embed_all(session, embedder, [prefix + text for text in texts], suffix=suffix)
     if validation.queries:
         refuse_faulty(session.playbook, embedded.reasons)
     # The row that such words were taken from disagrees already.
@@ -297,7 +300,7 @@ def _search(
     return stats, reader.rank_of(vector, source) if source is not None else None
 
 
-def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> Embedded:
+def embed_all(session: Session, embedder: Embedder, texts: Sequence[str], *, suffix: str) -> Embedded:
     """Embed texts, each alone; those that the model cannot embed whole have a vector of NaN and a reason."""
     vectors = np.full((len(texts), embedder.model.dimensions), np.nan, dtype=np.float32)
     reasons: dict[int, str] = {}
@@ -307,13 +310,14 @@ def embed_all(session: Session, embedder: Embedder, texts: Sequence[str]) -> Emb
         session.reporter.progress("embedding again", start, len(texts))
         part = texts[start : start + REQUEST_TEXTS]
         fitting = []
-        for place, tokens in enumerate(embedder.count_tokens(part), start=start):
+        for place, tokens in enumerate(embedder.count_tokens(part, suffix=suffix), start=start):
             if 0 < tokens <= most:
                 fitting.append(place)
             else:
                 reasons[place] = too_long if tokens else NO_TOKEN
         if fitting:
-            vectors[fitting] = embedder.embed([texts[place] for place in fitting], tokens_per_batch=1).vectors
+            chosen = [texts[place] for place in fitting]
+            vectors[fitting] = embedder.embed(chosen, suffix=suffix, tokens_per_batch=1).vectors
     for fault in check_vectors(vectors, dimensions=vectors.shape[1]):
         reasons.setdefault(fault.index, f"{UNUSABLE} ({fault.reason})")
     return Embedded(vectors, reasons)
@@ -336,8 +340,8 @@ def report_without_vector(session: Session, embedded: Embedded) -> None:
         session.reporter.info(f"{said}: {'it counts' if count == 1 else 'they count'} as disagreeing")
 
 
-def shortened(embedder: Embedder, text: str, *, prefix: str) -> str:
+def shortened(embedder: Embedder, text: str, *, prefix: str, suffix: str) -> str:
     """The text, cut until the model can embed it whole: without spaces a few words may be a whole page."""
-    while text and embedder.count_tokens([prefix + text])[0] > embedder.model.max_tokens:
+    while text and embedder.count_tokens([prefix + text], suffix=suffix)[0] > embedder.model.max_tokens:
         text = text[: len(text) // 2]
     return text

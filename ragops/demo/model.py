@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ragops.demo.bert_gguf import gguf_name, read_safetensors, shape_from_config, write_bert_gguf
 from ragops.embedder.client import sha256_of
-from ragops.embedder.errors import check_model_file
+from ragops.embedder.model_files import check_model_file
 from ragops.errors import ModelUnusable, RagopsError
 from ragops.subprocesses import Purpose, child_environment
 

@@ -19,6 +19,7 @@ from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult, validate
 from ragops.demo.corpus import write_stdlib_corpus
+from ragops.demo.estimate import estimate, in_words
 from ragops.demo.model import minilm_gguf
 from ragops.demo.ownership import own_campaigns, refuse_foreign_data
 from ragops.documents.walking import walk_folder
@@ -147,6 +148,7 @@ def run_demo(
         _prepare_database(session, corpus)
         demo_file().write_text(json.dumps({"variables": variables}, indent=2), encoding="utf-8")
         probes = _probes(corpus, written)
+        _say_how_long(session, corpus)
         _stage(session, written)
         before = _measure(session, probes)
         diagnosis = validate(SingleCommand(session), seed=0.0)
@@ -191,6 +193,18 @@ def _prepare_database(session: Session, corpus: Path) -> None:
     drop_archives(connection, campaigns=own_campaigns(connection, corpus))
 
 
+def _say_how_long(session: Session, corpus: Path) -> None:
+    """Say about how long the demo takes; with a large model it is hours."""
+    locations = list(walk_folder(corpus, ["**/*.txt"]))
+    with session.open_embedder() as embedder:
+        seconds = estimate(embedder, session.playbook, corpus, locations)
+    if seconds is not None:
+        session.reporter.info(
+            f"embedding takes about {in_words(2 * seconds)} on this machine: all documents for the incident, and "
+            f"again in the campaign (fewer documents: ragops demo --docs NUMBER)"
+        )
+
+
 def _stage(session: Session, documents: int) -> None:
     """Fill the tables with vectors of another space: the same model, CLS instead of mean pooling."""
     session.reporter.info(
@@ -216,9 +230,10 @@ def _probes(corpus: Path, documents: int) -> list[Query]:
 def _measure(session: Session, probes: Sequence[Query]) -> Retrieval:
     """Measure what an application gets: rows under each threshold for the queries, self-retrieval."""
     reader, thresholds = session.reader, session.playbook.validation.thresholds
-    prefix = session.playbook.model.query_prefix
+    model = session.playbook.model
+    texts = [model.query_prefix + probe.text for probe in probes]
     with session.open_embedder() as embedder:
-        vectors = normalize(embedder.embed([prefix + probe.text for probe in probes]).vectors)
+        vectors = normalize(embedder.embed(texts, suffix=model.query_suffix).vectors)
     stats = [reader.distance_stats(vector, thresholds=thresholds) for vector in vectors]
     ranks = [
         reader.rank_of_location(vector, probe.location) for probe, vector in zip(probes, vectors, strict=True)

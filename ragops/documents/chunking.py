@@ -63,12 +63,17 @@ class Chunker:
             )
         base = count_tokens([prefix])[0]
         if base + overlap_tokens >= max_tokens:
+            overlap = f", {overlap_tokens} of overlap" if overlap_tokens else ""
             raise UsageError(
-                "the prefix leaves no room for text in a chunk",
-                where="model.document_prefix",
-                actual=f"{base} tokens of prefix and special tokens, {overlap_tokens} of overlap",
+                "the prefix leaves no room for text in a chunk"
+                if prefix
+                else f"chunks of {max_tokens} token{'s' if max_tokens != 1 else ''} have no room for text",
+                where="model.document_prefix" if prefix else "chunking.max_tokens or model.parameters.n_ctx",
+                actual=f"{base} tokens of {'prefix and ' if prefix else ''}special tokens{overlap}",
                 expected=f"fewer than {max_tokens} together",
-                hint="shorten the prefix, lower the overlap, or allow larger chunks",
+                hint=f"{'shorten the prefix, ' if prefix else ''}lower the overlap, or allow larger chunks"
+                if overlap_tokens or prefix
+                else "allow larger chunks: raise chunking.max_tokens and model.parameters.n_ctx",
             )
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from itertools import islice
 
 from ragops.charsets import canonical, decode
 
@@ -16,6 +17,9 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 # that has these signs only, as windows-1252 reads it, is most probably in windows-1252, the most common one.
 _WESTERN = frozenset("ÀÂÄÅÆÇÈÉÊËÎÏÑÔÖØÙÛÜàáâäåæçèéêëìíîïñòóôöøùúûüœßŒ“”„‘’–—…•€«»°·©®§£¿¡ªº²³½×\u00a0")
 _MOST_NAMED = 3
+_MOST_TRIED = 6
+# What detection proposes for rubbish: no file of today is in them.
+_UNLIKELY = re.compile(r"mac-|cp037|cp500|cp1140|utf-7")
 
 
 def seven_bit_text(data: bytes) -> tuple[str, str] | None:
@@ -46,7 +50,7 @@ def likely_encodings(data: bytes) -> list[str]:
     if (wide := wide_encoding(data)) is not None:
         return [wide]
     sample = _sample(data)
-    names = [name for name in _detected(sample) if _is_in(data, name)]
+    names = list(islice((name for name in _detected(sample) if _is_in(data, name)), _MOST_TRIED))
     if _is_in(sample, "windows-1252") and _is_in(data, "windows-1252"):
         signs = {sign for sign in decode(sample, "windows-1252") if not sign.isascii()}
         # Bytes of double-byte encodings come out as punctuation mostly.
@@ -99,7 +103,7 @@ def _detected(sample: bytes) -> list[str]:
     for match in from_bytes(sample, steps=5, chunk_size=512, preemptive_behaviour=False, enable_fallback=False):
         for codec in (match.encoding, *match.could_be_from_charset):
             name = canonical(codec.replace("_", "-")) or canonical(codec)
-            if name is not None and name not in names and name != "utf-8":
+            if name is not None and name not in names and name != "utf-8" and not _UNLIKELY.match(name):
                 names.append(name)
     return names
 

@@ -8,6 +8,8 @@ silence.
 from __future__ import annotations
 
 import codecs
+import re
+from itertools import islice
 
 from ragops.charsets import SEVEN_BIT, WIDE, canonical, decode, is_user_defined
 from ragops.documents.declarations import declared_encoding
@@ -23,6 +25,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16be"),
 )
 _BOM = "\ufeff"
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _DOUBLE_BYTE = frozenset({"gbk", "gb18030", "big5", "euc-jp", "euc-kr", "shift_jis"})
 # A pair of bytes of GBK is valid UTF-8 once in ten times; five pairs one after the other practically never.
 _FEW = 4
@@ -80,7 +83,7 @@ def _decoded(data: bytes, declared: str | None, hint: str | None) -> str:
         return _not_utf8(data, error, declared, own, hint, named)
     if data.isascii() or "\0" in text:
         return _ascii(data, text, named)
-    if own in _DOUBLE_BYTE and sum(not sign.isascii() for sign in text) <= _FEW:
+    if own in _DOUBLE_BYTE and sum(1 for _ in islice(_NOT_ASCII.finditer(text), _FEW + 1)) <= _FEW:
         try:
             return decode(data, own)
         except UnicodeDecodeError:
@@ -145,7 +148,7 @@ def _not_utf8(
 def _advice(data: bytes) -> str:
     repaired = data.decode("utf-8", "replace")
     damaged = repaired.count("\ufffd")
-    others = sum(not sign.isascii() for sign in repaired) - damaged
+    others = len(repaired) - len(repaired.encode("ascii", "ignore")) - damaged
     if damaged <= _MOST_DAMAGED * others:
         return f"the other {others:,} characters beyond ASCII are UTF-8: damaged, or two encodings are mixed in it"
     return _proposal(likely_encodings(data))

@@ -52,6 +52,10 @@ _OFFICE_SUFFIXES = """
     .odt .ott .odm .oth .ods .ots .odp .otp .odg .otg .odf .odc .fodt .fods .fodp .fodg
     .doc .dot .xls .xlt .xlsb .ppt .pps .pot .hwp .hwpx .pages .numbers .key .fb2 .dbf
 """
+# What no reader of ragops reads: old workbooks, Word 6, and formats of other programs.
+LEFT_TO_KREUZBERG = frozenset(
+    {".xls", ".xlt", ".xlsb", ".doc", ".dot", ".hwp", ".hwpx", ".pages", ".numbers", ".key", ".dbf"}
+)
 MAIL = frozenset({".eml", ".mbox", ".mht", ".mhtml", ".msg"})
 PARSED = frozenset(_OFFICE_SUFFIXES.split()) | MAIL | {".pdf", ".rtf", ".epub", ".ipynb"}
 

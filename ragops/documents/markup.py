@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ragops.documents.lines import Lines
 from ragops.documents.tags import missing_words, strip_tags
+from ragops.documents.xhtml import as_html
 from ragops.documents.xml_text import read_xml
 
 if TYPE_CHECKING:
@@ -56,17 +57,22 @@ class MarkupText:
 
 def read_markup(markup: str, *, is_html: bool) -> MarkupText:
     """Return the text of a decoded document, held against an independent estimate of its words."""
-    text, elsewhere = (text_of_html(markup), ()) if is_html else read_xml(markup)
+    elsewhere: tuple[str, ...] = ()
+    if is_html:
+        markup = as_html(markup)
+        text = _text_of_html(markup)
+    else:
+        text, elsewhere = read_xml(markup)
     expected, missing = missing_words(markup, text, is_html=is_html)
     return MarkupText(text, expected - sum(missing.values()), expected, tuple(missing), elsewhere)
 
 
 def text_of_html(markup: str) -> str:
     """Return the visible text of HTML."""
-    return _text_of_html(markup, is_inner=False)
+    return _text_of_html(as_html(markup))
 
 
-def _text_of_html(markup: str, *, is_inner: bool) -> str:
+def _text_of_html(markup: str, *, is_inner: bool = False) -> str:
     from selectolax.lexbor import LexborHTMLParser
 
     page = _Page(is_inner=is_inner)

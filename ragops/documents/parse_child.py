@@ -96,6 +96,8 @@ def _read(file: Path, seconds: int) -> _Answer:
     """Return a document as ragops' readers see it, or kreuzberg for the formats that they leave to it."""
     # The package that this script belongs to, and not another one that happens to be installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from ragops.documents.errors import Unreadable
+    from ragops.documents.formats import LEFT_TO_KREUZBERG
     from ragops.documents.readers.registry import read_document
 
     read = read_document(file.read_bytes(), file.suffix)
@@ -108,6 +110,10 @@ def _read(file: Path, seconds: int) -> _Answer:
             "unit": read.unit,
             "missing": read.missing,
         }
+    if file.suffix not in LEFT_TO_KREUZBERG:
+        # By the suffix of a programming language, kreuzberg 4.10 fetches a compiled grammar, also when its
+        # configuration says that tree-sitter is off.
+        raise Unreadable(f"unsupported format: {file.suffix or 'no suffix'}")
     import kreuzberg
 
     config = kreuzberg.ExtractionConfig(  # type: ignore[call-arg]  # the package's stub lacks disable_ocr
@@ -115,7 +121,7 @@ def _read(file: Path, seconds: int) -> _Answer:
         use_cache=False,  # a rebuild must read the file again, and must not leave a copy in a home folder
         enable_quality_processing=False,  # rewrites the text; embed what was written
         extraction_timeout_secs=seconds,
-        tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),  # downloads compiled grammars
+        tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),
         content_filter=kreuzberg.ContentFilterConfig(include_headers=True, include_footers=True),
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
     )

@@ -1,6 +1,6 @@
 """The end of the single file that captures a fingerprint where ragops is not installed.
 
-`ragops fingerprint script` puts `standalone.py`, `child_engine.py`, `child_capture.py`, `child.py` and the
+`ragops fingerprint script` puts `standalone.py`, the `child_*.py`, `child.py` and the
 canary texts before it. It is also what makes that file a program: `python capture.py MODEL.gguf -o FILE`.
 """
 
@@ -21,15 +21,21 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("model", help="GGUF embedding model")
     parser.add_argument("-o", "--output", help="file to write; standard output without it")
     parser.add_argument("--pooling", default="auto", choices=("auto", *engine.USABLE_POOLINGS))
+    parser.add_argument("--attention", default="auto", choices=("auto", *engine.ATTENTIONS))
     parser.add_argument("--n-ctx", type=int, default=512)
     parser.add_argument("--n-batch", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--document-prefix", default="")
     parser.add_argument("--query-prefix", default="")
+    parser.add_argument("--document-suffix", default="", help="special tokens, such as <|endoftext|>")
+    parser.add_argument("--query-suffix", default="")
     given = parser.parse_args(arguments)
     config = {
         "model": given.model,
         "pooling": given.pooling,
+        "attention": given.attention,
+        "document_suffix": given.document_suffix,
+        "query_suffix": given.query_suffix,
         "n_ctx": given.n_ctx,
         "n_batch": given.n_batch,
         "n_threads": given.threads,
@@ -39,10 +45,12 @@ def run(arguments: list[str]) -> int:
         lib = child.import_library()
         document = child.capture(
             lib,
-            engine.Engine(lib, config),
+            engine.Engine(lib, config, EMBEDDED["child_vocabulary"].Vocabulary),
             canary=EMBEDDED["canary"],
             prefix=given.document_prefix,
             query_prefix=given.query_prefix,
+            suffix=given.document_suffix,
+            query_suffix=given.query_suffix,
         )
     except engine.Refusal as refusal:
         sys.stderr.write(f"error: {refusal}\n")

@@ -48,6 +48,8 @@ HERE = Path(__file__).resolve().parent
 # modules of the same name that llama_cpp imports.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
 engine = load_file(HERE / "child_engine.py")
+files = load_file(HERE / "child_files.py")
+vocabulary = load_file(HERE / "child_vocabulary.py")
 capturing = load_file(HERE / "child_capture.py")
 standalone = load_file(HERE.parent / "builds" / "standalone.py")
 
@@ -128,30 +130,43 @@ def captured_build(lib: Any) -> dict[str, object]:
 
 def capture(lib: Any, session: Any, **request: Any) -> dict[str, object]:
     """Return the fingerprint of the loaded build and model as one JSON document. Raises Refusal."""
-    sha256 = standalone.sha256_of(Path(session.config["model"]))
+    model = Path(session.config["model"])
+    digests = [standalone.sha256_of(shard) for shard in files.shards_of(model)]
+    facts: dict[str, Any] = {
+        "sha256": files.combined_sha256(digests),
+        "shards": digests,
+        "weights": files.weights_id(model),
+    }
+    facts.update(size_of(session.config))
     try:
-        return dict(capturing.capture(lib, session, captured_build(lib), model_sha256=sha256, **request))
+        return dict(capturing.capture(lib, session, captured_build(lib), model_files=facts, **request))
     except ValueError as error:
         raise engine.Refusal("vectors", str(error)) from None
 
 
+def size_of(config: dict[str, Any]) -> dict[str, int]:
+    """Return the model's size, of all shards together."""
+    return {"file_bytes": files.model_bytes(Path(config["model"]))}
+
+
 def answer(lib: Any, session: Any, request: dict[str, Any], ids: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the header and payload that answer a request. Raises Refusal."""
-    kind = request.get("request")
+    kind, suffix = request.get("request"), request.get("suffix", "")
     if kind == "tokens":
-        return {"tokens": [len(session.tokenise(text)) for text in request["texts"]]}, b""
+        return {"tokens": [len(session.tokenise(text, suffix)) for text in request["texts"]]}, b""
     if kind == "tokenise":
-        tokens = [session.tokenise(text) for text in request["texts"]]
+        tokens = [session.tokenise(text, suffix) for text in request["texts"]]
         return {"tokens": [len(ids) for ids in tokens]}, b"".join(array("i", ids).tobytes() for ids in tokens)
     if kind == "embed_tokens":
         counts = request["tokens"]
         vectors = session.embed_tokens(texts_of(ids, counts), request.get("tokens_per_batch"))
         return {"tokens": counts}, vectors
     if kind == "embed":
-        counts, vectors = session.embed(request["texts"], request.get("tokens_per_batch"))
+        counts, vectors = session.embed(request["texts"], request.get("tokens_per_batch"), suffix=suffix)
         return {"tokens": counts}, vectors
     if kind == "capture":
-        arguments = {key: request[key] for key in ("canary", "prefix", "query_prefix")}
+        names = ("canary", "prefix", "query_prefix", "suffix", "query_suffix")
+        arguments = {key: request[key] for key in names}
         return {"fingerprint": capture(lib, session, **arguments)}, b""
     raise engine.Refusal("request", f"unknown request {kind!r}")
 
@@ -175,11 +190,11 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
     config = first[0]
     try:
         lib = import_library()
-        session = engine.Engine(lib, config)
+        session = engine.Engine(lib, config, vocabulary.Vocabulary)
     except engine.Refusal as refusal:
         write_frame(sink, refusal.frame)
         return 1
-    write_frame(sink, {"hello": 1, "build": build_facts(lib), "model": session.facts()})
+    write_frame(sink, {"hello": 1, "build": build_facts(lib), "model": {**session.facts(), **size_of(config)}})
     while True:
         request = read_frame(source)
         if request is None:
@@ -193,6 +208,8 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
 
 def main() -> None:
     """Serve on stdin and stdout, and exit."""
+    # Where gdb is installed, ggml prints pages of a debugger's after the check that failed, which hides it.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     faulthandler.enable()  # a crash in native code prints the Python line that called it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     code = 0

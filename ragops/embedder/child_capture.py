@@ -29,26 +29,29 @@ def capture(
     session: Any,
     build: dict[str, object],
     *,
-    model_sha256: str,
+    model_files: dict[str, object],
     canary: dict[str, Any],
     prefix: str,
     query_prefix: str,
+    suffix: str = "",
+    query_suffix: str = "",
 ) -> dict[str, object]:
     """Return the fingerprint as one JSON document. Texts that are too long for the model are left out.
 
     Raises ValueError for a model whose vectors are not finite, zero or all the same: they identify nothing.
     """
-    counts = [len(session.tokenise(prefix + text)) for text in canary["texts"]]
+    counts = [len(session.tokenise(prefix + text, suffix)) for text in canary["texts"]]
     rows = [index for index, count in enumerate(counts) if 0 < count <= session.max_tokens]
-    vectors, norms = unit_vectors(session, [prefix + canary["texts"][index] for index in rows])
+    vectors, norms = unit_vectors(session, [prefix + canary["texts"][index] for index in rows], suffix)
     check_vectors(vectors, norms)
     return {
         "format": FORMAT,
         "captured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017 (Python 3.9)
         "canary": {"version": canary["version"], "sha256": canary_hash(canary)},
         "build": build,
-        "model": {**session.facts(), "sha256": model_sha256, "metadata": metadata(lib, session)},
+        "model": {**session.facts(), **model_files, "metadata": metadata(lib, session)},
         "prefixes": {"document": prefix, "query": query_prefix},
+        "suffixes": {"document": suffix, "query": query_suffix},
         "normalisation": "l2",
         "host": {"name": platform.node(), "system": platform.platform(), "cpu": cpu_name()},
         "tokens": counts,
@@ -65,14 +68,14 @@ def canary_hash(canary: dict[str, Any]) -> str:
     return hashlib.sha256(body.encode("ascii")).hexdigest()
 
 
-def unit_vectors(session: Any, texts: list[str]) -> tuple[bytes, list[float]]:
+def unit_vectors(session: Any, texts: list[str], suffix: str = "") -> tuple[bytes, list[float]]:
     """Return unit vectors (n x d, float32 little-endian) and the norms that they were divided by."""
     import numpy as np
 
     rows, norms = [], []
     # One text per batch: batching alone moves a vector by up to 5e-4 (MiniLM Q8_0), more than another build.
     for text in texts:
-        _, raw = session.embed([text])
+        _, raw = session.embed([text], suffix=suffix)
         vector = np.frombuffer(raw, dtype="<f4").astype(np.float64)
         norm = float(np.sqrt((vector * vector).sum()))
         norms.append(norm)

@@ -17,8 +17,13 @@ from typing import Any
 POOLINGS = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 # Those that give one vector per text: `none` gives one per token, `rank` a score.
 USABLE_POOLINGS = {"mean": 1, "cls": 2, "last": 3}
+# enum llama_attention_type; what is not listed leaves it to the model.
+ATTENTIONS = {"causal": 0, "non-causal": 1}
 # LLAMA_MAX_SEQ of the oldest supported versions (src/llama-cparams.h; 256 in later ones).
 SEQUENCES_PER_BATCH = 64
+# Batches beyond a few hundred tokens only cost time and, as every token attends to every other, memory; from about
+# 100,000 on llama.cpp aborts (GGML_ASSERT(ggml_can_mul_mat(a, b)) in 0.3.36).
+LARGEST_BATCH = 8192
 # enum ggml_log_level; the second marks the continuation of the message before.
 LEVEL_ERROR, LEVEL_CONTINUES = 4, 5
 
@@ -53,7 +58,8 @@ class Log:
 class Engine:
     """One model and, unless `vocab_only`, one context; tokenises and embeds. Raises Refusal on start."""
 
-    def __init__(self, lib: Any, config: dict[str, Any]) -> None:
+    def __init__(self, lib: Any, config: dict[str, Any], vocabulary: Any) -> None:
+        """`vocabulary` is the class of `child_vocabulary.py`, which nothing here can import."""
         self.lib = lib
         self.config = config
         self.log = Log(lib, verbose=bool(config.get("verbose")))
@@ -64,15 +70,22 @@ class Engine:
         has_amx = b"AMX" in lib.llama_print_system_info()
         self.extra_buffers = not has_amx if repack is None else bool(repack)
         self.model = self._load()
-        self.vocab = lib.llama_model_get_vocab(self.model)
         self.architecture = self.meta("general.architecture") or "unknown"
+        self.vocabulary = vocabulary(
+            lib, lib.llama_model_get_vocab(self.model), meta=self.meta, architecture=self.architecture
+        )
         causal = self.meta(f"{self.architecture}.attention.causal")
         self.is_decoder = causal != "false" and "bert" not in self.architecture
+        self.own_attention = "causal" if self.is_decoder else "non-causal"
+        asked = str(config.get("attention", "auto"))
+        self.attention = asked if asked in ATTENTIONS else self.own_attention
+        self.pooling_is_guessed = False
         pooling = str(config.get("pooling", "auto"))
         declared = self.meta(f"{self.architecture}.pooling_type")
         if pooling == "auto" and declared is not None:
             pooling = POOLINGS.get(int(declared), declared)
         elif pooling == "auto":
+            self.pooling_is_guessed = True
             pooling = "last" if self.is_decoder else "mean"
         if pooling not in USABLE_POOLINGS and not config.get("vocab_only"):
             raise Refusal("pooling", f"pooling {pooling!r} gives no vector for a text", pooling=pooling)
@@ -124,7 +137,7 @@ class Engine:
         self.n_ctx = n_ctx if 0 < n_ctx <= trained else trained
         n_batch = int(config.get("n_batch", 0)) or self.n_ctx
         self.max_tokens = min(self.n_ctx, n_batch)
-        self.tokens_per_batch = min(max(1, int(config.get("tokens_per_batch", 256))), n_batch)
+        self.tokens_per_batch = min(max(1, int(config.get("tokens_per_batch", 256))), n_batch, LARGEST_BATCH)
 
     def _open_context(self) -> None:
         lib, config = self.lib, self.config
@@ -142,6 +155,8 @@ class Engine:
         params.n_threads = params.n_threads_batch = max(1, int(config.get("n_threads", 1)))
         params.embeddings = True
         params.pooling_type = USABLE_POOLINGS[self.pooling]
+        if config.get("attention") in ATTENTIONS:
+            params.attention_type = ATTENTIONS[config["attention"]]
         params.type_k = params.type_v = 1 if config.get("f16_kv", True) else 0
         params.offload_kqv = not config.get("low_vram", False)
         self.context = lib.llama_init_from_model(self.model, params)
@@ -149,6 +164,14 @@ class Engine:
             raise Refusal("model", " / ".join(self.log.errors) or "llama.cpp could not create a context")
         self.memory = lib.llama_get_memory(self.context)
         self.is_decoder = bool(self.memory) and not lib.llama_model_has_encoder(self.model)
+        causal = self.meta(f"{self.architecture}.attention.causal")
+        self.own_attention = "causal" if self.is_decoder and causal != "false" else "non-causal"
+        if config.get("attention") == "causal" and not self.is_decoder:
+            # llama_encode attends to both sides whatever the context says (measured with 0.3.36): the setting
+            # would have no effect, and the fingerprint would say otherwise.
+            raise Refusal("attention", f"{self.architecture} is an encoder: each token attends to both sides")
+        if config.get("attention") not in ATTENTIONS:
+            self.attention = self.own_attention
         self.pooling = POOLINGS.get(lib.llama_pooling_type(self.context), "unspecified")
         self.n_seq_max = params.n_seq_max
         self.batch = lib.llama_batch_init(capacity, 0, 1)
@@ -177,9 +200,12 @@ class Engine:
         config = self.config
         description = ctypes.create_string_buffer(256)
         self.lib.llama_model_desc(self.model, description, len(description))
-        requested = {name: value for name, value in config.items() if name not in ("model", "verbose")}
+        suffixes = {kind: str(config.get(f"{kind}_suffix", "")) for kind in ("document", "query")}
+        unlisted = ("model", "verbose", *(f"{kind}_suffix" for kind in suffixes))
+        requested = {name: value for name, value in config.items() if name not in unlisted}
         effective = {
             "pooling": self.pooling,
+            "attention": self.attention,
             "n_ctx": self.n_ctx,
             "tokens_per_batch": self.tokens_per_batch,
             "f16_kv": bool(config.get("f16_kv", True)),
@@ -200,31 +226,34 @@ class Engine:
             "description": description.value.decode("utf-8", "replace"),
             "dimensions": self.dimensions,
             "n_ctx_train": self.n_ctx_train,
-            "n_vocab": self.lib.llama_vocab_n_tokens(self.vocab),
+            "n_vocab": self.vocabulary.size,
             "n_params": self.lib.llama_model_n_params(self.model),
             "pooling": self.pooling,
             "is_decoder": self.is_decoder,
             "max_tokens": self.max_tokens,
+            "pooling_is_guessed": self.pooling_is_guessed,
+            "attention": self.attention,
+            "attention_is_changed": self.attention != self.own_attention,
+            "end_token": self.vocabulary.end_token,
+            "ends_with": self.vocabulary.ends_with,
+            "suffix_tokens": {kind: self.vocabulary.special_tokens(text) for kind, text in suffixes.items()},
+            "unknown_token": self.vocabulary.unknown_token,
             "requested": {name: "auto" if value is None else value for name, value in requested.items()},
             "effective": effective,
         }
 
-    def tokenise(self, text: str) -> Any:
-        """Return the text's tokens with separators; markup of special tokens in it is plain text."""
-        raw = text.encode("utf-8", "replace")  # a lone surrogate must not reach C++
-        room = len(raw) + 8
-        # A second try, because a text may have more tokens than bytes; the call then returns -count.
-        for _ in range(2):
-            tokens = (ctypes.c_int32 * room)()
-            count = self.lib.llama_tokenize(self.vocab, raw, len(raw), tokens, room, True, False)
-            if count >= 0:
-                return tokens[:count]
-            room = -count
-        raise Refusal("tokens", "llama.cpp could not tokenise a text")
+    def tokenise(self, text: str, suffix: str = "") -> Any:
+        """Return the text's tokens, with the suffix's and with separators. Raises Refusal."""
+        try:
+            return self.vocabulary.tokenise(text, suffix)
+        except ValueError as error:
+            raise Refusal("tokens", str(error)) from None
 
-    def embed(self, texts: list[str], tokens_per_batch: int | None = None) -> tuple[list[int], bytes]:
+    def embed(
+        self, texts: list[str], tokens_per_batch: int | None = None, *, suffix: str = ""
+    ) -> tuple[list[int], bytes]:
         """Return token counts, and the raw pooled vectors (n x d, float32) in the order of the texts."""
-        tokens = [self.tokenise(text) for text in texts]
+        tokens = [self.tokenise(text, suffix) for text in texts]
         return [len(ids) for ids in tokens], self.embed_tokens(tokens, tokens_per_batch)
 
     def embed_tokens(self, tokens: list[Any], tokens_per_batch: int | None = None) -> bytes:

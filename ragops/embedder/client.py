@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 # `sha256_of` is imported from here, too, by those who name a model file.
 from ragops.builds.standalone import parse_system_info
 from ragops.builds.standalone import sha256_of as sha256_of
-from ragops.embedder.errors import ChildRefusal, check_model_file, death_error, refusal_error
+from ragops.embedder.errors import ChildRefusal, death_error, refusal_error
+from ragops.embedder.model_files import check_model_file
 from ragops.embedder.process import ChildProcess
 from ragops.embedder.protocol import BrokenFrame, Frame, encode_frame, read_frame
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
@@ -41,6 +42,11 @@ class EmbedderConfig:
     python: str | None = None
     # auto (the GGUF's pooling_type, else mean for encoders and last for decoders), mean, cls or last.
     pooling: str = "auto"
+    # auto (as the model was trained), causal or non-causal.
+    attention: str = "auto"
+    # What the playbook puts after texts: the child reports their special tokens, each request carries its own.
+    document_suffix: str = ""
+    query_suffix: str = ""
     # 0, or more than the model was trained for: what it was trained for.
     n_ctx: int = 512
     n_batch: int = 2048
@@ -116,25 +122,27 @@ class Embedder:
         """Return whether the child still runs."""
         return self._child.returncode is None
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str], *, suffix: str = "") -> list[int]:
         """Return the number of tokens of each text, separators included, exactly as `embed` would use them.
 
+        `suffix` follows each text; unlike in the text, names of special tokens in it are those tokens.
         Raises EmbedderDied, EmbedderTimeout, EmbedderError.
         """
-        reply = self._request("tokens", texts)
+        reply = self._request("tokens", texts, suffix)
         return self._counts(reply, len(texts))
 
-    def embed(self, texts: Sequence[str], *, tokens_per_batch: int | None = None) -> Embeddings:
-        """Return the raw pooled vectors of the texts.
+    def embed(self, texts: Sequence[str], *, suffix: str = "", tokens_per_batch: int | None = None) -> Embeddings:
+        """Return the raw pooled vectors of the texts, each with the suffix.
 
         `tokens_per_batch` makes the batches of this request smaller than the configured ones; 1: each text alone.
         Raises TextTooLong (nothing is ever cut), EmbedderDied, EmbedderTimeout, EmbedderError.
         """
-        return self._embeddings(self._request("embed", texts, **_smaller(tokens_per_batch)), len(texts))
+        more = _smaller(tokens_per_batch)
+        return self._embeddings(self._request("embed", texts, suffix, **more), len(texts))
 
-    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+    def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
         """Return the token ids of each text, separators included; raises as `count_tokens` does."""
-        reply = self._request("tokenise", texts)
+        reply = self._request("tokenise", texts, suffix)
         counts = self._counts(reply, len(texts))
         if len(reply.payload) != 4 * sum(counts):
             raise self._invalid(f"{len(reply.payload)} bytes for {sum(counts)} token ids")
@@ -159,9 +167,19 @@ class Embedder:
         vectors = np.frombuffer(reply.payload, dtype="<f4").reshape(rows, width)
         return Embeddings(vectors.astype(np.float32), tuple(tokens))
 
-    def capture(self, canary: Mapping[str, object], *, prefix: str, query_prefix: str) -> dict[str, Any]:
+    def capture(
+        self,
+        canary: Mapping[str, object],
+        *,
+        prefix: str,
+        query_prefix: str,
+        suffix: str = "",
+        query_suffix: str = "",
+    ) -> dict[str, Any]:
         """Return the document of a fingerprint, canary vectors included; raises as `embed` does."""
-        header = {"request": "capture", "canary": canary, "prefix": prefix, "query_prefix": query_prefix}
+        prefixes = {"prefix": prefix, "query_prefix": query_prefix}
+        suffixes = {"suffix": suffix, "query_suffix": query_suffix}
+        header = {"request": "capture", "canary": canary, **prefixes, **suffixes}
         reply = self._exchange(header, doing="while it captured", limit=self.config.deadline_s)
         document = reply.header.get("fingerprint")
         if not isinstance(document, dict):
@@ -194,8 +212,8 @@ class Embedder:
     ) -> None:
         self.close(timeout_s=5.0 if kind is None else 0.5)
 
-    def _request(self, name: str, texts: Sequence[str], **more: int) -> Frame:
-        header = {"request": name, "texts": list(texts), **more}
+    def _request(self, name: str, texts: Sequence[str], suffix: str = "", **more: int) -> Frame:
+        header = {"request": name, "texts": list(texts), "suffix": suffix, **more}
         doing = f"during a request of {len(texts)} texts"
         return self._exchange(header, doing=doing, limit=self.config.deadline_s)
 

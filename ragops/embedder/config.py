@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragops.builds.records import find_build
-from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
+from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.embedder.model_files import check_model_file, model_sha256
 from ragops.embedder.starting import open_embedder
 from ragops.errors import ModelUnusable, UsageError
 from ragops.facts import ModelFacts
@@ -51,6 +52,9 @@ def embedder_config(
         model=Path(model.file),
         python=worker_python(playbook),
         pooling=model.pooling,
+        attention=model.attention,
+        document_suffix=model.document_suffix,
+        query_suffix=model.query_suffix,
         n_ctx=parameters.n_ctx,
         n_batch=parameters.n_batch,
         n_ubatch=parameters.n_ubatch,
@@ -75,16 +79,10 @@ def worker_python(playbook: Playbook) -> str | None:
 
 
 def checked_sha256(playbook: Playbook) -> str:
-    """Return the model file's SHA-256. Raises ModelUnusable if it is missing or not the pinned one."""
+    """Return the SHA-256 of the model's files. Raises ModelUnusable if they are missing or not the pinned ones."""
     config = embedder_config(playbook, threads=1)
-    if not config.model.is_file():
-        raise ModelUnusable(
-            "the model file does not exist",
-            where=str(config.model),
-            expected="a GGUF embedding model",
-            hint="set RAGOPS_MODEL or model.file; relative paths start in the current folder",
-        )
-    actual = sha256_of(config.model)
+    check_model_file(config.model)
+    actual = model_sha256(config.model)
     pinned = playbook.model.sha256
     if pinned and pinned.lower() != actual:
         raise ModelUnusable(

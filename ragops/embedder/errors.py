@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ragops.errors import EmbedderDied, EmbedderError, ModelUnusable
 
@@ -14,7 +13,8 @@ _SIGNAL_HINTS = {
     "SIGKILL": "another process killed it, often the kernel because memory ran out; "
     "run fewer workers or a smaller model",
     "SIGSEGV": "the model file or the build of llama.cpp may be damaged; compare the file's SHA-256",
-    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it",
+    "SIGABRT": "an internal check of llama.cpp failed; the last lines of its log name it (GGML_ASSERT). "
+    "If it failed while the model was loaded, lower model.parameters.n_ctx and n_batch",
 }
 _LIBRARY_ERRORS = {
     "no_llama_cpp": "the interpreter has no llama-cpp-python",
@@ -22,8 +22,6 @@ _LIBRARY_ERRORS = {
     "old_llama_cpp": "the interpreter's llama-cpp-python is too old",
 }
 NO_VECTORS = "this model makes no usable vectors"
-# https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-GGUF_MAGIC = b"GGUF"
 
 
 class TextTooLong(EmbedderError):
@@ -64,29 +62,6 @@ class ChildRefusal:
         texts = {name: str(values[name]) for name in ("kind", "message", "pooling") if name in values}
         numbers = {name: int(str(values[name])) for name in ("index", "tokens", "allowed") if name in values}
         return cls(**texts, **numbers)  # type: ignore[arg-type]
-
-
-def check_model_file(path: Path) -> None:
-    """Raise ModelUnusable if the file is missing, unreadable or not a GGUF file; reads 4 bytes."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise ModelUnusable(
-            "the model file does not exist", where=str(path), expected="a GGUF file of an embedding model"
-        ) from None
-    except OSError as error:
-        raise ModelUnusable(
-            "cannot read the model file", where=str(path), actual=error.strerror or str(error)
-        ) from error
-    if magic != GGUF_MAGIC:
-        raise ModelUnusable(
-            "the model file is not a GGUF file",
-            where=str(path),
-            actual=f"a file that starts with {magic!r}" if magic else "an empty file",
-            expected=f"a file that starts with {GGUF_MAGIC!r}",
-            hint="an interrupted download, or a web page saved in its place, looks like this",
-        )
 
 
 def death_error(signal: str | None, returncode: int, *, during: str, tail: str, where: str) -> EmbedderDied:
@@ -140,6 +115,14 @@ def refusal_error(refusal: ChildRefusal, *, model: str, interpreter: str) -> Emb
                 actual=f"pooling {refusal.pooling}",
                 expected="pooling mean, cls or last",
                 hint="a reranker or a model without pooling: set `pooling` to what the model was trained with",
+            )
+        case "attention":
+            return ModelUnusable(
+                "this model's attention cannot be causal",
+                where=model,
+                actual=refusal.message,
+                expected="model.attention: auto",
+                hint="remove model.attention from the playbook",
             )
         case "vectors":
             return unusable_vectors(model, refusal.message)

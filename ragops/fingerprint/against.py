@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ragops.embedder.child_engine import USABLE_POOLINGS
-from ragops.embedder.client import Embedder, EmbedderConfig
+from ragops.embedder.client import EmbedderConfig
 from ragops.embedder.config import embedder_config
 from ragops.embedder.starting import open_embedder, use_child
 from ragops.errors import UsageError
-from ragops.findings import Finding
 from ragops.fingerprint.compare import Comparison, compare_fingerprints
 from ragops.fingerprint.document import Canary, Fingerprint, FingerprintDocument, ModelSection, capture
+from ragops.fingerprint.trials import explain
 from ragops.host import read_exact_host
 from ragops.playbook.endpoints import masked_url
 from ragops.playbook.model import OpenAIReference, Playbook, Reference
-from ragops.quality.spaces import SpaceLimits, measure_spaces, space_verdict
+from ragops.quality.spaces import SpaceLimits
 
-# What other tools put before a text: E5's and nomic-embed-text's prefixes, and a spelling with a space that
-# is common in copied code. Tried if a reference that reports nothing but vectors diverges.
-KNOWN_PREFIXES = ("query: ", "passage: ", "query : ", "search_query: ", "search_document: ", "clustering: ")
-# Texts per variant, and their longest: enough to tell a pooling or a prefix apart within seconds.
-TRIAL_TEXTS = 24
-TRIAL_TOKENS = 120
 _VERDICTS = ("identical", "equivalent", "divergent")
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """Another setting of the workers, tried to explain a divergence."""
-
-    finding: str
-    what: str
-    hint: str
-    config: EmbedderConfig
-    prefix: str
 
 
 def limits_of(playbook: Playbook) -> SpaceLimits:
@@ -78,7 +57,13 @@ def capture_own(playbook: Playbook, *, command: Sequence[str] | None = None) -> 
     model = playbook.model
     fingerprint = use_child(
         lambda: open_embedder(capture_config(playbook), command=command),
-        lambda embedder: capture(embedder, document_prefix=model.document_prefix, query_prefix=model.query_prefix),
+        lambda embedder: capture(
+            embedder,
+            document_prefix=model.document_prefix,
+            query_prefix=model.query_prefix,
+            document_suffix=model.document_suffix,
+            query_suffix=model.query_suffix,
+        ),
     )
     # The child has the CPU's name only; it runs on the same host.
     return fingerprint.on_host(read_exact_host())
@@ -97,17 +82,25 @@ def compare_with(
     assert reference.openai is not None, "a debug endpoint is compared by its distances"
     theirs = _capture_endpoint(reference.openai, mine)
     comparison = compare_fingerprints(mine, theirs, limits=limits)
+    suffix = playbook.model.document_suffix
+    if comparison.verdict == "divergent" and suffix:
+        # Who puts the suffix there, the server or the program that calls it, cannot be asked.
+        sent = compare_fingerprints(mine, _capture_endpoint(reference.openai, mine, suffix=suffix), limits=limits)
+        if sent.verdict != "divergent":
+            return sent
     if comparison.verdict != "divergent" or comparison.drift is None:
         return comparison
     # An endpoint reports neither pooling nor prefix, so nothing recorded can explain the divergence.
-    explained = explain(playbook, mine, theirs.vectors, limits=limits, command=command)
+    explained = explain(
+        capture_config(playbook), playbook.model, mine, theirs.vectors, limits=limits, command=command
+    )
     if explained is None:
         return comparison
     others = tuple(finding for finding in comparison.findings if finding.id != "unknown-cause")
     return replace(comparison, findings=(explained, *others))
 
 
-def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerprint:
+def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint, *, suffix: str = "") -> Fingerprint:
     """Return the canary vectors of an endpoint, as a fingerprint without facts of build and model."""
     key = os.environ.get(settings.api_key_env) if settings.api_key_env else None
     if settings.api_key_env and key is None:
@@ -121,7 +114,7 @@ def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerpri
     texts = Canary.load().texts
     prefix = mine.document["prefixes"]["document"]
     with OpenAIEndpoint(settings, api_key=key) as endpoint:
-        vectors = endpoint.embed([prefix + texts[row] for row in mine.rows])
+        vectors = endpoint.embed([prefix + texts[row] + suffix for row in mine.rows])
         description = endpoint.describe()
     document: FingerprintDocument = {
         "canary": mine.document["canary"],
@@ -132,38 +125,3 @@ def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint) -> Fingerpri
         "normalisation": "unknown",
     }
     return Fingerprint(document, mine.rows, vectors)
-
-
-def explain(
-    playbook: Playbook,
-    mine: Fingerprint,
-    theirs: NDArray[np.float32],
-    *,
-    limits: SpaceLimits,
-    command: Sequence[str] | None = None,
-) -> Finding | None:
-    """Return the pooling or prefix with which a few texts agree with `theirs`; None if none does."""
-    texts, tokens = Canary.load().texts, mine.document["tokens"]
-    places = [place for place, row in enumerate(mine.rows) if tokens[row] <= TRIAL_TOKENS][:TRIAL_TEXTS]
-    config, prefix = capture_config(playbook), playbook.model.document_prefix
-    variants = [
-        Variant(
-            "pooling",
-            f"{pooling} pooling",
-            f"set model.pooling: {pooling}",
-            replace(config, pooling=pooling),
-            prefix,
-        )
-        for pooling in USABLE_POOLINGS
-    ]
-    for known in ("", *KNOWN_PREFIXES):
-        if known != prefix:
-            hint = f"set model.document_prefix: {known!r}, or remove it on the other side"
-            variants.append(Variant("prefix", f"the prefix {known!r}", hint, config, known))
-    for variant in variants:
-        with Embedder(variant.config, command=command) as embedder:
-            vectors = embedder.embed([variant.prefix + texts[mine.rows[place]] for place in places]).vectors
-        drift = measure_spaces(vectors, theirs[places], tie_tolerance=limits.max_drift)
-        if space_verdict(drift, limits) != "divergent":
-            return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
-    return None

@@ -20,7 +20,7 @@ from ragops.embedder.errors import unusable_vectors
 from ragops.errors import ModelUnusable, UsageError
 from ragops.findings import Finding
 from ragops.fingerprint.document import Canary
-from ragops.playbook.model import Playbook
+from ragops.playbook.model import Model, Playbook
 from ragops.quality.drift import cosine_distances
 from ragops.quality.noise import SMALLEST_LIMIT, drifts_by_length, longest_over, proposed_limit
 from ragops.quality.soundness import unsound
@@ -125,7 +125,7 @@ def measure_batches(
     limit = playbook.validation.max_distance
     longest = min(embedder.model.max_tokens, playbook.chunking.max_tokens or embedder.model.max_tokens)
     asked = Batches(tokens_per_batch, limit=limit)
-    texts, ids, alone = _alone(embedder, playbook.model.document_prefix, longest, is_stopped)
+    texts, ids, alone = _alone(embedder, playbook.model, longest, is_stopped)
     if not texts:
         return asked
     if (fault := unsound(alone, texts)) is not None:
@@ -171,19 +171,18 @@ def unusable_model(embedder: Embedder, fault: str) -> ModelUnusable:
 
 
 def _alone(
-    embedder: Embedder, prefix: str, longest: int, is_stopped: Callable[[], bool]
+    embedder: Embedder, settings: Model, longest: int, is_stopped: Callable[[], bool]
 ) -> tuple[list[str], list[TokenIds], NDArray[np.float32]]:
-    """Return test texts with the prefix, their ids, and their vectors embedded alone; fewer of a slow model."""
+    """Return test texts with the prefix, their ids and their vectors embedded alone; fewer of a slow model."""
     texts: list[str] = []
     ids: list[TokenIds] = []
     found: list[NDArray[np.float32]] = []
     ends_at = time.monotonic() + BUDGET_S
     for part in _rounds():
-        prefixed = [prefix + text for text in part]
+        prefixed = [settings.document_prefix + text for text in part]
+        tokenised = embedder.tokenise(prefixed, suffix=settings.document_suffix)
         fitting = [
-            (text, tokens)
-            for text, tokens in zip(prefixed, embedder.tokenise(prefixed), strict=True)
-            if 0 < len(tokens) <= longest
+            (text, tokens) for text, tokens in zip(prefixed, tokenised, strict=True) if 0 < len(tokens) <= longest
         ]
         if fitting:
             texts += [text for text, _ in fitting]

@@ -59,18 +59,20 @@ class CanaryVectors:
         return self.vectors[[place[row] for row in rows]]
 
 
-def embed_canaries(embedder: Embedder, *, prefix: str, is_stopped: Callable[[], bool]) -> CanaryVectors | None:
+def embed_canaries(
+    embedder: Embedder, *, prefix: str, suffix: str = "", is_stopped: Callable[[], bool]
+) -> CanaryVectors | None:
     """Embed the canary texts with a running child; None after a stop. Raises as `Embedder.embed` does."""
     canary = Canary.load()
     texts = [prefix + text for text in canary.texts]
-    lengths = embedder.count_tokens(texts)
+    lengths = embedder.count_tokens(texts, suffix=suffix)
     rows = [row for row, tokens in enumerate(lengths) if 0 < tokens <= embedder.model.max_tokens]
     found: list[NDArray[np.float32]] = []
     # One by one: what shares a batch moves a vector by as much as another build does.
     for row in rows:
         if is_stopped():
             return None
-        found.append(embedder.embed([texts[row]]).vectors)
+        found.append(embedder.embed([texts[row]], suffix=suffix).vectors)
     if not found:
         return None
     return CanaryVectors(canary.sha256, tuple(rows), normalize(np.concatenate(found)))

@@ -83,9 +83,26 @@ class ModelSection(TypedDict, total=False):
     max_tokens: int
     requested: dict[str, int | bool | str]
     effective: dict[str, int | bool | str]
+    # Absent in fingerprints of older versions.
+    pooling_is_guessed: bool
+    attention: str
+    attention_is_changed: bool
+    end_token: str
+    ends_with: str
+    suffix_tokens: dict[str, list[str]]
+    unknown_token: int | None
     sha256: str
+    shards: list[str]
+    weights: str | None
     metadata: dict[str, str]
     endpoint: str
+
+
+class SuffixSection(TypedDict):
+    """What follows a text; absent in fingerprints of versions that had no suffixes."""
+
+    document: str
+    query: str
 
 
 class RequiredSections(TypedDict):
@@ -105,6 +122,7 @@ class FingerprintDocument(RequiredSections, total=False):
     """The JSON file of a fingerprint, format `ragops-fingerprint/1`."""
 
     format: str
+    suffixes: SuffixSection
     captured_at: str
     host: dict[str, Any]
     rows: list[int]
@@ -206,15 +224,31 @@ class Fingerprint:
         return replace(self, document={**self.document, "host": section})
 
 
-def capture(embedder: Embedder, *, document_prefix: str, query_prefix: str) -> Fingerprint:
+def capture(
+    embedder: Embedder,
+    *,
+    document_prefix: str,
+    query_prefix: str,
+    document_suffix: str = "",
+    query_suffix: str = "",
+) -> Fingerprint:
     """Capture the fingerprint of a running child. Start it with `tokens_per_batch=1`: batches move vectors."""
-    document = embedder.capture(Canary.load().to_json(), prefix=document_prefix, query_prefix=query_prefix)
+    document = embedder.capture(
+        Canary.load().to_json(),
+        prefix=document_prefix,
+        query_prefix=query_prefix,
+        suffix=document_suffix,
+        query_suffix=query_suffix,
+    )
     return Fingerprint.parse(document, where="the embedder process")
 
 
 def capture_script() -> str:
     """Return one Python file that captures a fingerprint under any interpreter with llama_cpp and numpy."""
-    parts = {name: _source(f"{name}.py") for name in ("child_engine", "child_capture", "child")}
+    parts = {
+        name: _source(f"{name}.py")
+        for name in ("child_files", "child_engine", "child_vocabulary", "child_capture", "child")
+    }
     # The text that the child loads from there, for one answer on both machines.
     parts = {"standalone": _source("standalone.py", package="ragops.builds"), **parts}
     canary = Canary.load().to_json()
@@ -250,13 +284,18 @@ def fingerprint_of(build: BuildFacts, model: ModelFacts, settings: Model, *, sha
     The id names a configuration; a `Fingerprint` holds vectors that were measured under one.
     """
     build_facts, model_facts = asdict(build), asdict(model)
-    identity = {
+    identity: dict[str, Any] = {
         "build": {key: build_facts[key] for key in _BUILD_KEYS},
         "model": {key: model_facts[key] for key in _MODEL_KEYS} | {"sha256": sha256},
         "query_prefix": settings.query_prefix,
         "document_prefix": settings.document_prefix,
         "normalisation": "l2",
     }
+    # Only where they are set: the ids of spaces without them stay what they were before there were suffixes.
+    suffixes = {"query_suffix": settings.query_suffix, "document_suffix": settings.document_suffix}
+    identity |= {name: suffix for name, suffix in suffixes.items() if suffix}
+    if model.attention_is_changed:
+        identity["model"] |= {"attention": model.attention}
     text = json.dumps(identity, sort_keys=True, default=dict)
     document = {"identity": identity, "build": build_facts, "model": model_facts}
     fingerprint_id = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from ragops.embedder.client import Embedder
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.model import Playbook
@@ -20,14 +18,15 @@ def refuse_unfitting(embedder: Embedder, playbook: Playbook) -> None:
     """
     prefix, most = playbook.model.query_prefix, embedder.model.max_tokens
     queries = playbook.validation.queries
-    base, *lengths = embedder.count_tokens([prefix, *(prefix + query for query in queries)])
+    texts = [prefix, *(prefix + query for query in queries)]
+    base, *lengths = embedder.count_tokens(texts, suffix=playbook.model.query_suffix)
     if base >= most:
         raise UsageError(
-            "the query prefix leaves no room for a query",
-            where="model.query_prefix",
-            actual=f"{base} tokens of prefix and special tokens",
+            "prefix and special tokens leave no room for a query",
+            where="model.query_prefix and model.query_suffix",
+            actual=f"{base} tokens of prefix, suffix and special tokens",
             expected=f"fewer than {most} tokens",
-            hint="shorten the prefix",
+            hint="shorten the prefix" if prefix else "raise model.parameters.n_ctx",
         )
     for place, tokens in enumerate(lengths):
         if 0 < tokens <= most:
@@ -47,7 +46,7 @@ def refuse_broken(embedder: Embedder, playbook: Playbook) -> None:
     if not queries:
         return
     prefixed = [playbook.model.query_prefix + query for query in queries]
-    vectors = np.concatenate([embedder.embed([text], tokens_per_batch=1).vectors for text in prefixed])
+    vectors = embedder.embed(prefixed, suffix=playbook.model.query_suffix, tokens_per_batch=1).vectors
     faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
     refuse_faulty(playbook, {fault.index: fault.reason for fault in faults})
 

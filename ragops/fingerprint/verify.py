@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ragops.builds.requirements import check_requirements, corrected_lines
 from ragops.builds.verify import compare, inspect_build
+from ragops.embedder.advice import model_advice
 from ragops.embedder.client import Embedder
 from ragops.embedder.config import Shape, checked_sha256, embedder_config
 from ragops.embedder.errors import NO_VECTORS
@@ -116,6 +117,8 @@ class Verification:
                 "model": {**asdict(self.model), "sha256": self.sha256},
                 "query_prefix": playbook.model.query_prefix,
                 "document_prefix": playbook.model.document_prefix,
+                "query_suffix": playbook.model.query_suffix,
+                "document_suffix": playbook.model.document_suffix,
             },
             "requested": playbook.build.model_dump(mode="json")
             | {"model": playbook.model.model_dump(mode="json")},
@@ -162,7 +165,8 @@ def verify(
         refuse_unfitting(embedder, playbook)
         batches, found = _measured(embedder, playbook)
     inspected += found
-    findings = tuple(sorted_findings([*compare(playbook, build, model), *inspected]))
+    advice = model_advice(playbook.model, model)
+    findings = tuple(sorted_findings([*compare(playbook, build, model), *advice, *inspected]))
     identity, _ = fingerprint_of(build, model, playbook.model, sha256=sha256)
     verification = Verification(
         playbook=playbook,

@@ -50,8 +50,9 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
 
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
+    model = session.playbook.model
     with session.open_embedder() as embedder:
-        raw = embedder.embed([session.playbook.model.query_prefix + text]).vectors
+        raw = embedder.embed([model.query_prefix + text], suffix=model.query_suffix).vectors
         if (fault := unsound(raw, [text])) is not None:
             raise unusable_model(embedder, fault)
         vector = normalize(raw)[0]

@@ -68,8 +68,14 @@ class Model(Section):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-fA-F]{64}$")
     dimensions: PositiveInt | None = None
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    attention: Literal["auto", "causal", "non-causal"] = "auto"
+    """llama.cpp's attention_type: `auto` is what the model was trained with."""
     query_prefix: str = ""
     document_prefix: str = ""
+    query_suffix: str = ""
+    """Follows every query. Names of special tokens in it are those tokens, e.g. `<|endoftext|>`."""
+    document_suffix: str = ""
+    """Follows every chunk, as `query_suffix` does every query."""
     parameters: Parameters = Parameters()
 
 

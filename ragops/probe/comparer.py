@@ -83,7 +83,9 @@ class Comparer:
         started = time.monotonic()
         with self._lock:
             embedder = self._running()
-            vectors = normalize(embedder.embed([self._playbook.model.query_prefix + query]).vectors)
+            model = self._playbook.model
+            raw = embedder.embed([model.query_prefix + query], suffix=model.query_suffix).vectors
+            vectors = normalize(raw)
             faults = check_vectors(vectors, dimensions=embedder.model.dimensions)
             if faults:
                 raise EmbedderError(

@@ -45,6 +45,12 @@ def verify_screen(result: Verification) -> RenderableType:
         name if value == "1" else f"{name}={value}" for name, value in build.features.items() if value != "0"
     )
     parameters = ", ".join(f"{name}={value}" for name, value in model.effective.items())
+    settings = playbook.model
+    suffixes = (
+        f"query {settings.query_suffix!r}, document {settings.document_suffix!r}"
+        if settings.query_suffix or settings.document_suffix
+        else ""
+    )
     rows = [
         ("package", f"llama-cpp-python {build.package_version}"),
         ("interpreter", f"{build.python} ({build.python_version})"),
@@ -53,10 +59,12 @@ def verify_screen(result: Verification) -> RenderableType:
         ("SHA-256", str(result.sha256)),
         ("what it is", f"{model.description}, {model.architecture}, context {model.n_ctx_train}"),
         ("dimensions", str(model.dimensions)),
-        ("pooling", model.pooling),
+        ("pooling", model.pooling + (" (guessed)" if model.pooling_is_guessed else "")),
+        ("attention", model.attention or "unknown"),
         ("parameters", parameters),
         ("batches", str(result.batches) if result.batches else "not measured"),
         ("prefixes", f"query {playbook.model.query_prefix!r}, document {playbook.model.document_prefix!r}"),
+        *([("suffixes", suffixes)] if suffixes else []),
         ("host CPU", f"{result.host.cpu}, {result.host.physical_cores} cores"),
         ("fingerprint", result.fingerprint),
     ]

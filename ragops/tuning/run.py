@@ -11,6 +11,7 @@ from itertools import islice
 
 from ragops.campaign.steps.embed import with_source_of
 from ragops.documents.errors import Unreadable
+from ragops.embedder.child_files import model_bytes
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import NegativeVerdict, RagopsError
@@ -76,7 +77,7 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
         )
         return Embedder(changed, command=session.embedder_command)
 
-    sizings = shapes_to_try(read_limits(), model_bytes=config.model.stat().st_size)
+    sizings = shapes_to_try(read_limits(), model_bytes=model_bytes(config.model))
     # Above either of them a campaign fails its own validation, or its space counts as another.
     limit, named = min(
         (playbook.build.max_drift, "build.max_drift"),
@@ -122,7 +123,7 @@ def _sample(session: Session) -> list[TokenIds]:
         preparer = Preparer(session.playbook, max_tokens=child.model.max_tokens, count_tokens=child.count_tokens)
         texts: list[TokenIds] = []
         for chunk in _chunks(session, preparer, drawn):
-            texts += child.tokenise([preparer.prefix + chunk])
+            texts += child.tokenise([preparer.prefix + chunk], suffix=preparer.suffix)
             if sum(map(len, texts)) >= TOKENS:
                 break
     if len(texts) < FEWEST_TEXTS:

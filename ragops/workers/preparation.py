@@ -109,13 +109,22 @@ class Preparation:
             return document, document.extracted
         item = document.item
         if not self._documents.are_rows:
-            return document, self._pool.submit(self._documents.extract, item, {})
+            return document, self._pool.submit(self._read_file, document)
         row = rows.get(item.location)
         is_left_out = document.is_long if row is None else row.text is None and row.size > 0
         if is_left_out:
             fetched = self._database.run(lambda c: self._documents.fetch(c, [item], most_bytes=MAX_BYTES))
             return document, self._documents.extract(item, fetched)
         return document, self._documents.extract(item, rows)
+
+    def _read_file(self, document: InFlight) -> Extracted | Unreadable:
+        """Read a file, and note at once that its text is large: a compressed one says little by its size."""
+        extracted = self._documents.extract(document.item, {}, document.states)
+        if isinstance(extracted, Extracted):
+            held = HELD * sys.getsizeof(extracted.text)
+            if held > max(GROUP, document.weight):
+                self._pipeline.weigh(document, held)
+        return extracted
 
     def _cut(
         self, reading: deque[tuple[InFlight, Future[Extracted | Unreadable] | Extracted | Unreadable]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from ragops.embedder.child_files import model_bytes
 from ragops.embedder.config import TOKENS_PER_BATCH, Shape
 from ragops.facts import HostLimits
 from ragops.host import read_limits
@@ -108,5 +109,5 @@ def shape_of(sizing: Sizing) -> Shape:
 def size_fleet(playbook: Playbook) -> Sizing:
     """Size a fleet that starts on this machine now."""
     file = playbook.model.file
-    size = file.stat().st_size if file is not None and file.is_file() else 0
+    size = model_bytes(file) if file is not None and file.is_file() else 0
     return plan_fleet(playbook, read_limits(), model_bytes=size, tuned=tuned_for(playbook))

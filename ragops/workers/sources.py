@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
-from ragops.documents.chunking import Chunk, Chunker, CountTokens
+from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import MAX_BYTES, Extracted, extract, extract_text
 from ragops.documents.labels import Labels
@@ -16,6 +18,7 @@ from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
 from ragops.documents.os_errors import corpus_outage
 from ragops.documents.reading import Reading
+from ragops.documents.states import FileChange, FileState
 from ragops.documents.walking import walk_folder
 from ragops.errors import PlanRefused, UsageError
 from ragops.findings import PlanProblem
@@ -37,6 +40,9 @@ class Documents:
         self._reading = reading_of(source)
         self._labels = Labels(source.encoding)
         self._refuses_partial = source.incomplete == "fail"
+        self._refuses_changed = source.changed == "fail"
+        self.notices_changes = self._root is not None and source.changed != "ignore"
+        """Whether files are compared with how they were when they were queued."""
         self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
@@ -64,19 +70,26 @@ class Documents:
         except (OSError, ValueError):
             return 0
 
-    def extract(self, item: Item, rows: Mapping[str, Row]) -> Extracted | Unreadable:
+    def extract(
+        self, item: Item, rows: Mapping[str, Row], states: Mapping[str, FileState] | None = None
+    ) -> Extracted | Unreadable:
         """Return the item's text, out of `rows` or from its file, or the reason why it has none.
 
+
+        `states` are those that the files had when they were queued, None if nobody has kept them.
         Raises RagopsError if the file system or this machine is at fault, and Stopped.
         """
         self._check_stop()
         try:
             if self._root is not None:
                 with open_document(self._root, item.location, follow_links=self._follow_links) as opened:
+                    change = None if states is None else _change(opened, states.get(item.location))
+                    if change is not None and change.before is not None and self._refuses_changed:
+                        raise Unreadable(str(change), where=item.location)
                     path = self._root / item.location
                     reading = replace(self._reading, encoding=self._labels.of(item.location))
                     extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
-                return self._accepted(extracted)
+                return self._accepted(replace(extracted, change=change) if change else extracted)
             row = rows.get(item.location)
             if row is None:
                 raise Missing("no such row in the source", where=item.location)
@@ -116,6 +129,12 @@ class Documents:
         except OSError as error:
             raise corpus_outage(error, folder=self._root, location=location) from error
         return True
+
+
+def _change(opened: BinaryIO, before: FileState | None) -> FileChange | None:
+    """Return how an opened file differs from when it was queued; None if it does not."""
+    now = FileState.of(os.fstat(opened.fileno()))
+    return None if now == before else FileChange(now, before)
 
 
 def _with_visible_spaces(failure: Unreadable, location: str) -> Unreadable:
@@ -213,6 +232,12 @@ def count_locations(source: Source, connection: Connection, *, is_storable: IsSt
     return Counted(sum(1 for _ in found), left_out)
 
 
+class CountSuffixed(Protocol):
+    """Count the tokens of texts, each followed by a suffix: `Embedder.count_tokens`."""
+
+    def __call__(self, texts: Sequence[str], *, suffix: str) -> list[int]: ...
+
+
 class Preparer:
     """Cut texts for one model, plain text and Markdown each at its natural boundaries."""
 
@@ -221,15 +246,16 @@ class Preparer:
         playbook: Playbook,
         *,
         max_tokens: int,
-        count_tokens: CountTokens,
+        count_tokens: CountSuffixed,
         check_stop: CheckStop = never_stopped,
     ) -> None:
         self.max_tokens = min(max_tokens, playbook.chunking.max_tokens or max_tokens)
         self.prefix = playbook.model.document_prefix
+        self.suffix = playbook.model.document_suffix
         # Both at once: a prefix that leaves no room for text is refused now, not by the first Markdown file.
         self._chunkers = {
             markdown: Chunker(
-                count_tokens=count_tokens,
+                count_tokens=lambda texts: count_tokens(texts, suffix=self.suffix),
                 max_tokens=self.max_tokens,
                 overlap_tokens=playbook.chunking.overlap_tokens,
                 prefix=self.prefix,

@@ -161,6 +161,7 @@ class SpaceGuard:
             return embed_canaries(
                 supervisor.embedder,
                 prefix=self._playbook.model.document_prefix,
+                suffix=self._playbook.model.document_suffix,
                 is_stopped=self._stop.requested.is_set,
             )
         except EmbedderDied as death:
@@ -190,10 +191,14 @@ def _differences(first: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[t
         if key == "sha256":
             yield _file(first, one), _file(own, other)
         else:
-            yield f"model {key} {one}", f"model {key} {other}"
-    for key in ("document_prefix", "normalisation"):
-        if theirs.get(key) != ours.get(key):
-            yield f"{key} {theirs.get(key)!r}", f"{key} {ours.get(key)!r}"
+            # Only where the playbook changes it: what a model does by itself is not recorded.
+            named = [value or "as trained" if key == "attention" else value for value in (one, other)]
+            yield f"model {key} {named[0]}", f"model {key} {named[1]}"
+    for key in ("document_prefix", "document_suffix", "normalisation"):
+        # Absent where it is empty, or where an older version stored it.
+        one, other = theirs.get(key, ""), ours.get(key, "")
+        if one != other:
+            yield f"{key} {one!r}", f"{key} {other!r}"
 
 
 def _file(document: Mapping[str, Any], sha256: object) -> str:

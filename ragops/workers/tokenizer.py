@@ -61,12 +61,19 @@ class Tokenizer:
                 playbook,
                 max_tokens=self._supervisor.embedder.model.max_tokens,
                 # Not a bound method: the supervisor replaces its embedder.
-                count_tokens=lambda texts: self._supervisor.embedder.count_tokens(texts),
+                count_tokens=lambda texts, *, suffix: self._supervisor.embedder.count_tokens(texts, suffix=suffix),
                 check_stop=self._check,
             )
+            self._unknown_token = self._supervisor.embedder.model.unknown_token
+            # Length of prefix, suffix and separators in tokens, and how many of these are unknown.
+            self._frame = (0, 0) if self._unknown_token is None else self._measure_frame()
         except BaseException:
             self._supervisor.close()
             raise
+
+    def _measure_frame(self) -> tuple[int, int]:
+        frame = self._supervisor.embedder.tokenise([self._preparer.prefix], suffix=self._preparer.suffix)[0]
+        return len(frame), int((frame == self._unknown_token).sum())
 
     def kill(self) -> None:
         """End the child at once, from any thread."""
@@ -93,16 +100,31 @@ class Tokenizer:
         # Asked first: a copy of a long text takes as much memory as the text.
         some = [(id, extracted.text) for id, extracted in group if self._preparer.may_fit(extracted.text)]
         short = [(id, text.strip()) for id, text in some]
+        prefixed, suffix = [self._preparer.prefix + text for _, text in short], self._preparer.suffix
         try:
-            tokenised = self._supervisor.embedder.tokenise([self._preparer.prefix + text for _, text in short])
+            tokenised = self._supervisor.embedder.tokenise(prefixed, suffix=suffix)
         except EmbedderError:
             # One by one, `_cut` finds the culprit without blaming the others.
             return {}
         return {
-            id: Prepared((Chunk(0, text, len(ids)),), (ids,))
+            id: Prepared((Chunk(0, text, len(ids)),), (ids,), self._unknown([ids]))
             for (id, text), ids in zip(short, tokenised, strict=True)
             if len(ids) <= self._preparer.max_tokens
         }
+
+    def _unknown(self, texts: Sequence[TokenIds]) -> UnknownTokens | None:
+        """Count a document's unknown tokens; None where the vocabulary spells every byte and has no such token.
+
+        Bytes that stand for a sign the vocabulary lacks are no unknown tokens: they keep what the sign is. Prefix,
+        suffix and separators are left out; a prefix that merges with a text's first token counts for a token more.
+        """
+        token = self._unknown_token
+        if token is None:
+            return None
+        length, unknown = self._frame
+        own = sum(max(0, len(ids) - length) for ids in texts)
+        found = sum(max(0, int((ids == token).sum()) - unknown) for ids in texts)
+        return UnknownTokens(min(found, own), own)
 
     def _cut(self, id: object, extracted: Extracted) -> Prepared | Unreadable:
         def cut(embedder: Embedder) -> Prepared:
@@ -112,8 +134,9 @@ class Tokenizer:
             # A text of 64 MiB takes the child a minute, during which a stop would not be noticed.
             for start in range(0, len(texts), TEXTS_PER_REQUEST):
                 self._check()
-                ids += embedder.tokenise(texts[start : start + TEXTS_PER_REQUEST])
-            return Prepared(chunks, tuple(ids))
+                batch = texts[start : start + TEXTS_PER_REQUEST]
+                ids += embedder.tokenise(batch, suffix=self._preparer.suffix)
+            return Prepared(chunks, tuple(ids), self._unknown(ids))
 
         self._seconds = CUTTING_S + CUTTING_S_PER_MILLION * len(extracted.text) / 1e6
         self._due_at = time.monotonic() + self._seconds

@@ -55,6 +55,12 @@ def test_a_partial_document_is_stored_with_what_is_missing(connection: Connectio
     assert value(dsn, "SELECT partial->'missing'->>0 FROM parsed_files") == "page 3 (probably a scan)"
 
 
+def test_a_partial_document_without_tokens_is_not_foreign(connection: Connection) -> None:
+    seed(connection, 1)
+    store(connection, unknown=UnknownTokens(0, 0))
+    assert (measured(connection).partial, measured(connection).foreign) == (1, 0)
+
+
 def test_a_whole_document_leaves_no_record(connection: Connection, dsn: str) -> None:
     seed(connection, 1)
     store(connection, partial=None, unknown=UnknownTokens(1, 100))

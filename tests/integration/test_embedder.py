@@ -213,3 +213,9 @@ def test_the_log_is_silent_unless_verbose(bert: Path) -> None:
 
     assert log(verbose=False) == b""
     assert b"llama" in log(verbose=True)
+
+
+def test_a_huge_batch_is_clamped_and_not_a_crash(bert: Path) -> None:
+    with Embedder(EmbedderConfig(bert, n_batch=100_000, tokens_per_batch=100_000)) as embedder:
+        assert embedder.model.effective["tokens_per_batch"] == 8192
+        assert len(embedder.embed(["water", "fire"] * 100).vectors) == 200

@@ -17,6 +17,7 @@ from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, EmptyTables, ReseedQueue
 from ragops.session import Session
+from ragops.workers.cutting import Cutting, splitter_version
 from ragops.workers.state import Stop
 
 FINGERPRINTS = "SELECT DISTINCT fingerprint FROM ingestion_metrics"
@@ -60,7 +61,8 @@ def test_the_same_workers_go_on(session: Session) -> None:
     assert "fingerprint" not in reported(session)
     assert value(session.target.conninfo, "SELECT canary IS NOT NULL FROM ragops.fingerprint") is True
     filling = session.queue.filling()
-    assert (filling.generation, filling.chunking) == (1, {"max_tokens": 64, "overlap_tokens": 0})
+    assert filling.generation == 1
+    assert Cutting.parse(filling.chunking) == Cutting(64, 0, "", "by_name", splitter_version())
     assert rows(session.target.conninfo, FINGERPRINTS) == [(filling.fingerprint,)]
 
 
@@ -71,6 +73,11 @@ def test_another_model_file_prefix_or_cut_is_refused(session: Session, tmp_path:
         changed(session, model={"file": other}),
         actual=f"model file {other}, SHA-256 ",
         expected=f"model file {model}, SHA-256 ",
+    )
+    assert_refused(
+        changed(session, model={"document_suffix": "[MASK]"}),
+        actual="document_suffix '[MASK]'",
+        expected="document_suffix ''",
     )
     prefixed = changed(session, model={"document_prefix": "passage: "})
     assert_refused(prefixed, actual="document_prefix 'passage: '", expected="document_prefix ''")

@@ -31,7 +31,7 @@ class Noisy(Embedder):
         self.requests: list[tuple[int, int | None]] = []
         self._up_to, self._angle, self._quiet, self._vector = up_to, angle, quiet, vector
 
-    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+    def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
         return [np.array([sum(map(ord, word)) for word in text.split()], np.int32) for text in texts]
 
     def embed_tokens(self, tokens: Sequence[TokenIds], *, tokens_per_batch: int | None = None) -> Embeddings:

@@ -61,10 +61,10 @@ def _parser_of_the_capture_script(tmp_path: Path) -> Any:
     script.write_text(capture_script(), encoding="utf-8")
     namespace: dict[str, Any] = {"__name__": "capture", "__file__": str(script)}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("standalone", "child_engine", "child_capture", "child"):
+        for name in ("standalone", "child_files", "child_engine", "child_vocabulary", "child_capture", "child"):
             patch.delitem(sys.modules, name, raising=False)
         exec(compile(script.read_text(encoding="utf-8"), str(script), "exec"), namespace)
-        for name in ("standalone", "child_engine", "child_capture", "child"):
+        for name in ("standalone", "child_files", "child_engine", "child_vocabulary", "child_capture", "child"):
             patch.delitem(sys.modules, name)
     return namespace["EMBEDDED"]["standalone"].parse_system_info
 

@@ -30,7 +30,8 @@ BENCHMARK_OPTIONS = {
 # Options in the documents that belong to other programs: pip, vecshift, py-spy, ruff, and the script that captures
 # a fingerprint.
 FOREIGN_OPTIONS = {"--no-cache-dir", "--no-binary", "--no-index", "--force-reinstall", "--gil", "--check"} | {
-    f"--{name}" for name in ("pooling", "n-ctx", "n-batch", "document-prefix", "query-prefix")
+    f"--{name}"
+    for name in ("pooling", "attention", "n-ctx", "n-batch", "document-prefix", "query-prefix", "document-suffix")
 }
 # Options of the logger that the command line gets next.
 # Typer carries its own copy of click, so that its commands have no public type.

@@ -134,6 +134,7 @@ def test_a_character_that_cannot_fit_is_named() -> None:
         (0, 0, "", "chunks of 0"),
         (10, 0, "12345678", "10 tokens of prefix"),
         (10, 5, "123", "5 tokens of prefix and special tokens, 5 of overlap"),
+        (2, 0, "", "2 tokens of special tokens"),
     ],
 )
 def test_settings_without_room_are_refused(max_tokens: int, overlap: int, prefix: str, found: str) -> None:
@@ -141,6 +142,7 @@ def test_settings_without_room_are_refused(max_tokens: int, overlap: int, prefix
         Chunker(count_tokens=Tokenizer(), max_tokens=max_tokens, overlap_tokens=overlap, prefix=prefix)
     assert found in str(error.value.actual)
     assert error.value.hint
+    assert prefix or "prefix" not in f"{error.value.what} {error.value.where} {error.value.hint}"
 
 
 @pytest.mark.parametrize("markdown", [False, True])

@@ -152,6 +152,15 @@ def test_docx_goes_through_the_parser(tmp_path: Path) -> None:
     assert found.media_type == OFFICE
 
 
+def test_any_exception_is_the_failure_of_its_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr("ragops.documents.extraction.decode_text", fail)
+    reason = reason_of(write(tmp_path, "a.txt", b"x"))
+    assert reason.startswith("cannot be read: UnicodeEncodeError: 'utf-8' codec can't encode character")
+
+
 def test_a_docx_without_text_is_empty(tmp_path: Path) -> None:
     assert reason_of(docx(tmp_path, "")).startswith("empty document")
 

@@ -49,6 +49,18 @@ def test_all_visible_text_of_html_is_kept_once_and_in_order(markup: str, text: s
     assert text_of_html(markup) == text
 
 
+def test_xhtml_is_read_as_xml_means_it() -> None:
+    page = (
+        '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="x"/>'
+        '<style/></head><body><p>one<a id="x"/> two</p><textarea/><div/><p><![CDATA[a < b]]></p>'
+        "<script>//<![CDATA[\nno()//]]>\n</script><iframe src='x' /><p>three</p></body></html>"
+    )
+    read = read_markup(page, is_html=True)
+    assert (read.text.split(), read.missing) == (["one", "two", "a", "<", "b", "three"], ())
+    assert text_of_html(page).split() == read.text.split()
+    assert text_of_html('<html><script src="x"/>no</script>yes') == "yes"
+
+
 def test_cells_are_apart_and_text_beside_a_nested_table_comes_once() -> None:
     inner = "<table><tr><td>in1<td>in2</table>"
     page = f"<table><caption>cap<tr><th>1<th>2<tr><td>before{inner}after<td>3</table>"
@@ -73,10 +85,14 @@ def test_a_page_goes_through_the_parsers_process(tmp_path: Path) -> None:
 
 
 def test_an_empty_page_fails_and_ragops_own_mark_is_never_stored(tmp_path: Path) -> None:
-    for body in ("", "<p>&#8203;&#xFEFF;</p>", "<script>x</script>"):
+    for body, reason in (
+        ("<p>&#8203;&#xFEFF;</p>", "empty document: no text in the page"),
+        ("<script>x</script><img src=x><img src=y>", "no text in the page, but 1 script, 2 pictures"),
+    ):
         (tmp_path / "a.html").write_text(f"<html><head></head><body>{body}</body></html>", encoding="utf-8")
-        with pytest.raises(Unreadable, match="empty document"):
+        with pytest.raises(Unreadable) as error:
             extract_file(tmp_path / "a.html")
+        assert error.value.reason.endswith(reason)
     (tmp_path / "a.html").write_text("\ufeff<div>x</div>", encoding="utf-8")
     assert extract_file(tmp_path / "a.html").text == "x"
 
@@ -133,7 +149,7 @@ def test_a_page_whose_text_is_lost_is_partial(tmp_path: Path, monkeypatch: pytes
     from ragops.documents import markup
     from ragops.documents.readers.markup import read_markup_file
 
-    monkeypatch.setattr(markup, "text_of_html", lambda _: "one")
+    monkeypatch.setattr(markup, "_text_of_html", lambda _: "one")
     read = read_markup_file(b"<p>one two three four", ".html")
     assert (read.text, read.found, read.expected, read.unit) == ("one", 1, 4, "words")
     assert str(Partial(read.found, read.expected, read.unit, read.missing)) == (

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragops.embedder.child_files import MAGIC
 from ragops.embedder.client import Embedder, EmbedderConfig, sha256_of
-from ragops.embedder.errors import GGUF_MAGIC, TextTooLong
+from ragops.embedder.errors import TextTooLong
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout, ModelUnusable
 
 STUB = """
@@ -230,7 +231,7 @@ def test_a_wrong_model_file_is_refused_before_the_start(tmp_path: Path, content:
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    path.write_bytes(GGUF_MAGIC)
+    path.write_bytes(MAGIC)
     with pytest.raises(EmbedderError, match="cannot start the embedder process") as caught:
         Embedder(EmbedderConfig(path, python=str(tmp_path / "python")))
     assert "--version" in (caught.value.hint or "")

@@ -65,6 +65,8 @@ def test_what_is_no_frame_is_refused(data: bytes, words: str) -> None:
     [
         "embedder/child.py",
         "embedder/child_engine.py",
+        "embedder/child_files.py",
+        "embedder/child_vocabulary.py",
         "embedder/child_capture.py",
         "embedder/capture_main.py",
         "builds/standalone.py",

@@ -69,6 +69,7 @@ CELLS = [
             {"output_type": "stream", "text": ["1\n"]},
             {"output_type": "execute_result", "data": {"text/plain": "2", "text/html": "<b>2</b>"}},
             {"output_type": "display_data", "data": {"text/html": "<p>only HTML</p>", "image/png": "iVBO"}},
+            {"output_type": "display_data", "data": {"application/vnd.x+json": {"a": ["é"]}}},
             {"output_type": "error", "traceback": ["\x1b[31mError\x1b[0m: x"]},
         ],
     },
@@ -82,7 +83,10 @@ OLD_CELLS = [
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (notebook(nbformat=4, cells=CELLS), ["# Title", "text", "print(1)", "1", "2", "only HTML", "Error: x"]),
+        (
+            notebook(nbformat=4, cells=CELLS),
+            ["# Title", "text", "print(1)", "1", "2", "only HTML", '{"a": ["é"]}', "Error: x"],
+        ),
         (notebook(nbformat=3, worksheets=[{"cells": OLD_CELLS}]), ["text", "x = 1", "one"]),
     ],
 )

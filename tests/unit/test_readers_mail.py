@@ -108,6 +108,21 @@ def test_attached_documents_are_read_or_missing() -> None:
     assert found.missing[0].startswith("b.docx (damaged")
 
 
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [
+        ("application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m", ("smime.p7m (encrypted)",)),
+        ("application/pkcs7-mime; smime-type=signed-data; name=smime.p7m", ()),
+        ("application/ms-tnef; name=winmail.dat", ("winmail.dat (packed by Outlook)",)),
+        ("image/png", ()),
+    ],
+)
+def test_a_mail_that_is_packed_within_itself_is_partial(kind: str, missing: tuple[str, ...]) -> None:
+    found = read_document(multipart("mixed", PLAIN, f"Content-Type: {kind}\n\nx"), ".eml")
+    assert found is not None
+    assert found.missing == missing
+
+
 def test_a_mailbox_is_read_mail_by_mail_and_a_mail_without_a_suffix_is_one() -> None:
     one = b"From x@y.example Thu\nFrom: a@b.example\nSubject: one\n\nfirst\n\nFrom here on, no mail begins.\n\n"
     two = b"From x@y.example Thu\nFrom: a@b.example\nSubject: two\n\nsecond\n"

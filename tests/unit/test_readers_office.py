@@ -223,6 +223,11 @@ def test_open_documents_keep_headers_and_footers_of_their_page_styles() -> None:
     [
         (docx("<w:p>"), ".docx", "damaged: the part word/document.xml is no well-formed XML"),
         (docx(paragraph("x" * 900))[:-40], ".docx", "damaged: not a whole ZIP file"),
+        (
+            office("word/document.xml", {"word/document.xml": "<w:document/>", "word/media/image1.png": b"x"}),
+            ".docx",
+            "empty document: no text in it, only pictures (1), and ragops does no OCR",
+        ),
         (zipped({"a.txt": "x"}), ".docx", "an archive (.zip): unpack it"),
         (zipped({"[Content_Types].xml": "<Types/>"}), ".docx", "damaged: no main part in the package"),
         (compound({"EncryptedPackage": b"x"}), ".docx", "encrypted: a password is needed"),

@@ -23,7 +23,7 @@ def reason(data: bytes) -> str:
 
 
 def test_all_pages_are_read_and_blank_ones_are_not_missed() -> None:
-    found = read(pdf([text_page("one"), b"", text_page("three")]))
+    found = read(pdf([text_page("one"), b"", text_page("three"), b"q 60 0 0 80 0 0 cm /Im1 Do Q"]))
     assert (found.text, found.found, found.expected, found.missing) == ("one\n\nthree", 2, 2, ())
 
 
@@ -55,7 +55,9 @@ def test_a_page_whose_content_is_rubbish_is_named() -> None:
             "empty document: its page has no text layer (a scan?); ragops does no OCR: add a text layer",
         ),
         (pdf([SCAN, SCAN]), "empty document: none of its 2 pages has a text layer (a scan?); ragops does no OCR"),
-        (pdf([b"", b""]), "empty document: no text on any of its 2 pages"),
+        (pdf([b"", b""]), "empty document: all of its 2 pages are blank"),
+        (pdf([b""]), "empty document: its page is blank"),
+        (pdf([b"q 60 0 0 80 0 0 cm /Im1 Do Q"]), "empty document: its page has no text layer (a scan?)"),
         (pdf([]), "damaged: no PDF that can be opened, or one without pages"),
         (b"%PDF-1.4 rubbish", "damaged: no PDF that can be opened"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from playbook_factory import playbook
 
 from ragops.documents.errors import Stopped, Unreadable
 from ragops.documents.extraction import Extracted
+from ragops.documents.reading import UnknownTokens
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError, UsageError
 from ragops.workers import tokenizer as module
@@ -60,10 +61,10 @@ class Cutter(FakeEmbedder):
         super().__init__(vocabulary, vocab_only=True)
         self._vocabulary = vocabulary
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Sequence[str], *, suffix: str = "") -> list[int]:
         return [len(ids) for ids in self._answer("tokens", texts)]
 
-    def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+    def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
         return self._answer("tokenise", texts)
 
     def _answer(self, request: str, texts: Sequence[str]) -> list[TokenIds]:
@@ -183,10 +184,10 @@ def test_a_refusal_is_not_a_crash() -> None:
     """The child answers with an error for one text: each is sent alone, and the child is not restarted."""
 
     class Refusing(Cutter):
-        def tokenise(self, texts: Sequence[str]) -> list[TokenIds]:
+        def tokenise(self, texts: Sequence[str], *, suffix: str = "") -> list[TokenIds]:
             if len(texts) > 1:
                 raise EmbedderError("the request is too large")
-            return super().tokenise(texts)
+            return super().tokenise(texts, suffix=suffix)
 
     class Vocabularies(Vocabulary):
         def start(self) -> Embedder:
@@ -255,6 +256,38 @@ def test_close_and_kill_end_the_child() -> None:
     with pytest.raises(Stopped):
         tokenizer.prepare(documents("text"))
     assert vocabulary.starts == 1
+
+
+def test_unknown_tokens_are_counted_without_prefix_and_separators() -> None:
+    unknown = zlib.crc32(b"?") & 0x7FFFFFFF
+
+    class Reading(Cutter):
+        def __init__(self, vocabulary: Vocabulary) -> None:
+            super().__init__(vocabulary)
+            self.model = replace(self.model, unknown_token=unknown)
+
+    class Vocabularies(Vocabulary):
+        def start(self) -> Embedder:
+            return Reading(self)
+
+    long = " ".join(["word ?"] * 20)
+    texts = ["all is known", "? what ?", long]
+    tokenizer = Vocabularies().tokenizer("model: {document_prefix: 'a ? '}")
+    found = tokenizer.prepare([(number, read(text)) for number, text in enumerate(texts)])
+    tokenizer.close()
+    assert all(isinstance(one, Prepared) for one in found)
+    assert [one.unknown for one in found if isinstance(one, Prepared)] == [
+        UnknownTokens(0, 3),
+        UnknownTokens(2, 3),
+        UnknownTokens(20, 40),
+    ]
+
+
+def test_a_vocabulary_that_spells_every_byte_has_no_unknown_tokens() -> None:
+    tokenizer = Vocabulary().tokenizer()
+    (found,) = tokenizer.prepare([(1, read("? ?"))])
+    tokenizer.close()
+    assert isinstance(found, Prepared) and found.unknown is None
 
 
 def test_a_document_that_is_cut_for_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:

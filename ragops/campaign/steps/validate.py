@@ -71,8 +71,8 @@ class ValidationResult:
             hint = "ragops queue reseed --append   (it adds what is missing), then: ragops reset --resume"
         elif ids - OPTIONS.keys() and self.documents:
             hint = (
-                "ragops verify   (is it the build, the pooling, a prefix?), then fix it and: ragops reset --new"
-                "   or bring the old rows back: ragops undo"
+                "ragops verify   (is it the build, the pooling, a prefix, a suffix?), then fix it and: "
+                "ragops reset --new   or bring the old rows back: ragops undo"
             )
         else:
             hint = "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume"

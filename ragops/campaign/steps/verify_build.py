@@ -12,6 +12,7 @@ from ragops.campaign.completeness import missing_parts
 from ragops.campaign.measure import Agreement, measure_stored
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import other_source
+from ragops.embedder.advice import model_advice
 from ragops.embedder.client import Embedder
 from ragops.errors import NothingToReset
 from ragops.fingerprint.against_debug import DebugComparison, compare_with_debug
@@ -46,7 +47,14 @@ class VerifyBuildStep:
         yield from ()
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
-        return PlannedStep(number, self.settings.step, "verify the workers' build and the model", self.settings)
+        advice = model_advice(facts.playbook.model, facts.model) if facts.model else ()
+        return PlannedStep(
+            number,
+            self.settings.step,
+            "verify the workers' build and the model",
+            self.settings,
+            notes=tuple(f"{finding.message}; to decide it: {finding.hint}" for finding in advice),
+        )
 
     def run(self, run: Run) -> VerifyResult:
         """Verify, measure drift against the playbook's reference, and see whether a reset is needed at all.
@@ -68,6 +76,8 @@ class VerifyBuildStep:
         model, reporter = verification.model, session.reporter
         package = verification.build.package_version
         reporter.info(f"llama-cpp-python {package}, {model.description}, {model.pooling} pooling")
+        for advice in model_advice(playbook.model, model):
+            reporter.warning(f"{advice.message}; to decide it: {advice.hint}")
         finding = verification.batches.finding() if verification.batches else None
         if finding is not None:
             reporter.info(". ".join(filter(None, (finding.message, finding.hint))))
@@ -87,10 +97,11 @@ def compare_debug(session: Session, settings: DebugReference) -> DebugComparison
     """Compare the workers' distances with those of a debug endpoint. Raises RagopsError for a fault of it."""
 
     def embed_query(query: str) -> NDArray[np.float32]:
-        prefixed = session.playbook.model.query_prefix + query
+        model = session.playbook.model
+        prefixed, suffix = model.query_prefix + query, model.query_suffix
 
         def embed(embedder: Embedder) -> NDArray[np.float32]:
-            raw = embedder.embed([prefixed]).vectors
+            raw = embedder.embed([prefixed], suffix=suffix).vectors
             if (fault := unsound(raw, [query])) is not None:
                 raise unusable_model(embedder, fault)
             return raw

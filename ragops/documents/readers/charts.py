@@ -18,10 +18,10 @@ def chart_text(data: bytes, part: str, *, values: bool = True) -> str:
             skipped += 1 if event == "start" else -1
         elif skipped or event == "start":
             continue
-        elif name == "t" or (name == "v" and values):
+        elif name == "t":
             lines.add(element.text or "")
-            if name == "v":
-                lines.add("\t")
+        elif name in ("v", "pt") and values and (element.text or "").strip():  # newer charts have no `v` in `pt`
+            lines.add(f"{element.text}\t")
         elif name in ("p", "strCache", "numCache", "strLit", "numLit"):
             lines.end_line()
     return lines.text()

@@ -23,6 +23,10 @@ _DEEPEST = 50
 _WORD = re.compile(r"\w+")
 # Of two forms of one text, the plain one is often a note that there is another one.
 _MUCH_MORE = 1.3
+# Texts that are read as documents, and parts that hold the mail itself in a form that is not read.
+_RICH = frozenset({"text/rtf", "text/richtext", "application/rtf"})
+_ENCRYPTED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime", "application/pgp-encrypted"})
+_PACKED = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
 _BEGIN = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.MULTILINE)
 
 
@@ -34,7 +38,9 @@ def read_mail(data: bytes, attachments: Attachments) -> Read:
 def read_mbox(data: bytes, attachments: Attachments) -> Read:
     """Return the mails of a mailbox in their order."""
     begins = [
-        found for found in _BEGIN.finditer(data) if found.start() == 0 or data[: found.start()][-2:-1] in b"\n\r"
+        found
+        for found in _BEGIN.finditer(data)
+        if found.start() == 0 or data[found.start() - 2 : found.start() - 1] in b"\n\r"
     ]
     if not begins:
         return read_mail(data, attachments)
@@ -77,7 +83,9 @@ def _parts(part: Message, depth: int, attachments: Attachments) -> Iterator[str]
     elif below:
         for inner in below:
             yield from _parts(inner, depth + 1, attachments)
-    elif kind.startswith(("text/", "multipart/", "message/delivery")):  # a multipart whose parts are not marked
+    elif kind in _RICH or not kind.startswith(("text/", "multipart/", "message/delivery")):
+        yield _attached(part, kind, attachments)
+    else:  # text, or a multipart whose parts are not marked
         name = part.get_filename()
         text = _text(part)
         yield (
@@ -85,9 +93,18 @@ def _parts(part: Message, depth: int, attachments: Attachments) -> Iterator[str]
             if name and part.get_content_disposition() == "attachment"
             else text
         )
-    else:
-        name = part.get_filename()
-        yield attachments.text(_header(name) if name else "", lambda: _bytes(part), kind)
+
+
+def _attached(part: Message, kind: str, attachments: Attachments) -> str:
+    """Return the line that names an attachment, with its text if it is a document."""
+    name = _header(part.get_filename() or "")
+    signed = str(part.get_param("smime-type", "")).lower() in ("signed-data", "certs-only")
+    if (kind in _ENCRYPTED and not signed) or kind in _PACKED or name.lower() == "winmail.dat":
+        what = "packed by Outlook" if kind not in _ENCRYPTED else "encrypted"
+        attachments.missing.append(f"{name or 'the text'} ({what})")
+    if kind.startswith("image/") and not name:
+        return ""  # drawn within an HTML text
+    return attachments.text(name, lambda: _bytes(part), kind)
 
 
 def _below(part: Message) -> list[Message]:

@@ -12,6 +12,8 @@ from ragops.documents.readers.result import Read
 MEDIA_TYPE = "application/x-ipynb+json"
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _HTML = "text/html"
+# A figure of a plotting library can be megabytes of coordinates.
+_LONGEST_JSON = 65536
 # Of the forms that an output has, the first that it has is read.
 _FORMS = ("text/plain", "text/markdown", "text/latex")
 
@@ -41,9 +43,11 @@ def read_notebook(data: bytes) -> Read:
                 missing.append(f"cell {cells}")
             texts.append(_joined(cell.get("source", cell.get("input"))))
             for output in _dicts(cell.get("outputs")):
-                texts += _output(output)
+                found = list(_output(output))
+                texts += [text for text in found if text is not None]
+                missing += [f"an output of cell {cells}" for text in found if text is None]
     kept = "\n\n".join(text.strip("\n") for text in texts if text and text.strip())
-    return Read(kept, MEDIA_TYPE, cells - len(missing), cells, "cells", tuple(missing))
+    return Read(kept, MEDIA_TYPE, cells - min(len(missing), cells), cells, "cells", tuple(missing))
 
 
 def _dicts(value: object) -> list[dict[str, object]]:
@@ -57,8 +61,8 @@ def _joined(value: object) -> str:
     return "".join(one for one in value if isinstance(one, str)) if isinstance(value, Iterable) else ""
 
 
-def _output(output: dict[str, object]) -> Iterator[str]:
-    """Yield the text of one output; pictures and widgets have none."""
+def _output(output: dict[str, object]) -> Iterator[str | None]:
+    """Yield the text of one output, None for one that cannot be read; pictures have no text."""
     if output.get("output_type") in ("error", "pyerr"):
         yield _COLOURS.sub("", _joined([f"{line}\n" for line in _lines(output.get("traceback"))]))
         return
@@ -76,6 +80,12 @@ def _output(output: dict[str, object]) -> Iterator[str]:
         from ragops.documents.markup import text_of_html
 
         yield text_of_html(_joined(html))
+        return
+    for form, value in forms.items():
+        if form.endswith(("/json", "+json")):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield text if len(text) <= _LONGEST_JSON else None
+            return
 
 
 def _lines(value: object) -> list[str]:

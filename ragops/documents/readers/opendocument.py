@@ -30,7 +30,7 @@ _PAGE_PARTS = frozenset({"header", "footer", "header-left", "footer-left", "head
 _MOST_REPEATED = 100
 _ELSEWHERE = re.compile(
     r"<(text:tracked-changes|text:note-citation|dc:creator|dc:date|meta:creator-initials|office:forms|"
-    r"office:scripts|office:binary-data|text:[a-z-]+-source)[ >].*?</\1>",
+    r"office:scripts|office:binary-data|text:[a-z-]+-source)(?: [^<>]*)?(?<!/)>.*?</\1>",
     re.DOTALL,
 )
 _BETWEEN_TAGS = re.compile(r">([^<>]+)<")
@@ -183,7 +183,7 @@ class _Formula:
 
 
 def _number(value: str | None) -> int:
-    return int(value) if value and value.isdigit() else 1
+    return int(value) if value and value.isascii() and value.isdigit() else 1
 
 
 def _characters(data: bytes) -> int:

@@ -40,7 +40,7 @@ class Package:
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
         """Return the names of parts in lower case, in the order of their numbers: `slide2` before `slide10`."""
         found = [name for name in self._entries if name.startswith(prefix) and name.endswith(suffix)]
-        return sorted(found, key=lambda name: [int(x) if x.isdigit() else x for x in _DIGITS.split(name)])
+        return sorted(found, key=_by_number)
 
     def has(self, name: str) -> bool:
         """Return whether a part exists."""
@@ -82,6 +82,12 @@ class Package:
         """Return the parts of some types that a part refers to, each once, in the order of their names."""
         found = {path for kind, path in self.relations(name).values() if kind in kinds and self.has(path)}
         return [path for path in self.names() if path in found]
+
+
+def _by_number(name: str) -> list[tuple[str, int]]:
+    """Return what sorts names by the numbers in them."""
+    parts = [*_DIGITS.split(name), "0"]
+    return [(text, int(number)) for text, number in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def local(tag: str) -> str:

@@ -26,6 +26,8 @@ _DRAWING = 100
 _ROOM = 0.13
 # A picture of less than this share of a page is no scan.
 _SCAN = 0.3
+# Pages without text that miss nothing: blank, with small pictures, or with no object at all.
+_BLANK = ("blank", "pictures", "nothing")
 _COMMENTS = frozenset(
     {
         *(
@@ -58,13 +60,14 @@ def read_pdf(data: bytes) -> Read:
     contents = Contents(data)
     texts: list[str] = []
     missing: list[str] = []
-    blank = 0
+    blank = pictures = 0
     for number in range(1, pages + 1):
         text, reason = _page(document, number)
         if number in contents.damaged or (reason == "nothing" and contents.shows_something(number)):
             reason = "damaged"
-        if reason in ("blank", "nothing"):
+        if reason in _BLANK:
             blank += 1
+            pictures += reason == "pictures"
         elif reason:
             missing.append(f"page {number} ({reason})")
         if text:
@@ -72,23 +75,21 @@ def read_pdf(data: bytes) -> Read:
     if document.get_formtype() == pdfium.FORMTYPE_XFA_FULL:
         missing.append("the dynamic form (XFA)")
     if not texts:
-        raise Unreadable(_without_text(pages, blank, missing))
+        raise Unreadable(_without_text(pages, pictures, missing))
     expected = max(pages - blank, len(missing) + 1)
     return Read("\n\n".join(texts), MEDIA_TYPE, expected - len(missing), expected, "pages", tuple(missing))
 
 
-def _without_text(pages: int, blank: int, missing: list[str]) -> str:
-    count = "its page has" if pages == 1 else f"none of its {pages} pages has"
-    if blank == pages:
-        where = "its page" if pages == 1 else f"any of its {pages} pages"
-        return f"empty document: no text on {where}, only blank space or small pictures"
-    if all("scan" in one or "outlines" in one for one in missing):
-        count += " no" if pages == 1 else " a"
-        return (
-            f"empty document: {count} text layer (a scan?); ragops does no OCR: "
-            "add a text layer, for example with OCRmyPDF"
-        )
-    return f"no text can be read: {', '.join(missing)}"
+def _without_text(pages: int, pictures: int, missing: list[str]) -> str:
+    where = "its page has no" if pages == 1 else f"none of its {pages} pages has a"
+    if pictures or any("scan" in one or "outlines" in one for one in missing):
+        advice = "add a text layer, for example with OCRmyPDF"
+        return f"empty document: {where} text layer (a scan?); ragops does no OCR: {advice}"
+    if missing:
+        return f"no text can be read: {', '.join(missing)}"
+    return (
+        f"empty document: all of its {pages} pages are blank" if pages > 1 else "empty document: its page is blank"
+    )
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
@@ -110,7 +111,7 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> tuple[str, str]:
     beside = "\n".join(note for note in notes if _SPACE.sub("", note) not in seen)
     if not text and not reason:
         reason = _why_empty(page)
-        reason = "" if beside and reason in ("blank", "nothing") else reason
+        reason = "" if beside and reason in _BLANK else reason
     layer.close()
     page.close()
     return "\n".join(part for part in (text, beside) if part), reason
@@ -158,9 +159,11 @@ def _why_empty(page: pypdfium2.PdfPage) -> str:
     paths = 0
     reason = "nothing"
     for one in page.get_objects(max_depth=5):
-        reason = "blank"
-        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE and _covers(page, one):
-            return "probably a scan"
+        reason = reason if reason == "pictures" else "blank"
+        if one.type == pdfium.FPDF_PAGEOBJ_IMAGE:
+            if _covers(page, one):
+                return "probably a scan"
+            reason = "pictures"
         paths += one.type in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
         if paths > _DRAWING:
             return "outlines without text"

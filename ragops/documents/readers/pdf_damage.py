@@ -138,7 +138,7 @@ def _inside(head: bytes, body: bytes) -> dict[int, bytes]:
     begin = int(first[1])
     numbers = [int(one) for one in body[:begin].split() if one.isdigit()]
     pairs = sorted(zip(numbers[1::2], numbers[::2], strict=False))
-    ends = [offset for offset, _ in pairs[1:]] + [len(body) - begin]
+    ends = [offset for offset, _ in pairs[1:]] + [len(body) - begin][: len(pairs)]
     return {number: body[begin + offset : begin + end] for (offset, number), end in zip(pairs, ends, strict=True)}
 
 

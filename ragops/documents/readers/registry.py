@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from ragops.documents.errors import Unreadable
-from ragops.documents.formats import MAIL, MARKUP, PARSED, has_controls, kind_of, refusal_of, suffix_by_content
+from ragops.documents.formats import (
+    MAIL,
+    MARKUP,
+    PARSED,
+    PICTURES,
+    has_controls,
+    kind_of,
+    refusal_of,
+    suffix_by_content,
+)
 from ragops.documents.readers.package import Package
 from ragops.documents.readers.result import Read
 
@@ -82,8 +93,17 @@ def _other_bytes(data: bytes, suffix: str) -> str | None:
 
 
 def _zip(data: bytes, suffix: str) -> Read | None:
-    """Read what is made of a ZIP file; a plain archive is refused."""
+    """Read what is made of a ZIP file; a plain archive is refused, and one of pictures alone."""
     package = Package(data)
+    read = _packaged(package, suffix)
+    if read is not None and not read.text.strip() and not read.missing:
+        pictures = sum(PurePosixPath(name).suffix in PICTURES for name in package.names())
+        if pictures:
+            raise Unreadable(f"empty document: no text in it, only pictures ({pictures}), and ragops does no OCR")
+    return read
+
+
+def _packaged(package: Package, suffix: str) -> Read | None:
     if package.has("mimetype"):
         kind = package.read("mimetype").strip()
         if kind == b"application/epub+zip":

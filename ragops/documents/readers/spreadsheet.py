@@ -90,7 +90,7 @@ class _Formats:
             number = float(value)
         except ValueError:
             return value
-        index = int(style) if style and style.isdigit() else 0
+        index = int(style) if style and style.isascii() and style.isdigit() else 0
         code = self._codes[index] if index < len(self._codes) else 0
         signs = _NO_SIGNS.sub("", code.partition(";")[0]) if isinstance(code, str) else ""
         if code in _DATES or _DATE_SIGNS.search(signs):
@@ -148,7 +148,7 @@ def _sheet(package: Package, part: str, strings: list[str], formats: _Formats) -
 
 def _cell(kind: str, value: str, inline: str, style: str | None, strings: list[str], formats: _Formats) -> str:
     if kind == "s":
-        return strings[int(value)] if value.isdigit() and int(value) < len(strings) else ""
+        return strings[int(value)] if value.isascii() and value.isdigit() and int(value) < len(strings) else ""
     if kind == "b":
         return {"1": "TRUE", "0": "FALSE"}.get(value, value)
     if kind == "inlineStr":

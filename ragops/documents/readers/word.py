@@ -24,7 +24,7 @@ _SKIPPED = frozenset(
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _MAIN_PARTS = ("word/document.xml", "xl/workbook.xml", "ppt/presentation.xml")
 _NOTES = ("footnotes", "endnotes")
-_ELSEWHERE = re.compile(r"<mc:Fallback[ >].*?</mc:Fallback>|<w:moveFrom(?: [^>]*)?>.*?</w:moveFrom>", re.DOTALL)
+_ELSEWHERE = re.compile(r"<(mc:Fallback|w:moveFrom)(?: [^<>]*)?(?<!/)>.*?</\1>", re.DOTALL)
 _TEXT = re.compile(r"<(?:w|m|a):t(?: [^>]*)?>([^<]*)<")
 
 

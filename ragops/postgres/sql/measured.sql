@@ -44,7 +44,7 @@ VALUES ({queue_key}, {generation}, %(writer)s, %(documents)s, %(tokens)s, %(unkn
 
 -- name: summary
 -- How many documents are partial, and of how many at least half of the tokens are unknown.
-SELECT count(*) FILTER (WHERE c.expected IS NOT NULL), count(*) FILTER (WHERE c.unknown * 2 >= c.tokens)
+SELECT count(*) FILTER (WHERE c.expected IS NOT NULL), count(*) FILTER (WHERE c.unknown > 0 AND c.unknown * 2 >= c.tokens)
   FROM {current} c;
 
 -- name: token_totals
@@ -61,7 +61,7 @@ SELECT c.location, c.found, c.expected, c.unit, c.missing FROM {current} c
 -- name: unknown
 -- Documents with unknown tokens, those first of which the model knows the least.
 SELECT c.location, c.unknown, c.tokens FROM {current} c
- WHERE c.unknown * 2 >= c.tokens
+ WHERE c.unknown > 0 AND c.unknown * 2 >= c.tokens
  ORDER BY c.unknown::float8 / greatest(c.tokens, 1) DESC, c.location COLLATE "C" LIMIT %(limit)s;
 
 -- name: move
@@ -102,4 +102,4 @@ DELETE FROM ragops.tokens t
 SELECT string_agg(DISTINCT p.privilege, ', '), quote_ident(current_user)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p (privilege)
- WHERE n.nspname = 'ragops' AND c.relname IN ('measured', 'tokens') AND NOT has_table_privilege(c.oid, p.privilege);
+ WHERE n.nspname = 'ragops' AND c.relname IN ('measured', 'tokens', 'seeding', 'file_state') AND NOT has_table_privilege(c.oid, p.privilege);
