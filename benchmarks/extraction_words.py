@@ -72,7 +72,12 @@ def _slides(file: Path) -> str:
     fields = {run for tree in trees for one in tree.iter(f"{drawing}fld") for run in one.iter(f"{drawing}t")}
     paragraphs = [line for tree in trees for line in tree.iter(f"{drawing}p")]
     return "\n".join(
-        "".join(run.text or "" for run in line.iter(f"{drawing}t") if run not in fields) for line in paragraphs
+        "".join(
+            "\n" if run.tag == f"{drawing}br" else run.text or ""
+            for run in line.iter()
+            if run.tag in (f"{drawing}t", f"{drawing}br") and run not in fields
+        )
+        for line in paragraphs
     )
 
 
@@ -93,6 +98,7 @@ _LIST_NUMBERS = (
 _PANDOC = (
     _LIST_NUMBERS,
     (r"\[\d+\]", "numbers of footnotes"),
+    (r"^\s*\{\".*\}\s*$", "data of a notebook's widgets, which it prints as JSON"),
     (r"\\[A-Za-z]+", "TeX's names, in which pandoc writes MathML"),
 )
 _ODT2TXT = ((r"\[-- Image: .* --\]", "names of pictures' frames"),)

@@ -271,10 +271,14 @@ class SourceFacts:
     """Distinct ids, compared as text."""
     seconds: float
     """How long one scan took."""
-    repeated: tuple[str, int] | None = None
-    """An id that several rows have, and the number of those rows."""
+    repeated: tuple[tuple[str, int], ...] = ()
+    """Some ids that several rows have, and the number of those rows."""
     lost: tuple[str, str] | None = None
     """An id that does not find its row again, and what is found instead, in words."""
+    longest: int = 0
+    """Characters of the longest id."""
+    is_unique: bool = False
+    """A unique index keeps the ids apart, so that they were counted only."""
     reads: Mapping[int, str] = field(default_factory=dict)
     """By the oid of a mapped table that the source reads: the relation that the source names."""
 

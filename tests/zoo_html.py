@@ -46,6 +46,12 @@ _ELEMENTS = (
     _page("form", "<form><label>one</label> <legend>two</legend></form>", "one two"),
     _page("svg", "<svg><text>one</text></svg>", "one"),
     _page("math", "<math><mi>one</mi><mo>+</mo><mn>2</mn></math>", "one 2"),
+    _page(
+        "formula",
+        "<math><semantics><mrow><msup><mi>a</mi><mn>2</mn></msup><mo>+</mo><mi>b</mi></mrow>"
+        '<annotation encoding="application/x-tex">a^2 + b</annotation></semantics></math> one',
+        "a2 b one",
+    ),
     _page("list", "<ul><li>one<ul><li>two</ul><li>three</ul>", "one two three"),
     _page("text_in_list", "<ul>one<li>two</li>three</ul>", "one two three"),
     _page("unclosed_p", "<p>one<p>two<div>three<p>four", "one two three four"),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
-from ragops.campaign.privileges import QUEUE
+from ragops.campaign.source_ids import location_column
 from ragops.documents.left_out import IsStorable, LeftOut, storable
+from ragops.documents.state_log import StateLog
 from ragops.postgres.copy_binary import text_limit
 from ragops.postgres.encodings import codec_of
+from ragops.postgres.file_states import new_seeding, present_seeding
 from ragops.session import Session
-from ragops.workers.sources import locations_of
+from ragops.workers.sources import locations_of, source_root
 
 REPORT_EVERY = 1000
 
 
 def location_test(session: Session) -> IsStorable:
     """Return a test of whether the queue's column and the database's encoding take a location."""
-    tables = session.playbook.tables
-    queue = session.facts(scans=False).tables.get(QUEUE)
-    column = queue.columns.get(tables.columns_of(QUEUE)["location"]) if queue else None
+    column = location_column(session.playbook, session.facts(scans=False))
     limit = text_limit(column.stored_type) if column else None
     return storable(limit, codec_of(session.connection))
 
@@ -38,6 +39,22 @@ def _with_progress(session: Session, locations: Iterator[str]) -> Iterator[str]:
         if number % REPORT_EVERY == 0:
             session.reporter.progress("queueing", number, None)
         yield location
+
+
+def state_log(session: Session, stack: ExitStack, *, is_new: bool) -> StateLog | None:
+    """Return what notes the files' states while they are queued, until `stack` ends; None if nobody wants them.
+
+    `is_new`: nothing is in the queue yet.
+    """
+    source = session.playbook.source
+    root = source_root(source)
+    if root is None or source.changed == "ignore":
+        return None
+    present = None if is_new else present_seeding(session.connection, session.playbook.tables)
+    seeding = new_seeding() if present is None else present
+    log = StateLog(root, seeding=seeding, follow_links=source.follow_links)
+    stack.callback(log.close)
+    return log
 
 
 def report_left_out(session: Session, left_out: LeftOut) -> None:

@@ -18,6 +18,7 @@ from ragops.documents.opening import open_file
 from ragops.documents.os_errors import is_outage
 from ragops.documents.parser import ParserLimits, parse_document
 from ragops.documents.reading import DEFAULT_READING, Partial, Reading
+from ragops.documents.states import FileChange
 from ragops.errors import RagopsError
 
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
@@ -38,6 +39,8 @@ class Extracted:
     media_type: str
     partial: Partial | None = None
     """What is missing in `text`; None for a whole document."""
+    change: FileChange | None = None
+    """How the file differs from when it was queued; None if it does not, or that is not known."""
 
 
 def extract_file(

@@ -73,6 +73,13 @@ class Batches:
             vectors[long] = embedder.embed_tokens([tokens[place] for place in long]).vectors
         return vectors
 
+    def space_of(self, tokens: int) -> str:
+        """Return what tells a vector of a text of so many tokens from one that was computed in larger batches.
+
+        Empty for whole batches. A vector that is kept for another day belongs to it.
+        """
+        return f"/{self.short_batch}" if tokens <= self.short_tokens else ""
+
     def __str__(self) -> str:
         if not self.short_tokens:
             return f"{self.tokens_per_batch} tokens per batch"

@@ -19,6 +19,7 @@ from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
 from ragops.postgres.ddl import archive_sql
 from ragops.postgres.encodings import jsonb
+from ragops.postgres.file_states import prune_states
 from ragops.postgres.measured import prune_measured
 from ragops.postgres.privacy import close_archive
 from ragops.postgres.statements import Statement, statement
@@ -214,6 +215,7 @@ def drop_archives(connection: Connection, *, campaigns: Sequence[int] | None = N
             for (name,) in forgotten:
                 connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("ragops", name)))
             prune_measured(connection)
+            prune_states(connection)
         return len(forgotten)
 
     return retry_collisions(act)

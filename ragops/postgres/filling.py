@@ -14,6 +14,7 @@ from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb
+from ragops.postgres.file_states import move_states, prune_states
 from ragops.postgres.measured import move_measured, prune_measured
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement, table_key
 
@@ -60,6 +61,8 @@ def record_filling(connection: Connection, tables: Tables, source: Mapping[str, 
     """Begin a new filling from `source`, in the transaction that fills the queue."""
     values = {"typed": tables.files_queue.table, "source": jsonb(connection, source)}
     connection.execute(_sql("fill", queue_key(tables)), values)
+    # Somebody may have removed the items of the filling before by hand.
+    prune_states(connection)
 
 
 def record_extension(
@@ -75,12 +78,14 @@ def record_extension(
     connection.execute(_sql("extend", queue_key(tables)), values)
     # The items that are there stay.
     move_measured(connection, queue_key(tables), queue=before.queue, generation=before.generation)
+    move_states(connection, queue_key(tables), queue=before.queue, generation=before.generation)
 
 
 def end_filling(connection: Connection, queue: TableFacts) -> None:
     """Note that the queue's items are gone, in the transaction that removes them."""
     connection.execute(_sql("raise", _key_of(queue)))
     prune_measured(connection)
+    prune_states(connection)
 
 
 def claim_space(
@@ -114,7 +119,11 @@ def replace_space(
     if fetch_row(connection, statement("queue", "is_begun", identifiers_of(tables)))[0]:
         return False
     values = {**_space(connection, generation, fingerprint, chunking), "is_campaign": is_campaign}
-    return connection.execute(_sql("replace_space", queue_key(tables)), values).rowcount == 1
+    is_replaced = connection.execute(_sql("replace_space", queue_key(tables)), values).rowcount == 1
+    if is_replaced:
+        queue = read_filling(connection, tables).queue
+        move_states(connection, queue_key(tables), queue=queue, generation=generation)
+    return is_replaced
 
 
 def adopt_filling(connection: Connection, tables: Tables) -> None:
@@ -139,6 +148,7 @@ def restore_filling(connection: Connection, queue: TableFacts, archived: Mapping
     connection.execute(_sql("restore", _key_of(queue)), values)
     if isinstance(known.get("generation"), int):
         move_measured(connection, _key_of(queue), queue=str(known["queue"]), generation=known["generation"])
+        move_states(connection, _key_of(queue), queue=str(known["queue"]), generation=known["generation"])
 
 
 def _optional(connection: Connection, value: object) -> object:

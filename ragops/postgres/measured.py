@@ -17,6 +17,8 @@ from ragops.postgres.encodings import storable
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement
 
 TABLES = ("measured", "tokens")
+# What is recorded of documents beside their rows.
+RECORDS = (*TABLES, "seeding", "file_state")
 STRANGE_SCRIPT = (
     "the model does not know the script of this corpus: texts of unknown tokens get vectors that say nothing, and "
     "search finds them at random; choose a multilingual model"
@@ -206,9 +208,9 @@ def unrecordable(connection: Connection) -> PlanProblem | None:
     if missing is None:
         return None
     return PlanProblem(
-        f"role {role} lacks {missing} on ragops.measured or ragops.tokens, where it records what is missing in a "
-        "document",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ragops.measured, ragops.tokens TO {role}",
+        f"role {role} lacks {missing} on ragops.measured, ragops.tokens, ragops.seeding or ragops.file_state, "
+        "where it records what is missing in a document, and which files changed",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(f'ragops.{name}' for name in RECORDS)} TO {role}",
     )
 
 

@@ -18,6 +18,7 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import storable
+from ragops.postgres.file_states import forget_failed
 from ragops.postgres.filling import Filling, read_filling
 from ragops.postgres.statements import Statement, identifiers_of, queue_key, statement
 
@@ -200,8 +201,13 @@ class Queue:
         return reaped
 
     def retry_failed(self, *, excluded: bool = False) -> int:
-        """Put the failed items back into the queue, or those that were excluded; return their number."""
-        return self._connection.execute(self._sql("retry_failed"), {"excluded": excluded}).rowcount
+        """Put the failed items back into the queue, or those that were excluded; return their number.
+
+        Their files are taken as they are then.
+        """
+        with transaction(self._connection, is_long=True):
+            forget_failed(self._connection, self._tables)
+            return self._connection.execute(self._sql("retry_failed"), {"excluded": excluded}).rowcount
 
     def counts(self) -> dict[str, int]:
         """Return the number of items by status, 0 included; those that were excluded under a key of their own."""

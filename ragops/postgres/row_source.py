@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ from ragops.postgres.statements import identifier, statement
 
 # Rows per round trip of the server-side cursor; psycopg's default of 100 would take 10,000 of them per million.
 ROWS_PER_FETCH = 10_000
+# Ids that are fetched back while planning, beside the first and the last one.
+SAMPLED = 8
+# Of a longer text only the size is compared.
+SAMPLE_BYTES = 64 * 1024
 # A table, column or schema that does not exist any more, and a right that was taken away.
 _GONE = ("42P01", "42703", "3F000", "42501")
 
@@ -79,18 +85,26 @@ def read_source(connection: Connection, source: Source, tables: Iterable[TableFa
     with transaction(connection, is_long=True):
         pin_text_form(connection)
         reads = tables_read(connection, relation, tables)
+        is_unique = _has_unique_ids(connection, source)
         started = time.monotonic()
-        rows, with_id, distinct, *samples = fetch_row(
-            connection, statement("source", "count", {"relation": relation})
-        )
+        counting = statement("source", "count_unique" if is_unique else "count", {"relation": relation})
+        rows, with_id, distinct, first, last, longest = fetch_row(connection, counting)
         seconds = time.monotonic() - started
-        repeated = None
+        repeated: tuple[tuple[str, int], ...] = ()
         if distinct < with_id:
-            found = connection.execute(statement("source", "repeated", {"relation": relation})).fetchone()
-            repeated = (str(found[0]), int(found[1])) if found else None
-        wanted = list(dict.fromkeys(id for id in samples if id is not None))
-        lost = _first_lost(connection, source, wanted) if wanted else None
-    return SourceFacts(rows, with_id, distinct, seconds, repeated, lost, reads)
+            found = connection.execute(statement("source", "repeated", {"relation": relation})).fetchall()
+            repeated = tuple((str(id), int(times)) for id, times in found)
+        lost = _first_lost(connection, source, with_id, [first, last]) if with_id else None
+    return SourceFacts(rows, with_id, distinct, seconds, repeated, lost, longest or 0, is_unique, reads)
+
+
+def _has_unique_ids(connection: Connection, source: Source) -> bool:
+    """Return whether the ids need not be compared. A sort of 100 million ids takes minutes and disk."""
+    if source.table is None:
+        return False
+    name = identifier(TableName.parse(source.table)).as_string(connection)
+    values = {"table": name, "column": source.id_column}
+    return bool(fetch_row(connection, statement("source", "has_unique_ids"), values)[0])
 
 
 def read_tables(connection: Connection, source: Source, tables: Iterable[TableFacts]) -> SourceFacts:
@@ -111,17 +125,42 @@ def count_rows(connection: Connection, source: Source) -> int:
         return int(fetch_row(connection, query)[0])
 
 
-def _first_lost(connection: Connection, source: Source, wanted: Sequence[str]) -> tuple[str, str] | None:
-    """Ask for rows as a worker does; return an id that finds none, with what came instead, in words."""
+def _first_lost(
+    connection: Connection, source: Source, with_id: int, ends: Sequence[str]
+) -> tuple[str, str] | None:
+    """Ask for some rows as a worker does; return an id that does not find its row, with what came, in words.
+
+    The first and the last id, and some that are drawn at random.
+    """
+    drawn = {
+        "seed": secrets.randbits(62),
+        "modulus": max(1, with_id // (2 * SAMPLED)),
+        "limit": SAMPLED,
+    }
+    query = statement("source", "sample", {"relation": source_relation(source)})
+    drawn_texts: dict[str, tuple[str, int]] = {}
+    wanted, reader = list(dict.fromkeys(ends)), RowTexts(source)
     try:
         with connection.transaction():
-            found = RowTexts(source).fetch(connection, wanted, most_bytes=0)
+            for id, digest, size in connection.execute(query, drawn).fetchall():
+                drawn_texts[id] = (digest, size)
+            wanted = list(dict.fromkeys([*ends, *drawn_texts]))
+            found = reader.fetch(connection, wanted, most_bytes=SAMPLE_BYTES)
     except psycopg.Error as error:
-        # Arrays and composite types, for example, have no operator for this.
-        return wanted[0], first_line(error)
+        # Arrays and anonymous rows, for example, have no way back from text.
+        return wanted[0], f"an error of the database ({first_line(error)})"
     missing = [id for id in wanted if id not in found]
-    others = [f"the id {id!r}" for id in found if id not in wanted]
-    return (missing[0], others[0] if others else "no row") if missing else None
+    if missing:
+        others = [f"the id {id!r}" for id in found if id not in wanted]
+        return missing[0], others[0] if others else "no row"
+    moved = [id for id, (digest, size) in drawn_texts.items() if not _is_same(found[id], digest, size)]
+    if moved:
+        # A text that was edited meanwhile stays as it is now; one that depends on chance does not.
+        again = reader.fetch(connection, moved, most_bytes=SAMPLE_BYTES)
+        unstable = next((id for id in moved if again.get(id) != found[id]), None)
+        if unstable is not None:
+            return unstable, "another text each time"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +171,10 @@ class Row:
     """None if it is NULL, or longer than was asked for."""
     size: int
     """Bytes of its text in the server's encoding; 0 for NULL."""
+
+
+def _is_same(row: Row, digest: str | None, size: int) -> bool:
+    return row.size == size and (row.text is None or hashlib.sha256(row.text.encode()).hexdigest() == digest)
 
 
 class RowTexts:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from psycopg import Rollback, errors, sql
 
 from ragops.documents.reading import Partial, UnknownTokens
+from ragops.documents.states import FileChange
 from ragops.errors import PlanRefused
 from ragops.facts import ColumnFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
@@ -35,6 +36,7 @@ from ragops.postgres.copy_binary import (
     text_limit,
 )
 from ragops.postgres.copy_text import encode_text_rows
+from ragops.postgres.file_states import note_changes
 from ragops.postgres.measured import Measure, partial_json, record_measured
 from ragops.postgres.queue import Claim, Queue
 from ragops.postgres.refusals import ValueRefused, refusal_of
@@ -70,6 +72,8 @@ class DocumentRow:
     partial: Partial | None = None
     """What is missing in `text`."""
     unknown: UnknownTokens | None = None
+    change: FileChange | None = None
+    """How its file differs from when it was queued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Writer:
             finished=[*(document.item_id for document in documents), *failed],
             writer=batches[0].metrics.worker if batches else "",
         )
+        changes = {document.location: document.change for document in documents if document.change is not None}
+        note_changes(connection, self._tables, changes)
 
     def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
         """Return whether the worker has stored all of these batches already, in a transaction before."""

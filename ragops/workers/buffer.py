@@ -112,6 +112,11 @@ class Pipeline:
                 self._changed.wait(POLL_S)
         return 0
 
+    def weigh(self, document: InFlight, weight: int) -> None:
+        """Note that a document takes other room than it was given."""
+        with self._changed:
+            self._room.weigh(document, weight)
+
     def make_long(self, document: InFlight, weight: int) -> None:
         """Move a document that has been read among the long ones, as soon as they have room for its bytes."""
         with self._changed:

@@ -267,6 +267,7 @@ def row_of(document: InFlight, vectors: Sequence[UnitVector], mean: UnitVector) 
         content_hash=extracted.content_hash,
         characters=extracted.characters,
         metadata={"media_type": extracted.media_type},
+        change=extracted.change,
         vector=mean,
         chunks=tuple(
             ChunkRow(chunk.index, chunk.text, vector)

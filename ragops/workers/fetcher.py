@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ragops.documents.errors import Missing, Stopped
+from ragops.documents.states import FileState
 from ragops.errors import RagopsError
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection
-from ragops.postgres.queue import Claim, Cursor, Queue
+from ragops.postgres.file_states import present_seeding, read_states
+from ragops.postgres.queue import Claim, Cursor, Item, Queue
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight
@@ -64,6 +66,8 @@ class Fetcher:
         self._long = long
         self._preparation = prepare(self._missing.add, lambda document: self._missing.saw(document.item.location))
         self._queue_name: str | None = None
+        self._seeding: int | None = None
+        self._knows_seeding = False
 
     def run(self) -> None:
         """Work until nothing is left to claim or a stop is requested. Raises what ends the whole fleet.
@@ -161,7 +165,8 @@ class Fetcher:
         )
 
     def _fetch(self, claim: Claim) -> None:
-        documents = [InFlight(item, claim) for item in claim.items]
+        states = self._database.run(lambda connection: self._states(connection, claim.items))
+        documents = [InFlight(item, claim, states=states) for item in claim.items]
         rows = self._database.run(
             lambda connection: self._documents.fetch(connection, claim.items, most_bytes=SHORT_ROW)
         )
@@ -172,6 +177,16 @@ class Fetcher:
             else:
                 ordinary.append((document, size))
         self._preparation.take_in(ordinary, rows)
+
+    def _states(self, connection: Connection, items: Sequence[Item]) -> dict[str, FileState] | None:
+        """Return how the files were when they were queued; None if that is not known, or does not matter."""
+        if not self._documents.notices_changes:
+            return None
+        if not self._knows_seeding:
+            self._seeding, self._knows_seeding = present_seeding(connection, self._tables), True
+        if self._seeding is None:
+            return None
+        return read_states(connection, self._seeding, [item.location for item in items])
 
 
 def claim_size(wanted: int, *, open_items: int | None, smallest: int = 1) -> int:

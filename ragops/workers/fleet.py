@@ -243,7 +243,8 @@ class Fleet:
             self._stats.info_once(f"the test texts cannot be embedded: {error.actual or error.what}")
             return
         self._batches = children.batching.chosen = chosen
-        if (finding := chosen.finding()) is not None:
+        # What costs nothing stands in the result.
+        if (finding := chosen.finding()) is not None and finding.severity == "warning":
             self._stats.info_once(". ".join(filter(None, (finding.message, finding.hint))))
 
     def _join_space(self, children: Children) -> str:
@@ -290,6 +291,7 @@ class Fleet:
             self._pipeline,
             documents=self._documents,
             fingerprint=fingerprint,
+            batches=self._batches,
             dimensions=children.first.embedder.model.dimensions,
             workers=self._sizing.workers,
         )

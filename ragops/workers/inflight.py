@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ragops.documents.chunking import Chunk
 from ragops.documents.extraction import Extracted
 from ragops.documents.reading import UnknownTokens
+from ragops.documents.states import FileState
 from ragops.embedder.client import TokenIds
 from ragops.postgres.queue import Claim, Item
 
@@ -30,6 +32,8 @@ class InFlight:
     vectors: list[UnitVector | None] = field(default_factory=list)
     """One per chunk; None while it is missing."""
     missing: int = 0
+    states: Mapping[str, FileState] | None = None
+    """How the claim's files were when they were queued, by location; None if that is not known."""
     unknown: UnknownTokens | None = None
     """None: not measured."""
     failure: str | None = None

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ragops.documents.errors import Missing, Stopped, Unreadable
 from ragops.documents.extraction import MAX_BYTES, Extracted
+from ragops.embedder.client import TokenIds
+from ragops.fingerprint.batches import Batches
 from ragops.postgres.row_source import Row
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -45,6 +47,7 @@ class Preparation:
         tokenizer: Tokenizer,
         *,
         fingerprint: str,
+        batches: Batches | None,
         dimensions: int,
         workers: int,
         on_missing: Callable[[InFlight, Missing], None],
@@ -53,7 +56,7 @@ class Preparation:
         cache: VectorCache | None = None,
     ) -> None:
         """`fingerprint` names the vector space: a text has another key, and another vector, in each of them, which
-        has `dimensions`.
+        has `dimensions`, and in smaller `batches`.
 
         `on_missing` takes a document that does not exist, `on_read` sees one that was read, and `on_long` may take
         one that has been read from here: it returns whether it did.
@@ -62,7 +65,7 @@ class Preparation:
         self._database = database
         self._documents = documents
         self._tokenizer = tokenizer
-        self._key = fingerprint.encode()
+        self._fingerprint, self._batches = fingerprint, batches
         self._dimensions = dimensions
         self._workers = workers
         self._on_missing, self._on_read, self._on_long = on_missing, on_read, on_long
@@ -106,13 +109,22 @@ class Preparation:
             return document, document.extracted
         item = document.item
         if not self._documents.are_rows:
-            return document, self._pool.submit(self._documents.extract, item, {})
+            return document, self._pool.submit(self._read_file, document)
         row = rows.get(item.location)
         is_left_out = document.is_long if row is None else row.text is None and row.size > 0
         if is_left_out:
             fetched = self._database.run(lambda c: self._documents.fetch(c, [item], most_bytes=MAX_BYTES))
             return document, self._documents.extract(item, fetched)
         return document, self._documents.extract(item, rows)
+
+    def _read_file(self, document: InFlight) -> Extracted | Unreadable:
+        """Read a file, and note at once that its text is large: a compressed one says little by its size."""
+        extracted = self._documents.extract(document.item, {}, document.states)
+        if isinstance(extracted, Extracted):
+            held = HELD * sys.getsizeof(extracted.text)
+            if held > max(GROUP, document.weight):
+                self._pipeline.weigh(document, held)
+        return extracted
 
     def _cut(
         self, reading: deque[tuple[InFlight, Future[Extracted | Unreadable] | Extracted | Unreadable]]
@@ -151,15 +163,22 @@ class Preparation:
             if isinstance(cut, Unreadable):
                 self._pipeline.refuse(document, cut.reason)
                 continue
-            # The same ids in the same vector space have the same vector. 16 bytes: for 2^32 texts the
-            # probability of a collision is 2^-65.
-            keys = [hashlib.blake2b(ids.tobytes(), digest_size=16, key=self._key).digest() for ids in cut.ids]
+            keys = [self._key_of(ids) for ids in cut.ids]
             document.extracted, document.chunks, document.unknown = extracted, cut.chunks, cut.unknown
             weight = weight_of(extracted.text, cut.chunks, cut.ids, dimensions=self._dimensions)
             admitted.append((document, list(zip(keys, cut.ids, strict=True)), weight))
         long = any(document.is_long for document, *_ in admitted)
         texts = self._without_known(self._pipeline.admit(admitted))
         self._pipeline.enqueue(requests_of(texts, workers=self._workers), is_long=long)
+
+    def _key_of(self, ids: TokenIds) -> bytes:
+        """Return the key of a text: the same ids in the same vector space have the same vector.
+
+        The cache may have one that was computed in whole batches, when `validation.max_distance` was wider.
+        """
+        space = self._fingerprint + (self._batches.space_of(len(ids)) if self._batches else "")
+        # 16 bytes: for 2^32 texts the probability of a collision is 2^-65.
+        return hashlib.blake2b(ids.tobytes(), digest_size=16, key=space.encode()).digest()
 
     def _without_known(self, texts: list[UniqueText]) -> list[UniqueText]:
         """Return the texts that must be embedded; the others get their vector from the cache at once."""

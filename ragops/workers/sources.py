@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
@@ -17,6 +18,7 @@ from ragops.documents.manifest import read_manifest
 from ragops.documents.opening import open_document
 from ragops.documents.os_errors import corpus_outage
 from ragops.documents.reading import Reading
+from ragops.documents.states import FileChange, FileState
 from ragops.documents.walking import walk_folder
 from ragops.errors import PlanRefused, UsageError
 from ragops.findings import PlanProblem
@@ -38,6 +40,9 @@ class Documents:
         self._reading = reading_of(source)
         self._labels = Labels(source.encoding)
         self._refuses_partial = source.incomplete == "fail"
+        self._refuses_changed = source.changed == "fail"
+        self.notices_changes = self._root is not None and source.changed != "ignore"
+        """Whether files are compared with how they were when they were queued."""
         self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
         """The folder, table or query that the texts come from."""
@@ -65,19 +70,26 @@ class Documents:
         except (OSError, ValueError):
             return 0
 
-    def extract(self, item: Item, rows: Mapping[str, Row]) -> Extracted | Unreadable:
+    def extract(
+        self, item: Item, rows: Mapping[str, Row], states: Mapping[str, FileState] | None = None
+    ) -> Extracted | Unreadable:
         """Return the item's text, out of `rows` or from its file, or the reason why it has none.
 
+
+        `states` are those that the files had when they were queued, None if nobody has kept them.
         Raises RagopsError if the file system or this machine is at fault, and Stopped.
         """
         self._check_stop()
         try:
             if self._root is not None:
                 with open_document(self._root, item.location, follow_links=self._follow_links) as opened:
+                    change = None if states is None else _change(opened, states.get(item.location))
+                    if change is not None and change.before is not None and self._refuses_changed:
+                        raise Unreadable(str(change), where=item.location)
                     path = self._root / item.location
                     reading = replace(self._reading, encoding=self._labels.of(item.location))
                     extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
-                return self._accepted(extracted)
+                return self._accepted(replace(extracted, change=change) if change else extracted)
             row = rows.get(item.location)
             if row is None:
                 raise Missing("no such row in the source", where=item.location)
@@ -117,6 +129,12 @@ class Documents:
         except OSError as error:
             raise corpus_outage(error, folder=self._root, location=location) from error
         return True
+
+
+def _change(opened: BinaryIO, before: FileState | None) -> FileChange | None:
+    """Return how an opened file differs from when it was queued; None if it does not."""
+    now = FileState.of(os.fstat(opened.fileno()))
+    return None if now == before else FileChange(now, before)
 
 
 def _with_visible_spaces(failure: Unreadable, location: str) -> Unreadable:

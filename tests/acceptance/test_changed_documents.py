@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -85,3 +86,47 @@ def test_files_that_are_edited_while_they_are_read(place: Workplace) -> None:
     assert len(texts) == len(files)
     # Both versions were read, or mixtures of them: the files did change meanwhile.
     assert len(set(texts.values())) > 1
+
+
+def test_changed_files_are_named_and_those_that_were_retried_are_read_as_they_are(place: Workplace) -> None:
+    corpus = Path(place.variables["RAGOPS_CORPUS"])
+    same_size, touched, broken = sorted(corpus.rglob("*.txt"))[:3]
+    assert place.ragops("queue", "reseed", "--json").json["seeded"] == DOCUMENTS
+    same_size.write_bytes(same_size.read_bytes().swapcase())
+    os.utime(touched)  # an edit that changed nothing looks like this, too
+    broken.write_bytes(b"\xff\xfe\xfd")
+    first = place.ragops("embed", "--json")
+    names = [str(file.relative_to(corpus)) for file in (same_size, touched)]
+    assert (first.code, first.json["completed"], first.json["failed"]) == (0, DOCUMENTS - 1, 1)
+    assert first.json["changed"] == {"count": 2, "first": names}
+    assert (
+        f"2 files changed after they were queued, and were embedded as they are now: {', '.join(names)}"
+        in first.err
+    )
+    # Its failure was told; what it holds now is taken for what was queued.
+    broken.write_text("it can be read again", encoding="utf-8")
+    assert place.ragops("queue", "retry").code == 0
+    again = place.ragops("embed", "--json")
+    assert (again.json["completed"], again.json["changed"]["count"]) == (1, 2)
+
+
+def test_a_playbook_may_fail_changed_files(place: Workplace) -> None:
+    corpus = Path(place.variables["RAGOPS_CORPUS"])
+    playbook = place.folder / "own.yaml"
+    playbook.write_text(
+        "version: 1\nname: own\nmodel: {file: '${RAGOPS_MODEL}'}\nsource: {folder: corpus, changed: fail}\n"
+        "steps: [{step: reseed_queue}]\n",
+        encoding="utf-8",
+    )
+    own = ("--playbook", str(playbook), "--json")
+    assert place.ragops("queue", "reseed", *own).json["seeded"] == DOCUMENTS
+    (edited, *_) = sorted(corpus.rglob("*.txt"))
+    edited.write_text("another text", encoding="utf-8")
+    first = place.ragops("embed", *own)
+    assert (first.json["completed"], first.json["failed"]) == (DOCUMENTS - 1, 1)
+    (reason,) = place.rows("SELECT last_error FROM files_queue WHERE status = 'failed'")[0]
+    assert reason.startswith("changed since it was queued (") and "; now 12 bytes of " in reason
+    # Whoever retries it has been told.
+    assert place.ragops("queue", "retry").code == 0
+    assert place.ragops("embed", *own).json["completed"] == 1
+    assert place.rows("SELECT content FROM documents WHERE content LIKE 'another%'") == [("another text",)]

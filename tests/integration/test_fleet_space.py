@@ -17,6 +17,7 @@ from ragops.errors import RagopsError
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, EmptyTables, ReseedQueue
 from ragops.session import Session
+from ragops.workers.cutting import Cutting, splitter_version
 from ragops.workers.state import Stop
 
 FINGERPRINTS = "SELECT DISTINCT fingerprint FROM ingestion_metrics"
@@ -60,7 +61,8 @@ def test_the_same_workers_go_on(session: Session) -> None:
     assert "fingerprint" not in reported(session)
     assert value(session.target.conninfo, "SELECT canary IS NOT NULL FROM ragops.fingerprint") is True
     filling = session.queue.filling()
-    assert (filling.generation, filling.chunking) == (1, {"max_tokens": 64, "overlap_tokens": 0})
+    assert filling.generation == 1
+    assert Cutting.parse(filling.chunking) == Cutting(64, 0, "", "", "by_name", splitter_version())
     assert rows(session.target.conninfo, FINGERPRINTS) == [(filling.fingerprint,)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ragops.campaign.answers import answer_lines
@@ -22,6 +22,7 @@ from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook, Source
 from ragops.playbook.steps import Embed
 from ragops.postgres.catalog import read_database
+from ragops.postgres.file_states import ChangedFiles, changed_files
 from ragops.postgres.filling import Filling
 from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
@@ -48,6 +49,8 @@ class EmbedResult:
     reused: int = 0
     """Chunks whose text was known already."""
     seconds: float = 0.0
+    changed: ChangedFiles = field(default_factory=ChangedFiles)
+    """Files of the filling that were embedded in another state than they were queued in."""
     batches: Batches | None = None
     """What the last fleet measured, and the batches that it chose; None without a fleet."""
 
@@ -67,6 +70,7 @@ class EmbedResult:
             "docs_per_s": self.docs_per_s,
             "queue": dict(self.queue),
             "pending": self.queue[ItemStatus.PENDING],
+            "changed": self.changed.to_json(),
             "batches": self.batches.to_json() if self.batches else None,
         }
 
@@ -164,7 +168,15 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
     if any(result.completed for result in results):
         again(lambda: _analyze_loaded(session))
         _say_measured(session)
+    changed = again(lambda: changed_files(session.connection, session.playbook.tables))
+    if changed.count:
+        more = ", …" if changed.count > len(changed.first) else ""
+        session.reporter.info_once(
+            f"{changed.count:,} files changed after they were queued, and were embedded as they are now: "
+            f"{', '.join(changed.first)}{more}"
+        )
     return EmbedResult(
+        changed=changed,
         queue=again(lambda: session.queue.counts()),
         completed=sum(result.completed for result in results),
         failed=sum(result.failed for result in results),

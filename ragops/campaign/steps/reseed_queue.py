@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ragops.campaign.privileges import QUEUE, privilege_problems
-from ragops.campaign.seeding import found_locations, report_left_out
+from ragops.campaign.seeding import found_locations, report_left_out, state_log
+from ragops.campaign.source_ids import id_problems, location_column
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.trust import remember_source
 from ragops.documents.left_out import LeftOut
 from ragops.errors import PlanRefused, RagopsError
-from ragops.facts import SourceFacts
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
 from ragops.playbook.tables import Tables
 from ragops.postgres.connection import transaction
+from ragops.postgres.file_states import record_seeding
 from ragops.postgres.filling import record_extension, record_filling
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.queue import seed_statement
@@ -26,6 +28,7 @@ from ragops.postgres.statements import Statement, text_of
 from ragops.session import Session
 
 Result = TypeVar("Result")
+SLOW_COUNT_S = 30
 # Two sources with the same values here have the same locations.
 SOURCE_IDENTITY = ("folder", "table", "query", "manifest", "root", "id_column", "text_column")
 
@@ -55,7 +58,9 @@ class ReseedQueueStep:
         # UPDATE or more is what the server asks for the lock.
         yield from privilege_problems(facts.database, QUEUE, "INSERT", "UPDATE", "COPY")
         if facts.source is not None:
-            yield from id_problems(facts.source, facts.playbook.source)
+            yield from id_problems(
+                facts.source, facts.playbook.source, location_column(facts.playbook, facts.database)
+            )
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
         queue, playbook = facts.table(QUEUE), facts.playbook
@@ -77,21 +82,28 @@ class ReseedQueueStep:
         playbook, queue = session.playbook, session.queue
 
         def act() -> ReseedResult:
-            with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+            with ExitStack() as stack, run.transaction(lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
                 _check_rows(session)
                 statement = _seeding(playbook.tables, playbook.source, playbook.gates())
-                left_out = LeftOut()
+                left_out, states = LeftOut(), None
                 if _are_rows(playbook.source):
                     # Rows of the same database are inserted within the server, without a way through the client.
                     seeded = queue.seed_rows(statement)
                 else:
-                    seeded = queue.seed(statement, found_locations(session, left_out), gates=playbook.gates())
+                    states = state_log(session, stack, is_new=True)
+                    found = found_locations(session, left_out)
+                    seeded = queue.seed(
+                        statement, states.noting(found) if states else found, gates=playbook.gates()
+                    )
                 if seeded == 0:
                     raise empty_corpus(playbook.source, left_out)
                 if _are_rows(playbook.source):
                     _refuse_repeated(session, seeded)
                 source = absolute_source(playbook.source)
                 record_filling(session.connection, playbook.tables, source.model_dump(mode="json"))
+                if states is not None:
+                    kept = left_out.to_json()
+                    record_seeding(session.connection, playbook.tables, states, left_out=kept, is_new=True)
                 result = ReseedResult(seeded, playbook.gates(), (text_of(statement),), left_out)
                 run.record(result)
                 remember_source(session, source)
@@ -133,13 +145,15 @@ def append_source(session: Session) -> ReseedResult:
     phase, source = len(playbook.gates()) + 1, absolute_source(playbook.source)
 
     def act() -> ReseedResult:
-        left_out = LeftOut()
-        with transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
+        left_out, states = LeftOut(), None
+        with ExitStack() as stack, transaction(session.connection, lock_timeout_s=LOCK_TIMEOUT_S, is_long=True):
             _check_rows(session)
             if _are_rows(playbook.source):
                 queue.receive_rows(source_relation(playbook.source))
             else:
-                queue.receive(found_locations(session, left_out))
+                states = state_log(session, stack, is_new=False)
+                found = found_locations(session, left_out)
+                queue.receive(states.noting(found) if states else found)
             queue.lock()
             # Again: another command may have filled the queue since.
             refuse_other_source(session)
@@ -147,6 +161,9 @@ def append_source(session: Session) -> ReseedResult:
             is_same = queue.load_source() is not None and other_source(session) is None
             document = source.model_dump(mode="json")
             record_extension(session.connection, playbook.tables, document, is_same=is_same)
+            if states is not None:
+                kept = left_out.to_json()
+                record_seeding(session.connection, playbook.tables, states, left_out=kept, is_new=False)
             remember_source(session, source)
         return ReseedResult(seeded, playbook.gates(), left_out=left_out)
 
@@ -211,7 +228,8 @@ def _check_rows(session: Session) -> None:
         return
     facts = read_source(session.connection, source, ())
     pin_text_form(session.connection)
-    problems = list(id_problems(facts, source))
+    column = location_column(session.playbook, session.facts(scans=False))
+    problems = list(id_problems(facts, source, column))
     if problems:
         raise PlanRefused(
             "the ids of the source identify no rows; nothing was queued",
@@ -221,35 +239,17 @@ def _check_rows(session: Session) -> None:
         )
 
 
-def id_problems(facts: SourceFacts, source: Source) -> Iterator[PlanProblem]:
-    """Yield why the ids of a table or query cannot stand for its rows: text would be lost in silence."""
-    name = f"source.table {source.table}" if source.table else "source.query"
-    if facts.with_id < facts.rows:
-        yield PlanProblem(
-            f"{name} gives {facts.rows - facts.with_id:,} of {facts.rows:,} rows no id (NULL): their texts would "
-            "never be embedded. Give them one, or leave them out with source.query (… WHERE id IS NOT NULL)"
-        )
-    if facts.distinct < facts.with_id:
-        id, times = facts.repeated or ("?", 2)
-        yield PlanProblem(
-            f"{name} gives {facts.with_id:,} rows only {facts.distinct:,} different ids, e.g. {id!r} {times:,} "
-            "times: one text of each id would be embedded, the others never. Take a unique column as the id, or a "
-            "source.query that makes one (SELECT DISTINCT ON (id) …, or id || ':' || part AS id)"
-        )
-    if facts.lost is not None:
-        wanted, found = facts.lost
-        yield PlanProblem(
-            f"{name}: the id {wanted!r}, asked for as a worker asks, gives {found}: its text would be lost. "
-            "Take a column whose text form reads back unchanged, e.g. id::text in source.query"
-        )
-
-
 def _notes(facts: PlanFacts) -> Iterator[str]:
     yield from (f"left out: {line}" for line in facts.left_out.lines())
     if facts.playbook.source.query is not None and facts.source is not None:
         yield (
             f"source.query runs again for each claim of documents; one run takes {facts.source.seconds:.1f} s. If "
             "that is slow, materialise it: CREATE TABLE … AS, then source.table"
+        )
+    elif facts.source is not None and not facts.source.is_unique and facts.source.seconds > SLOW_COUNT_S:
+        yield (
+            f"comparing {facts.source.rows:,} ids took {facts.source.seconds:.0f} s, and takes it again when the "
+            f"queue is filled; with a unique index on {facts.playbook.source.id_column} they are only counted"
         )
 
 

@@ -102,4 +102,4 @@ DELETE FROM ragops.tokens t
 SELECT string_agg(DISTINCT p.privilege, ', '), quote_ident(current_user)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p (privilege)
- WHERE n.nspname = 'ragops' AND c.relname IN ('measured', 'tokens') AND NOT has_table_privilege(c.oid, p.privilege);
+ WHERE n.nspname = 'ragops' AND c.relname IN ('measured', 'tokens', 'seeding', 'file_state') AND NOT has_table_privilege(c.oid, p.privilege);

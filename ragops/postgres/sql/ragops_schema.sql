@@ -207,3 +207,32 @@ CREATE TABLE IF NOT EXISTS ragops.change (
     changed_by   text        NOT NULL,
     changed_at   timestamptz NOT NULL DEFAULT now()
 );
+
+-- name: create_seeding
+-- By filling: the number under which the states of its files are kept, and what of the source was left out.
+CREATE TABLE IF NOT EXISTS ragops.seeding (
+    queue        text        NOT NULL,
+    generation   bigint      NOT NULL,
+    seeding      bigint      NOT NULL,
+    left_out     jsonb,
+    PRIMARY KEY (queue, generation)
+);
+
+-- name: create_file_state
+-- Size and time of modification of the files that were queued, by a hash of their locations. With the location for a
+-- file that was embedded in another state.
+CREATE TABLE IF NOT EXISTS ragops.file_state (
+    seeding      bigint      NOT NULL,
+    key          bigint      NOT NULL,
+    bytes        bigint      NOT NULL,
+    modified_ns  bigint      NOT NULL,
+    location     text
+);
+
+-- name: index_file_state
+-- Finds the states of claimed items. Not unique: two locations may have the same hash.
+CREATE INDEX IF NOT EXISTS file_state_key ON ragops.file_state (seeding, key);
+
+-- name: index_changed_files
+-- Finds the files that changed, of which there are few.
+CREATE INDEX IF NOT EXISTS file_state_changed ON ragops.file_state (seeding) WHERE location IS NOT NULL;

@@ -25,19 +25,43 @@ SELECT set_config('DateStyle', 'ISO, YMD', true), set_config('TimeZone', 'UTC', 
        set_config('bytea_output', 'hex', true), set_config('lc_monetary', 'C', true);
 
 -- name: count
--- Rows, rows with an id, distinct ids, and two ids as samples, in one scan. Compared as text, since a location is text.
+-- Rows, rows with an id, distinct ids, the first and the last id and the length of the longest, in one scan. Compared
+-- as text, since a location is text.
 SELECT count(*), count(id), count(DISTINCT id::text COLLATE "C"),
-       min(id::text COLLATE "C"), max(id::text COLLATE "C")
+       min(id::text COLLATE "C"), max(id::text COLLATE "C"), max(length(id::text))
   FROM {relation};
+
+-- name: count_unique
+-- The same where a unique index vouches for the ids: nothing has to be sorted.
+SELECT count(*), count(id), count(id),
+       min(id::text COLLATE "C"), max(id::text COLLATE "C"), max(length(id::text))
+  FROM {relation};
+
+-- name: has_unique_ids
+-- Whether a unique index keeps a column's values apart, NULL excepted. That of a partitioned table, too; not one that
+-- is invalid, partial, deferrable, or on an expression.
+SELECT EXISTS (
+       SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = to_regclass(%(table)s) AND a.attname = %(column)s AND i.indnkeyatts = 1 AND i.indisunique
+          AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND NOT EXISTS (SELECT 1 FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhparent
+                           WHERE h.inhparent = i.indrelid AND c.relkind <> 'p'));
+
+-- name: sample
+-- Some ids, drawn by a hash, with what tells their texts apart. The scan ends when it has found enough.
+SELECT id::text, encode(sha256(convert_to(text::text, 'UTF8')), 'hex'), coalesce(octet_length(text::text), 0)
+  FROM {relation}
+ WHERE id IS NOT NULL AND hashtextextended(id::text COLLATE "C", %(seed)s) %% %(modulus)s = 0
+ LIMIT %(limit)s;
 
 -- name: count_ids
 -- Rows with an id.
 SELECT count(id) FROM {relation};
 
 -- name: repeated
--- An id that several rows have, with their number.
-SELECT id::text, count(*) FROM {relation} WHERE id IS NOT NULL
- GROUP BY id::text HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT 1;
+-- Some ids that several rows have, with their number.
+SELECT id::text COLLATE "C", count(*) FROM {relation} WHERE id IS NOT NULL
+ GROUP BY id::text COLLATE "C" HAVING count(*) > 1 ORDER BY count(*) DESC, id::text COLLATE "C" LIMIT 3;
 
 -- name: explain
 -- The plan of a scan, which names the relations that it reads. The statement is not executed.
