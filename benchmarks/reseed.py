@@ -1,5 +1,7 @@
 """Filling the queue from a manifest, a query and a folder, against a bare COPY of the same rows.
 
+`states` is the folder with size and time of every file, as a campaign keeps them.
+
     python benchmarks/reseed.py
     python benchmarks/reseed.py --rows 200000 --sources manifest query
 
@@ -41,6 +43,8 @@ from ragops.postgres.setup import initialise, plan_setup
 from ragops.session import Session
 
 TARGET_RATIO = 0.70
+# With size and time of every file, which take a `stat` and a second COPY into a table with an index.
+TARGET_WITH_STATES = 0.35
 GATES = (1_000, 100_000)
 RESEED = ReseedQueueStep(ReseedQueue(step="reseed_queue"))
 FILES_PER_FOLDER = 1_000
@@ -90,7 +94,7 @@ def prepare(folder: Path, connection: Connection, rows: int, sources: list[str])
     manifest = folder / f"manifest-{rows}.txt"
     with manifest.open("w", encoding="utf-8") as file:
         file.writelines(f"{location(n)}\n" for n in range(rows))
-    found = {"manifest": Source(manifest=manifest)}
+    found = {"manifest": Source(manifest=manifest, changed="ignore")}
     if "query" in sources:
         table = f"posts_{rows}"
         connection.execute(f'CREATE TABLE {table} (id text COLLATE "C" PRIMARY KEY, body text)'.encode())
@@ -100,8 +104,9 @@ def prepare(folder: Path, connection: Connection, rows: int, sources: list[str])
                 copy.write(chunk)
         connection.execute(f"VACUUM ANALYZE {table}".encode())
         found["query"] = Source(query=f"SELECT id, body FROM {table}")
-    if "folder" in sources:
-        found["folder"] = Source(folder=folder / f"files-{rows}", include=("**/*.txt",))
+    if {"folder", "states"} & set(sources):
+        files = Source(folder=folder / f"files-{rows}", include=("**/*.txt",))
+        found |= {"states": files, "folder": files.model_copy(update={"changed": "ignore"})}
         write_files(folder / f"files-{rows}", rows)
     return {name: found[name] for name in sources}
 
@@ -204,8 +209,9 @@ def report(measured: dict[str, Measured], rows: int) -> bool:
         growth = [f"{one.growth[n] / 2**20:+.1f} MiB" for n in sorted(one.growth)] or ["", ""]
         verdict = ""
         if one.growth:
-            verdict = "pass" if bare / best >= TARGET_RATIO else f"below {TARGET_RATIO:.2f}"
-            meets = meets and bare / best >= TARGET_RATIO
+            target = TARGET_WITH_STATES if name == "states" else TARGET_RATIO
+            verdict = "pass" if bare / best >= target else f"below {target:.2f}"
+            meets = meets and bare / best >= target
         cells = [name, f"{rows / best:,.0f}", f"{bare / best:.2f}", *growth, verdict]
         out.write(f"| {' | '.join(cells)} |\n")
     return meets
@@ -215,7 +221,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    kinds = ["manifest", "query", "folder"]
+    kinds = ["manifest", "query", "folder", "states"]
     parser.add_argument("--sources", nargs="+", choices=kinds, default=kinds)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ragops-reseed-"))

@@ -52,6 +52,12 @@ _BY_LABEL = {label: line.split()[0] for line in _OTHERS.splitlines() for label i
     "iso-2022-jp-ext": "iso-2022-jp",
     "cp50220": "iso-2022-jp",
     "cp50221": "iso-2022-jp",
+    "cp874": "windows-874",
+    "cp932": "shift_jis",
+    "cp936": "gbk",
+    "cp949": "euc-kr",
+    "uhc": "euc-kr",
+    "cp950": "big5",
     "mac-roman": "macintosh",
     "macroman": "macintosh",
     "mac-cyrillic": "x-mac-cyrillic",
@@ -62,7 +68,6 @@ _CODECS = {
     "utf-16be": "utf-16-be",
     "utf-32le": "utf-32-le",
     "utf-32be": "utf-32-be",
-    "iso-2022-kr": "iso2022_kr",
     "hz-gb-2312": "hz",
     "gbk": "gb18030",  # the standard's gbk decoder is that of gb18030
     "mac-greek": "mac_greek",
@@ -81,10 +86,15 @@ def canonical(label: str) -> str | None:
     if not label.isascii():
         return None
     plain = label.strip("\t\n\f\r ").lower()
-    if (other := _BY_LABEL.get(plain)) is not None:
-        return other
-    encoding = webencodings.lookup(plain)
-    return None if encoding is None or encoding.name in ("replacement", _USER_DEFINED) else str(encoding.name)
+    # Editors and Python write `latin-1`, `euc_jp`, `utf-8-unix`.
+    dashed = re.sub(r"-(?:unix|dos|mac)$", "", plain).replace("_", "-")
+    for spelling in (plain, dashed, re.sub(r"^(?:iso-)?latin-(?=[0-9])", "latin", dashed)):
+        if (other := _BY_LABEL.get(spelling)) is not None:
+            return other
+        encoding = webencodings.lookup(spelling)
+        if encoding is not None and encoding.name not in ("replacement", _USER_DEFINED):
+            return str(encoding.name)
+    return None
 
 
 def is_user_defined(label: str) -> bool:
@@ -95,7 +105,12 @@ def is_user_defined(label: str) -> bool:
 def decode(data: bytes, name: str) -> str:
     """Return the text of bytes in an encoding, by its canonical name. Raises UnicodeDecodeError."""
     if name == "iso-2022-jp":
-        return _iso_2022_jp(data)
+        try:
+            return _iso_2022_jp(data)
+        except UnicodeDecodeError as error:
+            return _python_iso_2022(data, "iso2022_jp_2", error)  # with Chinese and Korean characters
+    if name == "iso-2022-kr":
+        return _python_iso_2022(data, "iso2022_kr")
     if name == "euc-jp":
         return _euc_jp(data)
     if name in ("gbk", "gb18030"):
@@ -107,6 +122,17 @@ def decode(data: bytes, name: str) -> str:
         text: str = encoding.codec_info.decode(data, "strict")[0]
         return text
     return data.decode(name.replace("-", "_"))
+
+
+def _python_iso_2022(data: bytes, codec: str, failure: UnicodeDecodeError | None = None) -> str:
+    """Return a text by one of Python's codecs, which pass on shifts and escape sequences that they do not know."""
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as error:
+        raise failure or error from None
+    if re.search("[\x0e\x0f\x1b]", text):
+        raise failure or UnicodeDecodeError(codec, data, 0, 1, "an unknown escape sequence")
+    return text
 
 
 def _euro(error: UnicodeError) -> tuple[str, int]:

@@ -104,6 +104,19 @@ def _fresh(server: Server, *, template: str) -> Iterator[str]:
 fresh_database = contextmanager(_fresh)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by no more than what they are: compressed data holds the time, and every process must agree."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks are looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the whole program on 16 to the slow tests, which the full check runs: SQL is tested on both anyway."""
+    for item in items:
+        if "acceptance" in item.path.parts and "[pg16" in item.name:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=[16, 18], ids=["pg16", "pg18"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each supported PostgreSQL in turn."""

@@ -198,8 +198,11 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
             actual=f"{type(error).__name__}: {first}",
             hint="fix the cause, then: ragops reset --resume",
         ) from error
-    except Exception as error:
-        # A fault of ragops itself. Without this the ledger would say that the step still runs.
+    except BaseException as error:
+        # A fault of ragops itself. Without this the ledger would say that the step still runs. What pyo3 raises
+        # for a panic of a library in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         first = f"{type(error).__name__}: {first_line(error)}"
         _end(run, "failed", first, step_failed=True)
         raise

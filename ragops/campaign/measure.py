@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ragops.campaign.recut import Recut
 from ragops.embedder.client import Embedder
 from ragops.fingerprint.queries import refuse_faulty, refuse_unfitting
+from ragops.playbook.model import Model
 from ragops.postgres.connection import UNREADABLE
 from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.reader import DistanceStats, Reader, StoredRow
@@ -96,7 +97,7 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
         is_sampled=not validation.queries,
         unlike=(*others, *worst),
         changed=recut.changed,
-        changed_prefix=recut.changed_prefix,
+        changed_affixes=recut.changed_affixes,
         repeated_ids=tuple(
             str(id) for id in session.read(lambda reader: reader.repeated_ids([row.id for row in sample]))
         ),
@@ -157,9 +158,8 @@ def measure_stored(session: Session, embedder: Embedder) -> Agreement:
     # A row of another dimension cannot agree.
     distances += [math.nan] * (len(sample) - len(matching))
     agreement = Agreement.of(distances, limit=limit)
-    prefix = recut.changed_prefix
-    said = (*recut.changed, f"prefix {prefix[0]!r}, now {prefix[1]!r}") if prefix else recut.changed
-    return replace(agreement, changed=said)
+    affixes = (f"{name} {before!r}, now {now!r}" for name, before, now in recut.changed_affixes)
+    return replace(agreement, changed=(*recut.changed, *affixes))
 
 
 def _column(session: Session, logical: str, name: str) -> ColumnMeasure:
@@ -178,7 +178,7 @@ def _agreement(
     limit = session.playbook.validation.max_distance
     stored = _stored_chunks(session, sample)
     own = [stored.get(row.id) or _unstored(recut.chunks(row.text, row.path)) for row in sample]
-    found = _compared(session, embedder, recut.prefix, sample, own)
+    found = _compared(session, embedder, recut.model, sample, own)
     # Of a document without stored chunks it is not known for certain which kind of text it was cut as.
     others: dict[int, list[StoredRow]] = {}
     for place, row in enumerate(sample):
@@ -188,7 +188,7 @@ def _agreement(
                 others[place] = _unstored(other)
     again = [sample[place] for place in others]
     for place, compared in zip(
-        others, _compared(session, embedder, recut.prefix, again, list(others.values())), strict=True
+        others, _compared(session, embedder, recut.model, again, list(others.values())), strict=True
     ):
         if compared[0].distance <= limit:
             found[place] = compared
@@ -209,15 +209,15 @@ class _Compared:
 def _compared(
     session: Session,
     embedder: Embedder,
-    prefix: str,
+    model: Model,
     sample: Sequence[StoredRow],
     chunks: Sequence[Sequence[StoredRow]],
 ) -> list[list[_Compared]]:
     """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks."""
     if not sample:
         return []
-    texts = [prefix + chunk.text for rows in chunks for chunk in rows]
-    embedded = embed_all(session, embedder, texts, suffix=session.playbook.model.document_suffix)
+    texts = [model.document_prefix + chunk.text for rows in chunks for chunk in rows]
+    embedded = embed_all(session, embedder, texts, suffix=model.document_suffix)
     report_without_vector(session, embedded)
     again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []

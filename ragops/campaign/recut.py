@@ -7,13 +7,14 @@ from functools import cached_property
 
 from ragops.documents.formats import is_markdown
 from ragops.embedder.client import Embedder
+from ragops.playbook.model import Model
 from ragops.postgres.connection import UNREADABLE
 from ragops.session import Session
 from ragops.workers.cutting import Cutting
 from ragops.workers.sources import Preparer
 
-# What of the settings decides vectors in the mean, not only where texts are divided.
-_SPACE = "prefix"
+# What is embedded with each text: not only where texts are divided.
+_AFFIXES = {"prefix": "document_prefix", "suffix": "document_suffix"}
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,23 @@ class Recut:
         return cls(session, embedder, _recorded(session) or own, own)
 
     @property
-    def prefix(self) -> str:
-        """What every text begins with when it is embedded."""
-        return self.own.prefix or "" if self.cutting.prefix is None else self.cutting.prefix
+    def model(self) -> Model:
+        """The playbook's model, with the prefix and suffix that were embedded with each text."""
+        return self.cutting.within(self.session.playbook).model
 
     @property
     def changed(self) -> tuple[str, ...]:
         """What the playbook changes of how texts are cut: they are compared as they were cut."""
         found = self.cutting.differences(self.own)
         return tuple(
-            f"{name} {before!r}, now {now!r}" for name, before, now in found if name not in (_SPACE, "kind")
+            f"{name} {before!r}, now {now!r}" for name, before, now in found if name not in (*_AFFIXES, "kind")
         )
 
     @property
-    def changed_prefix(self) -> tuple[str, str] | None:
-        """The prefix that was embedded and the playbook's, where they differ."""
-        found = (pair for name, *pair in self.cutting.differences(self.own) if name == _SPACE)
-        return next(((str(before), str(now)) for before, now in found), None)
+    def changed_affixes(self) -> tuple[tuple[str, str, str], ...]:
+        """Prefix and suffix where they differ: the setting, what was embedded, and the playbook's."""
+        found = self.cutting.differences(self.own)
+        return tuple((_AFFIXES[name], str(before), str(now)) for name, before, now in found if name in _AFFIXES)
 
     def chunks(self, text: str, path: str | None) -> list[str]:
         """Return a document's chunks."""

@@ -23,6 +23,20 @@ _CONTENT = re.compile(
 )
 
 
+# Python's PEP 263, which Ruby and Perl follow, and the first line of a file for Emacs.
+_COOKIE = re.compile(
+    rb"[ \t\f]*#.{0,200}?coding[:=][ \t]*([-_.a-zA-Z0-9]+)|.{0,200}?-\*-.{0,200}?coding:[ \t]*([-_.a-zA-Z0-9]+)"
+)
+
+
+def declared_in_comment(data: bytes) -> str | None:
+    """Return the label in a comment of the first two lines (`# -*- coding: latin-1 -*-`); None without one."""
+    for line in data[:1024].split(b"\n")[:2]:
+        if (cookie := _COOKIE.match(line)) is not None:
+            return _first(cookie)
+    return None
+
+
 def declared_encoding(data: bytes, *, is_xml: bool) -> str | None:
     """Return the label that a document declares, without judging it; None if it declares none.
 

@@ -12,7 +12,7 @@ import re
 from itertools import islice
 
 from ragops.charsets import SEVEN_BIT, WIDE, canonical, decode, is_user_defined
-from ragops.documents.declarations import declared_encoding
+from ragops.documents.declarations import declared_encoding, declared_in_comment
 from ragops.documents.detection import has_escapes, likely_encodings, seven_bit_text, wide_encoding
 from ragops.documents.errors import Unreadable
 
@@ -38,7 +38,7 @@ def decode_text(data: bytes, encoding: str | None = None) -> str:
 
     Raises Unreadable with the first byte that does not fit, the likely encoding, and what to type.
     """
-    return _decoded(data, None, encoding)
+    return _decoded(data, declared_in_comment(data), encoding)
 
 
 def decode_markup(data: bytes, *, is_xml: bool, encoding: str | None = None) -> str:

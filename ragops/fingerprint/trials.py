@@ -125,9 +125,9 @@ def _variants(settings: Model, mine: Fingerprint) -> Iterator[Variant]:
         if model.get("is_decoder") and name != model.get("attention")
     ]
     yield from (*prefixes, *ends, *poolings, *attentions)
+    yield from (attention.and_also(pooling) for attention in attentions for pooling in poolings)
     yield from (end.and_also(prefix) for end in ends for prefix in prefixes)
     yield from (change.and_also(end) for change in (*poolings, *attentions) for end in ends)
-    yield from (attention.and_also(pooling) for attention in attentions for pooling in poolings)
 
 
 def _prefixes(own: str) -> Iterator[Variant]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A sample of texts shows less than a corpus: the largest drift of 300 words was 1.2 to 2 times that of 50, and 4
-# times the median (MiniLM Q8_0, SmolLM2 Q4_1). A few texts show still less: 24 documents moved by up to 3 times what
-# the 3 test texts of their length did.
+# times the median (MiniLM Q8_0, SmolLM2 Q4_1). A few texts show still less: 24 documents moved by up to 3 times
+# what the 3 test texts of their length did.
 MARGIN_OF_MAX, MARGIN_OF_FEW, MARGIN_OF_MEDIAN = 2.0, 8.0, 5.0
 # Upper ends of the classes, in tokens.
 CLASSES = (4, 8, 16, 32, 64, 128)

@@ -108,8 +108,8 @@ class Measurements:
     """The model knows the signs that the corpus is written in, by and large."""
     changed: tuple[str, ...] = ()
     """What the playbook changes of how the stored texts were cut: they were compared as they were cut."""
-    changed_prefix: tuple[str, str] | None = None
-    """The prefix with which they were embedded, and compared, and the playbook's, where the two differ."""
+    changed_affixes: tuple[tuple[str, str, str], ...] = ()
+    """Prefix and suffix that the playbook changes: the setting, what was embedded and compared, the playbook's."""
 
     @property
     def is_comparable(self) -> bool:
@@ -160,9 +160,8 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
     if measured.changed:
         cut = f"stored texts were cut with {'; '.join(measured.changed)}"
         checks.append(Check("cutting", "info", cut, "they were compared as they were cut"))
-    if measured.changed_prefix is not None:
-        before, now = measured.changed_prefix
-        checks.append(Check("document_prefix", "fail", f"stored texts were embedded with {before!r}", repr(now)))
+    for setting, before, now in measured.changed_affixes:
+        checks.append(Check(setting, "fail", f"stored texts were embedded with {before!r}", repr(now)))
     if measured.repeated_ids:
         repeated = ", ".join(measured.repeated_ids[:3])
         count = len(measured.repeated_ids)

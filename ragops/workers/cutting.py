@@ -25,6 +25,7 @@ class Cutting:
     max_tokens: int
     overlap_tokens: int
     prefix: str | None = None
+    suffix: str | None = None
     kind: Kind | None = None
     splitter: str | None = None
 
@@ -36,6 +37,7 @@ class Cutting:
             max_tokens=min(model.max_tokens, chunking.max_tokens or model.max_tokens),
             overlap_tokens=chunking.overlap_tokens,
             prefix=playbook.model.document_prefix,
+            suffix=playbook.model.document_suffix,
             kind="plain" if source.table or source.query else "by_name",
             splitter=splitter_version(),
         )
@@ -64,8 +66,9 @@ class Cutting:
         chunking = playbook.chunking.model_copy(
             update={"max_tokens": self.max_tokens, "overlap_tokens": self.overlap_tokens}
         )
-        prefix = playbook.model.document_prefix if self.prefix is None else self.prefix
-        model = playbook.model.model_copy(update={"document_prefix": prefix})
+        affixes = {"document_prefix": self.prefix, "document_suffix": self.suffix}
+        known = {key: value for key, value in affixes.items() if value is not None}
+        model = playbook.model.model_copy(update=known)
         return playbook.model_copy(update={"chunking": chunking, "model": model})
 
 

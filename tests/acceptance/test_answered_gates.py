@@ -162,7 +162,7 @@ def test_partial_documents_fail_where_the_playbook_says_so(place: Workplace) -> 
     write_partial(corpus / "p.ipynb")
     text = (shipped_playbooks() / "realign.yaml").read_text(encoding="utf-8")
     choice = place.folder / "choice.yaml"
-    choice.write_text(text.replace("\nsource:\n", "\nsource:\n  incomplete: fail\n"), encoding="utf-8")
+    choice.write_text(text.replace("incomplete: partial", "incomplete: fail"), encoding="utf-8")
     playbook = ("--playbook", str(choice))
     variables = {"RAGOPS_CORPUS": str(corpus)}
     assert place.ragops("queue", "reseed", *playbook, **variables).code == 0

@@ -32,7 +32,7 @@ def test_the_how_to_s_playbook_passes_for_markdown_without_stored_chunks(place: 
     corpus = place.folder / "markdown"
     corpus.mkdir()
     for file in sorted((REPOSITORY / "docs" / "how-to").glob("*.md")):
-        (corpus / file.name).write_text(file.read_text(encoding="utf-8")[:6000], encoding="utf-8")
+        (corpus / file.name).write_text(file.read_text(encoding="utf-8")[:2500], encoding="utf-8")
     (corpus / "plain.txt").write_text("A line of plain text.\n\n# no heading\n" * 60, encoding="utf-8")
     block = re.search(r"```yaml\n(version: 1\n.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None

@@ -30,21 +30,28 @@ def session(dsn: str) -> Iterator[Session]:
         yield opened
 
 
-def test_a_bug_in_a_step_ends_it_as_failed(session: Session, dsn: str) -> None:
+class PanicException(BaseException):
+    """As pyo3 raises it for a panic of a library in Rust: no Exception."""
+
+
+@pytest.mark.parametrize(("kind", "said"), [(KeyError, "'no such thing'"), (PanicException, "no such thing")])
+def test_a_bug_in_a_step_ends_it_as_failed(
+    session: Session, dsn: str, kind: type[BaseException], said: str
+) -> None:
     class Faulty(Recorder):
         def info(self, message: str, **fields: object) -> None:
             if message.startswith("archiving"):
-                raise KeyError("no such thing")
+                raise kind("no such thing")
 
     plan = campaign.plan_campaign(session)
     faulty = Session.on(session.connection, session.target, session.playbook, reporter=Faulty())
-    with pytest.raises(KeyError):
+    with pytest.raises(kind):
         campaign.start(faulty, plan)
     assert rows(dsn, "SELECT status, error, holder FROM ragops.campaign") == [
-        ("failed", "KeyError: 'no such thing'", None)
+        ("failed", f"{kind.__name__}: {said}", None)
     ]
     found = rows(dsn, "SELECT verb, status, error FROM ragops.step ORDER BY number")
-    assert found == [("drop_indexes", "done", None), ("empty_tables", "failed", "KeyError: 'no such thing'")]
+    assert found == [("drop_indexes", "done", None), ("empty_tables", "failed", f"{kind.__name__}: {said}")]
     assert value(dsn, "SELECT count(*) FROM parsed_files") == 20
     assert campaign.resume(session).status == "done"
     assert value(dsn, "SELECT count(*) FROM parsed_files") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,13 +167,16 @@ def advice(path: Path, **settings: str) -> dict[str, str]:
 def test_last_token_pooling_without_eos_is_said(without_eos: Path, with_eos: Path) -> None:
     both = f'model.document_suffix: "{EOS}"   and   model.query_suffix: "{EOS}"'
     assert both in advice(without_eos)["eos-missing"]
-    assert set(advice(without_eos, document_suffix=EOS)) == {"eos-missing"}
-    assert "document" not in advice(without_eos, document_suffix=EOS)["eos-missing"]
+    one = advice(without_eos, document_suffix=EOS)
+    assert set(one) == {"eos-missing"} and "document" not in one["eos-missing"]
     assert advice(without_eos, document_suffix=EOS, query_suffix=EOS) == {}
-    assert advice(without_eos, pooling="mean") == {}
-    assert advice(with_eos) == {}
     assert set(advice(with_eos, document_suffix=EOS)) == {"suffix-twice"}
     assert "suffix-is-text" in advice(without_eos, document_suffix="<|endoftxt|>")
+
+
+def test_other_models_are_told_nothing(without_eos: Path, with_eos: Path) -> None:
+    for model in (replace(facts(without_eos), pooling="mean"), facts(with_eos)):
+        assert list(model_advice(Model(), model)) == []
 
 
 @pytest.mark.parametrize("add_eos", [None, False, True])
@@ -184,12 +188,12 @@ def test_what_the_tokenizer_does_counts(add_eos: bool | None, tmp_path: Path) ->
     assert ("eos-missing" in advice(path)) is not does
 
 
-def test_a_guessed_pooling_is_said_to_be_guessed(tmp_path: Path) -> None:
+def test_a_guessed_pooling_is_said_to_be_guessed(without_eos: Path, tmp_path: Path) -> None:
     path = write_tiny_decoder(tmp_path / "chat.gguf")
     assert facts(path).pooling == "last"
     assert advice(path)["pooling-guessed"].startswith("model.pooling: last   in the playbook")
     assert "pooling-guessed" not in advice(path, pooling="last")
-    assert "pooling-guessed" not in advice(write_tiny_decoder(tmp_path / "said.gguf", pooling="last"))
+    assert "pooling-guessed" not in advice(without_eos)
 
 
 def test_the_token_for_what_a_vocabulary_cannot_spell(tmp_path: Path, without_eos: Path) -> None:

@@ -62,7 +62,7 @@ def test_the_same_workers_go_on(session: Session) -> None:
     assert value(session.target.conninfo, "SELECT canary IS NOT NULL FROM ragops.fingerprint") is True
     filling = session.queue.filling()
     assert filling.generation == 1
-    assert Cutting.parse(filling.chunking) == Cutting(64, 0, "", "by_name", splitter_version())
+    assert Cutting.parse(filling.chunking) == Cutting(64, 0, "", "", "by_name", splitter_version())
     assert rows(session.target.conninfo, FINGERPRINTS) == [(filling.fingerprint,)]
 
 

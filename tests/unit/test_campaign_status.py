@@ -21,8 +21,8 @@ def campaign(status: str, *, holder: str | None, is_live: bool | None) -> Campai
 @pytest.mark.parametrize(
     ("status", "holder", "is_live", "shown"),
     [
-        ("running", holder_name(), True, "running"),
-        ("running", holder_name(), False, "interrupted"),
+        pytest.param("running", holder_name(), True, "running", id="here"),
+        pytest.param("running", holder_name(), False, "interrupted", id="here, expired"),
         ("running", "elsewhere:1", True, "running"),
         ("running", "elsewhere:1", False, "interrupted"),
         ("running", None, None, "interrupted"),

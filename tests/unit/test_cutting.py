@@ -14,12 +14,12 @@ def test_what_is_recorded_is_read_again() -> None:
     own = Cutting.of(
         playbook(
             "chunking: {max_tokens: 100, overlap_tokens: 9}",
-            "model: {document_prefix: 'passage: '}",
+            "model: {document_prefix: 'passage: ', document_suffix: </s>}",
             "source: {folder: /c}",
         ),
         model(max_tokens=512),
     )
-    assert own == Cutting(100, 9, "passage: ", "by_name", splitter_version())
+    assert own == Cutting(100, 9, "passage: ", "</s>", "by_name", splitter_version())
     assert Cutting.parse(own.to_json()) == own
     assert Cutting.parse({**own.to_json(), "of a later version": 1}) == own
     rows = Cutting.of(playbook("source: {table: texts}"), model(max_tokens=512))
@@ -30,9 +30,9 @@ def test_an_older_record_differs_only_where_it_says_something() -> None:
     older = Cutting.parse({"max_tokens": 512, "overlap_tokens": 0})
     assert older == Cutting(512, 0)
     assert older is not None
-    now = Cutting(512, 0, "p: ", "plain", "another splitter")
+    now = Cutting(512, 0, "p: ", "", "plain", "another splitter")
     assert list(older.differences(now)) == []
-    assert list(now.differences(Cutting(256, 0, "", "plain", "another splitter"))) == [
+    assert list(now.differences(Cutting(256, 0, "", "", "plain", "another splitter"))) == [
         ("max_tokens", 512, 256),
         ("prefix", "p: ", ""),
     ]

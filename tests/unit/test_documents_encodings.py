@@ -101,6 +101,20 @@ def test_only_a_declaration_declares(head: str) -> None:
     assert decode_markup(text.encode("cp1252"), is_xml=False) == text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# -*- coding: latin-1 -*-",
+        "#!/bin/sh\n# vim: set fileencoding=cp1252 :",
+        "% -*- coding: iso-8859-1-unix -*-",
+    ],
+)
+def test_a_comment_in_the_first_lines_declares_a_text(line: str) -> None:
+    assert decode_text(f"{line}\ncafé".encode("cp1252")) == f"{line}\ncafé"
+    assert decode_text(f"{line}\ncafé".encode()) == f"{line}\ncafé"
+    assert refusal(f"1\n2\n{line}\ncafé".encode("cp1252")).startswith("not UTF-8 text")
+
+
 def test_a_page_that_declares_an_encoding_and_is_utf8_is_utf8() -> None:
     for label in ("iso-8859-1", "gbk", "nonsense", "utf-16"):
         data = page(label, "grüße " * 10, "utf-8")
@@ -159,6 +173,11 @@ def test_seven_bit_encodings_are_recognised(codec: str, text: str) -> None:
 )
 def test_what_only_resembles_them_stays(text: str) -> None:
     assert decode_text(text.encode()) == text
+
+
+def test_other_encodings_of_iso_2022_are_read_or_refused() -> None:
+    assert decode_text("a 简 b".encode("iso2022_jp_2")) == "a 简 b"
+    assert refusal(b"\x1b$)A\x0e<:Ky\x0f").startswith("escape sequences of ISO 2022 (offset 0), but neither")
 
 
 def test_broken_escape_sequences_are_refused() -> None:

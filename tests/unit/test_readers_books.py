@@ -146,11 +146,12 @@ def test_fiction_books_keep_titles_notes_and_alternative_texts() -> None:
     book = (
         "<FictionBook><description><title-info><author><first-name>A</first-name><last-name>B</last-name></author>"
         "<book-title>T</book-title></title-info><document-info><id>1</id></document-info></description>"
-        '<body><p>One <image alt="A ship"/>two</p></body><body name="notes"><p>Note</p></body>'
+        "<body><p>Outer<p>inner</p></p>"
+        '<p>One <image alt="A ship"/>two</p></body><body name="notes"><p>Note</p></body>'
         "<binary>AAAA</binary></FictionBook>"
     )
     assert [line.strip() for line in read(book.encode(), ".fb2").text.splitlines()] == (
-        ["A B", "T", "One two", "A ship", "Note"]
+        ["A B", "T", "Outer", "inner", "One two", "A ship", "Note"]
     )
 
 

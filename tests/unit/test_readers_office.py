@@ -7,7 +7,7 @@ from documents_made import ODF, compound, docx, odf, office, paragraph, relation
 
 from ragops.documents.errors import Unreadable
 from ragops.documents.readers.registry import read_document
-from ragops.documents.readers.result import Read
+from ragops.documents.readers.result import Read, measured
 
 
 def read(data: bytes, suffix: str) -> Read:
@@ -48,6 +48,11 @@ BOX = "<wps><w:txbxContent><w:p><w:r><w:t>In a box</w:t></w:r></w:p></w:txbxCont
     [
         ("<w:p><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r></w:p>", ["a\tb", "c"]),
         ("<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr><w:r><w:t>no tab</w:t></w:r></w:p>", ["no tab"]),
+        (
+            '<w:p><w:pPr><w:framePr w:dropCap="drop"/></w:pPr><w:r><w:t>D</w:t></w:r></w:p>'
+            + paragraph("rop cap."),
+            ["Drop cap."],
+        ),
         ("<w:p><w:r><w:t>hel</w:t></w:r><w:r><w:t>lo</w:t></w:r></w:p>", ["hello"]),
         (
             "<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
@@ -149,7 +154,7 @@ def presentation(slides: dict[str, str]) -> dict[str, str | bytes]:
 
 def test_a_presentation_is_read_in_the_order_of_its_slides_with_notes_and_charts() -> None:
     chart = '<p:graphicFrame><c:chart r:id="k"/></p:graphicFrame>'
-    number = '<p:sp><p:ph type="sldNum"/><a:p><a:fld><a:t>17</a:t></a:fld></a:p></p:sp>'
+    number = '<p:sp><p:ph type="sldNum"/><a:p><a:fld type="slidenum"><a:t>17</a:t></a:fld></a:p></p:sp>'
     parts = presentation({"slide2": slide("First", number), "slide1": slide("Second", chart)})
     parts |= {
         "ppt/slides/_rels/slide1.xml.rels": relations(
@@ -258,6 +263,12 @@ def test_open_documents_keep_headers_and_footers_of_their_page_styles() -> None:
 )
 def test_what_cannot_be_read_says_why(data: bytes, suffix: str, expected: str) -> None:
     assert reason(data, suffix).startswith(expected)
+
+
+def test_a_text_far_below_the_second_count_is_partial() -> None:
+    found = measured("a b", "x/y", 10)
+    assert (found.found, found.expected, found.unit) == (2, 10, "characters")
+    assert measured("a b" * 49, "x/y", 100) == Read("a b" * 49, "x/y")
 
 
 def test_a_document_is_read_by_its_bytes_whatever_its_name() -> None:

@@ -46,6 +46,8 @@ class _Book:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._skipped += name in _SKIPPED
+        if name in _LINES:
+            self.lines.end_line()
         if name == "image" and not self._skipped:
             self.lines.beside(attributes.get("alt", ""))
             self.lines.beside(attributes.get("title", ""))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+from ragops.documents.errors import Unreadable
+
+# As in `parse_child`.
+MOST_CHARACTERS = 64 * 1024 * 1024
 _BLANKS = re.compile(r"[ \t\xa0]+\n")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
@@ -12,14 +16,18 @@ class Lines:
     """A text under construction: paragraphs are lines; cells of a row are separated by tabs."""
 
     def __init__(self) -> None:
+        self._room = MOST_CHARACTERS
         self._parts: list[str] = []
         self._behind: list[str] = []
         # What is set aside while a frame or a cell is collected.
         self._outer: list[tuple[list[str], list[str]]] = []
 
     def add(self, text: str) -> None:
-        """Append to the line."""
+        """Append to the line. Raises Unreadable for a text that no document has: a decompression bomb."""
         if text:
+            self._room -= len(text)
+            if self._room < 0:
+                raise Unreadable(f"more than {MOST_CHARACTERS} characters of text")
             self._parts.append(text)
 
     def end_line(self) -> None:
@@ -31,7 +39,7 @@ class Lines:
             self._behind.clear()
 
     def beside(self, text: str) -> None:
-        """Put a text on a line of its own, behind the line that is being written."""
+        """Put a text on a separate line, behind the line that is being written."""
         if text.strip():
             self._behind.append(text.strip() + "\n")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ragops.documents.readers.charts import chart_text, diagram_text
 from ragops.documents.readers.lines import Lines
 from ragops.documents.readers.package import Package, events, local, reference
-from ragops.documents.readers.result import Read
-from ragops.documents.readers.word import alternative, main_part
+from ragops.documents.readers.result import Read, measured
+from ragops.documents.readers.word import alternative, main_part, written
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
-# Numbers of slides are fields that the program fills in.
-_FIELDS = frozenset({"sldNum"})
+# The number of a slide is a field that the program fills in.
+_NUMBER = "slidenum"
 
 
 def read_presentation(package: Package) -> Read:
@@ -23,17 +23,20 @@ def read_presentation(package: Package) -> Read:
             slides.append(relations.get(reference(element), ("", ""))[1])
     texts: list[str] = []
     missing: list[str] = []
+    expected = 0
     for number, part in enumerate(slides, start=1):
         if not package.has(part):
             missing.append(f"slide {number}")
             continue
-        body = [_shapes(package, part)]
-        body += [_shapes(package, path) for path in package.related(part, "notesSlide")]
+        shown = [part, *package.related(part, "notesSlide")]
+        expected += sum(written(package.read(path)) for path in shown)
+        body = [_shapes(package, path) for path in shown]
         body += [_comments(package.read(path), path) for path in package.related(part, "comments")]
         texts += ["\n".join(text for text in body if text)]
-    found = len(slides) - len(missing)
     text = "\n\n".join(text for text in texts if text)
-    return Read(text, MEDIA_TYPE, found, len(slides), "slides", tuple(missing))
+    if missing:
+        return Read(text, MEDIA_TYPE, len(slides) - len(missing), len(slides), "slides", tuple(missing))
+    return measured(text, MEDIA_TYPE, expected)
 
 
 def _shapes(package: Package, part: str) -> str:
@@ -41,7 +44,7 @@ def _shapes(package: Package, part: str) -> str:
     lines = Lines()
     relations = package.relations(part)
     skipped = 0
-    is_field = False
+    is_number = False
     row: list[str] | None = None
     for event, element in events(package.read(part), part):
         name = local(element.tag)
@@ -50,8 +53,8 @@ def _shapes(package: Package, part: str) -> str:
         elif skipped:
             continue
         elif event == "start":
-            if name == "ph":
-                is_field = element.get("type") in _FIELDS
+            if name == "fld":
+                is_number = element.get("type") == _NUMBER
             elif name == "cNvPr":
                 lines.beside(alternative(element))
             elif name == "tr":
@@ -63,8 +66,10 @@ def _shapes(package: Package, part: str) -> str:
                 if package.has(path):
                     read = chart_text if name == "chart" else diagram_text
                     lines.beside(read(package.read(path), path))
-        elif name == "t" and not is_field:
+        elif name == "t" and not is_number:
             lines.add(element.text or "")
+        elif name == "fld":
+            is_number = False
         elif name in ("br", "tab"):
             lines.add("\n" if name == "br" else "\t")
         elif name == "p":
@@ -80,7 +85,6 @@ def _shapes(package: Package, part: str) -> str:
             row = None
         elif name in ("sp", "graphicFrame", "pic", "cxnSp"):
             lines.end_line()
-            is_field = False
     return lines.text()
 
 

@@ -97,7 +97,9 @@ def _zip(data: bytes, suffix: str) -> Read | None:
     package = Package(data)
     read = _packaged(package, suffix)
     if read is not None and not read.text.strip() and not read.missing:
-        pictures = sum(PurePosixPath(name).suffix in PICTURES for name in package.names())
+        pictures = sum(
+            PurePosixPath(name).suffix in PICTURES and "thumbnail" not in name for name in package.names()
+        )
         if pictures:
             raise Unreadable(f"empty document: no text in it, only pictures ({pictures}), and ragops does no OCR")
     return read

@@ -24,7 +24,10 @@ _SKIPPED = frozenset(
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _MAIN_PARTS = ("word/document.xml", "xl/workbook.xml", "ppt/presentation.xml")
 _NOTES = ("footnotes", "endnotes")
-_ELSEWHERE = re.compile(r"<(mc:Fallback|w:moveFrom)(?: [^<>]*)?(?<!/)>.*?</\1>", re.DOTALL)
+_ELSEWHERE = re.compile(
+    r"<(mc:Fallback|w:moveFrom)(?: [^<>]*)?(?<!/)>.*?</\1>|<a:fld [^<>]*type=\"slidenum\"[^<>]*>.*?</a:fld>",
+    re.DOTALL,
+)
 _TEXT = re.compile(r"<(?:w|m|a):t(?: [^>]*)?>([^<]*)<")
 
 
@@ -40,7 +43,7 @@ def read_word(package: Package) -> Read:
     for part in dict.fromkeys(order):
         data = package.read(part)
         text = part_text(package, part, data)
-        expected += _characters(data)
+        expected += written(data)
         if text and text not in texts[1:]:  # the header of the first page is often that of all others
             texts.append(text)
         elif text:
@@ -61,6 +64,7 @@ def part_text(package: Package, part: str, data: bytes) -> str:
     """Return the text of one part; frames, alternative texts, charts and diagrams stand behind their paragraph."""
     lines = Lines()
     skipped = 0
+    is_initial = False
     cells: list[list[str]] = []
     relations = package.relations(part)
     for event, element in events(data, part):
@@ -69,6 +73,8 @@ def part_text(package: Package, part: str, data: bytes) -> str:
             skipped += 1 if event == "start" else -1
             continue
         if skipped:
+            if name == "framePr" and reference(element, "dropCap") in ("drop", "margin"):
+                is_initial = True
             continue
         if event == "start":
             if name in ("txbxContent", "tc"):
@@ -90,7 +96,9 @@ def part_text(package: Package, part: str, data: bytes) -> str:
         elif name in _CHARACTERS:
             lines.add(_CHARACTERS[name])
         elif name == "p":
-            lines.end_line()
+            if not is_initial:  # a large first letter; its word goes on in the next paragraph
+                lines.end_line()
+            is_initial = False
         elif name == "txbxContent":
             lines.beside(lines.close())
         elif name == "tc":
@@ -113,7 +121,7 @@ def alternative(element: Element) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def _characters(data: bytes) -> int:
+def written(data: bytes) -> int:
     """Return an independent count of a part's characters: by a regular expression on its source."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     source = _ELSEWHERE.sub("", data.decode(encoding, "replace"))
