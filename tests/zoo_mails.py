@@ -130,7 +130,7 @@ _MAILS = (
         "open_boundary.eml",
         "its last boundary is missing",
         b"Content-Type: multipart/mixed; boundary=x\n\n--x\n" + _body("text/plain", b"one"),
-        "one",
+        Incomplete(f"{_START} one", "end"),
     ),
     hostile("headers_only.eml", "no body", _HEAD + b"\n", Reads(_START), Refused("empty document")),
 )

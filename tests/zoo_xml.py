@@ -98,6 +98,20 @@ ENTRIES = (
         b'<?xml version="1.0" encoding="unicode_escape"?><a>\xe9</a>',
         Refused("unicode_escape"),
     ),
+    hostile(
+        "truncated.xml",
+        "ends early",
+        b'<?xml version="1.0"?><a><p>one</p><p>two</p><p>th',
+        Incomplete("one two th", "end"),
+        Refused("(?i)xml|ends"),
+    ),
+    hostile(
+        "truncated.svg",
+        "ends early",
+        f"{_SVG}<text>one</text><text>two".encode(),
+        Incomplete("one two", "end"),
+        Refused("(?i)xml|ends"),
+    ),
     hostile("empty.xml", "no text", b"<a><b/></a>", Refused("empty document")),
     hostile(
         "text.svg",
