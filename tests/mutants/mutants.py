@@ -25,8 +25,8 @@ MUTANTS = (
     Mutant(
         "COPY after the completing transaction",
         "postgres/writer.py",
-        "                queue.fail(batch.claim, batch.failures)\n            self.store(connection, *batches)",
-        "                queue.fail(batch.claim, batch.failures)\n        self.store(connection, *batches)",
+        "            self.store(connection, *batches)\n            self._record(connection, batches)",
+        "        self.store(connection, *batches)\n        self._record(connection, batches)",
     ),
     Mutant(
         "complete without a count",
