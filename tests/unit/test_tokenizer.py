@@ -291,7 +291,7 @@ def test_a_vocabulary_that_spells_every_byte_has_no_unknown_tokens() -> None:
 
 
 def test_a_document_that_is_cut_for_too_long_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CUTTING_S", -100.0)
+    monkeypatch.setattr(module, "CUTTING_S", -1000.0)
     long = words(2000)
     group = [(1, read("short")), (2, read(long)), (3, read("short, too"))]
     first, cut, last = Vocabulary().tokenizer().prepare(group)
