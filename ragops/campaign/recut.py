@@ -8,7 +8,7 @@ from functools import cached_property
 from ragops.documents.formats import is_markdown
 from ragops.embedder.client import Embedder
 from ragops.playbook.model import Model
-from ragops.postgres.connection import UNREADABLE
+from ragops.postgres.connection import NOT_RECORDED
 from ragops.session import Session
 from ragops.workers.cutting import Cutting
 from ragops.workers.sources import Preparer
@@ -77,8 +77,8 @@ class Recut:
 
 
 def _recorded(session: Session) -> Cutting | None:
-    """Return what the present filling recorded; None where ragops' tables cannot be read."""
+    """Return what the present filling recorded; None where ragops' tables are missing or cannot be read."""
     try:
         return Cutting.parse(session.through_outages(lambda: session.queue.filling()).chunking)
-    except UNREADABLE:
+    except NOT_RECORDED:
         return None

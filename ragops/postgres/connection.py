@@ -35,6 +35,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 DATABASE_ERRORS = (psycopg.Error,)
 # What ends a look into a table: another session's lock, or privileges that the role lacks.
 UNREADABLE = (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege)
+# The same for ragops' own tables, which a database that only other programs have written does not have.
+NOT_RECORDED = (*UNREADABLE, psycopg.errors.UndefinedTable)
 # The server aborts one of the transactions that collide; the same one works when it is run again.
 COLLISIONS = COLLIDED
 # Raised by a lost or refused connection, but not only then: psycopg counts lock timeouts, cancelled statements and
