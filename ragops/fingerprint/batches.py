@@ -150,7 +150,7 @@ def measure_batches(
     measured = replace(asked, texts=len(texts), drift=drift, needed=needed, kept=drift)
     if not short_tokens:
         return measured
-    if short_tokens == max(lengths):
+    if short_tokens >= max(lengths):
         # No class of texts is known to be within the limit.
         short_tokens = longest
     for size in SMALLER:

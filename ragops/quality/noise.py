@@ -23,7 +23,7 @@ class LengthDrift:
     """Drift of the texts of one class of lengths, as cosine distances from the same texts embedded alone."""
 
     tokens: int
-    """Length of the longest one."""
+    """Upper end of the class; without one, the length of the longest text."""
     texts: int
     max: float
     median: float
@@ -41,14 +41,12 @@ def drifts_by_length(lengths: Sequence[int], distances: NDArray[np.float64]) -> 
 
 
 def _classes(lengths: NDArray[np.int64], distances: NDArray[np.float64]) -> Iterator[LengthDrift]:
-    least = 0.0
-    for end in (*map(float, CLASSES), np.inf):
+    least = 0
+    for end in (*CLASSES, max(int(lengths.max(initial=0)), CLASSES[-1] + 1)):
         chosen = (lengths > least) & (lengths <= end)
         if chosen.any():
             found = distances[chosen]
-            yield LengthDrift(
-                int(lengths[chosen].max()), int(chosen.sum()), float(found.max()), float(np.median(found))
-            )
+            yield LengthDrift(end, int(chosen.sum()), float(found.max()), float(np.median(found)))
         least = end
 
 
