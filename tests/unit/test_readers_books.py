@@ -50,6 +50,11 @@ def test_rtf_keeps_what_is_shown(body: bytes, expected: str) -> None:
     assert (found.text, found.missing) == (expected, ())
 
 
+def test_a_part_of_an_rtf_document_is_read_to_its_end_and_padding_is_not() -> None:
+    assert read(rb"{\pard one\par}{\trowd a\cell b\cell\row}", ".rtf").text == "one\na\tb"
+    assert read(rb"{\rtf1 one\par}padding", ".rtf").text == "one"
+
+
 def test_rtf_that_ends_early_is_partial_and_bytes_of_no_encoding_fail() -> None:
     assert read(rb"{\rtf1 {\b one\par two", ".rtf").missing == ("the end of the file",)
     assert reason(rb"{\rtf1\ansicpg932 \'81\'ff}", ".rtf").startswith("not shift_jis text")

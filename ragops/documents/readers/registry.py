@@ -44,7 +44,7 @@ def read_document(data: bytes, suffix: str) -> Read | None:
         from ragops.documents.readers.pdf import read_pdf
 
         return read_pdf(data)
-    if content == ".rtf":
+    if content == ".rtf" or (suffix == ".rtf" and data.lstrip().startswith(b"{\\")):  # also a part of a document
         from ragops.documents.readers.rtf import read_rtf
 
         return read_rtf(data)

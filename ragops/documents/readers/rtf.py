@@ -102,6 +102,7 @@ class _Reader:
 
     def read(self) -> Read:
         position = 0
+        is_whole = self._data.startswith(b"{\\rtf")
         while (token := _TOKEN.match(self._data, position)) is not None:
             position = token.end()
             if (group := token["group"]) is not None:
@@ -112,7 +113,7 @@ class _Reader:
                     continue
                 else:
                     self._close()
-                    if not self._groups:
+                    if not self._groups and is_whole:
                         break  # what follows the document is padding
             elif (word := token["word"]) is not None:
                 number = token["number"]
