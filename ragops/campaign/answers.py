@@ -40,7 +40,7 @@ class Answers:
         return {name: value for name, value in given.items() if value is not None}
 
     def applied_to(self, playbook: Playbook) -> Playbook:
-        """Return the playbook with these limits. Raises OverrideError for a share that is none."""
+        """Return the playbook with these limits. Raises OverrideError for a number that is not a share."""
         return playbook.with_changes(validation=self.limits) if self.limits else playbook
 
 

@@ -160,6 +160,7 @@ def test_partial_documents_fail_where_the_playbook_says_so(place: Workplace) -> 
     corpus = place.folder / "few"
     corpus.mkdir()
     write_partial(corpus / "p.ipynb")
+    (corpus / "thai.txt").write_text("ภาษาไทย " * 5, encoding="utf-8")
     text = (shipped_playbooks() / "realign.yaml").read_text(encoding="utf-8")
     choice = place.folder / "choice.yaml"
     choice.write_text(text.replace("incomplete: partial", "incomplete: fail"), encoding="utf-8")
@@ -167,11 +168,19 @@ def test_partial_documents_fail_where_the_playbook_says_so(place: Workplace) -> 
     variables = {"RAGOPS_CORPUS": str(corpus)}
     assert place.ragops("queue", "reseed", *playbook, **variables).code == 0
     assert place.ragops("embed", *playbook, "--json", **variables).json["failed"] == 1
-    assert place.rows("SELECT last_error FROM files_queue") == [("incomplete: 1 of 2 cells; missing: cell 2",)]
-    assert place.value("SELECT count(*) FROM documents") == 0
+    reason = "incomplete: 1 of 2 cells; missing: cell 2"
+    assert place.rows("SELECT last_error FROM files_queue ORDER BY id") == [(reason,), (None,)]
+    assert place.rows("SELECT file_path FROM documents") == [("thai.txt",)]
+    # What the model cannot read at all is stored, and said.
+    warned = place.ragops("queue", "status", *playbook, **variables).out
+    assert "the model does not know the script of these documents: 100.0% of" in warned
 
     # The other choice holds for what is read from now on.
     choice.write_text(text, encoding="utf-8")
     assert place.ragops("queue", "retry", *playbook, **variables).code == 0
-    assert place.ragops("embed", *playbook, "--json", **variables).json["completed"] == 1
-    assert place.rows("SELECT partial->'missing' FROM parsed_files") == [(["cell 2"],)]
+    embedded = place.ragops("embed", *playbook, "--json", **variables)
+    assert embedded.json["completed"] == 1
+    assert "1 stored documents lack text; which: ragops queue status" in embedded.err
+    assert "the model does not know the script of this corpus" in embedded.err
+    partial = place.rows("SELECT partial->'missing' FROM parsed_files ORDER BY partial IS NULL")
+    assert partial == [(["cell 2"],), (None,)]

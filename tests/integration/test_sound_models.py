@@ -146,10 +146,10 @@ def test_an_empty_stored_row_counts_as_disagreeing_where_a_text_may_have_no_toke
 def test_queries_that_do_not_fit_are_refused_with_the_plan(tiny_model: Path, dsn18: str, tmp_path: Path) -> None:
     playbook = make_playbook(model=tiny_model, source=Source(folder=short_texts(tmp_path / "corpus", 3)))
     long = playbook.with_changes(model={"query_prefix": "word " * 200})
-    no_room = pytest.raises(UsageError, match="the query prefix leaves no room")
+    no_room = pytest.raises(UsageError, match="leave no room for a query")
     with open_session(dsn18, long) as session, no_room as refused:
         prepare_plan(session)
-    assert refused.value.where == "model.query_prefix"
+    assert refused.value.where == "model.query_prefix and model.query_suffix"
     asked = playbook.with_changes(validation={"queries": ("one", "word " * 200)})
     with pytest.raises(UsageError, match="a validation query is too long") as refused:
         probe_model(asked, look=lambda child: refuse_unfitting(child, asked))

@@ -14,6 +14,7 @@ from fake_embedder import FakeEmbedder, Nursery, ids_of
 from ragops.embedder.client import Embedder, Embeddings, TokenIds
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.facts import HostLimits
+from ragops.fingerprint.batches import Batches
 from ragops.tuning import trials as module
 from ragops.tuning.trials import BATCHES, DRIFT_TEXTS, Trial, best_of, measure, shapes_to_try
 from ragops.workers.sizing import CHILD_BYTES
@@ -82,14 +83,15 @@ class Timed(FakeEmbedder):
             raise EmbedderDied("the embedder child was killed by SIGSEGV", where="fake", actual="at work")
         embedded = super().embed_tokens(tokens)
         counts = tuple(len(ids) for ids in tokens)
+        shape = (self._shape[0], tokens_per_batch or self._shape[1])
         with self._bench.lock:
             speed_up = 2 if self._is_repacked else 1
-            self._bench.now += sum(counts) * self._bench.seconds_per_token(*self._shape) / speed_up
-        return Embeddings(embedded.vectors + self._turned(), counts)
+            self._bench.now += sum(counts) * self._bench.seconds_per_token(*shape) / speed_up
+        return Embeddings(embedded.vectors + self._turned(*shape), counts)
 
-    def _turned(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def _turned(self, threads: int, tokens: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """A component that no text has: its share of the vector is the drift."""
-        drift = self._bench.drift(*self._shape)
+        drift = self._bench.drift(threads, tokens)
         # Vectors of `TEXTS` are about as long as a text has characters.
         return np.array([0, 0, drift * 100, 0], np.float32)
 
@@ -123,6 +125,27 @@ def test_every_shape_is_tried_with_every_batch_and_the_fastest_is_chosen(clock: 
     assert not any(trial.refused for trial in trials)
     assert bench.open_children == 0
     assert bench.starts == 1 + len(BATCHES) * (2 + 1)
+
+
+def test_batches_are_measured_as_the_fleet_embeds(clock: Clock) -> None:
+    """Whole batches move every text too far: the smaller ones of the fleet are what is measured."""
+    bench = Bench(
+        seconds_per_token=lambda threads, tokens: 0.002 if tokens == 63 else 0.001,
+        drift=lambda threads, tokens: 0.0 if tokens < 64 else 0.5,
+    )
+    clock(bench)
+    asked: list[int] = []
+
+    def choose(child: Embedder, tokens: int) -> Batches:
+        asked.append(tokens)
+        return Batches(tokens, short_tokens=80, short_batch=63)
+
+    assert all(trial.refused for trial in bench.measure([(1, 1)]))
+    short = TEXTS[:4]
+    trials = measure(bench.start_shape, short, [(1, 1)], limit=LIMIT, seconds=9.0, choose=choose)
+    assert asked == [BATCHES[0]]
+    assert not any(trial.refused for trial in trials)
+    assert trials[0].tokens_per_s == pytest.approx(500)
 
 
 def test_the_reference_is_one_text_at_a_time(clock: Clock) -> None:
