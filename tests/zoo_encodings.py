@@ -81,6 +81,9 @@ ENTRIES = (
         Exact(f"a,{JAPANESE}"),
         Refused(SEVEN_BIT),
     ),
+    hostile(
+        "iso2022jp2004.txt", "7 bit", "Größe".encode("iso2022_jp_2004"), Exact("Größe"), Refused("(?i)iso.?2022")
+    ),
     hostile("iso2022kr.txt", "7 bit", KOREAN.encode("iso2022_kr"), Exact(KOREAN), Refused(SEVEN_BIT)),
     hostile("hz.txt", "7 bit", CHINESE.encode("hz"), Exact(CHINESE), Refused(SEVEN_BIT)),
     hostile(

@@ -10,7 +10,7 @@ from ragops.charsets import canonical, decode
 
 # Enough to tell encodings apart; a whole file of 64 MiB would be decoded some 30 times.
 _SAMPLE = 4096
-_ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([@ABCD]|\([JI]|\$\)[ACG]|\$\*H|\.[AF])")
+_ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([@ABCDOPQ]|\([JI]|\$\)[ACG]|\$\*H|\.[AF])")
 _HZ = re.compile(rb"~\{(?:[\x21-\x77][\x21-\x7e])+~\}")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 # Frequencies of letters cannot tell Western encodings apart in a short text: "café" is detected as ibm866. A text

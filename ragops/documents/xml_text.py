@@ -14,6 +14,16 @@ from ragops.documents.lines import Lines
 from ragops.documents.tags import WITHIN_WORDS, local_name, strip_tags
 
 _PREFORMATTED = frozenset({"programlisting", "screen", "literallayout", "pre", "synopsis", "verbatim"})
+# What expat says of a document that stops in the middle.
+_ENDS_EARLY = frozenset(
+    expat.errors.codes[one]
+    for one in (
+        expat.errors.XML_ERROR_NO_ELEMENTS,
+        expat.errors.XML_ERROR_UNCLOSED_TOKEN,
+        expat.errors.XML_ERROR_PARTIAL_CHAR,
+        expat.errors.XML_ERROR_UNCLOSED_CDATA_SECTION,
+    )
+)
 _SCRIPTED_ROOTS = frozenset({"svg", "html"})
 _SCRIPTS = frozenset({"script", "style"})
 
@@ -26,7 +36,8 @@ def text_of_xml(markup: str) -> str:
 def read_xml(markup: str) -> tuple[str, tuple[str, ...]]:
     """Return the text of XML and the parts of it that stand elsewhere.
 
-    Of what is not well-formed, the text is what stands between the tags.
+    Of what is not well-formed, the text is what stands between the tags. Its end is missing if it stops before its
+    elements are closed.
 
     Raises ValueError for entities that expand to far more than the document.
     """
@@ -40,7 +51,7 @@ def read_xml(markup: str) -> tuple[str, tuple[str, ...]]:
         for line in strip_tags(markup, is_html=False).splitlines():
             lines.add(line)
             lines.end_line()
-        return lines.text(), ()
+        return lines.text(), ("the end of the document",) if reader.is_open and error.code in _ENDS_EARLY else ()
     return reader.lines.text(), tuple(reader.elsewhere)
 
 
@@ -66,6 +77,11 @@ class _Reader:
         self.parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_UNLESS_STANDALONE)
         self.parser.ExternalEntityRefHandler = self._external
         self.parser.SkippedEntityHandler = self._entity
+
+    @property
+    def is_open(self) -> bool:
+        """Whether elements are not closed yet."""
+        return bool(self._open)
 
     def _start(self, tag: str, _attributes: dict[str, str]) -> None:
         name = local_name(tag)

@@ -6,7 +6,7 @@ import binascii
 import email
 import re
 from collections.abc import Iterator
-from email.errors import HeaderParseError
+from email.errors import CloseBoundaryNotFoundDefect, HeaderParseError, StartBoundaryNotFoundDefect
 from email.header import decode_header
 from email.message import Message
 
@@ -21,6 +21,8 @@ _SHOWN = ("From", "To", "Cc", "Date", "Subject")
 # A mail in a mail in a mail …; Python's parser and this reader go down by recursion.
 _DEEPEST = 50
 _WORD = re.compile(r"\w+")
+# A boundary is announced, and the mail ends before it.
+_ENDS_EARLY = (CloseBoundaryNotFoundDefect, StartBoundaryNotFoundDefect)
 # Of two forms of one text, the plain one is often a note that there is another one.
 _MUCH_MORE = 1.3
 # Texts that are read as documents, and parts that hold the mail itself in a form that is not read.
@@ -61,6 +63,9 @@ def _read(mail: Message, attachments: Attachments) -> Read:
     if not lines and not parts:
         raise Unreadable("damaged: no headers and no text of a mail")
     text = "\n\n".join(["\n".join(lines), *(part.strip("\r\n") for part in parts if part.strip())])
+    if any(isinstance(defect, _ENDS_EARLY) for part in mail.walk() for defect in part.defects):
+        attachments.missing.append("the end of the mail")
+        parts.append("")
     missing = tuple(attachments.missing)
     expected = max(len(parts), len(missing))
     return Read(text, MEDIA_TYPE, expected - len(missing), expected, "parts", missing)
