@@ -200,7 +200,8 @@ def main(arguments: list[str]) -> None:
             os.abort()
         if "illegal" in arguments:
             os.kill(os.getpid(), signal.SIGILL)
-        if name == "embed_tokens":  # a fleet's work; its checks are requests for texts
+        # A fleet's work: its checks are requests for texts, and what it measures first names its batches.
+        if name == "embed_tokens" and "tokens_per_batch" not in request:
             _wait_for("hold", arguments)
         _embed(texts, arguments)
 
