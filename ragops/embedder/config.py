@@ -10,7 +10,7 @@ from pathlib import Path
 from ragops.builds.records import find_build
 from ragops.embedder.client import Embedder, EmbedderConfig
 from ragops.embedder.model_files import check_model_file, model_sha256
-from ragops.embedder.starting import open_embedder
+from ragops.embedder.starting import open_embedder, use_child
 from ragops.errors import ModelUnusable, UsageError
 from ragops.facts import ModelFacts
 from ragops.host import read_limits
@@ -110,6 +110,9 @@ def probe_model(playbook: Playbook, *, look: Callable[[Embedder], None] = lambda
     if it cannot be loaded, and as `look`.
     """
     config = dataclasses.replace(embedder_config(playbook, threads=1), vocab_only=True)
-    with open_embedder(config) as embedder:
+
+    def read(embedder: Embedder) -> ModelFacts:
         look(embedder)
         return embedder.model
+
+    return use_child(lambda: open_embedder(config), read)

@@ -12,7 +12,7 @@ from ragops.embedder.advice import model_advice
 from ragops.embedder.client import Embedder
 from ragops.embedder.config import Shape, checked_sha256, embedder_config
 from ragops.embedder.errors import NO_VECTORS
-from ragops.embedder.starting import open_embedder
+from ragops.embedder.starting import open_embedder, use_child
 from ragops.errors import ModelUnusable, NegativeVerdict
 from ragops.facts import BuildFacts, HostFacts, ModelFacts
 from ragops.findings import Finding, sorted_findings
@@ -160,10 +160,12 @@ def verify(
     host = read_exact_host()
     # Before the model is loaded: an illegal instruction is predicted, not met.
     inspected = inspect_build(Path(config.python or sys.executable), host) if command is None else []
-    with open_embedder(config, command=command) as embedder:
-        build, model = embedder.build, embedder.model
+
+    def look(embedder: Embedder) -> tuple[BuildFacts, ModelFacts, Batches | None, list[Finding]]:
         refuse_unfitting(embedder, playbook)
-        batches, found = _measured(embedder, playbook)
+        return embedder.build, embedder.model, *_measured(embedder, playbook)
+
+    build, model, batches, found = use_child(lambda: open_embedder(config, command=command), look)
     inspected += found
     advice = model_advice(playbook.model, model)
     findings = tuple(sorted_findings([*compare(playbook, build, model), *advice, *inspected]))

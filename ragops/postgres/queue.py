@@ -205,9 +205,13 @@ class Queue:
 
         Their files are taken as they are then.
         """
-        with transaction(self._connection, is_long=True):
-            forget_failed(self._connection, self._tables)
-            return self._connection.execute(self._sql("retry_failed"), {"excluded": excluded}).rowcount
+
+        def retry() -> int:
+            with transaction(self._connection, is_long=True):
+                forget_failed(self._connection, self._tables)
+                return self._connection.execute(self._sql("retry_failed"), {"excluded": excluded}).rowcount
+
+        return retry_collisions(retry)
 
     def counts(self) -> dict[str, int]:
         """Return the number of items by status, 0 included; those that were excluded under a key of their own."""

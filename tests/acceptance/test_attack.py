@@ -40,7 +40,7 @@ def test_stored_chunks_that_no_model_embeds_whole_disagree(place: Workplace) -> 
     place.execute(FOREIGN_CHUNK)
     found = place.ragops("validate", "--sample", "500", "--json")
     assert found.code == 3, found.err
-    assert "1 of 121 stored texts are longer" in found.err
+    assert "1 of 121 stored texts is longer" in found.err
     decisive = next(check for check in found.json["checks"] if check["id"] == "stored_vectors_agree")
     assert decisive["status"] == "fail"
     assert found.json["agreement"]["not_a_number"] == 2

@@ -162,7 +162,9 @@ def test_a_campaign_of_an_older_version_holds_for_every_queue(both: Workplace) -
     refused = run(both, "b", "reset", "--yes")
     assert (refused.code, "campaign 1 (a) is unfinished" in refused.err) == (1, True)
     both.execute(
-        "ALTER TABLE ragops.campaign DROP COLUMN queue", "ALTER TABLE ragops.source DROP COLUMN generation"
+        "ALTER TABLE ragops.campaign DROP COLUMN queue",
+        "ALTER TABLE ragops.source DROP COLUMN generation",
+        "DROP TABLE ragops.measured, ragops.tokens, ragops.change, ragops.seeding, ragops.file_state",
     )
     # A command that only looks reads the older form, and one that writes extends it.
     assert run(both, "b", "status", "--json").json["campaign"]["id"] == 1

@@ -8,7 +8,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 
+import psutil
 import psycopg
 import pytest
 from conftest import write_corpus
@@ -45,7 +47,8 @@ def lose_power(server: OwnServer, process: subprocess.Popen[str]) -> None:
     process.kill()
     server.lose_power()
     for child in children:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # it has ended with its parent
+            child.kill()
     process.communicate()
 
 
