@@ -87,6 +87,7 @@ class Bystander:
         self.notes += 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault(15)
 def test_a_bystander_waits_for_no_lock_and_loses_no_row(dsn: str, tiny_model: Path, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", 40)

@@ -61,6 +61,7 @@ def test_killed_while_embedding(place: Workplace, undisturbed: dict[str, Stored]
     assert all(is_valid for *_, is_valid in place.index_definitions())
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(place: Workplace, undisturbed: dict[str, Stored]) -> None:
     place.slow_down(0.02)
     place.start("reset", "--playbook", "realign.yaml", "--yes")

@@ -53,6 +53,7 @@ def test_the_demo_is_broken_found_out_and_realigned(demo: Finished) -> None:
     assert "staging the incident" in demo.err
 
 
+@pytest.mark.slow
 def test_every_command_works_without_a_dsn(demo: Finished, home: Home) -> None:
     assert demo.code == 0, demo.err
     status = home.ragops("status", "--json")
@@ -82,6 +83,7 @@ def test_the_data_survive_a_stop_of_the_server(demo: Finished, home: Home) -> No
     assert home.ragops("db", "url").out.startswith("postgresql://")
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_told_again_and_spares_a_user_s_own_corpus(demo: Finished, home: Home) -> None:
     assert demo.code == 0, demo.err
     own = home.folder / "own"

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import psutil
+import pytest
 from conftest import wait_for
 from tiny_gguf import write_tiny_bert
 from workplace import Workplace
@@ -53,6 +54,7 @@ def in_a_long_request(place: Workplace, **variables: str) -> Iterator[subprocess
         child.resume()
 
 
+@pytest.mark.slow
 def test_an_embedder_that_outlives_a_reset_stores_no_old_text_under_a_new_item(place: Workplace) -> None:
     """As on another machine: a long request, while the campaign refills the queue with equal names."""
     old, new = write_texts(place.folder / "old", "OLD", 90), write_texts(place.folder / "new", "NEW", 90)

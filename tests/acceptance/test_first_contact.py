@@ -98,6 +98,7 @@ def test_a_dsn_of_another_program(place: Workplace) -> None:
     assert "s3cret-canary" not in wrong.out + wrong.err
 
 
+@pytest.mark.slow
 def test_everything_works_with_pgvector_in_a_schema_of_its_own(
     server: Server, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_texts_are_stored_as_they_are_whatever_the_encoding(
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@pytest.mark.slow
 def test_a_date_style_of_the_database_does_not_matter(place: Workplace) -> None:
     name = place.value("SELECT current_database()")
     place.execute(

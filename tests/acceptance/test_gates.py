@@ -62,6 +62,7 @@ def test_a_failed_gate_stops_keeps_others_out_and_can_be_undone(place: Workplace
     assert place.ragops("validate", "--json").json["verdict"] == "pass"
 
 
+@pytest.mark.slow
 def test_undo_leaves_ids_that_new_rows_may_take(place: Workplace) -> None:
     """Identity columns go on behind the restored rows: the next campaign collides with none."""
     for _ in range(2):

@@ -35,6 +35,7 @@ def test_fleets_share_the_queue(place: Workplace, level: str) -> None:
     assert place.value("SELECT count(DISTINCT split_part(worker, ':', 2)) FROM ingestion_metrics") >= 2
 
 
+@pytest.mark.slow
 def test_a_campaign_and_its_undo(place: Workplace) -> None:
     set_default(place, "default_transaction_isolation = 'serializable'")
     place.slow_down(0.02)

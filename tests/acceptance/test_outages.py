@@ -42,6 +42,7 @@ HELD_UP = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "lock"), HELD_UP, ids=[verb for verb, _ in HELD_UP])
 def test_backends_that_are_terminated_in_a_step(place: Workplace, verb: str, lock: str) -> None:
     first = place.reset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import psycopg
+import pytest
 from conftest import wait_for
 from workplace import Workplace
 
@@ -44,6 +45,7 @@ def test_rows_that_are_locked_before_they_are_claimed(place: Workplace) -> None:
         assert "none can be claimed" not in ended(place, process)
 
 
+@pytest.mark.slow
 def test_rows_that_are_locked_before_they_are_stored(place: Workplace) -> None:
     assert place.ragops("queue", "reseed").code == 0
     place.slow_down(0.05)
@@ -58,6 +60,7 @@ def test_rows_that_are_locked_before_they_are_stored(place: Workplace) -> None:
         ended(place, process)
 
 
+@pytest.mark.slow
 def test_a_locked_queue(place: Workplace) -> None:
     assert place.ragops("queue", "reseed").code == 0
     place.slow_down(0.05)

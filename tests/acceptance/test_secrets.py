@@ -130,6 +130,7 @@ def watched_children() -> Iterator[set[str]]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(38)
 @pytest.mark.skipif(sys.platform != "linux", reason="what /proc shows")
 def test_no_secret_of_any_place_is_repeated_anywhere(place: Workplace, tmp_path: Path) -> None:

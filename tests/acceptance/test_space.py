@@ -26,6 +26,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_what_is_right_already_is_not_wiped(place: Workplace) -> None:
     assert place.reset().code == 0
     before = place.snapshot()

@@ -183,6 +183,7 @@ CREATE TRIGGER hold BEFORE TRUNCATE ON documents EXECUTE FUNCTION hold()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault(6)
 def test_a_long_transaction_keeps_its_lease_and_ends_with_its_client(place: Workplace) -> None:
     """It lasts longer than the lease that it began with."""

@@ -39,6 +39,7 @@ def test_two_embeds_share_the_queue(place: Workplace) -> None:
     assert sum(shares.values()) == DOCUMENTS
 
 
+@pytest.mark.slow
 @pytest.mark.fault(6)
 def test_a_second_campaign_is_refused_while_one_runs(place: Workplace) -> None:
     place.slow_down(0.1)

@@ -93,6 +93,7 @@ def old_rows(place: Workplace, table: str) -> list[tuple[Any, ...]]:
     return place.rows(f"SELECT file_path, content FROM {table}")
 
 
+@pytest.mark.slow
 def test_the_gate_of_one_queue_closes_no_other(both: Workplace) -> None:
     stop_at_the_gate(both, "a")
     assert statuses(both, "files_queue") == {"completed": 9, "failed": 1, "pending": 20}
@@ -109,6 +110,7 @@ def test_the_gate_of_one_queue_closes_no_other(both: Workplace) -> None:
     assert "no campaign was ever started" in nothing.err
 
 
+@pytest.mark.slow
 def test_campaigns_of_two_queues_and_the_undo_of_each(both: Workplace) -> None:
     stop_at_the_gate(both, "a")
     done = run(both, "b", "reset", "--yes", "--json")

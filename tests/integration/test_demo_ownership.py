@@ -40,6 +40,7 @@ FOREIGN = (
 )
 
 
+@pytest.mark.slow
 def test_the_demo_wipes_only_its_own(
     dsn18: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

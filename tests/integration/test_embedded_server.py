@@ -153,6 +153,7 @@ def test_the_server_keeps_no_secret_of_who_started_it(
     assert os.environ["BACKEND_API_KEY"] == "c4n4ry"
 
 
+@pytest.mark.slow
 def test_a_server_that_recovers_for_longer_than_its_wheel_waits(server: EmbeddedServer) -> None:
     with psycopg.connect(server.start().conninfo, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 1000) n")

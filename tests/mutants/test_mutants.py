@@ -15,7 +15,7 @@ from mutants.mutants import MUTANTS
 
 STEPS = 300
 # In the normal suite one of so many; all of them under `slow`.
-ONE_OF = 9
+ONE_OF = 14
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,8 @@ def _kill(server: Server, zygote: Zygote, folder: Path, model: Path, *, first: i
         print(f"PostgreSQL {server.version}: killed {killed} times at {len(writes)} writes to the ledger")  # noqa: T201
 
 
-@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 2])
 def test_killed_at_some_writes(pg18: Server, zygote: Zygote, tmp_path: Path, tiny_model: Path, first: int) -> None:
     _kill(pg18, zygote, tmp_path, tiny_model, first=first, step=16)
 

@@ -25,6 +25,7 @@ def stdlib(folder: Path, **modules: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_real_library_has_enough(tmp_path: Path) -> None:
     written = write_stdlib_corpus(tmp_path / "corpus", documents=1600)
     assert written == 1600

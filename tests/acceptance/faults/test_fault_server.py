@@ -301,6 +301,7 @@ def test_connections_that_run_out_are_waited_for(place: Workplace, guest: str) -
     assert_nothing_burnt(place)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(14)
 def test_a_statement_timeout_of_the_role_ends_no_long_step(place: Workplace) -> None:
     """The emptying, the filling and the builds take longer than it allows."""
