@@ -28,6 +28,8 @@ from ragops.session import Session
 WORDS_PER_QUERY = 8
 # A request stays far below the embedder's deadline, and the progress display moves.
 REQUEST_TEXTS = 32
+# Chunks of one sampled document that are embedded again: a text of 30 MB has 20,000, which would take hours.
+MOST_CHUNKS = 64
 NO_TOKEN = "no token for this model"
 UNUSABLE = "an unusable vector"
 
@@ -213,20 +215,25 @@ def _compared(
     sample: Sequence[StoredRow],
     chunks: Sequence[Sequence[StoredRow]],
 ) -> list[list[_Compared]]:
-    """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks."""
+    """Embed the chunks of documents again; return for each its own distance, then those of its stored chunks.
+
+    Of a document with more than MOST_CHUNKS of them some are; its mean is that of these and of the stored ones.
+    """
     if not sample:
         return []
-    texts = [model.document_prefix + chunk.text for rows in chunks for chunk in rows]
+    drawn = [chunks_to_compare(own, dimensions=embedder.model.dimensions) for own in chunks]
+    texts = [model.document_prefix + own[n].text for own, few in zip(chunks, drawn, strict=True) for n in few]
     embedded = embed_all(session, embedder, texts, suffix=model.document_suffix)
     report_without_vector(session, embedded)
     again = iter(normalize(embedded.vectors))
     stored, fresh, names = [], [], []
-    for place, (row, own) in enumerate(zip(sample, chunks, strict=True)):
-        vectors = np.stack([next(again) for _ in own])
+    for place, (row, own, few) in enumerate(zip(sample, chunks, drawn, strict=True)):
+        vectors = {number: next(again) for number in few}
         stored.append(row.vector)
-        fresh.append(mean_vector(vectors))
+        fresh.append(mean_vector(np.stack([vectors.get(n, chunk.vector) for n, chunk in enumerate(own)])))
         names.append((place, f"document {row.id}"))
-        for chunk, vector in zip(own, vectors, strict=True):
+        for number, vector in vectors.items():
+            chunk = own[number]
             if chunk.vector.size == vector.size:
                 stored.append(chunk.vector)
                 fresh.append(vector)
@@ -237,6 +244,13 @@ def _compared(
     ):
         found[place].append(_Compared(name, distance))
     return found
+
+
+def chunks_to_compare(chunks: Sequence[StoredRow], *, dimensions: int) -> list[int]:
+    """Return which chunks of a document to embed again: all, or some of many that are stored, evenly spread."""
+    if len(chunks) <= MOST_CHUNKS or any(chunk.vector.size != dimensions for chunk in chunks):
+        return list(range(len(chunks)))
+    return [round(place) for place in np.linspace(0, len(chunks) - 1, MOST_CHUNKS)]
 
 
 def _stored_chunks(session: Session, sample: Sequence[StoredRow]) -> Mapping[Any, list[StoredRow]]:
