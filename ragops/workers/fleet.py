@@ -236,6 +236,8 @@ class Fleet:
         except ModelUnusable:
             raise
         except EmbedderDied as death:
+            if self._stop.aborted.is_set():  # it was killed to end at once
+                raise Interrupted("stopped", signal_number=self._stop.signal_number) from death
             first.restart(death)
             return
         except EmbedderError as error:
