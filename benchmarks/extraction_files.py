@@ -83,7 +83,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _spread(names: list[str], most: int) -> Iterator[str]:
-    """Yield at most so many names at even distances, so that every package has its share."""
+    """Yield up to a number of names at even distances, which gives every package its share."""
     step = max(1.0, len(names) / most)
     yield from (names[int(i * step)] for i in range(min(most, len(names))))
 
