@@ -7,12 +7,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from ragops.errors import PlanRefused
 from ragops.facts import DatabaseFacts, TableFacts
 from ragops.playbook.model import Playbook
 from ragops.postgres.catalog import Rows, read_database
 from ragops.postgres.connection import Connection, Target, connect, transaction
 from ragops.postgres.queue import Queue
+from ragops.postgres.targets import find_targets
 from ragops.reporter import NullReporter, Reporter
+from ragops.row_facts import TargetFacts
 from ragops.workers.database import Database, Outages
 from ragops.workers.state import Stop
 
@@ -105,6 +108,23 @@ class Session:
         # An exact count is a scan of every table, which may take longer than the role's statement_timeout.
         with transaction(self.connection, is_long=True) if exact else nullcontext():
             return read_database(self.connection, self.playbook.tables, rows=rows)
+
+    def targets(self, *, exact: bool = False, scans: bool = True) -> tuple[TargetFacts, ...]:
+        """Return the facts of the playbook's targets; empty without targets.
+
+        Raises PlanRefused with every target whose table, key or vector column does not exist.
+        """
+        found, problems = find_targets(
+            self.connection, self.playbook.targets, rows=Rows.chosen(exact=exact, scans=scans)
+        )
+        if problems:
+            raise PlanRefused(
+                "the playbook's targets do not fit this database; nothing was changed",
+                where=self.target.label,
+                problems=problems,
+                hint="correct targets: in the playbook, then the same command again",
+            )
+        return found
 
     def tables(self) -> dict[str, TableFacts]:
         """Return the mapped tables that exist, by their logical names."""

@@ -52,6 +52,7 @@ def plan_campaign(
         source=rows,
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
+        targets=session.targets(exact=True),
     )
     outlook = look_ahead(session, facts, done=done)
     if rows is not None and not rows.rows and not outlook.problems:

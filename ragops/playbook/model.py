@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,7 +14,9 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -23,8 +25,9 @@ from ragops.playbook.endpoints import masked_url
 from ragops.playbook.names import TableName
 from ragops.playbook.problems import Inconsistent, Place, problems_of
 from ragops.playbook.source_encoding import SourceEncoding
-from ragops.playbook.steps import Embed, Step, wrong_order
+from ragops.playbook.steps import FILE_STEPS, ROW_STEPS, Embed, Step, row_order, wrong_order
 from ragops.playbook.tables import Identifier, Section, Tables, TableText, VectorTable
+from ragops.playbook.targets import RowTarget, work_tables
 
 # `planned` is the older word. Playbooks use it, and so do the copies in the ledger of campaigns that an
 # older version started, so it stays valid; the model holds `auto` only.
@@ -269,6 +272,16 @@ class Validation(Section):
     """Largest allowed share of partial documents among those stored."""
 
 
+class Hooks(Section):
+    """Commands that `cut_over` runs on this machine, one after the other; each is run by a shell."""
+
+    before_cut_over: tuple[NonEmptyText, ...] = ()
+    """A command that fails stops the cutover before anything was changed."""
+    after_cut_over: tuple[NonEmptyText, ...] = ()
+    """What makes the application use the new vectors. A failure is reported; `ragops cutover rollback` swaps back."""
+    timeout_s: PositiveFloat = 300.0
+
+
 DEFAULT_INDEXES = (
     Index(name="idx_documents_embedding_hnsw", table="documents"),
     Index(name="idx_document_chunks_embedding_hnsw", table="document_chunks"),
@@ -288,14 +301,33 @@ class Playbook(Section):
     workers: Workers = Workers()
     chunking: Chunking = Chunking()
     source: Source = Source()
-    tables: Tables = Tables()
-    indexes: tuple[Index, ...] = DEFAULT_INDEXES
+    targets: tuple[RowTarget, ...] = ()
+    """Vector columns of rows that stay; empty: the five tables are filled from `source`."""
+    tables: Tables = Field(default=Tables(), validate_default=True)
+    indexes: tuple[Index, ...] = Field(default=DEFAULT_INDEXES, validate_default=True)
+    hooks: Hooks = Hooks()
     validation: Validation = Validation()
     steps: tuple[Step, ...] = Field(min_length=1)
 
+    @field_validator("tables", mode="after")
+    @classmethod
+    def _own_queue(cls, tables: Tables, info: ValidationInfo) -> Tables:
+        """Give a playbook with targets ragops' own queue; `tables:` belongs to those without."""
+        own = work_tables()
+        if not info.data.get("targets"):
+            return tables
+        if tables not in (Tables(), own):
+            raise Inconsistent([(("tables",), "a playbook has either `targets:` or `tables:`")])
+        return own
+
+    @field_validator("indexes", mode="after")
+    @classmethod
+    def _no_default_indexes(cls, indexes: tuple[Index, ...], info: ValidationInfo) -> tuple[Index, ...]:
+        return () if info.data.get("targets") and indexes == DEFAULT_INDEXES else indexes
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = list(wrong_order(self.steps))
+        problems = [*wrong_order(self.steps), *self._target_problems()]
         mapped = self.tables.mapped()
         for i, index in enumerate(self.indexes):
             if index.table not in mapped:
@@ -315,6 +347,32 @@ class Playbook(Section):
         if problems:
             raise Inconsistent(problems)
         return self
+
+    def _target_problems(self) -> Iterator[tuple[Place, str]]:
+        """Yield what does not fit together with `targets:`, or without them."""
+        has_targets = bool(self.targets)
+        allowed, what = (ROW_STEPS, "a playbook with `targets:`") if has_targets else (FILE_STEPS, "one without")
+        for i, step in enumerate(self.steps):
+            if not isinstance(step, allowed):
+                yield ("steps", i), f"{step.step} does not belong into {what}"
+        if not has_targets:
+            if self.tables.documents is None:
+                yield ("tables", "documents"), "documents cannot be null without `targets:`"
+            return
+        if self.source.is_named:
+            yield ("source",), "the texts of `targets:` are in their rows: a playbook has no `source:` beside them"
+        if self.indexes:
+            yield ("indexes",), "indexes of `targets:` are restored as they are; write indexes: []"
+        has_beside = any(target.write == "beside" for target in self.targets)
+        yield from row_order(self.steps, has_beside=has_beside)
+        seen: dict[tuple[TableName, str], int] = {}
+        for i, target in enumerate(self.targets):
+            for column in {target.embedding, *([target.filled_column] if target.write == "beside" else [])}:
+                place = (TableName.parse(target.table), column)
+                other = seen.setdefault(place, i)
+                # Two rows' conditions may share a column in place; a column beside belongs to one target.
+                if other != i and "beside" in (target.write, self.targets[other].write):
+                    yield ("targets", i), f"{target.table}.{column} is written by targets[{other}] already"
 
     def gates(self) -> tuple[int, ...]:
         """Return the item counts at which embedding stops, ascending; they divide the queue into phases."""

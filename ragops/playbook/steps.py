@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ragops.playbook.problems import Place
 from ragops.playbook.tables import LogicalTable, Section
@@ -89,10 +90,89 @@ class RebuildIndexes(Section):
     parallel_workers: int | None = Field(default=None, ge=0, le=64)
 
 
+RowKind = Literal["missing", "broken", "divergent", "stale", "all"]
+
+
+class SelectRows(Section):
+    """Queue rows of the targets: those whose vector is not as it should be, or all of them.
+
+    *missing*: NULL. *broken*: zero, not finite, of another norm or dimension than the model's. *stale*: the text
+    changed since it was embedded. *divergent*: every row is embedded, and only vectors farther than `max_distance`
+    from the new one are written.
+    """
+
+    step: Literal["select_rows"]
+    rows: tuple[RowKind, ...] = Field(default=("all",), min_length=1)
+    where: str | None = Field(default=None, min_length=1)
+    """SQL condition over the rows, beside that of the target."""
+    max_distance: PositiveFloat | None = None
+    """Of *divergent*; null: `validation.max_distance`."""
+
+
+class AddColumn(Section):
+    """Add the second vector column of every target that is written beside."""
+
+    step: Literal["add_column"]
+
+
+class CaptureWrites(Section):
+    """Note the keys of rows that the application writes from now on, with a trigger."""
+
+    step: Literal["capture_writes"]
+
+
+class Compare(Section):
+    """Compare the old and the new column on the same queries: GO, NO-GO or INCONCLUSIVE."""
+
+    step: Literal["compare"]
+    queries: tuple[str, ...] = ()
+    """If empty, and without `judgments`: `sample` queries drawn from the corpus."""
+    judgments: Path | None = None
+    """TSV or JSON Lines of query, key of a relevant row, and relevance (1 if absent)."""
+    sample: PositiveInt = 200
+    k: PositiveInt = 10
+    max_loss: float = Field(default=0.02, ge=0, le=1)
+    """Largest loss of recall@k of the new index against exact search, and of nDCG where judged, for GO."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class Drain(Section):
+    """Embed what the application wrote meanwhile, until next to nothing is left."""
+
+    step: Literal["drain"]
+
+
+class CutOver(Section):
+    """Give the new column the old one's name, in one short transaction; `ragops cutover rollback` swaps back."""
+
+    step: Literal["cut_over"]
+    when: Literal["asked", "ready"] = "asked"
+    """`asked` waits for `ragops cutover run`; `ready` goes on by itself."""
+    lock_timeout_s: PositiveFloat = 2.0
+
+
 Step = Annotated[
-    VerifyBuild | DropIndexes | EmptyTables | ReseedQueue | Embed | Validate | RebuildIndexes,
+    VerifyBuild
+    | DropIndexes
+    | EmptyTables
+    | ReseedQueue
+    | SelectRows
+    | AddColumn
+    | CaptureWrites
+    | Embed
+    | Validate
+    | RebuildIndexes
+    | Compare
+    | Drain
+    | CutOver,
     Field(discriminator="step"),
 ]
+# What a campaign over rows that stay can do, and what one that empties and refills can.
+ROW_STEPS = (
+    *(VerifyBuild, DropIndexes, SelectRows, AddColumn, CaptureWrites, Embed, Validate, RebuildIndexes),
+    *(Compare, Drain, CutOver),
+)
+FILE_STEPS = (VerifyBuild, DropIndexes, EmptyTables, ReseedQueue, Embed, Validate, RebuildIndexes)
 
 
 def wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
@@ -116,6 +196,39 @@ def wrong_order(steps: tuple[Step, ...]) -> Iterator[tuple[Place, str]]:
         yield ("steps", empties[-1]), "empty_tables must come before the first embed (it removes what is embedded)"
     if reseeds and empties and reseeds[0] < empties[-1]:
         yield ("steps", empties[-1]), "empty_tables must come before reseed_queue (it empties the queue)"
+
+
+def row_order(steps: tuple[Step, ...], *, has_beside: bool) -> Iterator[tuple[Place, str]]:
+    """Yield the steps of a campaign over rows that cannot run where they are, each with the reason."""
+    order: list[tuple[type[Section], type[Section], str]] = [
+        (AddColumn, CaptureWrites, "the trigger comes after the column"),
+        (CaptureWrites, SelectRows, "what is written after the selection must be captured"),
+        (SelectRows, Embed, "rows are selected before they are embedded"),
+        (CaptureWrites, Drain, "nothing is captured before it"),
+        (Embed, Compare, "there is nothing to compare before it"),
+        (Drain, CutOver, "what the application wrote must be embedded before the columns are exchanged"),
+        (Embed, CutOver, "there is nothing to exchange before it"),
+    ]
+    for first, then, reason in order:
+        firsts, thens = _places(steps, first), _places(steps, then)
+        if firsts and thens and thens[0] < firsts[0]:
+            yield ("steps", thens[0]), f"{_verb(then)} must come after {_verb(first)}: {reason}"
+    if _places(steps, Embed) and not _places(steps, SelectRows):
+        yield ("steps", _places(steps, Embed)[0]), "embed needs a select_rows before it, which queues the rows"
+    for kind in (AddColumn, CaptureWrites, Compare, Drain, CutOver):
+        places = _places(steps, kind)
+        if places and not has_beside:
+            yield ("steps", places[0]), f"{_verb(kind)} needs a target with `write: beside`"
+        if len(places) > 1 and kind is not Drain:
+            yield ("steps", places[1]), f"{_verb(kind)} can stand only once"
+    if has_beside:
+        for kind in (AddColumn, CaptureWrites):
+            if not _places(steps, kind):
+                yield ("steps",), f"a target with `write: beside` needs the step {_verb(kind)}"
+
+
+def _verb(kind: type[Section]) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.__name__).strip("_")
 
 
 def _places(steps: tuple[Step, ...], kind: type[Section]) -> list[int]:

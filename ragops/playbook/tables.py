@@ -107,7 +107,8 @@ class QueueTable(Section):
 class Tables(Section):
     """The five tables; `null` for one that the user's database lacks."""
 
-    documents: DocumentsTable = DocumentsTable()
+    documents: DocumentsTable | None = DocumentsTable()
+    """Null only for a playbook with `targets:`, which writes into other tables."""
     document_chunks: ChunksTable | None = ChunksTable()
     parsed_files: ParsedFilesTable | None = ParsedFilesTable()
     ingestion_metrics: MetricsTable | None = MetricsTable()

@@ -175,7 +175,7 @@ class Progress:
             total, embedded = counted[0]
             return DocumentCounts(total, embedded, table.bytes, is_estimated=False)
         rows = estimated_rows(self._connection, table)
-        statistics = column_statistics(self._connection, table, self._tables.documents.columns.embedding)
+        statistics = column_statistics(self._connection, table, self._tables.columns_of("documents")["embedding"])
         embedded = None if rows is None else statistics.filled(rows)
         return DocumentCounts(rows, embedded, table.bytes, is_estimated=True)
 

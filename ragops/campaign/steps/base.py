@@ -17,6 +17,7 @@ from ragops.playbook.steps import Step as Settings
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.ledger import check_free, latest_campaign, lock_campaigns
 from ragops.postgres.statements import Statement, text_of
+from ragops.row_facts import TargetFacts
 from ragops.session import Session
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class PlanFacts:
     """None: not looked at."""
     sizing: Sizing | None = None
     """The fleet that embeds; None where no step does."""
+    targets: tuple[TargetFacts, ...] = ()
+    """The playbook's targets; empty for a campaign that empties and refills."""
 
     def table(self, logical: str) -> TableFacts:
         """Return a table that preflight has found to exist."""

@@ -6,11 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ragops.campaign.steps import (
+    add_column,
+    capture_writes,
+    compare,
+    cut_over,
+    drain,
     drop_indexes,
     embed,
     empty_tables,
     rebuild_indexes,
     reseed_queue,
+    select_rows,
     validate,
     verify_build,
 )
@@ -23,9 +29,15 @@ STEPS: Mapping[str, Callable[[Any], Step]] = {
     "drop_indexes": drop_indexes.DropIndexesStep,
     "empty_tables": empty_tables.EmptyTablesStep,
     "reseed_queue": reseed_queue.ReseedQueueStep,
+    "add_column": add_column.AddColumnStep,
+    "capture_writes": capture_writes.CaptureWritesStep,
+    "select_rows": select_rows.SelectRowsStep,
     "embed": embed.EmbedStep,
     "validate": validate.ValidateStep,
     "rebuild_indexes": rebuild_indexes.RebuildIndexesStep,
+    "compare": compare.CompareStep,
+    "drain": drain.DrainStep,
+    "cut_over": cut_over.CutOverStep,
 }
 
 

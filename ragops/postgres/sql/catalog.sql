@@ -134,12 +134,14 @@ SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELE
 
 -- name: is_ragops_current
 -- Whether the schema `ragops` has the newest of its tables and columns.
-SELECT count(DISTINCT c.relname) = 8
+SELECT count(DISTINCT c.relname) = 14
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
  WHERE n.nspname = 'ragops' AND NOT a.attisdropped
    AND (c.relname, a.attname) IN (('undo', 'id'), ('source', 'generation'), ('lease', 'campaign_id'),
                                  ('measured', 'item'), ('tokens', 'writer'), ('change', 'campaign_id'),
-                                 ('seeding', 'left_out'), ('file_state', 'location'));
+                                 ('seeding', 'left_out'), ('file_state', 'location'),
+                                 ('work', 'location'), ('target', 'relation_oid'), ('row_state', 'text_hash'),
+                                 ('vector_archive', 'target_id'), ('cutover', 'state'), ('captured', 'key'));
 
 -- name: is_available
 -- Whether the server has the files of pgvector.

@@ -236,3 +236,96 @@ CREATE INDEX IF NOT EXISTS file_state_key ON ragops.file_state (seeding, key);
 -- name: index_changed_files
 -- Finds the files that changed, of which there are few.
 CREATE INDEX IF NOT EXISTS file_state_changed ON ragops.file_state (seeding) WHERE location IS NOT NULL;
+
+-- name: create_work
+-- Work items of rows that stay where they are: the queue of a playbook with `targets:`. A location is the number of
+-- the target in the playbook and the row's key, `1:["42"]`.
+CREATE TABLE IF NOT EXISTS ragops.work (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    location     text        NOT NULL,
+    status       text        NOT NULL DEFAULT 'pending',
+    attempts     smallint    NOT NULL DEFAULT 0,
+    phase        smallint    NOT NULL DEFAULT 1,
+    claim_id     uuid,
+    claimed_by   text,
+    lease_until  timestamptz,
+    last_error   text
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02);
+
+-- name: index_work_pending
+-- Finds the next items to claim.
+CREATE INDEX IF NOT EXISTS work_pending ON ragops.work (phase, id) WHERE status = 'pending';
+
+-- name: index_work_leases
+-- Finds expired leases.
+CREATE INDEX IF NOT EXISTS work_leases ON ragops.work (lease_until) WHERE status = 'processing';
+
+-- name: index_work_claims
+-- Finds the items of a claim.
+CREATE INDEX IF NOT EXISTS work_claims ON ragops.work (claim_id) WHERE claim_id IS NOT NULL;
+
+-- name: index_work_failed
+-- Finds the failed items.
+CREATE INDEX IF NOT EXISTS work_failed ON ragops.work (id) WHERE status = 'failed';
+
+-- name: create_target
+-- Vector columns that ragops has written where the rows are. The name is that at the last look: the oid finds a table
+-- that was renamed.
+CREATE TABLE IF NOT EXISTS ragops.target (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation     text        NOT NULL,
+    relation_oid oid         NOT NULL,
+    column_name  text        NOT NULL,
+    key_columns  text[]      NOT NULL,
+    UNIQUE (relation, column_name)
+);
+
+-- name: create_row_state
+-- What a row's vector was made of: a hash of its text, and the vector space. Tells which vectors are stale.
+CREATE TABLE IF NOT EXISTS ragops.row_state (
+    target_id    bigint      NOT NULL,
+    key          text        NOT NULL,
+    text_hash    bytea       NOT NULL,
+    fingerprint  text        NOT NULL,
+    embedded_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (target_id, key)
+);
+
+-- name: create_vector_archive
+-- Archives of vectors that were replaced in place: tables `ragops.vectors_N (key, old, new_hash)`.
+CREATE TABLE IF NOT EXISTS ragops.vector_archive (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    campaign_id   bigint REFERENCES ragops.campaign,
+    target_id     bigint      NOT NULL REFERENCES ragops.target,
+    archive_table text        NOT NULL UNIQUE,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    restored_at   timestamptz
+);
+
+-- name: create_cutover
+-- Second vector columns: how far each of them is on its way to take the first one's place.
+CREATE TABLE IF NOT EXISTS ragops.cutover (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    campaign_id   bigint REFERENCES ragops.campaign,
+    target_id     bigint      NOT NULL REFERENCES ragops.target,
+    old_column    text        NOT NULL,
+    new_column    text        NOT NULL,
+    state         text        NOT NULL DEFAULT 'filling'
+                  CHECK (state IN ('filling', 'ready', 'cut_over', 'rolled_back', 'finished', 'dropped')),
+    definition    jsonb       NOT NULL DEFAULT '{}',
+    changed_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: create_captured
+-- Keys of rows that the application wrote while a second column exists, noted by a trigger.
+CREATE TABLE IF NOT EXISTS ragops.captured (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cutover_id   bigint      NOT NULL,
+    key          text        NOT NULL,
+    written_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- name: index_captured
+-- Takes the noted keys of one column in their order.
+CREATE INDEX IF NOT EXISTS captured_order ON ragops.captured (cutover_id, id);
