@@ -28,19 +28,16 @@ class TargetTexts:
 
         Raises RagopsError for a table or column that is gone.
         """
-        wanted: dict[int, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+        wanted: dict[int, list[str]] = defaultdict(list)
         for location in locations:
-            number, key = parse_location(location)
-            wanted[number].append((location, key))
+            wanted[parse_location(location)[0]].append(location)
         found: dict[str, Row] = {}
-        for number, keys in sorted(wanted.items()):
+        for number, own in sorted(wanted.items()):
+            values = {"locations": own, "most_bytes": most_bytes}
             try:
                 with transaction(connection, is_long=True):
                     pin_text_form(connection)
                     connection.execute(statement("rows", "plan_by_key"))
-                    columns = list(zip(*(key for _, key in keys), strict=True))
-                    values = {"locations": [location for location, _ in keys], "most_bytes": most_bytes}
-                    values |= {f"k{place}": list(column) for place, column in enumerate(columns, start=1)}
                     rows = connection.execute(self._query(number), values).fetchall()
             except psycopg.Error as error:
                 if error.sqlstate not in GONE:
@@ -52,14 +49,11 @@ class TargetTexts:
     def _query(self, number: int) -> Statement:
         facts = self._work.facts[number - 1]
         words = self._work.words(number)
-        arrays = [sql.SQL("%(locations)s::text[]")]
-        arrays += [sql.SQL(f"%(k{place})s::text[]") for place in range(1, len(facts.key) + 1)]
         # Nobody else writes a column beside.
         version: sql.Composable = sql.SQL("NULL::bytea")
         if facts.filled == facts.embedding:
             version = sql.SQL("sha256({}({}))").format(words["send"], words["filled"])
         own = {
-            "arrays": sql.SQL(", ").join(arrays),
             "match": matching(facts, "w"),
             "version": version,
         }

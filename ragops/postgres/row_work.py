@@ -99,6 +99,10 @@ def row_words(target: RowTarget, facts: TargetFacts, schema: str | None) -> dict
             for name, type, column in zip(names, types, facts.key, strict=True)
         ),
         "casts": comma.join(sql.SQL("u.{}::{} AS {}").format(n, t, n) for n, t in zip(names, types, strict=True)),
+        "key_casts": comma.join(
+            sql.SQL("(u.key->>{})::{} AS {}").format(sql.Literal(place), type, name)
+            for place, (name, type) in enumerate(zip(names, types, strict=True))
+        ),
         "columns": comma.join(
             sql.SQL("{} AS {}").format(column, name) for column, name in zip(columns, names, strict=True)
         ),

@@ -92,7 +92,9 @@ SELECT id FROM ragops.target WHERE relation = %(relation)s AND column_name = %(c
 -- a key that is gone. The values are cast, not the columns, so that the table's own index serves.
 -- OFFSET keeps the server from computing a text twice.
 SELECT w.location, CASE WHEN one.bytes <= %(most_bytes)s THEN one.text END, coalesce(one.bytes, 0), r.version
-  FROM (SELECT u.location, {casts} FROM unnest({arrays}) AS u (location, {names})) w
+  FROM (SELECT u.location, {key_casts}
+          FROM (SELECT l.location, substr(l.location, strpos(l.location, ':') + 1)::jsonb AS key
+                  FROM unnest(%(locations)s::text[]) AS l (location)) u) w
   JOIN (SELECT {columns}, {content} AS content, {version} AS version FROM {table} WHERE {condition}) r ON {match}
  CROSS JOIN LATERAL (SELECT o.text, octet_length(o.text) AS bytes
                        FROM (SELECT r.content AS text OFFSET 0) AS o) AS one;
