@@ -22,14 +22,14 @@ DDL = (
     """INSERT INTO "Knowledge Base"."Doc Store" ("Id", "Content")
        SELECT md5(n::text)::uuid, CASE WHEN n > 2 THEN 'sort hash join ' || n END FROM generate_series(1, 22) n""",
 )
-TARGETS = r'''targets:
+TARGETS = r"""targets:
   - table: kb.articles
     text: "{title}\n\n{body}"
     where: deleted_at IS NULL
   - table: '"Knowledge Base"."Doc Store"'
     text: "{Content}"
     embedding: "Embedding %"
-'''
+"""
 STEPS = """steps:
   - step: select_rows
     rows: [all]
