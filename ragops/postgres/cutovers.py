@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -35,7 +36,7 @@ def read_cutovers(connection: Connection) -> tuple[CutoverRow, ...]:
     if not knows_cutovers(connection):
         return ()
     rows = connection.execute(statement("cutover", "cutovers")).fetchall()
-    return tuple(CutoverRow(*row[:-1], tuple(row[-1])) for row in rows)
+    return tuple(replace(CutoverRow(*row), key=tuple(row[-1])) for row in rows)
 
 
 def knows_cutovers(connection: Connection) -> bool:
