@@ -142,6 +142,28 @@ class BesideFacts:
     """Publications that send the vector column to subscribers."""
     row: CutoverRow | None = None
     """The newest of the ledger for these two columns."""
+    is_added: bool = False
+    """The campaign that is planned has added the second column already."""
+    expected_id: int = 1
+    """The number that a second column which is added now will probably have."""
+
+    def expected(self, table: str, oid: int, key: tuple[str, ...], *, old: str, new: str) -> CutoverRow:
+        """Return the row of the ledger, or what it will be once the column is added."""
+        if self.row is not None and self.is_added:
+            return self.row
+        return CutoverRow(
+            self.expected_id,
+            None,
+            0,
+            old,
+            new,
+            "filling",
+            {"retired": self.retired},
+            datetime.min,
+            table,
+            oid,
+            key,
+        )
 
 
 def short_name(name: str, ending: str) -> str:

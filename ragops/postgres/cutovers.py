@@ -60,8 +60,10 @@ def newest_cutover(
     return next((row for row in reversed(found) if row.state != "dropped"), None)
 
 
-def read_beside(connection: Connection, target: RowTarget, facts: TargetFacts) -> BesideFacts:
-    """Return the facts of a target that is written beside."""
+def read_beside(
+    connection: Connection, target: RowTarget, facts: TargetFacts, *, is_added: bool = False, place: int = 0
+) -> BesideFacts:
+    """Return the facts of a target that is written beside, the `place`-th of the playbook from 0."""
     table = facts.table
     rows = read_cutovers(connection)
     row = newest_cutover(rows, oid=table.oid, old_column=target.embedding, new_column=target.filled_column)
@@ -79,6 +81,8 @@ def read_beside(connection: Connection, target: RowTarget, facts: TargetFacts) -
         dependents=read_dependents(connection, table, target.embedding),
         published=published(connection, table, target.embedding),
         row=row,
+        is_added=is_added,
+        expected_id=max((one.id for one in rows), default=0) + 1 + place,
     )
 
 

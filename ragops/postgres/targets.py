@@ -11,6 +11,7 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.catalog import Rows, kind_of, read_table
 from ragops.postgres.connection import Connection
 from ragops.postgres.constraints import read_structure
+from ragops.postgres.cutovers import newest_cutover, read_cutovers
 from ragops.postgres.statements import statement
 from ragops.row_facts import TargetFacts
 
@@ -36,9 +37,25 @@ def find_targets(
             own.append(_no_key(table))
         problems += own
         if not own:
-            filled = target.filled_column if target.write == "beside" else target.embedding
+            filled = filled_column(connection, target, table)
             found.append(TargetFacts(number, table, key, target.embedding, filled, structure))
     return tuple(found), problems
+
+
+def filled_column(connection: Connection, target: RowTarget, table: TableFacts) -> str:
+    """Return the present name of the column that a campaign writes: after a cutover, that of the first one."""
+    if target.write == "in_place":
+        return target.embedding
+    if target.filled_column not in table.columns:
+        row = newest_cutover(
+            read_cutovers(connection),
+            oid=table.oid,
+            old_column=target.embedding,
+            new_column=target.filled_column,
+        )
+        if row is not None and row.is_swapped:
+            return target.embedding
+    return target.filled_column
 
 
 def _missing(table: TableFacts, target: RowTarget, number: int) -> list[PlanProblem]:

@@ -205,7 +205,7 @@ SELECT id FROM ragops.target WHERE relation = %(relation)s AND column_name = %(c
 -- name: needing
 -- Of some rows those whose vector is not of their present text: location of every one that needs an item.
 SELECT {number}::text || ':' || r.id
-  FROM (SELECT u.key, {casts} FROM unnest({arrays}) AS u (key, {names})) w
+  FROM (SELECT {key_casts} FROM unnest(%(keys)s::text[]::jsonb[]) AS u (key)) w
   JOIN (SELECT {columns}, {key} AS id, {content} AS content, {filled} AS embedding FROM {table} WHERE {condition}) r
     ON {match}
   LEFT JOIN ragops.row_state s ON s.target_id = {target} AND s.key = r.id
@@ -215,7 +215,7 @@ SELECT {number}::text || ':' || r.id
 -- name: clear_textless
 -- Of some rows those that have no text (any more): their vector goes.
 UPDATE {table} t SET {filled} = NULL
-  FROM (SELECT u.key, {casts} FROM unnest({arrays}) AS u (key, {names})) w
+  FROM (SELECT {key_casts} FROM unnest(%(keys)s::text[]::jsonb[]) AS u (key)) w
   JOIN (SELECT {columns}, {content} AS content, tableoid AS part, ctid AS place, {filled} AS embedding
           FROM {table} WHERE {condition}) r ON {match}
  WHERE t.ctid = r.place AND t.tableoid = r.part AND r.embedding IS NOT NULL
