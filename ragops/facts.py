@@ -315,6 +315,8 @@ class TriggerFacts:
     events: tuple[str, ...]
     """Of INSERT, UPDATE, DELETE, TRUNCATE."""
     is_per_row: bool
+    assigns: tuple[str, ...] = ()
+    """Columns of the new row that its function's text assigns; read only where a plan names them."""
 
     def __str__(self) -> str:
         return f"trigger {self.name} ({self.when} {' OR '.join(self.events)}) on {self.table}"

@@ -22,7 +22,7 @@ def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> 
 
 
 def table_privilege_problems(table: TableFacts, role: str, *privileges: str) -> Iterator[PlanProblem]:
-    """Yield a problem for each privilege on a table that the role lacks, as `privilege_problems`."""
+    """Yield a problem for each privilege on a table that the role lacks, as `privilege_problems` does."""
     for privilege in privileges:
         if privilege not in table.privileges:
             yield _problem(table, privilege, role)
