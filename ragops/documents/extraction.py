@@ -41,6 +41,8 @@ class Extracted:
     """What is missing in `text`; None for a whole document."""
     change: FileChange | None = None
     """How the file differs from when it was queued; None if it does not, or that is not known."""
+    version: bytes | None = None
+    """Of a row that stays: a hash of the vector that it had when its text was read."""
 
 
 def extract_file(

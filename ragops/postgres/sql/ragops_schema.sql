@@ -313,7 +313,7 @@ CREATE TABLE IF NOT EXISTS ragops.cutover (
     new_column    text        NOT NULL,
     state         text        NOT NULL DEFAULT 'filling'
                   CHECK (state IN ('filling', 'ready', 'cut_over', 'rolled_back', 'finished', 'dropped')),
-    definition    jsonb       NOT NULL DEFAULT '{}',
+    definition    jsonb       NOT NULL DEFAULT '{{}}',
     changed_at    timestamptz NOT NULL DEFAULT now()
 );
 
