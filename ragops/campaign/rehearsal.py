@@ -74,7 +74,7 @@ def look_ahead(session: Session, facts: PlanFacts, *, done: Collection[int] = ()
     refusals: list[PlanProblem] = []
     server = facts.database.server
     verbs = {step.step for step in steps}
-    has_all = len(tables) == len(facts.database.tables)
+    has_all = len(tables) == len(facts.database.tables) and not facts.playbook.targets
     if has_all and verbs & {"reseed_queue", "embed"} and server.pgvector_version and not server.is_read_only:
         refusals = _rehearsed(session, facts, structures, [*known, *problems], verbs)
     notes = describe(session.connection, facts, structures)

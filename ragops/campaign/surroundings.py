@@ -61,6 +61,9 @@ def surrounding_problems(
 
 def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanProblem]:
     """Yield what keeps documents from being stored, as far as the catalog says it."""
+    if facts.playbook.targets:
+        # Nothing is inserted; ragops' own queue is as it made it.
+        return
     tables = facts.playbook.tables
     documents, column = facts.database.tables.get("documents"), tables.columns_of("documents")["id"]
     if documents is not None and column in documents.columns:

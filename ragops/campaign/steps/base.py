@@ -60,6 +60,10 @@ class PlanFacts:
     """The fleet that embeds; None where no step does."""
     targets: tuple[TargetFacts, ...] = ()
     """The playbook's targets; empty for a campaign that empties and refills."""
+    selected: Mapping[int, int] = field(default_factory=dict)
+    """By the number of a target: the rows that `select_rows` would queue now."""
+    next_vector_archive: int = 1
+    """The number that the next table gets which keeps replaced vectors."""
 
     def table(self, logical: str) -> TableFacts:
         """Return a table that preflight has found to exist."""
