@@ -192,6 +192,8 @@ class IndexFacts:
     """Of this index alone: 0 for that of a partitioned table, whose partitions have indexes of their own."""
     table_oid: int = 0
     properties: IndexProperties = field(default_factory=IndexProperties)
+    reads: tuple[str, ...] = ()
+    """The columns that its key reads: that one, or those of an expression."""
 
     @property
     def is_attached(self) -> bool:

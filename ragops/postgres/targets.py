@@ -16,6 +16,7 @@ from ragops.playbook.targets import RowTarget, template_parts
 from ragops.postgres.catalog import Rows, kind_of, read_table
 from ragops.postgres.connection import Connection, fetch_row
 from ragops.postgres.constraints import read_structure
+from ragops.postgres.cutovers import newest_cutover, read_cutovers
 from ragops.postgres.statements import statement
 from ragops.postgres.target_reads import count_selected, expression_problems, key_problems
 from ragops.row_facts import DependentFacts, TargetFacts
@@ -44,7 +45,7 @@ def find_targets(
         if not own and not key:
             own.append(_no_key(table))
         if not own:
-            filled = target.filled_column if target.write == "beside" else target.embedding
+            filled = filled_column(connection, target, table)
             facts = TargetFacts(number, table, key, target.embedding, filled)
             if table.locked_by is None:
                 facts = _with_attachments(connection, facts, silences=target.triggers == "disable")
@@ -68,6 +69,22 @@ def columns_read(target: RowTarget, facts: TargetFacts) -> list[str]:
 
 def _is_readable(target: RowTarget, facts: TargetFacts) -> bool:
     return "USAGE" in facts.table.privileges and not facts.unreadable.intersection(columns_read(target, facts))
+
+
+def filled_column(connection: Connection, target: RowTarget, table: TableFacts) -> str:
+    """Return the present name of the column that a campaign writes: after a cutover, that of the first one."""
+    if target.write == "in_place":
+        return target.embedding
+    if target.filled_column not in table.columns:
+        row = newest_cutover(
+            read_cutovers(connection),
+            oid=table.oid,
+            old_column=target.embedding,
+            new_column=target.filled_column,
+        )
+        if row is not None and row.is_swapped:
+            return target.embedding
+    return target.filled_column
 
 
 def read_dependents(connection: Connection, table: TableFacts, column: str) -> tuple[DependentFacts, ...]:
