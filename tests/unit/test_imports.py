@@ -21,6 +21,7 @@ IMPORTS = imports_of(MODULES)
 LAYERS: list[set[str]] = [
     {"errors", "retry", "paths", "findings", "reporter", "charsets"},
     {"facts"},
+    {"survey_facts"},
     {"row_facts"},
     {"host", "identity", "subprocesses"},
     {"playbook"},
@@ -34,7 +35,7 @@ LAYERS: list[set[str]] = [
     {"session"},
     {"indexes"},
     {"campaign"},
-    {"status", "tuning"},
+    {"status", "tuning", "introspection"},
     {"demo"},
     {"probe"},
     {"report"},
