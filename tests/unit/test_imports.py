@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"fingerprint"},
     {"workers"},
     {"session"},
-    {"indexes"},
+    {"indexes", "forensics"},
     {"campaign"},
     {"status", "tuning"},
     {"demo"},
