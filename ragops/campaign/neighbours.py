@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 
 from ragops.errors import RagopsError
 from ragops.indexes.plan import VECTOR_TABLES
 from ragops.playbook.model import Playbook
+from ragops.playbook.names import TableName
 from ragops.playbook.steps import DropIndexes, EmptyTables, RebuildIndexes
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import Connection
-from ragops.postgres.filling import qualified_names
+from ragops.postgres.filling import qualified_names, table_names
 from ragops.postgres.ledger import CampaignRow, all_campaigns, check_free
 from ragops.session import Session
 
@@ -48,7 +50,7 @@ def touched_tables(playbook: Playbook) -> set[str]:
             found |= {entry.table for entry in step.tables}
         elif isinstance(step, DropIndexes | RebuildIndexes):
             found |= set(VECTOR_TABLES)
-    return found
+    return found | set(_target_keys(len(playbook.targets)))
 
 
 def _neighbours(session: Session, touched: Collection[str]) -> Iterator[tuple[CampaignRow, list[str]]]:
@@ -58,7 +60,7 @@ def _neighbours(session: Session, touched: Collection[str]) -> Iterator[tuple[Ca
         return
     rows = [row for row in all_campaigns(connection) if not row.is_finished]
     own = own_campaigns(session, rows)
-    mine = qualified_names(connection, session.playbook.tables)
+    mine = {**qualified_names(connection, session.playbook.tables), **_target_names(connection, session.playbook)}
     for row in rows:
         if row in own:
             continue
@@ -75,7 +77,24 @@ def _tables_of(connection: Connection, row: CampaignRow) -> dict[str, str]:
     except ValueError:
         # Of another version of ragops, whose tables this one does not know.
         return {}
-    return qualified_names(connection, tables)
+    names = qualified_names(connection, tables)
+    try:
+        return {**names, **_target_names(connection, Playbook.model_validate_json(json.dumps(row.playbook)))}
+    except ValueError:
+        return names
+
+
+def _target_keys(count: int) -> list[str]:
+    """Return what the tables of targets are called here, in place of logical names."""
+    return [f"targets[{number}]" for number in range(count)]
+
+
+def _target_names(connection: Connection, playbook: Playbook) -> dict[str, str]:
+    """Return the qualified names of the tables whose rows stay, as the ledger spells names."""
+    if not playbook.targets:
+        return {}
+    names = table_names(connection, [TableName.parse(target.table) for target in playbook.targets])
+    return dict(zip(_target_keys(len(names)), names, strict=True))
 
 
 def _touched_by(row: CampaignRow) -> set[str]:
@@ -86,4 +105,4 @@ def _touched_by(row: CampaignRow) -> set[str]:
             found |= {str(entry.get("table")) for entry in step.get("tables", ())}
         elif step.get("step") in ("drop_indexes", "rebuild_indexes"):
             found |= set(VECTOR_TABLES)
-    return found
+    return found | set(_target_keys(len(row.playbook.get("targets", ()))))

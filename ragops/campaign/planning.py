@@ -6,12 +6,14 @@ from collections.abc import Collection
 
 from ragops.campaign.plan import Plan, make_plan
 from ragops.campaign.rehearsal import look_ahead
+from ragops.campaign.rows import count_selected
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.documents.left_out import LeftOut
 from ragops.facts import ModelFacts
 from ragops.postgres.archive import expected_number
+from ragops.postgres.row_selection import expected_archive_number
 from ragops.postgres.row_source import read_source
 from ragops.postgres.space import read_space
 from ragops.session import Session
@@ -41,6 +43,11 @@ def plan_campaign(
     # Tables that were emptied already are in no danger any more.
     endangered = tables if "empty_tables" in open_verbs else []
     rows = read_source(session.connection, source, endangered) if needs_source else None
+    targets = session.targets(exact=True)
+    selected: dict[int, int] = {}
+    if "select_rows" in open_verbs:
+        selected = count_selected(session, targets, model=model)
+        items = sum(selected.values()) if items is None else items
     facts = PlanFacts(
         playbook=session.playbook,
         database=database,
@@ -52,7 +59,9 @@ def plan_campaign(
         source=rows,
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
-        targets=session.targets(exact=True),
+        targets=targets,
+        selected=selected,
+        next_vector_archive=expected_archive_number(session.connection),
     )
     outlook = look_ahead(session, facts, done=done)
     if rows is not None and not rows.rows and not outlook.problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.privileges import QUEUE, privilege_problems
 from ragops.campaign.reading import extension_problems, missing_column, missing_table, remedy
 from ragops.errors import PlanRefused
 from ragops.facts import VECTOR_TYPE, DatabaseFacts, ModelFacts, TableFacts, quoted, vector_dimensions, version_of
@@ -30,6 +30,9 @@ def find_table_problems(
 ) -> list[PlanProblem | str]:
     """Return every reason why a command cannot use the mapped tables; empty when it can."""
     problems: list[PlanProblem | str] = [*_server(facts)]
+    if playbook.targets:
+        # The only mapped table is ragops' own queue, which a campaign makes where it is missing.
+        return [*problems, *_work_problems(facts), *extension_problems(facts), *_model_dimensions(playbook, model)]
     expected = model.dimensions if model else playbook.model.dimensions
     for logical, table in facts.tables.items():
         if table is None:
@@ -64,6 +67,11 @@ def _server(facts: DatabaseFacts) -> Iterator[PlanProblem]:
             "close others or raise max_connections (it takes a restart of the server)",
             f"ALTER SYSTEM SET max_connections = {server.max_connections + 20}",
         )
+
+
+def _work_problems(facts: DatabaseFacts) -> Iterator[PlanProblem]:
+    """Yield what the role lacks on ragops' own queue; nothing where it does not exist yet."""
+    yield from privilege_problems(facts, QUEUE, "USAGE", "SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def _table(tables: Tables, logical: str, table: TableFacts, *, dimensions: int | None) -> Iterator[PlanProblem]:
@@ -122,10 +130,7 @@ def _beside(table: TableFacts, column: str, kind: str) -> str:
 
 def _dimensions(playbook: Playbook, facts: DatabaseFacts, model: ModelFacts | None) -> Iterator[PlanProblem]:
     expected = model.dimensions if model else playbook.model.dimensions
-    if model and playbook.model.dimensions not in (None, model.dimensions):
-        yield PlanProblem(
-            f"the model has {model.dimensions} dimensions, model.dimensions says {playbook.model.dimensions}"
-        )
+    yield from _model_dimensions(playbook, model)
     for logical in ("documents", "document_chunks"):
         table = facts.tables.get(logical)
         if table is None or expected is None:
@@ -138,6 +143,13 @@ def _dimensions(playbook: Playbook, facts: DatabaseFacts, model: ModelFacts | No
                 f"column {table.quoted}.{column} holds {declared} dimensions, the model makes {expected}",
                 _beside(table, column, f"vector({expected})"),
             )
+
+
+def _model_dimensions(playbook: Playbook, model: ModelFacts | None) -> Iterator[PlanProblem]:
+    if model and playbook.model.dimensions not in (None, model.dimensions):
+        yield PlanProblem(
+            f"the model has {model.dimensions} dimensions, model.dimensions says {playbook.model.dimensions}"
+        )
 
 
 def _same_tables(facts: DatabaseFacts) -> Iterator[PlanProblem]:

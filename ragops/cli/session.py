@@ -66,6 +66,10 @@ def in_schema(playbook: Playbook, schema: str | None) -> Playbook:
     if playbook.source.table is not None:
         table = TableName.parse(playbook.source.table).in_schema(schema)
         changes["source"] = playbook.source.model_copy(update={"table": table.quoted()})
+    changes["targets"] = tuple(
+        target.model_copy(update={"table": TableName.parse(target.table).in_schema(schema).quoted()})
+        for target in playbook.targets
+    )
     return playbook.model_copy(update=changes)
 
 
@@ -232,7 +236,8 @@ def require_tables(session: Session) -> DatabaseFacts:
 
 def _refuse_empty(session: Session, facts: DatabaseFacts) -> None:
     """Raise UsageError on an embedded database without any table: there is nothing to look at yet."""
-    if session.target.is_embedded and not any(facts.tables.values()):
+    is_for_rows = bool(session.playbook.targets)
+    if session.target.is_embedded and not is_for_rows and not any(facts.tables.values()):
         raise UsageError(
             "the embedded database is empty",
             where=session.target.label,

@@ -26,7 +26,8 @@ from ragops.playbook.problems import Place, dotted, problems_of
 MAX_BYTES = 1 << 20
 # The model nests five levels deep; anything beyond this is an attack on the parser's recursion.
 MAX_DEPTH = 20
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+# A default may hold pairs of braces: `${RAGOPS_TEXT:-{title} {body}}`.
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-((?:\{[^{}]*\}|[^}])*))?\}")
 # PostgreSQL's text and jsonb refuse NUL and lone surrogates, and the ledger stores the whole playbook.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 

@@ -278,7 +278,7 @@ class Hooks(Section):
     before_cut_over: tuple[NonEmptyText, ...] = ()
     """A command that fails stops the cutover before anything was changed."""
     after_cut_over: tuple[NonEmptyText, ...] = ()
-    """What makes the application use the new vectors. A failure is reported; `ragops cutover rollback` swaps back."""
+    """What makes the application use the new vectors; a failure is reported, with the way back."""
     timeout_s: PositiveFloat = 300.0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ragops.playbook.problems import Place
 from ragops.playbook.tables import LogicalTable, Section
@@ -107,6 +107,12 @@ class SelectRows(Section):
     """SQL condition over the rows, beside that of the target."""
     max_distance: PositiveFloat | None = None
     """Of *divergent*; null: `validation.max_distance`."""
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _absent_if_empty(cls, value: object) -> object:
+        """Read an empty text as null, as a target's `where` is."""
+        return None if value == "" else value
 
 
 class AddColumn(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ragops.playbook.tables import Identifier, QueueColumns, QueueTable, Section, Tables, TableText
 
@@ -51,6 +51,20 @@ class RowTarget(Section):
     """Column with the time at which the row was embedded, compared with `changed_at`."""
     triggers: OnTriggers = "refuse"
     """What becomes of user triggers that fire when the vector column is updated."""
+
+    @field_validator("text", "sql", "where", "new_column", "type", "changed_at", "embedded_at", mode="before")
+    @classmethod
+    def _absent_if_empty(cls, value: object) -> object:
+        """Read an empty text as null: SQL belongs into quotes, where an unset variable leaves one."""
+        return None if value == "" else value
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _without_empty(cls, value: object) -> object:
+        """Leave out empty names: `key: ["${RAGOPS_KEY:-}"]` without the variable is no key."""
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(name for name in value if name not in ("", None))
 
     @model_validator(mode="after")
     def _one_text(self) -> Self:

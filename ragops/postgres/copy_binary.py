@@ -44,6 +44,11 @@ def text_fields(values: Iterable[str | None]) -> list[bytes]:
     return [NULL_FIELD if raw is None else _length(len(raw)) + raw for raw in encoded]
 
 
+def bytes_fields(values: Iterable[bytes | None]) -> list[bytes]:
+    """Encode fields of bytea."""
+    return [NULL_FIELD if raw is None else _length(len(raw)) + raw for raw in values]
+
+
 def jsonb_fields(values: Iterable[str | None]) -> list[bytes]:
     """Encode fields of jsonb from JSON texts."""
     # The first byte is the version of jsonb's wire format.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,8 +47,13 @@ class Filling:
 def qualified_names(connection: Connection, tables: Tables) -> dict[str, str]:
     """Return the qualified names of the mapped tables by their logical names, as the ledger spells them."""
     mapped = tables.mapped()
-    keys = sql.SQL(", ").join(table_key(name) for name in mapped.values())
-    return dict(zip(mapped, fetch_row(connection, sql.SQL("SELECT {}").format(keys)), strict=True))
+    return dict(zip(mapped, table_names(connection, list(mapped.values())), strict=True))
+
+
+def table_names(connection: Connection, names: Sequence[TableName]) -> list[str]:
+    """Return the qualified names of tables as the ledger spells them."""
+    keys = sql.SQL(", ").join(table_key(name) for name in names)
+    return list(fetch_row(connection, sql.SQL("SELECT {}").format(keys)))
 
 
 def read_filling(connection: Connection, tables: Tables) -> Filling:

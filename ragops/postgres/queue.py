@@ -168,6 +168,13 @@ class Queue:
         values = {"claim_id": claim.id, "ids": ids, "reasons": storable(self._connection, reasons)}
         _check_fence(self._connection.execute(self._sql("fail"), values).rowcount, len(ids))
 
+    def drop(self, claim: Claim, ids: Sequence[Any]) -> None:
+        """Remove claimed items of `ragops.work` that have nothing to embed. Raises FenceLost."""
+        if not ids:
+            return
+        values = {"claim_id": claim.id, "ids": list(ids)}
+        _check_fence(self._connection.execute(statement("rows", "drop_items"), values).rowcount, len(ids))
+
     def finished(self, ids: Sequence[Any], *, worker: str) -> int:
         """Return how many of these items the worker has completed or failed."""
         return int(fetch_row(self._connection, self._sql("finished"), {"ids": list(ids), "worker": worker})[0])
@@ -218,6 +225,11 @@ class Queue:
         counts = {status.value: 0 for status in ItemStatus}
         counts.update(self._connection.execute(self._sql("counts")).fetchall())
         return counts
+
+    def counts_by_target(self) -> dict[int, int]:
+        """Return the number of items of `ragops.work` by the number of their target."""
+        rows = self._connection.execute(statement("rows", "work_by_target")).fetchall()
+        return {int(number): int(items) for number, items in rows}
 
     def server_time(self) -> datetime:
         """Return the time on the server's clock, which leases end on."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import Vector
 from psycopg import sql
 
 from ragops.facts import IndexFacts, TableFacts
@@ -18,7 +17,7 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import server_encoding
 from ragops.postgres.statements import Statement, identifiers_of, statement
-from ragops.postgres.vector_type import operator, vector_schema, vector_words
+from ragops.postgres.vector_type import Vector, operator, vector_schema, vector_words
 
 # pgvector's distance operators; <#> is the negative inner product, so that smaller is nearer for all of them.
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
@@ -254,4 +253,5 @@ def _text(value: str | bytes | None) -> str:
 
 
 def _array(value: Any) -> NDArray[np.float32]:
-    return np.asarray(value.to_numpy(), dtype=np.float32)
+    # pgvector 0.3 loads a vector as an array; every version loads a halfvec as an object.
+    return np.asarray(value if isinstance(value, np.ndarray) else value.to_numpy(), dtype=np.float32)

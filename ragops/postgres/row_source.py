@@ -27,7 +27,7 @@ SAMPLED = 8
 # Of a longer text only the size is compared.
 SAMPLE_BYTES = 64 * 1024
 # A table, column or schema that does not exist any more, and a right that was taken away.
-_GONE = ("42P01", "42703", "3F000", "42501")
+GONE = ("42P01", "42703", "3F000", "42501")
 
 
 def source_relation(source: Source) -> sql.Composable:
@@ -171,6 +171,8 @@ class Row:
     """None if it is NULL, or longer than was asked for."""
     size: int
     """Bytes of its text in the server's encoding; 0 for NULL."""
+    version: bytes | None = None
+    """A hash of the vector that the row has, where that one will be replaced; None without a vector."""
 
 
 def _is_same(row: Row, digest: str | None, size: int) -> bool:
@@ -193,7 +195,7 @@ class RowTexts:
         try:
             return self._fetch(connection, ids, most_bytes)
         except psycopg.Error as error:
-            if error.sqlstate not in _GONE:
+            if error.sqlstate not in GONE:
                 raise
             raise RagopsError(
                 "the source cannot be read any more; no document was failed for it",

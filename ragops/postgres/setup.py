@@ -15,6 +15,7 @@ from ragops.errors import PlanRefused, first_line
 from ragops.facts import TableFacts
 from ragops.playbook.names import TableName
 from ragops.playbook.tables import Tables
+from ragops.playbook.targets import WORK_TABLE
 from ragops.postgres.catalog import Rows, has_ragops_schema, kind_of, read_table
 from ragops.postgres.connection import Connection, Target, fetch_row, transaction
 from ragops.postgres.ownership import check_owners
@@ -134,6 +135,9 @@ def plan_setup(connection: Connection, tables: Tables, *, dimensions: Callable[[
         parts = [statement("ragops_schema", name).as_string(connection) for name in names]
         additions.append(Addition(SCHEMA, ";\n".join(parts)))
     for logical, name in tables.mapped().items():
+        if name == TableName.parse(WORK_TABLE):
+            # A table of the schema ragops.
+            continue
         facts = read_table(connection, name, rows=Rows.ESTIMATED)
         if facts is None:
             _refuse_other_kind(kind_of(connection, name), logical, name)

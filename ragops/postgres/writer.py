@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,8 @@ class DocumentRow:
     unknown: UnknownTokens | None = None
     change: FileChange | None = None
     """How its file differs from when it was queued."""
+    version: bytes | None = None
+    """Of a row that stays: a hash of the vector that it had when its text was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,32 @@ class Batch:
     metrics: BatchMetrics = field(default_factory=lambda: BatchMetrics("", "", 0, 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the items of stored batches, where that is not what their batch says."""
+
+    returned: frozenset[Any] = frozenset()
+    """Back in the queue: their row changed meanwhile, or another session has locked it."""
+    dropped: frozenset[Any] = frozenset()
+    """No items any more: their row is gone, or has no text."""
+
+
+NOTHING_ELSE = Stored()
+
+
+class DocumentWriter(Protocol):
+    """Stores the documents of claims together with the completion of their items."""
+
+    def write(self, connection: Connection, *batches: Batch) -> Stored:
+        """Store all batches, or none of them. Raises FenceLost, with nothing written."""
+
+    def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
+        """Return whether the worker has stored all of these batches already, in a transaction before."""
+
+    def accepts(self, connection: Connection, batch: Batch) -> bool:
+        """Return whether the tables still take documents that they took before."""
+
+
 class Writer:
     """Writes batches into the mapped tables."""
 
@@ -115,7 +143,7 @@ class Writer:
         check_file_ids(tables, facts)
         check_contents(tables, facts)
 
-    def write(self, connection: Connection, *batches: Batch) -> None:
+    def write(self, connection: Connection, *batches: Batch) -> Stored:
         """Store all batches, or none of them.
 
         Raises FenceLost, with nothing written, if one of them no longer holds its items.
@@ -129,21 +157,8 @@ class Writer:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, batch.failures)
             self.store(connection, *batches)
-            self._record(connection, batches)
-
-    def _record(self, connection: Connection, batches: Sequence[Batch]) -> None:
-        """Record what was measured of the documents, in the caller's transaction."""
-        documents = [document for batch in batches for document in batch.documents]
-        failed = [id for batch in batches for id, _ in batch.failures]
-        record_measured(
-            connection,
-            self._tables,
-            [Measure(document.item_id, document.partial, document.unknown) for document in documents],
-            finished=[*(document.item_id for document in documents), *failed],
-            writer=batches[0].metrics.worker if batches else "",
-        )
-        changes = {document.location: document.change for document in documents if document.change is not None}
-        note_changes(connection, self._tables, changes)
+            record_batches(connection, self._tables, batches)
+        return NOTHING_ELSE
 
     def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
         """Return whether the worker has stored all of these batches already, in a transaction before."""
@@ -217,6 +232,23 @@ class Writer:
             data = encode_text_rows(list(named.values()))
         with connection.cursor() as cursor, cursor.copy(query) as copy:
             copy.write(data)
+
+
+def record_batches(
+    connection: Connection, tables: Tables, batches: Sequence[Batch], *, without: frozenset[Any] = frozenset()
+) -> None:
+    """Record what was measured of the documents, in the caller's transaction; not of the items `without`."""
+    documents = [document for batch in batches for document in batch.documents if document.item_id not in without]
+    failed = [id for batch in batches for id, _ in batch.failures]
+    record_measured(
+        connection,
+        tables,
+        [Measure(document.item_id, document.partial, document.unknown) for document in documents],
+        finished=[*(document.item_id for document in documents), *failed],
+        writer=batches[0].metrics.worker if batches else "",
+    )
+    changes = {document.location: document.change for document in documents if document.change is not None}
+    note_changes(connection, tables, changes)
 
 
 def _fields(table: TableFacts, column: ColumnFacts, values: Column) -> list[bytes]:

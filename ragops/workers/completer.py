@@ -16,7 +16,15 @@ import numpy as np
 from ragops.errors import FenceLost, Interrupted, RagopsError
 from ragops.postgres.connection import Connection
 from ragops.postgres.refusals import refusal_of
-from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
+from ragops.postgres.writer import (
+    NOTHING_ELSE,
+    Batch,
+    BatchMetrics,
+    ChunkRow,
+    DocumentRow,
+    DocumentWriter,
+    Stored,
+)
 from ragops.quality.vectors import check_vectors, mean_vector
 from ragops.workers.buffer import Pipeline
 from ragops.workers.database import Database
@@ -32,6 +40,8 @@ FIRST_STORE, FEWEST, MOST = 20, 10, 1000
 MAX_REFUSED = 3
 # How long to wait for documents of the next claim before everything counts as refused.
 PATIENCE_S = 2.0
+# Pause after a transaction all of whose rows are locked by other sessions.
+BUSY_ROWS_S = 0.3
 # Characters of the document that is kept to ask the database again whether it stores anything.
 LIGHT = 64 * 1024
 _ZERO_MEAN = "its chunks' vectors cancel out: the mean is zero"
@@ -46,7 +56,7 @@ class Completer:
         self,
         pipeline: Pipeline,
         database: Database,
-        writer: Writer,
+        writer: DocumentWriter,
         *,
         fingerprint: str,
         stop: Stop,
@@ -93,18 +103,19 @@ class Completer:
         ]
 
         attempts = 0
+        became = NOTHING_ELSE
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> Stored:
             nonlocal attempts
             attempts += 1
             if self._stop.aborted.is_set():
                 raise Interrupted("stopped", signal_number=self._stop.signal_number)
-            self._writer.write(connection, *batches)
+            return self._writer.write(connection, *batches)
 
         try:
             # After a lost connection the same batches are written again: if the first COMMIT had worked,
             # their claims are gone and the second attempt matches no row.
-            self._database.run(write)
+            became = self._database.run(write)
         except FenceLost as lost:
             if attempts == 1 or not self._is_written(batches):
                 self._drop_lost(documents, lost)
@@ -117,16 +128,27 @@ class Completer:
             self._bisect(documents, reason, error)
             return
         for batch in batches:
+            stored_documents = [d for d in batch.documents if d.item_id not in became.returned]
             self._stats.add(
-                completed=len(batch.documents),
-                failed=len(batch.failures),
-                chunks=sum(len(document.chunks) for document in batch.documents),
+                completed=len(stored_documents),
+                failed=sum(1 for id, _ in batch.failures if id not in became.dropped),
+                chunks=sum(len(document.chunks) for document in stored_documents),
                 tokens=batch.metrics.tokens,
             )
-        stored = [batch for batch in batches if batch.documents]
+        if became.returned:
+            self._wait_for_rows(len(became.returned), of=len(documents))
+        stored = [batch for batch in batches if any(d.item_id not in became.returned for d in batch.documents)]
         if stored:
             self._remember(stored[-1])
             self._fail_refused()
+
+    def _wait_for_rows(self, returned: int, *, of: int) -> None:
+        """Say that rows return to the queue; wait a moment if nothing else was stored, as they may be locked."""
+        self._stats.info_once(
+            "rows that changed while they were embedded, or that another session has locked, are embedded again"
+        )
+        if returned == of:
+            self._stop.requested.wait(BUSY_ROWS_S)
 
     def _remember(self, batch: Batch) -> None:
         """Keep the shortest document of what was stored last, unless it is long and another one is kept."""
@@ -275,4 +297,5 @@ def row_of(document: InFlight, vectors: Sequence[UnitVector], mean: UnitVector) 
         ),
         partial=extracted.partial,
         unknown=document.unknown,
+        version=extracted.version,
     )

@@ -38,7 +38,7 @@ class Cutting:
             overlap_tokens=chunking.overlap_tokens,
             prefix=playbook.model.document_prefix,
             suffix=playbook.model.document_suffix,
-            kind="plain" if source.table or source.query else "by_name",
+            kind="plain" if source.table or source.query or playbook.targets else "by_name",
             splitter=splitter_version(),
         )
 

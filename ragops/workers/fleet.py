@@ -19,6 +19,8 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target
 from ragops.postgres.progress import writing_fingerprints
 from ragops.postgres.queue import Cursor
+from ragops.postgres.row_work import RowWork
+from ragops.postgres.row_writer import RowWriter
 from ragops.postgres.writer import Writer
 from ragops.workers.buffer import Pipeline
 from ragops.workers.cache import VectorCache
@@ -89,6 +91,7 @@ class Fleet:
         opening: Callable[[], None] = lambda: None,
         is_campaign: bool = False,
         bytes_needed: Callable[[], int | None] = lambda: None,
+        work: RowWork | None = None,
     ) -> None:
         """Check what can be checked before anything starts.
 
@@ -96,7 +99,8 @@ class Fleet:
         queue to claim. `open_items` bounds the claims, so that a short queue keeps other machines busy to its end.
         `heartbeat` is called every few seconds; a campaign renews its lease in it. `command` starts another
         program than the embedder child. `opening` is called before the first claim, when the fleet has joined the
-        filling's vector space. `bytes_needed` is asked when the server's disk is full.
+        filling's vector space. `bytes_needed` is asked when the server's disk is full. `work` are the targets
+        whose rows it embeds, instead of the playbook's source.
 
         Raises UsageError without a model or a source, ModelUnusable for a wrong file, PlanRefused for tables
         that cannot be written.
@@ -118,8 +122,8 @@ class Fleet:
         )
         # Before any child loads the file: a wrong model must not write a vector.
         self._sha256 = checked_sha256(playbook)
-        self._documents = Documents(playbook.source, check_stop=stop.check)
-        self._writer = Writer(playbook.tables, tables)
+        self._documents = Documents(playbook.source, work=work, check_stop=stop.check)
+        self._writer = RowWriter(playbook.tables, work) if work else Writer(playbook.tables, tables)
         # Claims need the name that tells whether their process still runs; metrics are for people.
         self._claimant = holder_name()
         self._name = short_name(self._claimant)

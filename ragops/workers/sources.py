@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ragops.documents.blank import is_blank
 from ragops.documents.chunking import Chunk, Chunker
 from ragops.documents.errors import CheckStop, Missing, Unreadable, never_stopped
 from ragops.documents.extraction import MAX_BYTES, Extracted, extract, extract_text
@@ -25,17 +26,32 @@ from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
+from ragops.postgres.row_relation import parse_location
 from ragops.postgres.row_source import Row, RowTexts, count_rows, iterate_ids
+from ragops.postgres.row_texts import TargetTexts
+from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork
 
 
 class Documents:
     """Read the texts behind the queue's locations, whether they are files or rows."""
 
-    def __init__(self, source: Source, *, check_stop: CheckStop = never_stopped) -> None:
-        """`check_stop` raises Stopped to end what reads for long. Raises UsageError if no source is named."""
-        require_source(source)
+    def __init__(
+        self, source: Source, *, work: RowWork | None = None, check_stop: CheckStop = never_stopped
+    ) -> None:
+        """`work` are the rows that stay, instead of a source; `check_stop` raises Stopped to end a long reading.
+
+        Raises UsageError if no source is named.
+        """
+        if work is None:
+            require_source(source)
         self._check_stop = check_stop
-        self._rows = RowTexts(source) if source.table or source.query else None
+        self._stay = work is not None
+        self._targets = work.targets if work is not None else ()
+        self._rows: RowTexts | TargetTexts | None = None
+        if work is not None:
+            self._rows = TargetTexts(work)
+        elif source.table or source.query:
+            self._rows = RowTexts(source)
         self._root = source_root(source)
         self._reading = reading_of(source)
         self._labels = Labels(source.encoding)
@@ -45,6 +61,8 @@ class Documents:
         """Whether files are compared with how they were when they were queued."""
         self._follow_links = source.follow_links and source.folder is not None
         self.name = str(self._root) if self._root is not None else source.table or "source.query"
+        if work is not None:
+            self.name = ", ".join(facts.table.quoted for facts in work.facts)
         """The folder, table or query that the texts come from."""
 
     @property
@@ -91,6 +109,8 @@ class Documents:
                     extracted = extract(opened, path, reading=reading, check_stop=self._check_stop)
                 return self._accepted(replace(extracted, change=change) if change else extracted)
             row = rows.get(item.location)
+            if self._stay:
+                return self._extract_staying(row, item.location)
             if row is None:
                 raise Missing("no such row in the source", where=item.location)
             if row.size > MAX_BYTES:
@@ -102,6 +122,17 @@ class Documents:
         except OSError as error:
             assert self._root is not None, "a row is not read from a file system"
             raise corpus_outage(error, folder=self._root, location=item.location) from error
+
+    def _extract_staying(self, row: Row | None, location: str) -> Extracted | Unreadable:
+        """Return the text of a row that stays. That it is gone, or lost its text, is no fault of anybody."""
+        if row is None:
+            return Unreadable(ROW_GONE)
+        if row.size > MAX_BYTES:
+            return Unreadable(f"text larger than {MAX_BYTES} bytes")
+        if is_blank(row.text or ""):
+            return Unreadable(ROW_EMPTY)
+        target = self._targets[parse_location(location)[0] - 1]
+        return replace(extract_text(row.text or ""), version=row.version, long_text=target.long_text)
 
     def _accepted(self, extracted: Extracted) -> Extracted:
         """Return the text. Raises Unreadable for one that is not whole, if the source says so."""

@@ -17,7 +17,7 @@ from ragops.documents.extraction import Extracted
 from ragops.errors import FenceLost, Interrupted, RagopsError
 from ragops.postgres.queue import Claim
 from ragops.postgres.refusals import ValueRefused
-from ragops.postgres.writer import Batch, Writer
+from ragops.postgres.writer import Batch, Stored, Writer
 from ragops.workers.completer import FIRST_STORE, MAX_REFUSED, Completer, mean_of
 from ragops.workers.database import Database
 from ragops.workers.inflight import InFlight, UnitVector
@@ -45,7 +45,7 @@ class Notebook(Writer):
         self.attempts = self.proofs = 0
         self.error: Exception = psycopg.errors.CheckViolation("violates a check\nDETAIL: the row")
 
-    def write(self, connection: object, *batches: Batch) -> None:
+    def write(self, connection: object, *batches: Batch) -> Stored:
         self.attempts += 1
         if any(batch.claim in self.lost for batch in batches):
             raise FenceLost(LOST)
@@ -54,6 +54,7 @@ class Notebook(Writer):
         if any(self.refuses_reason(reason) for batch in batches for _, reason in batch.failures):
             raise psycopg.errors.UntranslatableCharacter("no such character")
         self.transactions.append(batches)
+        return Stored()
 
     def accepts(self, connection: object, batch: Batch) -> bool:
         self.proofs += 1

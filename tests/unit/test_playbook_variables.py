@@ -48,6 +48,10 @@ TYPED: list[tuple[str, dict[str, str], str, object]] = [
     ("description: ${a-b}", {}, "description", "${a-b}"),
     ("validation:\n  max_distance: ${M:-0.5}", {}, "validation.max_distance", 0.5),
     ("validation:\n  max_distance: ${M:-0.5}", {"M": "2"}, "validation.max_distance", 2.0),
+    ("description: '${A:-{b}}'", {}, "description", "{b}"),
+    ("description: '${A:-{b} {c}} d'", {}, "description", "{b} {c} d"),
+    ("description: '${A:-{b}}'", {"A": "{c}"}, "description", "{c}"),
+    ("description: '${A:-{}'", {}, "description", "{"),
     ("description: ${A}", {"A": "\udcff"}, "error", "text must hold no NUL and no bytes that are not UTF-8"),
 ]
 

@@ -60,12 +60,21 @@ class PlanFacts:
     """The fleet that embeds; None where no step does."""
     targets: tuple[TargetFacts, ...] = ()
     """The playbook's targets; empty for a campaign that empties and refills."""
+    selected: Mapping[int, int] = field(default_factory=dict)
+    """By the number of a target: the rows that `select_rows` would queue now."""
+    next_vector_archive: int = 1
+    """The number that the next table gets which keeps replaced vectors."""
 
     def table(self, logical: str) -> TableFacts:
         """Return a table that preflight has found to exist."""
         table = self.database.tables[logical]
         assert table is not None, "preflight refuses missing tables"
         return table
+
+    @property
+    def dimensions(self) -> int | None:
+        """Those of the vectors that the model makes; None where that is not known yet."""
+        return self.model.dimensions if self.model else self.playbook.model.dimensions
 
     def before(self, number: int) -> tuple[Settings, ...]:
         """Return the settings of the steps before step `number` (from 1)."""

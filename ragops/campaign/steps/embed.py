@@ -10,6 +10,7 @@ from functools import partial
 from ragops.campaign.answers import answer_lines
 from ragops.campaign.measure import read_recorded
 from ragops.campaign.privileges import QUEUE, privilege_problems
+from ragops.campaign.rows import work_of
 from ragops.campaign.steps.base import FAILED_GATE, PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.reseed_queue import absolute_source, other_source
 from ragops.campaign.trust import trusted_source
@@ -28,6 +29,7 @@ from ragops.postgres.ledger import find_latest_campaign
 from ragops.postgres.locks import analyze_if_free
 from ragops.postgres.measured import STRANGE_SCRIPT
 from ragops.postgres.queue import MAX_PHASE, Cursor, ItemStatus, Queue
+from ragops.postgres.row_work import RowWork
 from ragops.session import Session
 from ragops.workers.fleet import Fleet, FleetResult, Progress
 from ragops.workers.sizing import size_fleet
@@ -150,6 +152,7 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
     # Read at once: what is claimed later belongs to this source, or is not claimed.
     filling = again(lambda: run.session.queue.filling())
     session = again(lambda: with_source_of(run.session, filling))
+    work = again(lambda: work_of(run.session, filling))
     again(lambda: session.queue.reap(is_dead=is_dead_here))
     results: list[FleetResult] = []
     while True:
@@ -159,7 +162,7 @@ def drain(run: Run, *, until: int | None = None, phase: int | None = None) -> Em
         goal = again(partial(_open_items, session, bound, phase))
         if not goal:
             break
-        result, generation = _run_fleet(run, session, filling.generation, bound, goal, phase)
+        result, generation = _run_fleet(run, session, filling.generation, bound, goal, phase, work)
         results.append(result)
         filling = replace(filling, generation=generation)
         if until is None or not results[-1].failed:
@@ -203,7 +206,7 @@ def with_source_of(session: Session, filling: Filling) -> Session:
 
     Raises PlanRefused if the database alone vouches for that source.
     """
-    if filling.source is None:
+    if filling.source is None or session.playbook.targets:
         return session
     if session.playbook.source.is_named and other_source(session) is None:
         # The same documents. How they are read is the playbook's to say: a retry after a changed key must see it.
@@ -228,8 +231,8 @@ def _analyze_loaded(session: Session) -> None:
     """Analyze the vector tables once the queue is drained: their statistics are those of empty tables."""
     if any(session.queue.open_items()):
         return
-    for logical in VECTOR_TABLES:
-        table = session.tables().get(logical)
+    loaded = [session.tables().get(logical) for logical in VECTOR_TABLES]
+    for table in [*loaded, *(one.table for one in session.targets())]:
         if table is not None and not analyze_if_free(session.connection, table):
             session.reporter.info(f"{table.qualified} is locked: autovacuum analyzes it later")
 
@@ -247,6 +250,8 @@ def bytes_to_embed(session: Session) -> int | None:
         is_open = sum(queue.open_items())
         if completed:
             return is_open * stored // completed
+        if session.playbook.targets:
+            return None
         mapped = session.playbook.tables.columns_of("documents").get("embedding")
         documents = tables.get("documents")
         dimensions = vector_dimensions(documents, mapped) if documents and mapped else None
@@ -254,7 +259,13 @@ def bytes_to_embed(session: Session) -> int | None:
 
 
 def _run_fleet(
-    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int, phase: int | None
+    run: Run,
+    session: Session,
+    generation: int,
+    bound: Cursor | None,
+    goal: int,
+    phase: int | None,
+    work: RowWork | None,
 ) -> tuple[FleetResult, int]:
     """Return what the fleet did, and the generation of the filling that it claimed from."""
     sizing, reporter = size_fleet(session.playbook), session.reporter
@@ -276,6 +287,7 @@ def _run_fleet(
         is_campaign=run.campaign is not None,
         opening=lambda: None if phase is None else session.through_outages(lambda: run.open_phase(phase)),
         bytes_needed=lambda: bytes_to_embed(session),
+        work=work,
     )
 
     def show(progress: Progress) -> None:

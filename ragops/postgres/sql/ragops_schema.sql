@@ -313,7 +313,7 @@ CREATE TABLE IF NOT EXISTS ragops.cutover (
     new_column    text        NOT NULL,
     state         text        NOT NULL DEFAULT 'filling'
                   CHECK (state IN ('filling', 'ready', 'cut_over', 'rolled_back', 'finished', 'dropped')),
-    definition    jsonb       NOT NULL DEFAULT '{}',
+    definition    jsonb       NOT NULL DEFAULT '{{}}',
     changed_at    timestamptz NOT NULL DEFAULT now()
 );
 
@@ -329,3 +329,7 @@ CREATE TABLE IF NOT EXISTS ragops.captured (
 -- name: index_captured
 -- Takes the noted keys of one column in their order.
 CREATE INDEX IF NOT EXISTS captured_order ON ragops.captured (cutover_id, id);
+
+-- name: add_captured_kept
+-- Notes of rows that were written after a cutover stay: a rollback has to say that the old column lacks their vector.
+ALTER TABLE ragops.captured ADD COLUMN IF NOT EXISTS is_kept boolean NOT NULL DEFAULT false;

@@ -1,0 +1,170 @@
+"""Write the vectors of rows that stay: complete their claims, then UPDATE the vector column, in one transaction.
+
+A vector is stored only in a row that has the text which was embedded, and, in place, the vector that it had then.
+The items of other rows return to the queue, so that nothing of another writer is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from psycopg import Rollback, sql
+
+from ragops.playbook.tables import Tables
+from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.copy_binary import (
+    HEADER,
+    TRAILER,
+    bytes_fields,
+    encode_rows,
+    fields_of,
+    has_fields,
+    int8_fields,
+    plain_type,
+    text_fields,
+    vector_fields,
+)
+from ragops.postgres.queue import Queue
+from ragops.postgres.refusals import refusal_of
+from ragops.postgres.row_relation import parse_location
+from ragops.postgres.row_source import pin_text_form
+from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork, matching
+from ragops.postgres.statements import Statement, statement
+from ragops.postgres.writer import IDLE_S, Batch, DocumentRow, Stored, record_batches
+
+
+class RowWriter:
+    """Writes batches into the vector columns of targets."""
+
+    def __init__(self, tables: Tables, work: RowWork) -> None:
+        self._tables = tables
+        self._work = work
+
+    def write(self, connection: Connection, *batches: Batch) -> Stored:
+        """Store all batches, or none of them. Raises FenceLost, with nothing written."""
+        queue = Queue(connection, self._tables)
+        settings = {"idle_in_transaction_session_timeout": f"{IDLE_S}s"}
+        dropped: set[Any] = set()
+        with transaction(connection, lock_timeout_s=0, is_long=True, settings=settings):
+            for batch in batches:
+                gone = [id for id, reason in batch.failures if reason in (ROW_GONE, ROW_EMPTY)]
+                dropped.update(gone)
+                queue.complete(batch.claim, [document.item_id for document in batch.documents])
+                queue.fail(batch.claim, [pair for pair in batch.failures if pair[0] not in dropped])
+                queue.drop(batch.claim, gone)
+            done = self.store(connection, *batches)
+            every = {document.item_id for batch in batches for document in batch.documents}
+            returned = frozenset(every - done)
+            if returned:
+                connection.execute(statement("rows", "return_items"), {"ids": list(returned)})
+            record_batches(connection, self._tables, batches, without=returned)
+        return Stored(returned, frozenset(dropped))
+
+    def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
+        """Return whether the worker has stored all of these batches already, in a transaction before.
+
+        False, too, if a part of their items returned to the queue then.
+        """
+        ids = [document.item_id for batch in batches for document in batch.documents]
+        ids += [id for batch in batches for id, _ in batch.failures]
+        return Queue(connection, self._tables).finished(ids, worker=worker) == len(ids)
+
+    def store(self, connection: Connection, *batches: Batch) -> set[Any]:
+        """Write the vectors of the batches' rows, in the caller's transaction; return the items that are done."""
+        by_target: dict[tuple[int, str], list[tuple[DocumentRow, tuple[str, ...]]]] = defaultdict(list)
+        for batch in batches:
+            for document in batch.documents:
+                number, key = parse_location(document.location)
+                by_target[number, batch.metrics.fingerprint].append((document, key))
+        if not by_target:
+            return set()
+        pin_text_form(connection)
+        connection.execute(statement("rows", "plan_by_key"))
+        done: set[Any] = set()
+        for place, ((number, fingerprint), rows) in enumerate(sorted(by_target.items()), start=1):
+            incoming = sql.Identifier(f"ragops_incoming_{place}")
+            done.update(self._store_target(connection, number, fingerprint, rows, incoming))
+        return done
+
+    def accepts(self, connection: Connection, batch: Batch) -> bool:
+        """Return whether the tables still take rows that they took before: store them and roll back."""
+        try:
+            with transaction(connection):
+                self.store(connection, batch)
+                connection.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
+                raise Rollback()
+        except Exception as error:
+            if refusal_of(error) is None:
+                raise
+            return False
+        return True
+
+    def _store_target(
+        self,
+        connection: Connection,
+        number: int,
+        fingerprint: str,
+        rows: Sequence[tuple[DocumentRow, tuple[str, ...]]],
+        incoming: sql.Identifier,
+    ) -> Iterator[Any]:
+        words = {**self._work.words(number), "incoming": incoming}
+        connection.execute(statement("rows", "create_incoming", words))
+        facts = self._work.facts[number - 1]
+        keys = [
+            _key_fields(list(values), column.stored_type)
+            for values, column in zip(zip(*(key for _, key in rows), strict=True), facts.key, strict=True)
+        ]
+        documents = [document for document, _ in rows]
+        columns = [
+            int8_fields([document.item_id for document in documents]),
+            *keys,
+            text_fields(document.location.partition(":")[2] for document in documents),
+            bytes_fields(bytes.fromhex(document.content_hash) for document in documents),
+            bytes_fields(document.version for document in documents),
+            vector_fields(np.stack([document.vector for document in documents])),
+        ]
+        with connection.cursor() as cursor, cursor.copy(statement("rows", "copy_incoming", words)) as copy:
+            copy.write(HEADER + encode_rows(columns) + TRAILER)
+        for row in connection.execute(self._store_statement(number, fingerprint, words)).fetchall():
+            yield row[0]
+
+    def _store_statement(self, number: int, fingerprint: str, words: dict[str, sql.Composable]) -> Statement:
+        """Compose the statement that moves a target's vectors from the temporary table into its rows."""
+        facts, filling = self._work.facts[number - 1], self._work.filling
+        archive, nothing = filling.archives[number - 1], sql.SQL("")
+        words = {
+            **words,
+            "type": words["kind"],
+            "match": matching(facts, "i"),
+            "target": sql.Literal(filling.ids[number - 1]),
+            "fingerprint": sql.Literal(fingerprint),
+            "unchanged": nothing,
+            "archived": nothing,
+            "differs": nothing,
+            "same": nothing,
+        }
+        if facts.filled == facts.embedding:
+            words["unchanged"] = statement("rows", "unchanged", words)
+        if archive is not None:
+            words["archived"] = statement(
+                "rows", "archived", {**words, "archive": sql.Identifier("ragops", archive)}
+            )
+        if filling.max_distance is not None:
+            limit = {**words, "max_distance": sql.Literal(filling.max_distance)}
+            limit["divergence"] = statement("rows", "divergence", limit)
+            words["differs"], words["same"] = statement("rows", "differs", limit), statement("rows", "same", limit)
+        return statement("rows", "store", words)
+
+
+def _key_fields(values: Sequence[str], type_name: str) -> list[bytes]:
+    """Encode the values of a key column, as text where COPY's format of the type is not known here."""
+    match plain_type(type_name):
+        case "bigint" | "integer" | "smallint":
+            return fields_of([int(value) for value in values], type_name)
+        case _ if has_fields(type_name, is_vector=False):
+            return fields_of(values, type_name)
+        case _:
+            return text_fields(values)
