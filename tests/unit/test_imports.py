@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"fingerprint"},
     {"workers"},
     {"session"},
-    {"indexes"},
+    {"indexes", "forensics"},
     {"campaign"},
     {"status", "tuning", "introspection"},
     {"demo"},
