@@ -8,6 +8,9 @@ from ragops.campaign.cures import REFERENCES, misfit, type_cure
 from ragops.campaign.lost_columns import Structures, changed_columns, emptied_tables, lost_column_problems
 from ragops.campaign.preflight import CONNECTIONS
 from ragops.campaign.privileges import QUEUE
+from ragops.campaign.row_notes import row_notes
+from ragops.campaign.row_problems import row_problems
+from ragops.campaign.row_rehearsal import row_condition_problems
 from ragops.campaign.steps.base import PlanFacts
 from ragops.errors import first_line
 from ragops.facts import StructureFacts, TableFacts, quoted, vector_dimensions, version_of
@@ -57,6 +60,8 @@ def surrounding_problems(
                 f"TRUNCATE TABLE {quoted(queue.schema, queue.name)}",
             )
     yield from lost_column_problems(connection, facts, structures)
+    yield from row_problems(facts)
+    yield from row_condition_problems(connection, facts)
 
 
 def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanProblem]:
@@ -147,6 +152,7 @@ def describe(connection: Connection, facts: PlanFacts, structures: Structures) -
             f"documents get new ids: what holds an id of {documents.qualified} without a foreign key "
             f"dangles{where}"
         )
+    yield from row_notes(facts)
     encoding = read_encoding(connection)
     if encoding != "UTF8" and "embed" in verbs:
         yield f"the database's encoding is {encoding}: a document with a character outside of it fails"

@@ -54,7 +54,8 @@ def test_vectors_are_replaced_and_nothing_else(place: Workplace, rows: str, expe
 
 LONG = """
 CREATE TABLE notes (id int PRIMARY KEY, body text, embedding halfvec(32));
-INSERT INTO notes SELECT n, CASE WHEN n % 2 = 0 THEN 'short ' || n ELSE repeat('index vector query ' || n || ' ', 400) END
+INSERT INTO notes
+SELECT n, CASE WHEN n % 2 = 0 THEN 'short ' || n ELSE repeat('index vector query ' || n || ' ', 400) END
   FROM generate_series(1, 6) n;
 """
 

@@ -21,7 +21,7 @@ IMPORTS = imports_of(MODULES)
 LAYERS: list[set[str]] = [
     {"errors", "retry", "paths", "findings", "reporter", "charsets"},
     {"facts"},
-    {"row_facts"},
+    {"row_facts", "beside_facts"},
     {"host", "identity", "subprocesses"},
     {"playbook"},
     {"quality", "documents"},

@@ -71,6 +71,11 @@ class PlanFacts:
         assert table is not None, "preflight refuses missing tables"
         return table
 
+    @property
+    def dimensions(self) -> int | None:
+        """Those of the vectors that the model makes; None where that is not known yet."""
+        return self.model.dimensions if self.model else self.playbook.model.dimensions
+
     def before(self, number: int) -> tuple[Settings, ...]:
         """Return the settings of the steps before step `number` (from 1)."""
         return self.playbook.steps[: number - 1]
