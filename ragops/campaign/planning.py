@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
+from ragops.campaign.cutover.beside import besides
 from ragops.campaign.plan import Plan, make_plan
 from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.rehearsal import look_ahead
@@ -15,10 +17,12 @@ from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.documents.left_out import LeftOut
 from ragops.facts import ModelFacts
+from ragops.playbook.targets import RowTarget
 from ragops.postgres.archive import expected_number
 from ragops.postgres.row_selection import expected_archive_number
 from ragops.postgres.row_source import read_source
 from ragops.postgres.space import read_space
+from ragops.row_facts import TargetFacts
 from ragops.session import Session
 from ragops.workers.sizing import size_fleet
 
@@ -55,6 +59,10 @@ def plan_campaign(
     endangered = tables if "empty_tables" in open_verbs else []
     rows = read_source(session.connection, source, endangered) if needs_source else None
     targets = session.targets(exact=True)
+    is_added = "add_column" not in open_verbs
+    if not is_added:
+        # After an earlier cutover the name of the first column stands for what that campaign wrote.
+        targets = tuple(_fresh(session.playbook.targets[one.number - 1], one) for one in targets)
     selected: dict[int, int] = {}
     refuse_unfit_targets(session, PlanFacts(session.playbook, database, model=model, targets=targets))
     if "select_rows" in open_verbs:
@@ -72,6 +80,7 @@ def plan_campaign(
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
         targets=targets,
+        besides=tuple(one.beside for one in besides(session, targets, is_added=is_added)),
         selected=selected,
         next_vector_archive=expected_archive_number(session.connection),
     )
@@ -81,3 +90,7 @@ def plan_campaign(
         # problem of their own.
         raise empty_corpus(source)
     return make_plan(facts, outlook)
+
+
+def _fresh(target: RowTarget, facts: TargetFacts) -> TargetFacts:
+    return replace(facts, filled=target.filled_column) if target.write == "beside" else facts
