@@ -192,6 +192,8 @@ class IndexFacts:
     """Of this index alone: 0 for that of a partitioned table, whose partitions have indexes of their own."""
     table_oid: int = 0
     properties: IndexProperties = field(default_factory=IndexProperties)
+    reads: tuple[str, ...] = ()
+    """The columns that its key reads: that one, or those of an expression."""
 
     @property
     def is_attached(self) -> bool:
@@ -313,6 +315,8 @@ class TriggerFacts:
     events: tuple[str, ...]
     """Of INSERT, UPDATE, DELETE, TRUNCATE."""
     is_per_row: bool
+    assigns: tuple[str, ...] = ()
+    """Columns of the new row that its function's text assigns; read only where a plan names them."""
 
     def __str__(self) -> str:
         return f"trigger {self.name} ({self.when} {' OR '.join(self.events)}) on {self.table}"

@@ -13,11 +13,12 @@ class DependentFacts:
     """Something of the database that refers to the vector column."""
 
     kind: str
-    """`view`, `function`, `policy`, `generated column`, `constraint`, `trigger`, and so on."""
+    """`view`, `materialized view`, `rule`, `function`, `policy`, `generated column`, `default`, `constraint`,
+    `trigger`, `statistics` or `publication`; `function by its text` for one whose body names table and column."""
     name: str
     """Qualified and quoted as SQL needs it."""
     definition: str = ""
-    """The statement that makes it again; empty if it follows a renamed column by itself."""
+    """The statement that makes it again, with the names of now; empty where none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class TargetFacts:
     """Name of the column that the campaign writes: that one, or a second one beside it until the cutover."""
     structure: StructureFacts = field(default_factory=StructureFacts)
     fired: tuple[TriggerFacts, ...] = ()
-    """The enabled triggers of users that an UPDATE of the vector column fires."""
+    """The triggers of users that an UPDATE of the vector column fires, in the way that the campaign writes it."""
     dependents: tuple[DependentFacts, ...] = ()
     column_storage: str = ""
     """Of the vector column: `plain`, `external`, `extended` or `main`."""
@@ -47,6 +48,23 @@ class TargetFacts:
     """Policies hide rows from the connected role."""
     selected: int | None = None
     """Rows that belong to the target and have a text; None: not counted."""
+    without_text: int | None = None
+    """Rows that belong to the target and have no text, which are left alone; None: not counted."""
+    silences_triggers: bool = False
+    """Every transaction that writes the vector column runs with `SET LOCAL session_replication_role = replica`."""
+    rules: tuple[str, ...] = ()
+    """Rules on UPDATE of the table, which rewrite the statement that writes the vectors."""
+    foreign_partitions: tuple[str, ...] = ()
+    partial_publications: tuple[str, ...] = ()
+    """Publications that replicate some rows or columns of the table alone, with what they leave out."""
+    unreadable: frozenset[str] = frozenset()
+    """Columns that the role may not SELECT."""
+    may_update: bool = True
+    """The role may update the column that the campaign writes."""
+    may_use_temp: bool = True
+    """The role may create temporary tables in the database."""
+    has_fixed_columns: bool = False
+    """The table is a partition or of a composite type, so that no column can be added to it alone."""
 
     def column(self, name: str) -> ColumnFacts | None:
         """Return a column of the table; None if it does not exist."""

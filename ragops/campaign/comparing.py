@@ -24,7 +24,7 @@ from ragops.embedder.client import Embedder
 from ragops.playbook.steps import Compare
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.comparison import Columns, DrawnRow, IndexedSearch, SearchIndex
-from ragops.quality.bounds import Bounds, loss_bounds
+from ragops.quality.losses import Bounds, loss_bounds
 from ragops.quality.retrieval import Found, ndcg, overlap, percentile, recall
 from ragops.quality.vectors import normalize
 from ragops.row_facts import TargetFacts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ragops.quality.bounds import Bounds, Decision, overall
+from ragops.quality.losses import Bounds, Decision, overall
 
 # The criteria that decide.
 RECALL, NDCG, INDEX = "index_recall", "ndcg", "index"

@@ -18,9 +18,14 @@ def privilege_problems(facts: DatabaseFacts, logical: str, *privileges: str) -> 
     """
     table = facts.tables.get(logical)
     if table is not None:
-        for privilege in privileges:
-            if privilege not in table.privileges:
-                yield _problem(table, privilege, facts.server.role)
+        yield from table_privilege_problems(table, facts.server.role, *privileges)
+
+
+def table_privilege_problems(table: TableFacts, role: str, *privileges: str) -> Iterator[PlanProblem]:
+    """Yield a problem for each privilege on a table that the role lacks, as `privilege_problems` does."""
+    for privilege in privileges:
+        if privilege not in table.privileges:
+            yield _problem(table, privilege, role)
 
 
 def _problem(table: TableFacts, privilege: str, role: str) -> PlanProblem:

@@ -9,23 +9,21 @@ from dataclasses import dataclass, replace
 from ragops.campaign.cures import REFERENCES, TYPES, column_named, type_cure
 from ragops.campaign.plan import Outlook, find_problems
 from ragops.campaign.preflight import refuse_problems
+from ragops.campaign.row_rehearsal import rehearse_updates
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.surroundings import describe, embed_problems, surrounding_problems
 from ragops.facts import StructureFacts, TableFacts, TriggerFacts, quoted, vector_dimensions
 from ragops.findings import PlanProblem
 from ragops.playbook.steps import EmptyTables
 from ragops.postgres.constraints import is_constant, read_structure
-from ragops.postgres.locks import with_lock_retries
+from ragops.postgres.locks import PLAN_PATIENCE, with_lock_retries
 from ragops.postgres.measured import unrecordable
 from ragops.postgres.rehearsal import Refusal, Scene, rehearse
 from ragops.postgres.writer import behind_sequence_cure
-from ragops.retry import Backoff
 from ragops.session import Session
 
 # Where neither model nor column says how long a vector is.
 ANY_DIMENSIONS = 32
-# A locked table is waited for, but a plan is not to take minutes.
-PATIENCE = Backoff(first_s=0.5, longest_s=2.0, total_s=15.0)
 # SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNIQUE, PRIVILEGE, TOO_LONG = "23505", "42501", "22001"
 # Columns whose values differ from row to row: a unique index that has one of them collides with old rows alone.
@@ -77,6 +75,8 @@ def look_ahead(session: Session, facts: PlanFacts, *, done: Collection[int] = ()
     has_all = len(tables) == len(facts.database.tables) and not facts.playbook.targets
     if has_all and verbs & {"reseed_queue", "embed"} and server.pgvector_version and not server.is_read_only:
         refusals = _rehearsed(session, facts, structures, [*known, *problems], verbs)
+    if facts.targets and not known and not problems and not server.is_read_only:
+        refusals = rehearse_updates(session, facts)
     notes = describe(session.connection, facts, structures)
     return Outlook(tuple(dict.fromkeys([*problems, *refusals])), tuple(notes))
 
@@ -121,7 +121,7 @@ def _rehearsed(
         session.connection,
         lambda: rehearse(session.connection, playbook.tables, tables, scene),
         tables=list(tables.values()),
-        backoff=PATIENCE,
+        backoff=PLAN_PATIENCE,
         reporter=session.reporter,
     )
     stage = Stage(facts, structures, frozenset(entry.table for entry in emptying))

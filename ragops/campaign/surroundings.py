@@ -8,6 +8,7 @@ from ragops.campaign.cures import REFERENCES, misfit, type_cure
 from ragops.campaign.lost_columns import Structures, changed_columns, emptied_tables, lost_column_problems
 from ragops.campaign.preflight import CONNECTIONS
 from ragops.campaign.privileges import QUEUE
+from ragops.campaign.row_notes import row_notes
 from ragops.campaign.steps.base import PlanFacts
 from ragops.errors import first_line
 from ragops.facts import StructureFacts, TableFacts, quoted, vector_dimensions, version_of
@@ -147,6 +148,7 @@ def describe(connection: Connection, facts: PlanFacts, structures: Structures) -
             f"documents get new ids: what holds an id of {documents.qualified} without a foreign key "
             f"dangles{where}"
         )
+    yield from row_notes(facts)
     encoding = read_encoding(connection)
     if encoding != "UTF8" and "embed" in verbs:
         yield f"the database's encoding is {encoding}: a document with a character outside of it fails"

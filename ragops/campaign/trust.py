@@ -19,6 +19,7 @@ from ragops.findings import PlanProblem
 from ragops.paths import append_private, read_private, trust_file
 from ragops.playbook.endpoints import masked_url
 from ragops.playbook.model import Playbook, Reference, Source
+from ragops.playbook.steps import Compare, SelectRows
 from ragops.postgres.ownership import database_identity
 from ragops.session import Session
 
@@ -78,8 +79,8 @@ def _refusal(event: str, command: str, differences: list[_Difference], session: 
 def _differences(stored: Mapping[str, object], given: Mapping[str, object]) -> Iterator[_Difference]:
     """Yield what the database asks for and the playbook does not; what it does not ask for is harmless."""
     for setting, value in stored.items():
-        if value not in (None, False) and value != given[setting]:
-            yield _Difference(setting, value, given[setting])
+        if value not in (None, False) and value != given.get(setting):
+            yield _Difference(setting, value, given.get(setting))
 
 
 def _source_settings(source: Source) -> dict[str, object]:
@@ -111,7 +112,24 @@ def _playbook_settings(playbook: Playbook) -> dict[str, object]:
         "reference.debug.token_env": debug.token_env if debug else None,
         "reference.debug.allow_plaintext": debug.allow_plaintext if debug else False,
         "database.allow_plaintext": playbook.database.allow_plaintext,
+        **_row_settings(playbook),
     }
+
+
+def _row_settings(playbook: Playbook) -> dict[str, object]:
+    """Return the commands of hooks, the targets, which are or become SQL, and what steps say about their rows.
+
+    Only what there is: what was remembered of a playbook without them stays valid.
+    """
+    steps = playbook.steps
+    found: dict[str, object] = {
+        "hooks.before_cut_over": list(playbook.hooks.before_cut_over),
+        "hooks.after_cut_over": list(playbook.hooks.after_cut_over),
+        "targets": [target.model_dump(mode="json") for target in playbook.targets],
+        "select_rows.where": [step.where for step in steps if isinstance(step, SelectRows) and step.where],
+        "compare.judgments": [_absolute(s.judgments) for s in steps if isinstance(s, Compare) and s.judgments],
+    }
+    return {setting: value for setting, value in found.items() if value}
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -55,12 +55,12 @@ def drop(
     from ragops.campaign.steps.base import SingleCommand
     from ragops.campaign.steps.drop_indexes import drop as drop_indexes
     from ragops.campaign.steps.drop_indexes import select_indexes
-    from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
+    from ragops.indexes.concerned import VECTOR_TABLES, droppable_indexes
     from ragops.report.indexes import dropped_screen
 
     with write_session(playbook, dsn) as session:
         refuse_running_neighbours(session, VECTOR_TABLES)
-        chosen = select_indexes(droppable_indexes(session.facts()), names or ())
+        chosen = select_indexes(droppable_indexes(session.facts(), session.targets()), names or ())
         if chosen:
             listed = ", ".join(index.name for index in chosen)
             confirm(f"This drops {listed} in {session.target.label}.", answer="drop", yes=yes)

@@ -7,7 +7,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from ragops.documents.blank import is_blank, why_blank
 from ragops.documents.compressed import member_of
@@ -43,6 +43,8 @@ class Extracted:
     """How the file differs from when it was queued; None if it does not, or that is not known."""
     version: bytes | None = None
     """Of a row that stays: a hash of the vector that it had when its text was read."""
+    long_text: Literal["mean", "truncate", "fail"] = "mean"
+    """What becomes of it if it is longer than the model's context."""
 
 
 def extract_file(

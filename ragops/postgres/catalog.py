@@ -187,7 +187,8 @@ def read_indexes(connection: Connection, *, oid: int, may_lock: bool = True) -> 
 
 
 def _index(*row: Any) -> IndexFacts:
-    return replace(IndexFacts(*row[:-1]), properties=IndexProperties.from_json(row[-1]))
+    *plain, properties, reads = row
+    return replace(IndexFacts(*plain), properties=IndexProperties.from_json(properties), reads=tuple(reads))
 
 
 def read_blocker(connection: Connection, oid: int) -> str | None:

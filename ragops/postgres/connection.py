@@ -7,6 +7,7 @@ Connections are in autocommit mode; `transaction` opens an explicit transaction.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ from ragops.postgres.dsn import parse_dsn as parse_dsn
 from ragops.postgres.statements import statement
 from ragops.postgres.vector_type import register_vector_types
 from ragops.postgres.watchdog import register
+
+# psycopg reads times in the ISO style alone, and a role or a database may have another default. libpq sends this
+# one when it connects, and PgBouncer keeps it for its client; the parameter `options` it refuses.
+os.environ["PGDATESTYLE"] = "ISO, YMD"
 
 # What psycopg logs, such as a request to cancel that found no server, is reported otherwise.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from psycopg import sql
@@ -17,8 +18,9 @@ from ragops.postgres.statements import Statement
 
 # What `pg_get_indexdef` prints before the table's name. A quoted name may hold anything, ` ON ONLY ` included.
 _INDEX_HEAD = re.compile(
-    r"(?P<create>CREATE (?:UNIQUE )?INDEX )(?P<name>\"(?:[^\"]|\"\")+\"|[^\s\"]+) ON (?:ONLY )?"
+    r"(?P<create>CREATE (?:UNIQUE )?INDEX )(?P<name>\"(?:[^\"]|\"\")+\"|[^\s\"]+) ON (?P<only>ONLY )?"
 )
+_QUALIFIED = re.compile(r'(?:"(?:[^"]|"")+"|[^\s".]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".]+))?')
 LockMode = Literal["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"]
 OPERATOR_CLASSES = {"cosine": "vector_cosine_ops", "l2": "vector_l2_ops", "ip": "vector_ip_ops"}
 
@@ -83,6 +85,41 @@ def restore_index_sql(definition: str, *, concurrently: bool) -> Statement:
     create, name = head["create"], head["name"]
     how = "CONCURRENTLY " if concurrently else ""
     return sql.Composed([sql.SQL(f"{create}{how}{name} ON {definition[head.end() :]}")])
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHead:
+    """A definition as `pg_get_indexdef` prints it, taken apart behind the table's name."""
+
+    rest: str
+    """` USING hnsw (…) …`."""
+    is_only: bool
+    """It is that of a partitioned table."""
+
+
+def index_head(definition: str) -> IndexHead:
+    """Return the parts of a definition. Raises ValueError if it is none."""
+    head = _INDEX_HEAD.match(definition)
+    table = _QUALIFIED.match(definition, head.end()) if head else None
+    if head is None or table is None:
+        raise ValueError(f"not the definition of an index: {definition!r}")
+    return IndexHead(definition[table.end() :], head["only"] is not None)
+
+
+def new_index_sql(name: str, table: TableFacts, made: str, *, concurrently: bool) -> Statement:
+    """CREATE INDEX of another name, made as `IndexHead.rest` says."""
+    how = sql.SQL("CREATE INDEX CONCURRENTLY {} ON {}" if concurrently else "CREATE INDEX {} ON {}")
+    return sql.Composed([how.format(sql.Identifier(name), table_identifier(table)), sql.SQL(made)])
+
+
+def reindex_sql(index: IndexFacts, *, concurrently: bool) -> Statement:
+    """REINDEX of one index, which chooses the lists of an IVFFlat index from the vectors that are there now."""
+    how = sql.SQL("REINDEX INDEX CONCURRENTLY {}" if concurrently else "REINDEX INDEX {}")
+    return how.format(sql.Identifier(index.schema, index.name))
+
+
+def analyze_column_sql(table: TableFacts, column: str) -> Statement:
+    return sql.SQL("ANALYZE {} ({})").format(table_identifier(table), sql.Identifier(column))
 
 
 def index_property_statements(index: str, *, schema: str, properties: IndexProperties) -> list[Statement]:

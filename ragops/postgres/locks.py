@@ -23,6 +23,8 @@ from ragops.retry import Backoff
 
 LOCK_TIMEOUT_S = 2.0
 
+# A locked table is waited for, but a plan is not to take minutes.
+PLAN_PATIENCE = Backoff(first_s=0.5, longest_s=2.0, total_s=15.0)
 # A lock that the catalog's shortest wait may still need when the time of a whole list of tables is used up.
 SHORTEST_LOCK_TIMEOUT_S = 0.1
 TIMED_OUT = (psycopg.errors.LockNotAvailable,)

@@ -62,15 +62,20 @@ def condition(target: RowTarget) -> sql.Composable:
     return sql.SQL("true") if target.where is None else sql.SQL("({}\n)").format(sql.SQL(target.where))
 
 
-def row_relation(target: RowTarget, facts: TargetFacts, *, column: str | None = None) -> sql.Composed:
+def row_relation(
+    target: RowTarget, facts: TargetFacts, *, column: str | None = None, places: bool = False
+) -> sql.Composed:
     """Return a sub-select with the columns (id, content, embedding), which reads like the table `documents`.
 
-    `id` is the key as text. `column` is the vector column; None: the one that the campaign writes.
+    `id` is the key as text. `column` is the vector column; None: the one that the campaign writes. `places`: with
+    `tableoid` and `ctid`, which find a row again within the same statement.
     """
-    return sql.SQL("(SELECT {} AS id, {} AS content, {} AS embedding FROM {} WHERE {})").format(
+    found = sql.SQL(", tableoid, ctid") if places else sql.SQL("")
+    return sql.SQL("(SELECT {} AS id, {} AS content, {} AS embedding{} FROM {} WHERE {})").format(
         key_expression(facts.key),
         text_expression(target),
         sql.Identifier(column or facts.filled),
+        found,
         sql.Identifier(facts.table.schema, facts.table.name),
         condition(target),
     )

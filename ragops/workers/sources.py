@@ -26,6 +26,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
+from ragops.postgres.row_relation import parse_location
 from ragops.postgres.row_source import Row, RowTexts, count_rows, iterate_ids
 from ragops.postgres.row_texts import TargetTexts
 from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork
@@ -45,6 +46,7 @@ class Documents:
             require_source(source)
         self._check_stop = check_stop
         self._stay = work is not None
+        self._targets = work.targets if work is not None else ()
         self._rows: RowTexts | TargetTexts | None = None
         if work is not None:
             self._rows = TargetTexts(work)
@@ -108,7 +110,7 @@ class Documents:
                 return self._accepted(replace(extracted, change=change) if change else extracted)
             row = rows.get(item.location)
             if self._stay:
-                return self._extract_staying(row)
+                return self._extract_staying(row, item.location)
             if row is None:
                 raise Missing("no such row in the source", where=item.location)
             if row.size > MAX_BYTES:
@@ -121,7 +123,7 @@ class Documents:
             assert self._root is not None, "a row is not read from a file system"
             raise corpus_outage(error, folder=self._root, location=item.location) from error
 
-    def _extract_staying(self, row: Row | None) -> Extracted | Unreadable:
+    def _extract_staying(self, row: Row | None, location: str) -> Extracted | Unreadable:
         """Return the text of a row that stays. That it is gone, or lost its text, is no fault of anybody."""
         if row is None:
             return Unreadable(ROW_GONE)
@@ -129,7 +131,8 @@ class Documents:
             return Unreadable(f"text larger than {MAX_BYTES} bytes")
         if is_blank(row.text or ""):
             return Unreadable(ROW_EMPTY)
-        return replace(extract_text(row.text or ""), version=row.version)
+        target = self._targets[parse_location(location)[0] - 1]
+        return replace(extract_text(row.text or ""), version=row.version, long_text=target.long_text)
 
     def _accepted(self, extracted: Extracted) -> Extracted:
         """Return the text. Raises Unreadable for one that is not whole, if the source says so."""

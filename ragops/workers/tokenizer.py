@@ -17,6 +17,7 @@ from ragops.documents.reading import UnknownTokens
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.errors import EmbedderError
 from ragops.playbook.model import Playbook
+from ragops.workers.long_texts import beginning, tail_length, truncated
 from ragops.workers.sources import Preparer
 from ragops.workers.state import Stats, Stop
 from ragops.workers.supervisor import ConsecutiveFailures, Supervisor, try_twice
@@ -128,6 +129,8 @@ class Tokenizer:
 
     def _cut(self, id: object, extracted: Extracted) -> Prepared | Unreadable:
         def cut(embedder: Embedder) -> Prepared:
+            if extracted.long_text != "mean":
+                return self._cut_off(embedder, extracted)
             chunks = self._preparer.chunk(extracted.text, markdown=extracted.media_type == "text/markdown")
             texts = [self._preparer.prefix + chunk.text for chunk in chunks]
             ids: list[TokenIds] = []
@@ -146,6 +149,16 @@ class Tokenizer:
             return failure
         finally:
             self._due_at = math.inf
+
+    def _cut_off(self, embedder: Embedder, extracted: Extracted) -> Prepared:
+        """Return a long text's beginning alone. Raises Unreadable if it must not be cut."""
+        limit, suffix = self._preparer.max_tokens, self._preparer.suffix
+        text = beginning(extracted.text.strip(), limit=limit)
+        ids = embedder.tokenise([self._preparer.prefix + text], suffix=suffix)[0]
+        if len(ids) > limit and extracted.long_text == "fail":
+            raise Unreadable(f"{len(ids):,} tokens, and the model takes {limit:,} (long_text: fail)")
+        ids = truncated(ids, limit=limit, tail=tail_length(embedder, suffix=suffix))
+        return Prepared((Chunk(0, text, len(ids)),), (ids,), self._unknown([ids]))
 
     def _check(self) -> None:
         """Raise Stopped if a stop was requested, and Unreadable for a document that is cut for too long."""

@@ -50,3 +50,31 @@ def test_vectors_are_replaced_and_nothing_else(place: Workplace, rows: str, expe
     assert place.value("SELECT count(*) FROM ragops.row_state") == expected
     assert place.value("SELECT count(*) FROM ragops.work WHERE status = 'completed'") == expected
     assert place.value("SELECT count(*) FROM ragops.vectors_1") == expected
+
+
+LONG = """
+CREATE TABLE notes (id int PRIMARY KEY, body text, embedding halfvec(32));
+INSERT INTO notes
+SELECT n, CASE WHEN n % 2 = 0 THEN 'short ' || n ELSE repeat('index vector query ' || n || ' ', 400) END
+  FROM generate_series(1, 6) n;
+"""
+
+
+def test_a_long_text_is_divided_cut_off_or_refused(place: Workplace) -> None:
+    place.execute(LONG)
+    found = {}
+    for word in ("mean", "truncate", "fail"):
+        playbook = PLAYBOOK.replace("ROWS", "all").replace(
+            '  - table: kb.articles\n    text: "{title}\\n\\n{body}"\n    where: "deleted_at IS NULL"',
+            f'  - table: notes\n    text: "{{body}}"\n    long_text: {word}',
+        )
+        (place.folder / "long.yaml").write_text(playbook, encoding="utf-8")
+        place.execute("UPDATE notes SET embedding = NULL")
+        done = place.ragops("reset", "--playbook", "long.yaml", "--yes", "--json")
+        assert done.code == 0, done.err
+        found[word] = dict(place.rows("SELECT id, embedding::text FROM notes"))
+    short, long = (2, 4, 6), (1, 3, 5)
+    assert all(found["mean"][id] == found["truncate"][id] == found["fail"][id] is not None for id in short)
+    assert all(found["fail"][id] is None for id in long)
+    assert all(found["mean"][id] != found["truncate"][id] for id in long)
+    assert "long_text: fail" in place.value("SELECT min(last_error) FROM ragops.work")

@@ -44,7 +44,7 @@ def build_index(run: Run, build: IndexBuild) -> BuiltIndex:
     An index that another session builds on the table is waited for; one of this name is taken over.
     """
     started, session = time.monotonic(), run.session
-    if wait_for_builds(session, build.table, renew=run.renew) and _took_over(run, build):
+    if wait_for_builds(session, build.table, renew=run.renew) and not build.is_reindex and _took_over(run, build):
         session.reporter.info(f"index {build.name} was finished by that session")
     else:
         note = f": {build.resources.note}" if build.resources.note else ""

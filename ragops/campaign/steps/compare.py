@@ -13,7 +13,7 @@ from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.errors import NegativeVerdict
 from ragops.findings import PlanProblem
 from ragops.playbook.steps import Compare
-from ragops.quality.bounds import fewest_queries
+from ragops.quality.losses import fewest_queries
 from ragops.row_facts import TargetFacts
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.privileges import privilege_problems, table_privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.errors import UsageError
 from ragops.facts import IndexFacts
 from ragops.findings import PlanProblem
-from ragops.indexes.plan import VECTOR_TABLES, droppable_indexes
+from ragops.indexes.concerned import VECTOR_TABLES, concerned_tables, droppable_indexes, indexes_over
 from ragops.playbook.steps import DropIndexes
 from ragops.postgres.ddl import drop_index_sql
 from ragops.postgres.journal import journal_index
@@ -39,9 +39,12 @@ class DropIndexesStep:
             table = facts.database.tables.get(logical)
             if table is not None and table.indexes:
                 yield from privilege_problems(facts.database, logical, "OWN")
+        for target in facts.targets:
+            if indexes_over(target, target.filled):
+                yield from table_privilege_problems(target.table, facts.database.server.role, "OWN")
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
-        indexes = droppable_indexes(facts.database)
+        indexes = droppable_indexes(facts.database, facts.targets)
         dropped = _dropped_alone(indexes)
         return PlannedStep(
             number,
@@ -64,9 +67,9 @@ def drop(run: Run, *, names: Sequence[str] = ()) -> DropResult:
     Raises UsageError for a name that is none of them, RagopsError when a lock cannot be had.
     """
     session = run.session
-    facts = session.facts()
-    indexes = select_indexes(droppable_indexes(facts), names)
-    tables = [table for table in facts.tables.values() if table and any(i in indexes for i in table.indexes)]
+    facts, targets = session.facts(), session.targets()
+    indexes = select_indexes(droppable_indexes(facts, targets), names)
+    tables = [t for t in concerned_tables(facts, targets) if any(index in indexes for index in t.indexes)]
 
     def act() -> DropResult:
         executed = []

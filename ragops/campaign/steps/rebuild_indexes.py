@@ -7,27 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from ragops.campaign.privileges import privilege_problems
+from ragops.campaign.privileges import privilege_problems, table_privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.building import BuiltIndex, adopt, build_index
-from ragops.facts import version_of
+from ragops.facts import TableFacts, version_of
 from ragops.findings import PlanProblem
-from ragops.indexes.plan import (
-    IndexBuild,
-    JournalEntry,
-    analyses,
-    covered_indexes,
-    droppable_indexes,
-    index_builds,
-    returned_indexes,
-)
+from ragops.indexes.beside import column_analyses, copy_notes, copy_problems, is_beside
+from ragops.indexes.builds import IndexBuild, JournalEntry, analyses
+from ragops.indexes.concerned import droppable_indexes, tables_by_name_of
+from ragops.indexes.pairs import index_pairs
+from ragops.indexes.plan import covered_indexes, index_builds, returned_indexes
 from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Lists
+from ragops.indexes.rewritten import reindexes
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import DropIndexes, Embed, RebuildIndexes
 from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
-from ragops.postgres.statements import text_of
+from ragops.postgres.statements import Statement, text_of
+from ragops.row_facts import TargetFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,8 @@ class Rebuilding:
     notes: tuple[str, ...] = ()
     returned: tuple[IndexBuild, ...] = ()
     """Journaled indexes that are there again: built by a run that was killed before it could record that."""
+    first: tuple[Statement, ...] = ()
+    """What runs before the first build."""
 
     def to_json(self) -> dict[str, object]:
         """What `ragops index rebuild --dry-run --json` prints."""
@@ -100,11 +100,18 @@ class RebuildIndexesStep:
     def problems(self, facts: PlanFacts) -> Iterator[PlanProblem | str]:
         # Long statements lift a role's timeout in their transaction; a concurrent build cannot have one.
         timeout = facts.database.server.settings.get("statement_timeout", "0")
-        if self.settings.concurrently and timeout != "0":
+        beside = [target for target in facts.targets if is_beside(target)]
+        if (self.settings.concurrently or beside) and timeout != "0":
+            # What a second column gets is built concurrently whatever the playbook says.
+            instead = "" if beside else ", or concurrently: false"
             yield (
                 f"statement_timeout is {timeout}, which would end CREATE INDEX CONCURRENTLY: "
-                "ALTER ROLE … SET statement_timeout = 0, or concurrently: false"
+                f"ALTER ROLE … SET statement_timeout = 0{instead}"
             )
+        for target in facts.targets:
+            yield from table_privilege_problems(target.table, facts.database.server.role, "OWN", "CREATE")
+        for target in beside:
+            yield from copy_problems(target, facts.playbook, dimensions=facts.dimensions)
         tables = [table for table in facts.database.tables.values() if table]
         valid = {index.name for table in tables for index in table.indexes if index.is_valid}
         are_dropped = any(isinstance(step, DropIndexes) for step in facts.playbook.steps)
@@ -113,25 +120,33 @@ class RebuildIndexesStep:
                 yield from privilege_problems(facts.database, index.table, "OWN", "CREATE")
 
     def plan(self, facts: PlanFacts, number: int) -> PlannedStep:
-        existing, journal = droppable_indexes(facts.database), list(facts.journal)
+        playbook, targets = facts.playbook, facts.targets
+        existing, journal = droppable_indexes(facts.database, targets), list(facts.journal)
         if any(isinstance(step, DropIndexes) for step in facts.before(number)):
             journal += [JournalEntry(i.schema, i.name, i.table, i.definition, i.properties) for i in existing]
             existing = []
-        server = facts.database.server
+        server, concurrently = facts.database.server, self.settings.concurrently
+        wanted = index_builds(
+            playbook,
+            facts.database,
+            existing=existing,
+            journal=journal,
+            concurrently=concurrently,
+            targets=targets,
+            dimensions=facts.dimensions,
+            is_ahead=True,
+        )
+        if any(isinstance(step, Embed) for step in facts.before(number)):
+            wanted += reindexes(playbook, targets, existing=existing, concurrently=concurrently)
         builds = [
             build.equipped(rows=_rows_of(facts, number, build), server=server, settings=self.settings)
-            for build in index_builds(
-                facts.playbook,
-                facts.database,
-                existing=existing,
-                journal=journal,
-                concurrently=self.settings.concurrently,
-            )
+            for build in wanted
         ]
         rows, rate = _embedded_before(facts, number), facts.database.index_rows_per_s
         notes = [f"{build.name}: {build.resources.note}" for build in builds if build.resources.note]
-        covered = covered_indexes(facts.playbook, facts.database, existing=existing, journal=journal)
-        notes += _covered_notes(covered)
+        covered = covered_indexes(playbook, facts.database, existing=existing, journal=journal)
+        notes += [*_covered_notes(covered), *copy_notes(targets)]
+        first = column_analyses(targets, builds)
         later = facts.playbook.steps[number:]
         if any(isinstance(build.graph, Lists) for build in builds) and any(isinstance(s, Embed) for s in later):
             notes.append("IVFFlat lists are chosen from the rows that are there; later rows are sorted into them")
@@ -140,8 +155,12 @@ class RebuildIndexesStep:
             self.settings.step,
             f"build {len(builds)} vector index{'es' if len(builds) != 1 else ''}",
             self.settings,
-            statements=(*(statement for build in builds for statement in build.statements), *analyses(builds)),
-            rows=rows,
+            statements=(
+                *first,
+                *(statement for build in builds for statement in build.statements),
+                *analyses(builds),
+            ),
+            rows=rows if not targets else _rows_of_targets(targets, builds),
             tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
             estimate_s=rows / rate if builds and rows and rate else None,
             notes=tuple(notes) if builds or notes else ("every index is present and valid: nothing to build",),
@@ -169,6 +188,9 @@ def rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) ->
     earlier = _made_earlier(run.noted(), planned.present)
     # Before the first build: a run that is killed in one, or before it can record its result, has made them too.
     run.note(Intended(planned.builds, earlier))
+    for analysis in planned.first:
+        with transaction(session.connection, is_long=True):
+            session.connection.execute(analysis)
     built = tuple(build_index(run, build) for build in planned.builds)
     for analysis in analyses(planned.builds):
         with transaction(session.connection, is_long=True):
@@ -182,8 +204,8 @@ def rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) ->
 def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = ()) -> Rebuilding:
     """Return what `rebuild` would do now. Raises PlanRefused where that would be unsafe."""
     session = run.session
-    facts = session.facts()
-    existing, journal = droppable_indexes(facts), read_journal(session.connection)
+    facts, targets = session.facts(), session.targets()
+    existing, journal = droppable_indexes(facts, targets), read_journal(session.connection)
     covered = covered_indexes(session.playbook, facts, existing=existing, journal=journal)
     all_builds = index_builds(
         session.playbook,
@@ -192,7 +214,11 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         journal=journal,
         concurrently=settings.concurrently,
         named=names,
+        targets=targets,
     )
+    # Outside of a campaign nothing has replaced the vectors: a valid index stays as it is.
+    if run.campaign is not None:
+        all_builds += reindexes(session.playbook, targets, existing=existing, concurrently=settings.concurrently)
     builds = [build for build in all_builds if not names or build.name in names]
     wanted = {index.name for index in session.playbook.indexes} | {build.name for build in builds}
     version = facts.server.pgvector_version
@@ -201,8 +227,10 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         session.reporter.info_once(
             f"pgvector {version} is older than 0.8.2 (CVE-2026-3172): no parallel index build"
         )
-    returned = [build for build in returned_indexes(facts, journal) if not names or build.name in names]
+    returned = [build for build in returned_indexes(facts, journal, targets) if not names or build.name in names]
     wanted |= {build.name for build in returned}
+    wanted |= {copy.name for target in targets for _, copy in index_pairs(target) if copy is not None}
+    again = {build.name for build in builds if build.is_reindex}
     rows: dict[int, int] = {}
     for table in {build.table.oid: build.table for build in builds}.values():
         # Counted: estimates are far off after a load.
@@ -213,10 +241,11 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
         tuple(
             build.equipped(rows=rows[build.table.oid], server=facts.server, settings=settings) for build in builds
         ),
-        tuple(index.name for index in existing if index.is_valid and index.name in wanted),
-        sum(rows.values()),
+        tuple(i.name for i in existing if i.is_valid and i.name in wanted and i.name not in again),
+        sum(rows[oid] for oid in _counted_once([build.table for build in builds])),
         _covered_notes({name: other for name, other in covered.items() if name not in names}),
         tuple(returned),
+        tuple(column_analyses(targets, builds)),
     )
 
 
@@ -251,13 +280,26 @@ def _embedded_before(facts: PlanFacts, number: int) -> int | None:
 
 def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
     """Return the rows that a build of step `number` will find in its table; None where that is not known."""
-    if not any(isinstance(step, Embed) for step in facts.before(number)):
+    if facts.targets or not any(isinstance(step, Embed) for step in facts.before(number)):
         return build.table.rows
     documents, items = facts.table("documents"), _embedded_before(facts, number)
     if items is None or build.table.oid == documents.oid:
         return items
     # As many chunks per document as there are now, and at least one.
     return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
+
+
+def _rows_of_targets(targets: Sequence[TargetFacts], builds: Sequence[IndexBuild]) -> int:
+    """Return the rows of the targets' tables that get an index, those of partitions included."""
+    built = {build.table.qualified for build in builds}
+    tables = {target.table.oid: target.table for target in targets}.values()
+    return sum(table.rows for table in tables if built & tables_by_name_of(table).keys())
+
+
+def _counted_once(tables: Sequence[TableFacts]) -> set[int]:
+    """Return the oids of those tables whose rows no other one of them has: partitions belong to their table."""
+    parts = {part.oid for table in tables for part in table.partitions}
+    return {table.oid for table in tables} - parts
 
 
 def _made_earlier(noted: Mapping[str, object], present: Sequence[str]) -> tuple[Mapping[str, object], ...]:

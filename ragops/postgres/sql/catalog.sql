@@ -141,7 +141,7 @@ SELECT count(DISTINCT c.relname) = 14
                                  ('measured', 'item'), ('tokens', 'writer'), ('change', 'campaign_id'),
                                  ('seeding', 'left_out'), ('file_state', 'location'),
                                  ('work', 'location'), ('target', 'relation_oid'), ('row_state', 'text_hash'),
-                                 ('vector_archive', 'target_id'), ('cutover', 'state'), ('captured', 'key'));
+                                 ('vector_archive', 'target_id'), ('cutover', 'state'), ('captured', 'is_kept'));
 
 -- name: is_available
 -- Whether the server has the files of pgvector.
@@ -188,8 +188,9 @@ SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
 
 -- name: vector_indexes
 -- The HNSW and IVFFlat indexes of a table and of its partitions by name, each with the index of the partitioned
--- table that it is attached to. The column is empty for an index on an expression (indkey 0). A statistics target
--- below 0, or NULL from PostgreSQL 17 on, is the default.
+-- table that it is attached to. The column is empty for an index on an expression (indkey 0); the last array has the
+-- columns that its key reads: an expression's are found by what it depends on, without those of a predicate. A
+-- statistics target below 0, or NULL from PostgreSQL 17 on, is the default.
 SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce(a.attname, ''),
        CASE WHEN %(may_lock)s THEN pg_get_indexdef(i.oid) ELSE '' END, x.indisvalid,
        CASE WHEN %(may_lock)s THEN pg_relation_size(i.oid)
@@ -201,7 +202,17 @@ SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce
                                   WHERE c.attrelid = i.oid AND c.attstattarget >= 0), '{{}}'),
          'parent', (SELECT pn.nspname || '.' || p.relname FROM pg_inherits h
                       JOIN pg_class p ON p.oid = h.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
-                     WHERE h.inhrelid = i.oid))
+                     WHERE h.inhrelid = i.oid)),
+       CASE WHEN a.attname IS NOT NULL THEN ARRAY[a.attname::text]
+            ELSE ARRAY(SELECT c.attname::text FROM pg_attribute c
+                        WHERE c.attrelid = x.indrelid
+                          AND c.attnum IN (SELECT d.refobjsubid FROM pg_depend d
+                                            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.oid
+                                              AND d.refclassid = 'pg_class'::regclass
+                                              AND d.refobjid = x.indrelid AND d.refobjsubid > 0)
+                          AND (x.indpred IS NULL OR NOT %(may_lock)s
+                               OR position(quote_ident(c.attname) IN pg_get_expr(x.indexprs, x.indrelid)) > 0)
+                        ORDER BY c.attnum) END
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_am am ON am.oid = i.relam

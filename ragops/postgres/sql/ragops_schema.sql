@@ -329,3 +329,7 @@ CREATE TABLE IF NOT EXISTS ragops.captured (
 -- name: index_captured
 -- Takes the noted keys of one column in their order.
 CREATE INDEX IF NOT EXISTS captured_order ON ragops.captured (cutover_id, id);
+
+-- name: add_captured_kept
+-- Notes of rows that were written after a cutover stay: a rollback has to say that the old column lacks their vector.
+ALTER TABLE ragops.captured ADD COLUMN IF NOT EXISTS is_kept boolean NOT NULL DEFAULT false;

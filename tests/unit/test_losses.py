@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ragops.quality.bounds import Decision, fewest_queries, loss_bounds, overall, student_t
+from ragops.quality.losses import Decision, fewest_queries, loss_bounds, overall, student_t
 
 # https://www.itl.nist.gov/div898/handbook/eda/section3/eda3672.htm
 TABLE = [
