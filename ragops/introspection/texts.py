@@ -62,7 +62,9 @@ def parse_text(given: str, survey: Survey) -> TextChoice:
     template = given.replace("\\n", "\n").replace("\\t", "\t")
     if "{" not in template and "}" not in template:
         if template not in survey.columns:
-            raise ValueError(f"{template!r} is no column of {survey.table.quoted}; columns in braces: '{{content}}'")
+            raise ValueError(
+                f"{template!r} is no column of {survey.table.quoted}; columns in braces: '{{content}}'"
+            )
         return column_text(template)
     parts = [column for _, column in template_parts(template) if column is not None]
     unknown = [column for column in parts if column not in survey.columns]

@@ -57,7 +57,10 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         + f"; {size(result.bytes_freed)} freed"
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
-    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
+    steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
+    if result.waiting_for is None:
+        return Group(head, Text(counts), steps)
+    return Group(head, Text(counts), steps, Text(f"waiting for: {result.waiting_for}", style="bold"))
 
 
 def embed_screen(report: EmbedReport) -> str:
