@@ -75,8 +75,8 @@ def rollback_screen(result: RollbackResult) -> RenderableType:
     lines = [f"rolled back; the tables were locked for {1000 * result.locked_s:,.0f} ms"]
     for one in result.written:
         lines.append(
-            f"{one.column}: {number(len(one.keys))} rows were written since the cutover, and have no old vector or "
-            "that of an earlier text (--json lists their keys)"
+            f"{one.column}: {number(len(one.keys))} rows were written since the cutover, and have no old vector, "
+            "or that of an earlier text (--json lists their keys)"
         )
         lines.append(
             "  next: ragops reset --playbook repair.yaml   with the old model, and in its step select_rows:\n"

@@ -66,7 +66,7 @@ def run_cutover(session: Session, *, workers: Mapping[str, object] | None = None
 
 
 def _waiting_step(row: CampaignRow, steps: Sequence[StepRow]) -> int | None:
-    """Return the number of the step cut_over that an unfinished campaign has come to; None if it is done, or absent.
+    """Return the number of the step cut_over that an unfinished campaign has come to; None if it is done.
 
     Raises RagopsError if the campaign has not come to it.
     """

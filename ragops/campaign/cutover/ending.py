@@ -56,7 +56,7 @@ def undo_beside(run: Run, *, campaigns: Sequence[int] = ()) -> EndResult | None:
         raise RagopsError(
             f"{', '.join(one.label for one in swapped)} was exchanged with its second column; nothing was changed",
             expected="the columns as they were before the cutover",
-            hint="ragops cutover rollback   then: ragops undo   or, to keep the new vectors: ragops cutover finish",
+            hint="ragops cutover rollback   then: ragops undo   or, to keep the new ones: ragops cutover finish",
         )
     found = [one for one in found if one.row.state in UNSWAPPED]
     if not found:
