@@ -7,7 +7,10 @@ from dataclasses import replace
 
 from ragops.campaign.cutover.beside import besides
 from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.rehearsal import look_ahead
+from ragops.campaign.row_problems import row_problems
+from ragops.campaign.row_rehearsal import row_condition_problems
 from ragops.campaign.rows import count_selected
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.steps.rebuild_indexes import read_journal
@@ -22,6 +25,14 @@ from ragops.postgres.space import read_space
 from ragops.row_facts import TargetFacts
 from ragops.session import Session
 from ragops.workers.sizing import size_fleet
+
+
+def refuse_unfit_targets(session: Session, facts: PlanFacts) -> None:
+    """Raise PlanRefused for targets that cannot be read or written, before their rows are counted."""
+    problems = [*row_problems(facts), *row_condition_problems(session.connection, facts)]
+    if problems:
+        known = find_table_problems(facts.playbook, facts.database, model=facts.model)
+        refuse_problems([*known, *problems], where=facts.database.server.database)
 
 
 def plan_campaign(
@@ -53,6 +64,7 @@ def plan_campaign(
         # After an earlier cutover the name of the first column stands for what that campaign wrote.
         targets = tuple(_fresh(session.playbook.targets[one.number - 1], one) for one in targets)
     selected: dict[int, int] = {}
+    refuse_unfit_targets(session, PlanFacts(session.playbook, database, model=model, targets=targets))
     if "select_rows" in open_verbs:
         selected = count_selected(session, targets, model=model)
         items = sum(selected.values()) if items is None else items

@@ -34,7 +34,9 @@ class TextChoice:
     @property
     def shown(self) -> str:
         """Return it as one would type it."""
-        return self.text if self.text is not None else f"sql: {self.sql}"
+        if self.text is not None:
+            return self.text.replace("\n", "\\n").replace("\t", "\\t")
+        return f"sql: {' '.join((self.sql or '').split())}"
 
 
 def column_text(*columns: str, why: str = "") -> TextChoice:

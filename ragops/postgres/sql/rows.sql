@@ -128,10 +128,9 @@ WITH matched AS MATERIALIZED (
 ), written AS (
     UPDATE {table} t SET {filled} = m.after
       FROM matched m WHERE t.ctid = m.place AND t.tableoid = m.part{differs}
-    RETURNING m.item, m.key, m.before, m.after
+    RETURNING m.item, m.key, m.text_hash, m.before, m.after
 ){archived}, done AS (
-    SELECT m.item, m.key, m.text_hash FROM matched m
-     WHERE m.item IN (SELECT item FROM written){same}
+    SELECT w.item, w.key, w.text_hash FROM written w{same}
 ), noted AS (
     INSERT INTO ragops.row_state AS s (target_id, key, text_hash, fingerprint)
     SELECT {target}, d.key, d.text_hash, {fingerprint} FROM done d
@@ -158,7 +157,7 @@ SELECT item FROM done;
 
 -- name: same
 -- A part of `store`: the others are done as they are.
- OR NOT {divergence};
+ UNION ALL SELECT m.item, m.key, m.text_hash FROM matched m WHERE NOT {divergence};
 
 -- name: divergence
 -- Whether a vector is missing, of other dimensions, without a distance, or too far away.
