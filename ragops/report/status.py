@@ -106,7 +106,8 @@ def _queue_table(queue: QueueCounts) -> RenderableType:
 
 def search_screen(result: SearchResult) -> RenderableType:
     """The neighbours by a full scan, those that the index finds, and how many of the former it finds."""
-    parts: list[RenderableType] = [_neighbours("exact", result.exact)]
+    parts: list[RenderableType] = [] if result.target is None else [Text(result.target, style="bold")]
+    parts.append(_neighbours("exact", result.exact))
     if result.index is None and result.notes:
         parts.append(Text("indexed: no index that serves"))
     elif result.index is None:
@@ -116,6 +117,7 @@ def search_screen(result: SearchResult) -> RenderableType:
     if result.recall is not None:
         parts.append(Text(f"the index finds {result.recall:.0%} of the exact neighbours"))
     parts += [Text(note) for note in result.notes]
+    parts += [search_screen(other) for other in result.others]
     return Group(*parts)
 
 
