@@ -39,15 +39,16 @@ class Selection:
 
     def count(self, connection: Connection) -> dict[int, int]:
         """Return the number of rows by the number of their target, by a scan of the tables."""
-        query = statement("rows", "count_selected", {"selections": self._selections()})
+        query = statement("rows", "count_selected", {"selections": self._selections(is_planned=True)})
         found = {int(number): int(rows) for number, rows in connection.execute(query).fetchall()}
         return {facts.number: found.get(facts.number, 0) for facts in self.facts}
 
-    def _selections(self) -> sql.Composed:
+    def _selections(self, *, is_planned: bool = False) -> sql.Composed:
+        """Compose the selections; `is_planned`: a second column may not be there yet, and has no vector then."""
         one_by_one = zip(self.targets, self.facts, strict=True)
-        return sql.SQL(" UNION ALL ").join(self._selection(*one) for one in one_by_one)
+        return sql.SQL(" UNION ALL ").join(self._selection(*one, is_planned=is_planned) for one in one_by_one)
 
-    def _selection(self, target: RowTarget, facts: TargetFacts) -> Statement:
+    def _selection(self, target: RowTarget, facts: TargetFacts, *, is_planned: bool) -> Statement:
         more = self.settings.where
         words = {
             **row_words(target, facts, self.vector_schema),
@@ -60,6 +61,8 @@ class Selection:
             "relation": sql.Literal(facts.table.quoted),
             "column": sql.Literal(facts.filled),
         }
+        if is_planned and facts.filled not in facts.table.columns:
+            words["filled"] = sql.SQL("NULL::{}").format(words["kind"])
         kinds = ("all" if kind == "divergent" else kind for kind in self.settings.rows)
         either = sql.SQL(" OR ").join(statement("rows", kind, words) for kind in dict.fromkeys(kinds))
         name = "selected" if self.is_tracked else "selected_untracked"
