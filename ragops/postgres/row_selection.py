@@ -13,6 +13,7 @@ from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection, fetch_row
 from ragops.postgres.row_work import row_words
 from ragops.postgres.statements import Statement, statement
+from ragops.postgres.vector_type import vector_words
 from ragops.row_facts import TargetFacts
 
 # How far a vector's length may be from 1, which is what every model's vectors are normalised to. A halfvec keeps
@@ -44,14 +45,24 @@ class Selection:
         return {facts.number: found.get(facts.number, 0) for facts in self.facts}
 
     def _selections(self, *, is_planned: bool = False) -> sql.Composed:
+<<<<<<< HEAD
         """Compose the selections; `is_planned`: a second column may not be there yet, and has no vector then."""
+=======
+        """Compose the rows of all targets; `is_planned`: a column that a step will add holds nothing yet."""
+>>>>>>> twelve
         one_by_one = zip(self.targets, self.facts, strict=True)
         return sql.SQL(" UNION ALL ").join(self._selection(*one, is_planned=is_planned) for one in one_by_one)
 
     def _selection(self, target: RowTarget, facts: TargetFacts, *, is_planned: bool) -> Statement:
         more = self.settings.where
+        absent: dict[str, sql.Composable] = {}
+        if is_planned and facts.column(facts.filled) is None:
+            absent["filled"] = sql.SQL("NULL::{}").format(
+                vector_words(self.vector_schema)["ext"] + sql.Identifier("vector")
+            )
         words = {
             **row_words(target, facts, self.vector_schema),
+            **absent,
             "dimensions": sql.Literal(self.dimensions or 0),
             "tolerance": sql.Literal(LENGTH_TOLERANCE),
             "prefix": sql.Literal(f"{facts.number}:"),

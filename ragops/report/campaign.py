@@ -12,6 +12,7 @@ from ragops.campaign.steps.embed import EmbedReport
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.undo import UndoResult
 from ragops.postgres.statements import text_of
+from ragops.report.comparison import comparison_screen
 from ragops.report.queue import partial_lines
 from ragops.report.terminal import STYLES, error_text, table, verdict
 from ragops.report.units import duration, number, rate, size
@@ -58,9 +59,10 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
     steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
-    if result.waiting_for is None:
-        return Group(head, Text(counts), steps)
-    return Group(head, Text(counts), steps, Text(f"waiting for: {result.waiting_for}", style="bold"))
+    ends = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
+    if result.waiting_for is not None:
+        ends.append(Text(f"waiting for: {result.waiting_for}", style="bold"))
+    return Group(head, Text(counts), steps, *ends)
 
 
 def embed_screen(report: EmbedReport) -> str:
