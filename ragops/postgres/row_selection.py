@@ -45,11 +45,7 @@ class Selection:
         return {facts.number: found.get(facts.number, 0) for facts in self.facts}
 
     def _selections(self, *, is_planned: bool = False) -> sql.Composed:
-<<<<<<< HEAD
-        """Compose the selections; `is_planned`: a second column may not be there yet, and has no vector then."""
-=======
         """Compose the rows of all targets; `is_planned`: a column that a step will add holds nothing yet."""
->>>>>>> twelve
         one_by_one = zip(self.targets, self.facts, strict=True)
         return sql.SQL(" UNION ALL ").join(self._selection(*one, is_planned=is_planned) for one in one_by_one)
 
@@ -72,8 +68,6 @@ class Selection:
             "relation": sql.Literal(facts.table.quoted),
             "column": sql.Literal(facts.filled),
         }
-        if is_planned and facts.filled not in facts.table.columns:
-            words["filled"] = sql.SQL("NULL::{}").format(words["kind"])
         kinds = ("all" if kind == "divergent" else kind for kind in self.settings.rows)
         either = sql.SQL(" OR ").join(statement("rows", kind, words) for kind in dict.fromkeys(kinds))
         name = "selected" if self.is_tracked else "selected_untracked"

@@ -107,7 +107,7 @@ def _drop(run: Run, found: Sequence[Beside], *, state: str, campaigns: Sequence[
 
 
 def _keep_controllers_out(session: Session, campaigns: Sequence[int]) -> None:
-    """Let nobody take the campaigns until the transaction ends. Raises CampaignHeld while a controller runs one."""
+    """Let nobody take the campaigns until the transaction ends. Raises CampaignHeld while one is run."""
     lock_campaigns(session.connection)
     for row in all_campaigns(session.connection):
         if row.id in campaigns and not row.is_finished:
