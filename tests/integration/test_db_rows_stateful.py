@@ -128,5 +128,5 @@ def machine(dsn18: str) -> Iterator[type[Rows]]:
 
 
 def test_nothing_of_the_application_is_lost(machine: type[Rows]) -> None:
-    profile = settings(max_examples=10, stateful_step_count=15, suppress_health_check=list(HealthCheck))
+    profile = settings(max_examples=20, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=profile)
