@@ -17,6 +17,7 @@ from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import DatabaseFacts, IndexFacts
 from ragops.identity import short_name
 from ragops.indexes.concerned import concerned_tables, listed_indexes
+from ragops.indexes.pairs import missing_copies
 from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
@@ -341,6 +342,9 @@ def _list_indexes(
         for index in session.playbook.indexes
         if index.name not in known
     ]
+    # Those of a second column, which `rebuild_indexes` builds.
+    missing = [build for target in targets for build in missing_copies(target)]
+    listed += [_absent(build.name, build.table.qualified, "missing", None) for build in missing]
     return listed, said
 
 
