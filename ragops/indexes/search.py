@@ -43,6 +43,13 @@ class SearchResult:
         return len({row.id for row in self.indexed} & exact) / len(self.exact)
 
     def to_json(self) -> dict[str, object]:
+        """Return what `--json` prints: the first target's result, and a list of those of all targets."""
+        found = self._own()
+        if self.target is not None:
+            found["targets"] = [one._own() for one in (self, *self.others)]
+        return found
+
+    def _own(self) -> dict[str, object]:
         return {
             "query": self.query,
             "metric": self.metric,
@@ -52,7 +59,6 @@ class SearchResult:
             "recall": self.recall,
             "notes": list(self.notes),
             **({} if self.target is None else {"target": self.target}),
-            **({"targets": [one.to_json() for one in self.others]} if self.others else {}),
         }
 
 

@@ -110,6 +110,8 @@ def search_screen(result: SearchResult) -> RenderableType:
     parts.append(_neighbours("exact", result.exact))
     if result.index is None and result.notes:
         parts.append(Text("indexed: no index that serves"))
+    elif result.index is None and result.target is not None:
+        parts.append(Text("indexed: no vector index over this column is valid (ragops index status)"))
     elif result.index is None:
         parts.append(Text("indexed: no valid HNSW index; next: ragops index rebuild"))
     else:
