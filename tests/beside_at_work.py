@@ -1,4 +1,4 @@
-"""A second column without a program: added, filled, drained and exchanged as the steps do it, with made-up vectors."""
+"""A second column without a program: added, filled, drained and exchanged as the steps do it."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ COLUMNS = """
 SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
  WHERE attrelid = 'notes'::regclass AND attnum > 0 AND NOT attisdropped
 """
+INSERTED = "INSERT INTO notes (id, body, embedding) VALUES ({0}, 'text {0}', array_fill(0.5, ARRAY[32])::vector)"
 NOTED = "SELECT array_agg(key ORDER BY id) FROM ragops.captured"
 
 
@@ -47,7 +48,7 @@ def test_writes_are_noted_by_key_and_ragops_own_are_not(dsn: str) -> None:
             "UPDATE notes SET id = 10 WHERE id = 1",
             "INSERT INTO notes VALUES (2, 'two') ON CONFLICT (id) DO UPDATE SET body = excluded.body",
             "DELETE FROM notes WHERE id = 3",
-            "BEGIN; SET LOCAL session_replication_role = replica; UPDATE notes SET body = 'replicated' WHERE id = 4; COMMIT",
+            "BEGIN; SET LOCAL session_replication_role = replica; UPDATE notes SET body = 'r' WHERE id = 4; COMMIT",
             "BEGIN; UPDATE notes SET body = 'gone' WHERE id = 5; ROLLBACK",
             "UPDATE notes SET body = NULL WHERE id = 6",
         )
@@ -66,16 +67,17 @@ def test_a_role_without_any_right_on_the_schema_writes_as_before(notes: BesideAt
         dsn,
         "DROP ROLE IF EXISTS app_writer",
         "CREATE ROLE app_writer",
-        "GRANT INSERT, UPDATE, SELECT ON notes TO app_writer",
+        "GRANT INSERT ON notes TO app_writer",
     )
     try:
         # The application's own functions must not be found by the trigger's.
         execute(
             dsn,
             "CREATE SCHEMA trap",
-            "CREATE FUNCTION trap.jsonb_build_array(text) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'trap'; END$$",
+            "CREATE FUNCTION trap.jsonb_build_array(text) RETURNS jsonb LANGUAGE plpgsql"
+            " AS $$BEGIN RAISE 'trap'; END$$",
             "GRANT USAGE ON SCHEMA trap TO app_writer",
-            "SET ROLE app_writer; SET search_path = trap, pg_catalog, public; INSERT INTO notes VALUES (8, 'eight')",
+            "SET ROLE app_writer; SET search_path = trap, pg_catalog; INSERT INTO public.notes VALUES (8, 'eight')",
         )
         assert value(dsn, NOTED) == ['["8"]']
     finally:
@@ -88,7 +90,7 @@ def test_a_note_that_cannot_be_written_is_a_warning_and_no_error(notes: BesideAt
     warnings = execute(
         dsn, "ALTER TABLE ragops.captured RENAME TO away", "UPDATE notes SET body = 'unnoted' WHERE id = 2"
     )
-    assert ["ragops could not note that a row of notes was written" in one for one in warnings] == [True]
+    assert ["ragops could not note that a row of public.notes was written" in one for one in warnings] == [True]
     execute(dsn, "ALTER TABLE ragops.away RENAME TO captured")
     assert value(dsn, "SELECT body FROM notes WHERE id = 2") == "unnoted"
     # The look at the whole table finds it.
@@ -114,24 +116,17 @@ def test_partitions_and_keys_of_several_types(dsn: str) -> None:
         # Another time zone writes the same key, a partition is written by its name, a row moves to another.
         execute(
             dsn,
-            "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; UPDATE logs SET body = 'edited' WHERE body = 'text 1'",
-            "UPDATE logs_1 SET body = 'by name' WHERE body = 'text 1' OR body = 'edited'",
+            "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; UPDATE logs SET body = 'e' WHERE body = 'text 1'",
+            "UPDATE logs_1 SET body = 'by name' WHERE body = 'text 1' OR body = 'e'",
             "UPDATE logs SET at = at + interval '7 days' WHERE body = 'by name'",
         )
         work.drain()
         assert work.wrong_rows("body") == []
         work.cut_over()
         assert work.wrong_rows("body") == []
-        names = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relkind IN ('i', 'I') AND relname ~ '{}'"
-        assert value(dsn, names.format("_hnsw|embedding")) == [
-            *(
-                "logs_1_embedding_idx",
-                "logs_1_embedding_idx_old",
-                "logs_2_embedding_idx",
-                "logs_2_embedding_idx_old",
-            ),
-            *("logs_hnsw", "logs_hnsw_old"),
-        ]
+        names = "SELECT relname::text FROM pg_class WHERE relkind IN ('i', 'I') AND relname ~ '^logs.*(hnsw|embedding)'"
+        expected = [f"logs_{n}_embedding_idx" for n in (1, 2)] + ["logs_hnsw"]
+        assert {row[0] for row in rows(dsn, names)} == {*expected, *(f"{name}_old" for name in expected)}
         assert "embedding halfvec_l2_ops" in value(dsn, "SELECT pg_get_indexdef('logs_1_embedding_idx'::regclass)")
 
 
@@ -153,19 +148,19 @@ def test_what_refers_to_the_column_by_number_follows_its_name(dsn: str) -> None:
     execute(dsn, *NOTES, *BOUND)
     with beside_at_work(dsn) as work:
         work.prepare()
-        assert rows(dsn, "SELECT id FROM near") == [(n,) for n in range(1, 7)]
+        assert rows(dsn, "SELECT id FROM near ORDER BY id") == [(n,) for n in range(1, 7)]
         work.cut_over()
         execute(dsn, "TRUNCATE seen")
-        assert rows(dsn, "SELECT id FROM near") == []
+        assert rows(dsn, "SELECT id FROM near ORDER BY id") == []
         execute(dsn, "UPDATE notes SET embedding = array_fill(0.5, ARRAY[32])::vector WHERE id = 2")
-        assert rows(dsn, "SELECT id FROM near") == [(2,)]
+        assert rows(dsn, "SELECT id FROM near ORDER BY id") == [(2,)]
         assert rows(dsn, "SELECT id FROM seen") == [(2,)]
         assert rows(dsn, "SELECT nearest() LIMIT 1") == [(2,)]
         assert "embedding IS NOT NULL" in value(dsn, "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy")
         work.drain()
         assert work.wrong_rows("body") == []
         work.roll_back()
-        assert rows(dsn, "SELECT id FROM near") == [(n,) for n in range(1, 7)]
+        assert rows(dsn, "SELECT id FROM near ORDER BY id") == [(n,) for n in range(1, 7)]
         work.undo()
         assert value(dsn, COLUMNS) == ["id", "body", "embedding"]
         assert value(dsn, "SELECT count(*) FROM pg_trigger WHERE tgname ~ 'ragops'") == 0
@@ -222,18 +217,21 @@ def test_not_null_moves_once_no_row_is_without_a_vector(dsn18: str) -> None:
     with beside_at_work(dsn18) as work:
         work.prepare()
         # The application goes on as before: it knows nothing of the second column.
-        execute(dsn18, "INSERT INTO notes VALUES (7, 'seven', array_fill(0.5, ARRAY[32])::vector)")
+        execute(dsn18, INSERTED.format(7))
         exchange(work.run, work.found, lock_timeout_s=2.0)
-        not_null = "SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = 'notes'::regclass AND attnum > 1 AND attnotnull"
+        not_null = (
+            "SELECT array_agg(attname::text) FROM pg_attribute"
+            " WHERE attrelid = 'notes'::regclass AND attnum > 1 AND attnotnull"
+        )
         assert value(dsn18, not_null) is None
         # A row of the new application, before the noted row has its vector.
-        execute(dsn18, "INSERT INTO notes VALUES (8, 'eight', array_fill(0.5, ARRAY[32])::vector)")
-        assert settle_not_null(work.run) == ("notes.embedding",) or value(dsn18, not_null) is None
+        execute(dsn18, INSERTED.format(8))
+        assert settle_not_null(work.run) == ("public.notes.embedding",)
         work.drain()
         assert settle_not_null(work.run) == ()
         assert value(dsn18, not_null) == ["embedding"]
         done = work.roll_back()
-        assert done.written[0].keys == ('["7"]', '["8"]')
+        assert done.written[0].keys == ('["8"]',)
         # Their old vectors are unknown, so the old column cannot be NOT NULL yet.
-        assert done.nullable == ("public.notes.embedding",) or done.nullable == ("notes.embedding",)
+        assert done.nullable == ("public.notes.embedding",)
         assert value(dsn18, "SELECT count(*) FROM pg_constraint WHERE conname ~ 'ragops'") == 0
