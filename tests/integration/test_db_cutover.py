@@ -48,7 +48,7 @@ def test_writes_are_noted_by_key_and_ragops_own_are_not(dsn: str) -> None:
             "UPDATE notes SET id = 10 WHERE id = 1",
             "INSERT INTO notes VALUES (2, 'two') ON CONFLICT (id) DO UPDATE SET body = excluded.body",
             "DELETE FROM notes WHERE id = 3",
-            "BEGIN; SET LOCAL session_replication_role = replica; UPDATE notes SET body = 'r' WHERE id = 4; COMMIT",
+            "BEGIN; SET session_replication_role = replica; UPDATE notes SET body = 'r' WHERE id = 4; COMMIT",
             "BEGIN; UPDATE notes SET body = 'gone' WHERE id = 5; ROLLBACK",
             "UPDATE notes SET body = NULL WHERE id = 6",
         )
@@ -77,7 +77,7 @@ def test_a_role_without_any_right_on_the_schema_writes_as_before(notes: BesideAt
             "CREATE FUNCTION trap.jsonb_build_array(text) RETURNS jsonb LANGUAGE plpgsql"
             " AS $$BEGIN RAISE 'trap'; END$$",
             "GRANT USAGE ON SCHEMA trap TO app_writer",
-            "SET ROLE app_writer; SET search_path = trap, pg_catalog; INSERT INTO public.notes VALUES (8, 'eight')",
+            "SET ROLE app_writer; SET search_path = trap, pg_catalog; INSERT INTO public.notes VALUES (8, '8')",
         )
         assert value(dsn, NOTED) == ['["8"]']
     finally:
@@ -116,7 +116,7 @@ def test_partitions_and_keys_of_several_types(dsn: str) -> None:
         # Another time zone writes the same key, a partition is written by its name, a row moves to another.
         execute(
             dsn,
-            "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; UPDATE logs SET body = 'e' WHERE body = 'text 1'",
+            "SET TimeZone = 'Asia/Tokyo'; SET DateStyle = German; UPDATE logs SET body = 'e' WHERE body ~ '1$'",
             "UPDATE logs_1 SET body = 'by name' WHERE body = 'text 1' OR body = 'e'",
             "UPDATE logs SET at = at + interval '7 days' WHERE body = 'by name'",
         )
@@ -124,7 +124,7 @@ def test_partitions_and_keys_of_several_types(dsn: str) -> None:
         assert work.wrong_rows("body") == []
         work.cut_over()
         assert work.wrong_rows("body") == []
-        names = "SELECT relname::text FROM pg_class WHERE relkind IN ('i', 'I') AND relname ~ '^logs.*(hnsw|embedding)'"
+        names = "SELECT relname FROM pg_class WHERE relkind IN ('i', 'I') AND relname ~ '^logs.*(hnsw|embedding)'"
         expected = [f"logs_{n}_embedding_idx" for n in (1, 2)] + ["logs_hnsw"]
         assert {row[0] for row in rows(dsn, names)} == {*expected, *(f"{name}_old" for name in expected)}
         assert "embedding halfvec_l2_ops" in value(dsn, "SELECT pg_get_indexdef('logs_1_embedding_idx'::regclass)")
