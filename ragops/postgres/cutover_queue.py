@@ -37,7 +37,7 @@ class RowDrain:
         """
         keep_since(self._connection, row)
         words = self._words(row, target, facts) | {"always": sql.Literal(row.was_swapped)}
-        values = {"id": row.id, "keep": row.is_swapped, "number": facts.number}
+        values = {"id": row.id, "bound": row.bound if row.is_swapped else None, "number": facts.number}
         taken = self._connection.execute(statement("cutover", "take_captured"), values).rowcount
         if taken:
             self.cleared += self._connection.execute(statement("cutover", "clear_textless", words)).rowcount

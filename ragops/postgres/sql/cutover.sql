@@ -190,16 +190,17 @@ CREATE TEMPORARY TABLE ragops_taken (number int, key text) ON COMMIT DROP;
 CREATE TEMPORARY TABLE ragops_drained (location text) ON COMMIT DROP;
 
 -- name: take_captured
--- Takes the notes that wait. One note per key stays where the old column must be told apart later.
+-- Takes the notes that wait. Of those that are newer than the cutover, if there was one, one note per key stays: the
+-- first column has no vector of these rows.
 WITH taken AS (
-    DELETE FROM ragops.captured WHERE cutover_id = %(id)s AND NOT is_kept RETURNING key
+    DELETE FROM ragops.captured WHERE cutover_id = %(id)s AND NOT is_kept RETURNING key, id
 ), keys AS (
-    SELECT DISTINCT key FROM taken
+    SELECT key, max(id) AS newest FROM taken GROUP BY key
 ), kept AS (
     INSERT INTO ragops.captured (cutover_id, key, is_kept)
     SELECT %(id)s, k.key, true FROM keys k
-     WHERE %(keep)s AND NOT EXISTS (SELECT 1 FROM ragops.captured c
-                                     WHERE c.cutover_id = %(id)s AND c.key = k.key AND c.is_kept)
+     WHERE k.newest > %(bound)s::bigint
+       AND NOT EXISTS (SELECT 1 FROM ragops.captured c WHERE c.cutover_id = %(id)s AND c.key = k.key AND c.is_kept)
 )
 INSERT INTO ragops_taken (number, key) SELECT %(number)s, key FROM keys;
 
