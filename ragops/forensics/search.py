@@ -147,10 +147,21 @@ class Search:
         return best.hits(self.limits.exact) >= max(1, len(rows) * SETTLED_SHARE)
 
     def _shortlist(self, trials: Sequence[Trial], count: int) -> list[Candidate]:
-        """Return the texts whose vectors are nearest, and those whose similarities among each other fit best."""
-        near = dict.fromkeys(trial.candidate for trial in sorted(trials, key=lambda trial: trial.low))
-        alike = sorted(near, key=lambda candidate: -self.structures.get(candidate, -1.0))
-        both = [candidate for pair in zip(near, alike, strict=True) for candidate in pair]
+        """Return the texts whose vectors are nearest, and those whose similarities among each other fit best.
+
+        Of texts with equal vectors only the first.
+        """
+        first: dict[bytes, Candidate] = {}
+        seen: set[Candidate] = set()
+        for trial in trials:
+            if trial.candidate not in seen:
+                seen.add(trial.candidate)
+                first.setdefault(np.round(trial.distances, 9).tobytes(), trial.candidate)
+        distinct = set(first.values())
+        near = sorted((t for t in trials if t.candidate in distinct), key=lambda trial: trial.low)
+        nearest = list(dict.fromkeys(trial.candidate for trial in near))
+        alike = sorted(nearest, key=lambda candidate: -self.structures.get(candidate, -1.0))
+        both = [candidate for pair in zip(nearest, alike, strict=True) for candidate in pair]
         return list(dict.fromkeys(both))[:count]
 
     def _texts_of(self, candidate: Candidate, rows: Sequence[Row]) -> list[str | None]:
