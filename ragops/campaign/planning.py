@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
+from ragops.campaign.cutover.beside import besides
 from ragops.campaign.plan import Plan, make_plan
+from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.rehearsal import look_ahead
+from ragops.campaign.row_problems import row_problems
+from ragops.campaign.row_rehearsal import row_condition_problems
 from ragops.campaign.rows import count_selected
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.steps.rebuild_indexes import read_journal
 from ragops.campaign.steps.reseed_queue import empty_corpus
 from ragops.documents.left_out import LeftOut
 from ragops.facts import ModelFacts
+from ragops.playbook.targets import RowTarget
 from ragops.postgres.archive import expected_number
 from ragops.postgres.row_selection import expected_archive_number
 from ragops.postgres.row_source import read_source
 from ragops.postgres.space import read_space
+from ragops.row_facts import TargetFacts
 from ragops.session import Session
 from ragops.workers.sizing import size_fleet
+
+
+def refuse_unfit_targets(session: Session, facts: PlanFacts) -> None:
+    """Raise PlanRefused for targets that cannot be read or written, before their rows are counted."""
+    problems = [*row_problems(facts), *row_condition_problems(session.connection, facts)]
+    if problems:
+        known = find_table_problems(facts.playbook, facts.database, model=facts.model)
+        refuse_problems([*known, *problems], where=facts.database.server.database)
 
 
 def plan_campaign(
@@ -44,7 +59,12 @@ def plan_campaign(
     endangered = tables if "empty_tables" in open_verbs else []
     rows = read_source(session.connection, source, endangered) if needs_source else None
     targets = session.targets(exact=True)
+    is_added = "add_column" not in open_verbs
+    if not is_added:
+        # After an earlier cutover the name of the first column stands for what that campaign wrote.
+        targets = tuple(_fresh(session.playbook.targets[one.number - 1], one) for one in targets)
     selected: dict[int, int] = {}
+    refuse_unfit_targets(session, PlanFacts(session.playbook, database, model=model, targets=targets))
     if "select_rows" in open_verbs:
         selected = count_selected(session, targets, model=model)
         items = sum(selected.values()) if items is None else items
@@ -60,6 +80,7 @@ def plan_campaign(
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
         targets=targets,
+        besides=tuple(one.beside for one in besides(session, targets, is_added=is_added)),
         selected=selected,
         next_vector_archive=expected_archive_number(session.connection),
     )
@@ -69,3 +90,7 @@ def plan_campaign(
         # problem of their own.
         raise empty_corpus(source)
     return make_plan(facts, outlook)
+
+
+def _fresh(target: RowTarget, facts: TargetFacts) -> TargetFacts:
+    return replace(facts, filled=target.filled_column) if target.write == "beside" else facts

@@ -10,7 +10,8 @@ from ragops.campaign.steps.base import PlanFacts
 from ragops.facts import quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.steps import DropIndexes, RebuildIndexes
-from ragops.playbook.targets import RowTarget, template_parts
+from ragops.playbook.targets import RowTarget
+from ragops.postgres.targets import columns_read
 from ragops.row_facts import TargetFacts
 
 # What pgvector's HNSW and IVFFlat take: https://github.com/pgvector/pgvector#hnsw
@@ -99,9 +100,7 @@ def _privileges(facts: PlanFacts, target: RowTarget, found: TargetFacts) -> Iter
     server, table = facts.database.server, found.table
     role, to = server.role, quoted(server.role)
     yield from table_privilege_problems(table, role, "USAGE")
-    texts = [column for _, column in template_parts(target.text) if column] if target.text else []
-    needed = [*(column.name for column in found.key), *texts, found.embedding]
-    lacking = [name for name in dict.fromkeys(needed) if name in found.unreadable]
+    lacking = [name for name in columns_read(target, found) if name in found.unreadable]
     if lacking:
         names = ", ".join(map(quoted, lacking))
         yield PlanProblem(

@@ -9,8 +9,6 @@ from ragops.campaign.lost_columns import Structures, changed_columns, emptied_ta
 from ragops.campaign.preflight import CONNECTIONS
 from ragops.campaign.privileges import QUEUE
 from ragops.campaign.row_notes import row_notes
-from ragops.campaign.row_problems import row_problems
-from ragops.campaign.row_rehearsal import row_condition_problems
 from ragops.campaign.steps.base import PlanFacts
 from ragops.errors import first_line
 from ragops.facts import StructureFacts, TableFacts, quoted, vector_dimensions, version_of
@@ -60,8 +58,6 @@ def surrounding_problems(
                 f"TRUNCATE TABLE {quoted(queue.schema, queue.name)}",
             )
     yield from lost_column_problems(connection, facts, structures)
-    yield from row_problems(facts)
-    yield from row_condition_problems(connection, facts)
 
 
 def embed_problems(facts: PlanFacts, structures: Structures) -> Iterator[PlanProblem]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "reset": "campaign",
     "undo": "campaign",
     "demo": "campaign",
+    "init": "init",
     "embed": "work",
     "validate": "work",
     "tune": "work",

@@ -85,7 +85,10 @@ def _llama_index(survey: Survey) -> Recognised | None:
         text,
         is_certain=not doubt,
         doubt=doubt,
-        also=(_SAME_MODEL, "a metadata value that is a list or an object is written as JSON, not as Python has it"),
+        also=(
+            _SAME_MODEL,
+            "a metadata value that is a list or an object is written as JSON, not as Python has it",
+        ),
     )
 
 
@@ -218,11 +221,16 @@ def _spring_ai(survey: Survey) -> Recognised | None:
     if survey.table.name != "vector_store" or not survey.has("content", "metadata", "embedding"):
         return None
     return Recognised(
-        "Spring AI", "table vector_store with content, metadata and embedding", column_text("content"), also=(_SAME_MODEL,)
+        "Spring AI",
+        "table vector_store with content, metadata and embedding",
+        column_text("content"),
+        also=(_SAME_MODEL,),
     )
 
 
-def _json_store(client: str, columns: tuple[str, ...], json: str, key: str) -> Callable[[Survey], Recognised | None]:
+def _json_store(
+    client: str, columns: tuple[str, ...], json: str, key: str
+) -> Callable[[Survey], Recognised | None]:
     def recognise_it(survey: Survey) -> Recognised | None:
         if not survey.has(*columns) or not survey.columns[json].is_json:
             return None

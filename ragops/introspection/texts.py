@@ -34,7 +34,9 @@ class TextChoice:
     @property
     def shown(self) -> str:
         """Return it as one would type it."""
-        return self.text if self.text is not None else f"sql: {self.sql}"
+        if self.text is not None:
+            return self.text.replace("\n", "\\n").replace("\t", "\\t")
+        return f"sql: {' '.join((self.sql or '').split())}"
 
 
 def column_text(*columns: str, why: str = "") -> TextChoice:
@@ -62,7 +64,9 @@ def parse_text(given: str, survey: Survey) -> TextChoice:
     template = given.replace("\\n", "\n").replace("\\t", "\t")
     if "{" not in template and "}" not in template:
         if template not in survey.columns:
-            raise ValueError(f"{template!r} is no column of {survey.table.quoted}; columns in braces: '{{content}}'")
+            raise ValueError(
+                f"{template!r} is no column of {survey.table.quoted}; columns in braces: '{{content}}'"
+            )
         return column_text(template)
     parts = [column for _, column in template_parts(template) if column is not None]
     unknown = [column for column in parts if column not in survey.columns]

@@ -1,4 +1,4 @@
-"""Look into rows for a playbook that is to be written: vectors, groups, keys, texts. Everything here only reads."""
+"""Look into rows for a playbook that is to be written: vectors, groups, keys, texts."""
 
 from __future__ import annotations
 

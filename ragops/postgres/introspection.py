@@ -48,7 +48,7 @@ def tables_behind(connection: Connection, column: VectorColumn) -> list[str]:
 
 
 def survey(connection: Connection, vectors: Sequence[VectorColumn]) -> Survey:
-    """Return all that is known of the table that these columns belong to. Raises RagopsError where it is locked."""
+    """Return what is known of the table that these columns belong to. Raises RagopsError where it is locked."""
     first = vectors[0]
     try:
         # Sizes and definitions of indexes wait for a lock of ALTER TABLE, TRUNCATE and the like.

@@ -14,7 +14,7 @@ import numpy as np
 from psycopg import Rollback, sql
 
 from ragops.playbook.tables import Tables
-from ragops.postgres.connection import Connection, transaction
+from ragops.postgres.connection import Connection, set_parameter_sql, transaction
 from ragops.postgres.copy_binary import (
     HEADER,
     TRAILER,
@@ -72,8 +72,11 @@ class RowWriter:
         ids += [id for batch in batches for id, _ in batch.failures]
         return Queue(connection, self._tables).finished(ids, worker=worker) == len(ids)
 
-    def store(self, connection: Connection, *batches: Batch) -> set[Any]:
-        """Write the vectors of the batches' rows, in the caller's transaction; return the items that are done."""
+    def store(self, connection: Connection, *batches: Batch, is_proof: bool = False) -> set[Any]:
+        """Write the vectors of the batches' rows, in the caller's transaction; return the items that are done.
+
+        `is_proof` writes them over whatever vectors the rows have, in a transaction that is rolled back.
+        """
         by_target: dict[tuple[int, str], list[tuple[DocumentRow, tuple[str, ...]]]] = defaultdict(list)
         for batch in batches:
             for document in batch.documents:
@@ -86,21 +89,29 @@ class RowWriter:
         done: set[Any] = set()
         for place, ((number, fingerprint), rows) in enumerate(sorted(by_target.items()), start=1):
             incoming = sql.Identifier(f"ragops_incoming_{place}")
-            done.update(self._store_target(connection, number, fingerprint, rows, incoming))
+            if self._work.facts[number - 1].silences_triggers:
+                connection.execute(set_parameter_sql("session_replication_role", "replica"))
+            done.update(self._store_target(connection, number, fingerprint, rows, incoming, is_proof))
+            if self._work.facts[number - 1].silences_triggers:
+                connection.execute(set_parameter_sql("session_replication_role", "origin"))
         return done
 
     def accepts(self, connection: Connection, batch: Batch) -> bool:
-        """Return whether the tables still take rows that they took before: store them and roll back."""
+        """Return whether the tables still take rows that they took before: store them and roll back.
+
+        False, too, if none of these rows has the text any more: that proves nothing.
+        """
+        done = set[Any]()
         try:
             with transaction(connection):
-                self.store(connection, batch)
+                done = self.store(connection, batch, is_proof=True)
                 connection.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
                 raise Rollback()
         except Exception as error:
             if refusal_of(error) is None:
                 raise
             return False
-        return True
+        return bool(done)
 
     def _store_target(
         self,
@@ -109,6 +120,7 @@ class RowWriter:
         fingerprint: str,
         rows: Sequence[tuple[DocumentRow, tuple[str, ...]]],
         incoming: sql.Identifier,
+        is_proof: bool,
     ) -> Iterator[Any]:
         words = {**self._work.words(number), "incoming": incoming}
         connection.execute(statement("rows", "create_incoming", words))
@@ -128,10 +140,13 @@ class RowWriter:
         ]
         with connection.cursor() as cursor, cursor.copy(statement("rows", "copy_incoming", words)) as copy:
             copy.write(HEADER + encode_rows(columns) + TRAILER)
-        for row in connection.execute(self._store_statement(number, fingerprint, words)).fetchall():
+        storing = self._store_statement(number, fingerprint, words, is_proof=is_proof)
+        for row in connection.execute(storing).fetchall():
             yield row[0]
 
-    def _store_statement(self, number: int, fingerprint: str, words: dict[str, sql.Composable]) -> Statement:
+    def _store_statement(
+        self, number: int, fingerprint: str, words: dict[str, sql.Composable], *, is_proof: bool
+    ) -> Statement:
         """Compose the statement that moves a target's vectors from the temporary table into its rows."""
         facts, filling = self._work.facts[number - 1], self._work.filling
         archive, nothing = filling.archives[number - 1], sql.SQL("")
@@ -146,6 +161,8 @@ class RowWriter:
             "differs": nothing,
             "same": nothing,
         }
+        if is_proof:
+            return statement("rows", "store", words)
         if facts.filled == facts.embedding:
             words["unchanged"] = statement("rows", "unchanged", words)
         if archive is not None:

@@ -28,14 +28,14 @@ def expression_problems(connection: Connection, target: RowTarget, facts: Target
         yield from _expression(connection, facts, text_expression(target), f"{place}.sql", "a text")
     if target.where is not None:
         yield from _expression(
-            connection, facts, sql.SQL("({})::boolean").format(condition(target)), f"{place}.where", "a condition"
+            connection, facts, sql.SQL("{} IS TRUE").format(condition(target)), f"{place}.where", "a condition"
         )
     yield from _key_types(connection, facts, place)
 
 
 def condition_problems(connection: Connection, facts: TargetFacts, text: str, *, place: str) -> list[PlanProblem]:
     """Return what the server refuses of another condition over the rows, such as that of `select_rows`."""
-    checked = sql.SQL("({}\n)::boolean").format(sql.SQL(text))
+    checked = sql.SQL("({}\n) IS TRUE").format(sql.SQL(text))
     return list(_expression(connection, facts, checked, place, "a condition"))
 
 
@@ -132,6 +132,9 @@ def _expression(
             # As one statement, whatever the text has in it; EXPLAIN executes nothing.
             execute_single(connection, explain)
             (plan,) = fetch_row(connection, explain)
+    except psycopg.errors.GroupingError:
+        yield PlanProblem(f"{place}: an aggregate depends on other rows; {what} is of one row alone")
+        return
     except psycopg.Error as error:
         if connection.closed:
             raise

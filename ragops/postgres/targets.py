@@ -47,18 +47,28 @@ def find_targets(
         if not own:
             filled = filled_column(connection, target, table)
             facts = TargetFacts(number, table, key, target.embedding, filled)
-            own += expression_problems(connection, target, facts)
-            if rows is Rows.EXACT and not own:
-                own += key_problems(connection, target, facts)
-            if rows is Rows.EXACT and not own:
-                matching, selected = count_selected(connection, target, facts)
-                facts = replace(facts, selected=selected, without_text=matching - selected)
             if table.locked_by is None:
                 facts = _with_attachments(connection, facts, silences=target.triggers == "disable")
+            if "USAGE" in table.privileges:
+                own += expression_problems(connection, target, facts)
+            if rows is Rows.EXACT and not own and _is_readable(target, facts):
+                own += key_problems(connection, target, facts)
+                matching, selected = count_selected(connection, target, facts)
+                facts = replace(facts, selected=selected, without_text=matching - selected)
             if not own:
                 found.append(facts)
         problems += own
     return tuple(found), problems
+
+
+def columns_read(target: RowTarget, facts: TargetFacts) -> list[str]:
+    """Return the columns that a target reads by name: its key, those of its template, and its vector."""
+    named = [*(column.name for column in facts.key), *_template_columns(target), facts.embedding]
+    return list(dict.fromkeys(named))
+
+
+def _is_readable(target: RowTarget, facts: TargetFacts) -> bool:
+    return "USAGE" in facts.table.privileges and not facts.unreadable.intersection(columns_read(target, facts))
 
 
 def filled_column(connection: Connection, target: RowTarget, table: TableFacts) -> str:
@@ -132,7 +142,7 @@ def _missing(table: TableFacts, target: RowTarget, number: int) -> Iterator[Plan
     """Yield the named columns that do not exist, with those that could be meant."""
     place = f"targets[{number - 1}]"
     named = [
-        *((column, f"{place}.text") for _, column in _template(target) if column is not None),
+        *((column, f"{place}.text") for column in _template_columns(target)),
         (target.embedding, f"{place}.embedding"),
         *((column, f"{place}.key") for column in target.key),
         *((column, f"{place}.changed_at") for column in [target.changed_at] if column),
@@ -151,8 +161,9 @@ def _missing(table: TableFacts, target: RowTarget, number: int) -> Iterator[Plan
         )
 
 
-def _template(target: RowTarget) -> list[tuple[str, str | None]]:
-    return template_parts(target.text) if target.text is not None else []
+def _template_columns(target: RowTarget) -> list[str]:
+    parts = template_parts(target.text) if target.text is not None else []
+    return [column for _, column in parts if column is not None]
 
 
 def _key(connection: Connection, table: TableFacts, target: RowTarget) -> tuple[ColumnFacts, ...]:

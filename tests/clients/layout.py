@@ -111,7 +111,7 @@ class Store:
             row
             for target in self.layout.targets
             for row in self.place.rows(
-                f"SELECT t::text FROM {target['table']} t WHERE NOT ({target.get('where', 'true')})"
+                f"SELECT t::text FROM {target['table']} t WHERE NOT ({target.get('where', 'true')}) ORDER BY 1"
             )
         ]
 

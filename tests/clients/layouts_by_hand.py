@@ -13,7 +13,10 @@ from clients.corpus import Document, Vector
 from clients.layout import Application, Found, Layout, Store
 
 SUPABASE = """
-DO $$ BEGIN CREATE ROLE authenticated NOLOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+DO $$ BEGIN
+    CREATE ROLE authenticated NOLOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$;
 GRANT USAGE ON SCHEMA public, extensions TO authenticated;
 CREATE TABLE documents (
     id bigserial PRIMARY KEY,
@@ -205,7 +208,8 @@ def open_pgai(store: Store) -> Application:
     with psycopg.connect(store.dsn, autocommit=True) as connection:
         for d in store.documents:
             connection.execute(
-                "WITH one AS (INSERT INTO blog (title, contents, number, topic) VALUES (%s, %s, %s, %s) RETURNING id)"
+                "WITH one AS ("
+                "INSERT INTO blog (title, contents, number, topic) VALUES (%s, %s, %s, %s) RETURNING id)"
                 " INSERT INTO blog_contents_embedding_store (id, chunk_seq, chunk, embedding)"
                 " SELECT id, 0, %s, %s::vector FROM one",
                 (d.title, d.body, d.number, d.topic, d.body, str(store.vector(d))),

@@ -13,7 +13,9 @@ Columns = Collection[tuple[str, str]]
 
 _MINE = """
 n.nspname NOT IN ('ragops', 'pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%%'
-AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = {oid} AND d.classid = {catalog}::regclass AND d.deptype = 'e')
+AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.objid = {oid} AND d.classid = {catalog}::regclass AND d.deptype = 'e'
+)
 """
 _RELATION = _MINE.format(oid="c.oid", catalog="'pg_class'")
 _COLUMNS = f"""

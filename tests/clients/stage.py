@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
+from numpy.typing import NDArray
 from psycopg import sql
 from workplace import Workplace, cosine_distance
 
@@ -59,9 +61,7 @@ def wrong_rows(store: Store, *, tolerance: float = 1e-3) -> list[tuple[str, floa
     return wrong
 
 
-def _array(values: list[float]) -> object:
-    import numpy as np
-
+def _array(values: list[float]) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
-from rows_at_work import RowsAtWork, put_to_work, vector_of, with_embedding
+from rows_at_work import TABLES, RowsAtWork, put_to_work, vector_of, with_embedding
 
 from ragops.playbook.steps import SelectRows
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.row_writer import RowWriter
 
 NOTES = RowTarget(table="notes", text="{body}")
 
@@ -242,3 +243,29 @@ def test_a_row_that_a_constraint_refuses_says_so(connection: Connection) -> None
     with pytest.raises(psycopg.errors.CheckViolation):
         work.write(work.read(claim))
     assert work.statuses()["processing"] == 6
+
+
+def test_a_table_that_takes_no_row_any_more_is_found_out(connection: Connection) -> None:
+    make_notes(connection)
+    work = put_to_work(connection, NOTES)
+    claim = work.claim(size=3)
+    assert claim is not None
+    batch = work.read(claim)
+    work.write(batch)
+    writer = RowWriter(TABLES, work.work)
+    assert writer.accepts(connection, batch)
+    connection.execute("ALTER TABLE notes ADD CONSTRAINT closed CHECK (embedding IS NULL) NOT VALID")
+    assert not writer.accepts(connection, batch)
+
+
+def test_triggers_are_silent_where_the_target_says_so(connection: Connection) -> None:
+    make_notes(connection)
+    connection.execute("ALTER TABLE notes ADD touched int DEFAULT 0")
+    connection.execute("""
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END $$;
+        CREATE TRIGGER touch BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch()""")
+    put_to_work(connection, NOTES.model_copy(update={"triggers": "disable"})).drain()
+    assert value(connection, "SELECT sum(touched) FROM notes") == 0
+    put_to_work(connection, NOTES.model_copy(update={"triggers": "fire"})).drain()
+    assert value(connection, "SELECT sum(touched) FROM notes") == 6

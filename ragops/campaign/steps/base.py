@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from ragops.beside_facts import BesideFacts
 from ragops.campaign.confirmed import CHECK_AGAIN, Confirmed
 from ragops.documents.left_out import LeftOut
 from ragops.errors import CampaignHeld
@@ -60,6 +61,8 @@ class PlanFacts:
     """The fleet that embeds; None where no step does."""
     targets: tuple[TargetFacts, ...] = ()
     """The playbook's targets; empty for a campaign that empties and refills."""
+    besides: tuple[BesideFacts, ...] = ()
+    """Those of them that are written beside."""
     selected: Mapping[int, int] = field(default_factory=dict)
     """By the number of a target: the rows that `select_rows` would queue now."""
     next_vector_archive: int = 1

@@ -172,6 +172,14 @@ SELECT DISTINCT key FROM ragops.captured
 -- Keeps the keys of rows that were written while the new column had the old one's name.
 UPDATE ragops.captured SET is_kept = true WHERE cutover_id = %(id)s AND id > %(bound)s AND NOT is_kept;
 
+-- name: create_taken
+-- Keys of noted rows, gone with the transaction.
+CREATE TEMPORARY TABLE ragops_taken (number int, key text) ON COMMIT DROP;
+
+-- name: create_drained
+-- Locations of rows that need an item, gone with the transaction.
+CREATE TEMPORARY TABLE ragops_drained (location text) ON COMMIT DROP;
+
 -- name: take_captured
 -- Takes the notes that wait. One note per key stays where the old column must be told apart later.
 WITH taken AS (
@@ -184,7 +192,7 @@ WITH taken AS (
      WHERE %(keep)s AND NOT EXISTS (SELECT 1 FROM ragops.captured c
                                      WHERE c.cutover_id = %(id)s AND c.key = k.key AND c.is_kept)
 )
-SELECT key FROM keys;
+INSERT INTO ragops_taken (number, key) SELECT %(number)s, key FROM keys;
 
 -- name: forget_captured
 -- Removes the notes of a second column that is gone.
@@ -202,33 +210,38 @@ UPDATE ragops.target SET column_name = %(column)s WHERE id = %(id)s;
 -- The number of a column; no row if it was never written.
 SELECT id FROM ragops.target WHERE relation = %(relation)s AND column_name = %(column)s;
 
+-- name: plan_as_usual
+-- Ends what `plan_by_key` asks the planner for.
+SELECT set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true);
+
 -- name: needing
--- Of some rows those whose vector is not of their present text: location of every one that needs an item.
-SELECT {number}::text || ':' || r.id
-  FROM (SELECT {key_casts} FROM unnest(%(keys)s::text[]::jsonb[]) AS u (key)) w
-  JOIN (SELECT {columns}, {key} AS id, {content} AS content, {filled} AS embedding FROM {table} WHERE {condition}) r
+-- Of the taken rows those whose vector is not of their present text.
+INSERT INTO ragops_drained (location)
+SELECT {number}::text || ':' || r.key
+  FROM (SELECT {key_casts} FROM (SELECT n.key::jsonb AS key FROM ragops_taken n WHERE n.number = {number}) u) w
+  JOIN (SELECT {columns}, {key} AS key, {content} AS content, {filled} AS embedding FROM {table} WHERE {condition}) r
     ON {match}
-  LEFT JOIN ragops.row_state s ON s.target_id = {target} AND s.key = r.id
+  LEFT JOIN ragops.row_state s ON s.target_id = {target} AND s.key = r.key
  WHERE r.content ~ '\S'
    AND ({always} OR r.embedding IS NULL OR s.text_hash IS DISTINCT FROM sha256(convert_to(r.content, 'UTF8')));
 
 -- name: clear_textless
--- Of some rows those that have no text (any more): their vector goes.
+-- Of the taken rows those that have no text (any more): their vector goes.
 UPDATE {table} t SET {filled} = NULL
-  FROM (SELECT {key_casts} FROM unnest(%(keys)s::text[]::jsonb[]) AS u (key)) w
+  FROM (SELECT {key_casts} FROM (SELECT n.key::jsonb AS key FROM ragops_taken n WHERE n.number = {number}) u) w
   JOIN (SELECT {columns}, {content} AS content, tableoid AS part, ctid AS place, {filled} AS embedding
           FROM {table} WHERE {condition}) r ON {match}
- WHERE t.ctid = r.place AND t.tableoid = r.part AND r.embedding IS NOT NULL
-   AND (r.content ~ '\S') IS NOT TRUE;
+ WHERE t.ctid = r.place AND t.tableoid = r.part AND r.embedding IS NOT NULL AND (r.content ~ '\S') IS NOT TRUE;
 
 -- name: sweep
--- All rows whose vector is not of their present text, except those that failed.
-SELECT {number}::text || ':' || r.id
-  FROM (SELECT {key} AS id, {content} AS content, {filled} IS NULL AS is_missing FROM {table} WHERE {condition}) r
-  LEFT JOIN ragops.row_state s ON s.target_id = {target} AND s.key = r.id
+-- Of all rows those whose vector is not of their present text, except those that failed.
+INSERT INTO ragops_drained (location)
+SELECT {number}::text || ':' || r.key
+  FROM (SELECT {key} AS key, {content} AS content, {filled} IS NULL AS is_missing FROM {table} WHERE {condition}) r
+  LEFT JOIN ragops.row_state s ON s.target_id = {target} AND s.key = r.key
  WHERE r.content ~ '\S'
    AND (r.is_missing OR s.text_hash IS DISTINCT FROM sha256(convert_to(r.content, 'UTF8')))
-   AND NOT EXISTS (SELECT 1 FROM ragops.work w WHERE w.status = 'failed' AND w.location = {number}::text || ':' || r.id);
+   AND NOT EXISTS (SELECT 1 FROM ragops.work w WHERE w.status = 'failed' AND w.location = {number}::text || ':' || r.key);
 
 -- name: clear_all_textless
 -- The vectors of rows that have no text (any more).
@@ -236,20 +249,16 @@ UPDATE {table} SET {filled} = NULL
  WHERE {filled} IS NOT NULL AND ({content} ~ '\S') IS NOT TRUE AND {condition};
 
 -- name: reopen
--- Opens the items of locations again that the queue has; returns those locations.
-UPDATE ragops.work SET status = 'pending', attempts = 0, phase = {phase}, claim_id = NULL, claimed_by = NULL,
+-- Opens the items again that the queue has of the drained rows.
+UPDATE ragops.work w SET status = 'pending', attempts = 0, phase = {phase}, claim_id = NULL, claimed_by = NULL,
        lease_until = NULL, last_error = NULL
- WHERE location = ANY(%(locations)s) AND status IN ('completed', 'failed')
-RETURNING location;
-
--- name: open_items
--- Locations that wait or are embedded right now.
-SELECT DISTINCT location FROM ragops.work
- WHERE status NOT IN ('completed', 'failed') AND location = ANY(%(locations)s);
+  FROM ragops_drained d WHERE w.location = d.location AND w.status IN ('completed', 'failed');
 
 -- name: queue
--- New items behind every gate.
-INSERT INTO ragops.work (location, phase) SELECT location, {phase} FROM unnest(%(locations)s::text[]) AS u (location);
+-- New items, behind every gate, of the drained rows that have none.
+INSERT INTO ragops.work (location, phase)
+SELECT DISTINCT d.location, {phase}
+  FROM ragops_drained d WHERE NOT EXISTS (SELECT 1 FROM ragops.work w WHERE w.location = d.location);
 
 -- name: filled
 -- Rows that belong to a target and have a text, and those of them that have a vector.

@@ -128,10 +128,9 @@ WITH matched AS MATERIALIZED (
 ), written AS (
     UPDATE {table} t SET {filled} = m.after
       FROM matched m WHERE t.ctid = m.place AND t.tableoid = m.part{differs}
-    RETURNING m.item, m.key, m.before, m.after
+    RETURNING m.item, m.key, m.text_hash, m.before, m.after
 ){archived}, done AS (
-    SELECT m.item, m.key, m.text_hash FROM matched m
-     WHERE m.item IN (SELECT item FROM written){same}
+    SELECT w.item, w.key, w.text_hash FROM written w{same}
 ), noted AS (
     INSERT INTO ragops.row_state AS s (target_id, key, text_hash, fingerprint)
     SELECT {target}, d.key, d.text_hash, {fingerprint} FROM done d
@@ -158,7 +157,7 @@ SELECT item FROM done;
 
 -- name: same
 -- A part of `store`: the others are done as they are.
- OR NOT {divergence};
+ UNION ALL SELECT m.item, m.key, m.text_hash FROM matched m WHERE NOT {divergence};
 
 -- name: divergence
 -- Whether a vector is missing, of other dimensions, without a distance, or too far away.
@@ -178,3 +177,28 @@ DELETE FROM ragops.work
 -- name: work_by_target
 -- Items by the number of their target.
 SELECT split_part(location, ':', 1)::int, count(*) FROM ragops.work GROUP BY 1;
+
+-- name: draw_completed
+-- Completed items of one target, drawn at random.
+SELECT location FROM ragops.work WHERE status = 'completed' AND location LIKE %(prefix)s
+ ORDER BY random() LIMIT %(size)s;
+
+-- name: completed
+-- Which of some locations are completed items.
+SELECT location FROM ragops.work WHERE status = 'completed' AND location = ANY(%(locations)s::text[]);
+
+-- name: stored
+-- The texts and vectors of some rows by key, those that have both.
+SELECT w.location, {bytes}, r.embedding
+  FROM (SELECT u.location, {key_casts}
+          FROM (SELECT l.location, substr(l.location, strpos(l.location, ':') + 1)::jsonb AS key
+                  FROM unnest(%(locations)s::text[]) AS l (location)) u) w
+  JOIN (SELECT {columns}, {content} AS content, {filled}::{ext}vector AS embedding
+          FROM {table} WHERE {condition}) r ON {match}
+ WHERE r.embedding IS NOT NULL AND r.content ~ '\S';
+
+-- name: some_texts
+-- Texts of a target's rows, drawn at random.
+SELECT {bytes} FROM {relation} r
+  JOIN (SELECT d.tableoid AS part, d.ctid AS place FROM {relation} d
+         WHERE d.content ~ '\S' ORDER BY random() LIMIT %(size)s) s ON r.ctid = s.place AND r.tableoid = s.part;

@@ -228,13 +228,14 @@ SELECT count(*), count(*) FILTER (WHERE {with_null}), count(DISTINCT {key}) FROM
 
 -- name: count_selected
 -- Rows that belong to a target, and those of them that have a text.
-SELECT count(*), count(*) FILTER (WHERE r.content <> '') FROM {relation} r;
+SELECT count(*), count(*) FILTER (WHERE r.content ~ '\S') FROM {relation} r;
 
 -- name: explain_expression
--- The plan of an expression over a table's rows. CASE makes the server refuse one that returns a set; the outer
--- condition keeps a volatile one in a subquery of its own, which the plan then shows.
-EXPLAIN (FORMAT JSON) SELECT r.value FROM (SELECT CASE WHEN true THEN {expression} END AS value FROM {table}) AS r
- WHERE r.value IS NOT NULL;
+-- The plan of an expression over a table's rows. CASE makes the server refuse one that returns a set, and the row's
+-- place an aggregate; the outer condition keeps a volatile one in a subquery of its own, which the plan then shows.
+EXPLAIN (FORMAT JSON)
+ SELECT r.value FROM (SELECT CASE WHEN true THEN {expression} END AS value, ctid AS place FROM {table}) AS r
+  WHERE r.value IS NOT NULL;
 
 -- name: rehearse_update
 -- Writes a vector into one row of a target, in a transaction that is rolled back.

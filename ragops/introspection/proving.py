@@ -1,0 +1,44 @@
+"""Prove a playbook by planning it against the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ragops.errors import DatabaseUnavailable, Interrupted, PlanRefused, RagopsError
+from ragops.findings import PlanProblem
+from ragops.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the plan of a playbook has shown."""
+
+    is_planned: bool
+    problems: tuple[PlanProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def prove(session: Session, *, plan: Callable[[Session], list[str]]) -> Proof:
+    """Plan the session's playbook, and return what stands in its way. `plan` returns the plan's notes.
+
+    Without a model only the tables, keys and columns are looked at. Raises DatabaseUnavailable.
+    """
+    playbook = session.playbook
+    try:
+        if playbook.model.file is None:
+            if playbook.targets:
+                session.through_outages(lambda: session.targets())
+            return Proof(False, notes=("no model is named (--model), so the campaign was not planned",))
+        return Proof(True, notes=tuple(plan(session)))
+    except PlanRefused as refused:
+        return Proof(True, problems=refused.problems or (_problem(refused),))
+    except (DatabaseUnavailable, Interrupted):
+        raise
+    except RagopsError as error:
+        return Proof(True, problems=(_problem(error),))
+
+
+def _problem(error: RagopsError) -> PlanProblem:
+    told = f"{error.what}: {error.actual}" if error.actual else error.what
+    return PlanProblem(told, error.hint or "")
