@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.documents.errors import Unreadable
+from ragops.documents.extraction import extract_text
 from ragops.forensics.candidates import Candidate
 from ragops.forensics.embedding import WHOLE, Embedding, Fit, Fitted, fitted
 from ragops.forensics.sample import Row
@@ -108,11 +110,15 @@ class Search:
         self, candidate: Candidate, prefix: str, pooling: str, rows: Sequence[Row], *, with_structure: bool = False
     ) -> list[Trial]:
         """Return the trials of one text, one for each way to make it fit that gives other distances."""
-        texts = self._texts_of(candidate, rows)
-        places = [place for place, text in enumerate(texts) if text and text.strip()]
-        if not places:
+        texts = {
+            place: text
+            for place, stored in enumerate(self._texts_of(candidate, rows))
+            if (text := _as_embedded(stored)) is not None
+        }
+        if not texts:
             return []
-        vectors = self.embedding.vectors([texts[p] or "" for p in places], prefix=prefix, pooling=pooling)
+        places = list(texts)
+        vectors = self.embedding.vectors(list(texts.values()), prefix=prefix, pooling=pooling)
         if with_structure:
             correlation = structure([rows[p].vector for p in places], [_any(found) for found in vectors])
             self.structures[candidate] = max(correlation, self.structures.get(candidate, -1.0))
@@ -177,6 +183,14 @@ class Search:
             except UnreadableText as error:
                 self.unreadable[candidate] = error.actual or error.what
         return [known.get(row.place) for row in rows]
+
+
+def _as_embedded(text: str | None) -> str | None:
+    """Return what a campaign would embed of a row's text; None for nothing."""
+    try:
+        return extract_text(text or "").text.strip()
+    except Unreadable:
+        return None
 
 
 def distance(stored: NDArray[np.float32], own: NDArray[np.float32] | None) -> float:
