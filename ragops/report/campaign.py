@@ -59,7 +59,10 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
     compared = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
-    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)), *compared)
+    steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
+    if result.waiting_for is not None:
+        compared.append(Text(f"waiting for: {result.waiting_for}", style="bold"))
+    return Group(head, Text(counts), steps, *compared)
 
 
 def embed_screen(report: EmbedReport) -> str:

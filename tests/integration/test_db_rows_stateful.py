@@ -16,7 +16,7 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.writer import Batch
 
-IDS = st.integers(1, 12)
+IDS = st.integers(1, 7)
 WORDS = st.sampled_from(["index", "vector", "query", "table", "row"])
 
 
@@ -111,5 +111,5 @@ def machine(dsn18: str) -> Iterator[type[Rows]]:
 
 
 def test_nothing_of_the_application_is_lost(machine: type[Rows]) -> None:
-    profile = settings(max_examples=8, stateful_step_count=20, suppress_health_check=list(HealthCheck))
+    profile = settings(max_examples=25, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=profile)

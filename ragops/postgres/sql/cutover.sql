@@ -267,3 +267,9 @@ SELECT count(*), count({filled}) FROM {table} WHERE {condition} AND {content} ~ 
 -- name: missing
 -- Whether a column has a NULL.
 SELECT EXISTS (SELECT 1 FROM {table} WHERE {filled} IS NULL);
+
+-- name: hopeless
+-- Whether a row has no vector, and no note that it waits for one.
+SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS key FROM {table} WHERE {filled} IS NULL) r
+                WHERE NOT EXISTS (SELECT 1 FROM ragops.captured c
+                                   WHERE c.cutover_id = %(id)s AND c.key = r.key AND NOT c.is_kept));
