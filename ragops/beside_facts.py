@@ -63,7 +63,17 @@ class CutoverRow:
     @property
     def bound(self) -> int:
         """The newest note at the cutover; later ones are of rows that the old column has no vector of."""
-        return int(self.definition.get("bound", 0))
+        return int(self.definition.get("bound") or 0)
+
+    @property
+    def until(self) -> int | None:
+        """The newest note at the rollback; None if the last cutover was not taken back."""
+        return self.definition.get("until")
+
+    @property
+    def was_swapped(self) -> bool:
+        """The application has read the second column, and perhaps written into it."""
+        return self.definition.get("bound") is not None
 
     @property
     def filled(self) -> str:

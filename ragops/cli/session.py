@@ -170,6 +170,15 @@ def look(
         facts = session.facts(scans=False)
         _refuse_empty(session, facts)
         tables = session.playbook.tables
+        if session.playbook.targets:
+            from ragops.campaign.row_status import QUEUE, session_for_rows
+
+            named = set(needs)
+            yield (
+                session_for_rows(session, facts, needs_rows=bool(named - {QUEUE}), needs_queue=QUEUE in named),
+                facts,
+            )
+            return
         refuse_unreadable(tables, facts, needs, where=session.target.label, computes=computes)
         for note in notes(tables, facts, {**needs, **(extras or {})}):
             session.reporter.info(note)

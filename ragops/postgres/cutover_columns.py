@@ -91,6 +91,12 @@ def read_dependents(connection: Connection, table: TableFacts, column: str) -> t
     return tuple(found)
 
 
+def count_dependents(connection: Connection, table: TableFacts, column: str) -> int:
+    """Return a number that changes with what refers to a column: a look of a millisecond."""
+    values = {"oid": table.oid, "column": column}
+    return int(fetch_row(connection, statement("cutover", "count_dependents"), values)[0])
+
+
 def _view(connection: Connection, oid: int) -> ViewTraits:
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(statement("cutover", "view"), {"oid": oid}).fetchone()

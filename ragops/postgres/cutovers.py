@@ -94,8 +94,10 @@ def last_captured(connection: Connection) -> int:
 
 
 def keep_since(connection: Connection, row: CutoverRow) -> None:
-    """Keep the keys of rows that were written since the cutover, in the caller's transaction."""
-    connection.execute(statement("cutover", "keep_since"), {"id": row.id, "bound": row.bound})
+    """Keep the keys of rows that were written between a cutover and its rollback, if there was one."""
+    if row.until is not None:
+        values = {"id": row.id, "bound": row.bound, "until": row.until}
+        connection.execute(statement("cutover", "keep_since"), values)
 
 
 def forget_notes(connection: Connection, row: CutoverRow) -> None:
@@ -112,8 +114,7 @@ def forget_rows(connection: Connection, row: CutoverRow, column: str) -> None:
 
 def written_since(connection: Connection, row: CutoverRow) -> list[str]:
     """Return the keys of rows that were written since the cutover."""
-    values = {"id": row.id, "bound": row.bound}
-    return [key for (key,) in connection.execute(statement("cutover", "written_since"), values)]
+    return [key for (key,) in connection.execute(statement("cutover", "written_since"), {"id": row.id})]
 
 
 def rename_targets(connection: Connection, row: CutoverRow, *, name: str, aside: str, second: str) -> None:

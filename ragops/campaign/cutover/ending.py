@@ -12,7 +12,7 @@ from ragops.errors import RagopsError
 from ragops.facts import quoted
 from ragops.postgres.cutover_ddl import drop_check_sql, drop_column_sql, release_statements
 from ragops.postgres.cutovers import forget_notes, forget_rows, lock_cutovers, set_state
-from ragops.postgres.ledger import lock_campaigns, mark_undone
+from ragops.postgres.ledger import all_campaigns, check_free, lock_campaigns, mark_undone
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.statements import Statement, text_of
 from ragops.session import Session
@@ -44,12 +44,11 @@ def finish(run: Run) -> EndResult:
     return session.through_outages(lambda: _drop(run, found, state="finished"))
 
 
-def undo_beside(run: Run, *, campaigns: Sequence[int] = ()) -> EndResult | None:
-    """Drop the second columns that were not exchanged, with their triggers and notes; None if there are none.
+def find_droppable(session: Session) -> tuple[Beside, ...]:
+    """Return the targets whose second columns an undo drops.
 
-    `campaigns` end as undone with it. Raises RagopsError after a cutover, which is taken back first.
+    Raises RagopsError after a cutover, which is taken back first, and if there is no second column.
     """
-    session = run.session
     found = [one for one in besides(session, is_added=True) if one.beside.row is not None]
     swapped = [one for one in found if one.row.state == "cut_over"]
     if swapped:
@@ -58,10 +57,21 @@ def undo_beside(run: Run, *, campaigns: Sequence[int] = ()) -> EndResult | None:
             expected="the columns as they were before the cutover",
             hint="ragops cutover rollback   then: ragops undo   or, to keep the new ones: ragops cutover finish",
         )
-    found = [one for one in found if one.row.state in UNSWAPPED]
-    if not found:
-        return None
-    return session.through_outages(lambda: _drop(run, found, state="dropped", campaigns=campaigns))
+    unswapped = tuple(one for one in found if one.row.state in UNSWAPPED)
+    if not unswapped:
+        raise RagopsError(
+            "there is nothing to undo: no second column waits",
+            where=session.target.label,
+            actual=_states(session),
+            hint="ragops cutover status",
+        )
+    return unswapped
+
+
+def undo_beside(run: Run, found: Sequence[Beside]) -> EndResult:
+    """Drop the second columns of targets that `find_droppable` returns; their campaigns end as undone."""
+    campaigns = sorted({one.row.campaign for one in found if one.row.campaign is not None})
+    return run.session.through_outages(lambda: _drop(run, found, state="dropped", campaigns=campaigns))
 
 
 def _drop(run: Run, found: Sequence[Beside], *, state: str, campaigns: Sequence[int] = ()) -> EndResult:
@@ -73,7 +83,7 @@ def _drop(run: Run, found: Sequence[Beside], *, state: str, campaigns: Sequence[
         connection, executed = session.connection, []
         with run.transaction(lock_timeout_s=LOCK_TIMEOUT_S):
             if campaigns:
-                lock_campaigns(connection)
+                _keep_controllers_out(session, campaigns)
             states = lock_cutovers(connection, [one.row for one in found])
             for one in found:
                 if states.get(one.row.id) != one.row.state:
@@ -88,11 +98,20 @@ def _drop(run: Run, found: Sequence[Beside], *, state: str, campaigns: Sequence[
                 forget_rows(connection, one.row, column)
                 forget_notes(connection, one.row)
                 set_state(connection, one.row, state)
-            mark_undone(connection, campaigns)
+            if campaigns:
+                mark_undone(connection, campaigns)
         names = tuple(f"{one.table.quoted}.{quoted(_column(one.row, is_end=is_end))}" for one in found)
         return EndResult(state, names, tuple(executed))
 
     return with_lock_retries(session.connection, act, tables=tables, reporter=session.reporter)
+
+
+def _keep_controllers_out(session: Session, campaigns: Sequence[int]) -> None:
+    """Let nobody take the campaigns until the transaction ends. Raises CampaignHeld while one is run."""
+    lock_campaigns(session.connection)
+    for row in all_campaigns(session.connection):
+        if row.id in campaigns and not row.is_finished:
+            check_free(row)
 
 
 def _column(row: CutoverRow, *, is_end: bool) -> str:

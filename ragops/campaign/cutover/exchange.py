@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ragops.beside_facts import UNSWAPPED, CutoverRow
 from ragops.campaign.cutover.beside import Beside, exchange_problems
 from ragops.campaign.steps.base import Run
 from ragops.errors import PlanRefused, RagopsError
-from ragops.facts import quoted
+from ragops.facts import TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.postgres.connection import Connection
-from ragops.postgres.cutover_columns import index_renames, published, read_column, read_dependents
-from ragops.postgres.cutover_ddl import exchange_statements
+from ragops.postgres.cutover_columns import (
+    count_dependents,
+    index_renames,
+    published,
+    read_column,
+    read_dependents,
+)
+from ragops.postgres.cutover_ddl import exchange_statements, joined, lock_view_sql
 from ragops.postgres.cutovers import (
     count_waiting,
-    keep_since,
     last_captured,
     lock_cutovers,
+    note,
     rename_targets,
     set_state,
 )
 from ragops.postgres.locks import lock_tables, with_lock_retries
-from ragops.postgres.statements import text_of
+from ragops.postgres.statements import Statement, text_of
 from ragops.retry import Backoff
 
 # Every later query of the table waits while this transaction waits for its lock: the first tries give up early.
@@ -60,11 +66,13 @@ def exchange(
 ) -> ExchangeResult:
     """Give the second columns the names of the first ones, or those back. All tables in one transaction.
 
-    Raises RagopsError when the locks cannot be had, PlanRefused for what came to refer to a column meanwhile,
+    What can be read and composed is ready before the application waits: under a lock that keeps only other DDL
+    out. Raises RagopsError when the locks cannot be had, PlanRefused for what came to refer to a column meanwhile,
     TooManyWaiting, FenceLost; nothing was changed then.
     """
     session = run.session
     tables = [one.table for one in {one.table.oid: one for one in found}.values()]
+    rows = [one.row for one in found]
     attempts = 0
 
     def act() -> ExchangeResult:
@@ -73,20 +81,29 @@ def exchange(
         attempts += 1
         with run.transaction(lock_timeout_s=within):
             connection = session.connection
-            states = lock_cutovers(connection, [one.row for one in found])
-            _refuse_states(found, states, back=back)
+            _refuse_states(found, lock_cutovers(connection, rows), back=back)
+            lock_tables(connection, tables, "SHARE UPDATE EXCLUSIVE", within_s=within)
+            prepared = [_prepare(connection, one, back=back) for one in found]
+            statements = [statement for one in prepared for statement in one.statements]
+            # A reader of a view locks the view, then its tables: in another order both would wait for each other.
+            for view in dict.fromkeys(name for one in prepared for name in one.views):
+                connection.execute(lock_view_sql(view))
             lock_tables(connection, tables, "ACCESS EXCLUSIVE", within_s=within)
             started = time.monotonic()
+            for one in prepared:
+                if count_dependents(connection, one.table, one.name) != one.dependents:
+                    raise _changed(one)
             # Nobody else can write the tables now, and all notes of earlier writes are visible.
-            waiting = count_waiting(connection, [one.row for one in found], limit=MOST_WAITING + 1)
+            waiting = count_waiting(connection, rows, limit=MOST_WAITING + 1)
             if not back and waiting > MOST_WAITING:
                 raise TooManyWaiting
-            executed: list[str] = []
-            unpaired: list[str] = []
-            for one in found:
-                names = _names(one.row, back=back)
-                executed += _exchange_one(connection, one, names, back=back, unpaired=unpaired)
-        return ExchangeResult(time.monotonic() - started, waiting, tuple(executed), tuple(unpaired))
+            # One round trip for all.
+            connection.execute(joined(statements))
+            last = last_captured(connection)
+            for row in rows:
+                note(connection, row, **({"until": last} if back else {"bound": last, "until": None}))
+        alone = tuple(name for one in prepared for name in one.alone)
+        return ExchangeResult(time.monotonic() - started, waiting, tuple(map(text_of, statements)), alone)
 
     return with_lock_retries(
         session.connection,
@@ -114,11 +131,23 @@ def _names(row: CutoverRow, *, back: bool) -> _Names:
     return _Names(row.old_column, row.retired, row.new_column)
 
 
-def _exchange_one(
-    connection: Connection, one: Beside, names: _Names, *, back: bool, unpaired: list[str]
-) -> Iterator[str]:
-    """Exchange one pair of columns in the caller's transaction; yield the statements."""
-    row, table = one.row, one.table
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One exchange, composed and recorded, before the application has to wait."""
+
+    table: TableFacts
+    name: str
+    statements: tuple[Statement, ...]
+    views: tuple[str, ...]
+    """Those that are made again, the outermost first."""
+    dependents: int
+    alone: tuple[str, ...]
+    """Vector indexes without an equal one of the other column."""
+
+
+def _prepare(connection: Connection, one: Beside, *, back: bool) -> _Prepared:
+    """Compose the exchange of one pair, and record it in the caller's transaction."""
+    row, table, names = one.row, one.table, _names(one.row, back=back)
     first, second = (read_column(connection, table, name) for name in (names.name, names.second))
     if first is None or second is None:
         raise _gone(one, names.name if first is None else names.second)
@@ -141,7 +170,6 @@ def _exchange_one(
     )
     if alone and not back:
         raise _unindexed(one, names.second, alone)
-    unpaired += alone
     statements = exchange_statements(
         table,
         name=names.name,
@@ -152,22 +180,17 @@ def _exchange_one(
         dependents=dependents,
         indexes=indexes,
     )
-    for statement in statements:
-        connection.execute(statement)
-        yield text_of(statement)
     rename_targets(connection, row, name=names.name, aside=names.aside, second=names.second)
     # The other column becomes NOT NULL once it has no NULL any more.
     more: dict[str, object] = {"not_null": first.is_not_null or row.is_not_null, "asked": False}
     if back:
-        keep_since(connection, row)
         set_state(connection, row, "rolled_back", **more)
-        return
-    more |= {
-        "bound": last_captured(connection),
-        "indexes": {one.name: one.second for one in indexes},
-        "hooked": False,
-    }
-    set_state(connection, row, "cut_over", **more)
+    else:
+        more |= {"indexes": {index.name: index.second for index in indexes}, "hooked": False}
+        set_state(connection, row, "cut_over", **more)
+    views = sorted((d for d in dependents if d.view is not None), key=lambda d: -d.depth)
+    count = count_dependents(connection, table, names.name)
+    return _Prepared(table, names.name, tuple(statements), tuple(v.name for v in views), count, tuple(alone))
 
 
 def _refuse_states(found: Sequence[Beside], states: Mapping[int, str], *, back: bool) -> None:
@@ -188,6 +211,14 @@ def _gone(one: Beside, column: str) -> RagopsError:
         f"the column {one.table.quoted}.{quoted(column)} does not exist any more; nothing was changed",
         expected="both columns of the pair, as the ledger has them",
         hint="ragops cutover status",
+    )
+
+
+def _changed(one: _Prepared) -> RagopsError:
+    return RagopsError(
+        f"something came to refer to {one.table.quoted}.{quoted(one.name)} at this moment; nothing was changed",
+        expected="no other DDL during the exchange",
+        hint="the same command again",
     )
 
 

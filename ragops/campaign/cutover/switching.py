@@ -17,10 +17,10 @@ from ragops.embedder.config import checked_sha256, probe_model
 from ragops.errors import RagopsError
 from ragops.facts import TableFacts, quoted
 from ragops.playbook.model import Playbook
-from ragops.postgres.connection import DATABASE_ERRORS
+from ragops.postgres.connection import DATABASE_ERRORS, transaction
 from ragops.postgres.cutover_columns import has_hopeless, has_null, index_metrics, read_column
 from ragops.postgres.cutover_ddl import drop_check_sql, not_null_statements
-from ragops.postgres.cutovers import note, written_since
+from ragops.postgres.cutovers import keep_since, note, written_since
 from ragops.postgres.locks import LOCK_TIMEOUT_S, with_lock_retries
 from ragops.postgres.statements import Statement
 from ragops.session import Session
@@ -54,7 +54,7 @@ def cut_over(run: Run, *, lock_timeout_s: float, sweeps: bool = False) -> CutOve
             raise
         exchanged = _exchange_drained(run, lock_timeout_s=lock_timeout_s, sweeps=sweeps)
     failure = _after(session)
-    drained = drain(run, sweeps=True, is_after=True)
+    drained = drain(run, sweeps=True)
     nullable = settle_not_null(run)
     found = session.through_outages(lambda: besides(session, is_added=True))
     columns = tuple(session.through_outages(partial(_column_in_use, session, one)) for one in found)
@@ -158,7 +158,9 @@ def roll_back(run: Run, *, lock_timeout_s: float) -> RollbackResult:
 
 
 def _written(session: Session, one: Beside) -> Written:
-    keys = written_since(session.connection, one.row)
+    with transaction(session.connection, is_long=True):
+        keep_since(session.connection, one.row)
+        keys = written_since(session.connection, one.row)
     return Written(one.label, tuple(keys), written_condition(one))
 
 
