@@ -15,6 +15,8 @@ from ragops.documents.reasons import FailureGroup
 from ragops.errors import PlanRefused, RagopsError, first_line
 from ragops.facts import DatabaseFacts
 from ragops.identity import short_name
+from ragops.indexes.concerned import concerned_tables, listed_indexes
+from ragops.indexes.pairs import missing_copies
 from ragops.postgres.archive import ArchiveRow, all_archives
 from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.connection import UNREADABLE, transaction
@@ -281,9 +283,14 @@ def _campaign(session: Session) -> CampaignState | None:
 
 def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:
     listed: list[IndexState] = []
-    for table in facts.tables.values():
-        for index in table.indexes if table else ():
-            own = table.bytes - sum(i.bytes for i in table.indexes) if table else 0
+    targets = session.targets(scans=False)
+    shown = {(index.schema, index.name) for index in listed_indexes(facts, targets)}
+    for table in concerned_tables(facts, targets):
+        for index in table.indexes:
+            if (index.schema, index.name) not in shown:
+                # Over another vector column of a target's table.
+                continue
+            own = table.bytes - sum(i.bytes for i in table.indexes)
             listed.append(
                 IndexState(
                     name=index.name,
@@ -298,8 +305,8 @@ def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexSta
     known = {entry.name for entry in listed}
     said = [
         f"table {table.quoted} is locked by {table.locked_by}: sizes are those of its last ANALYZE or VACUUM"
-        for table in facts.tables.values()
-        if table and table.locked_by
+        for table in concerned_tables(facts, targets)
+        if table.locked_by
     ]
     # Asked without a campaign as well: `ragops index drop` journals outside of any.
     journal = _from_ledger(session, lambda: journaled_indexes(session.connection), said) or list[JournaledIndex]()
@@ -311,6 +318,9 @@ def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexSta
         for index in session.playbook.indexes
         if index.name not in known
     ]
+    # Those of a second column, which `rebuild_indexes` builds.
+    missing = [build for target in targets for build in missing_copies(target)]
+    listed += [_absent(build.name, build.table.qualified, "missing", None) for build in missing]
     return listed, said
 
 

@@ -12,6 +12,7 @@ from ragops.campaign.steps.embed import EmbedReport
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.undo import UndoResult
 from ragops.postgres.statements import text_of
+from ragops.report.comparison import comparison_screen
 from ragops.report.queue import partial_lines
 from ragops.report.terminal import STYLES, error_text, table, verdict
 from ragops.report.units import duration, number, rate, size
@@ -57,7 +58,8 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         + f"; {size(result.bytes_freed)} freed"
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
-    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)))
+    compared = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
+    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)), *compared)
 
 
 def embed_screen(report: EmbedReport) -> str:
