@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from ragops.campaign.cutover.beside import besides
+from ragops.campaign.cutover.left_out import left_out_problems
 from ragops.campaign.plan import Plan, make_plan
 from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.rehearsal import look_ahead
@@ -64,7 +65,10 @@ def plan_campaign(
         # After an earlier cutover the name of the first column stands for what that campaign wrote.
         targets = tuple(_fresh(session.playbook.targets[one.number - 1], one) for one in targets)
     selected: dict[int, int] = {}
-    refuse_unfit_targets(session, PlanFacts(session.playbook, database, model=model, targets=targets))
+    known = PlanFacts(session.playbook, database, model=model, targets=targets)
+    refuse_unfit_targets(session, known)
+    if not is_added:
+        refuse_problems(list(left_out_problems(session.connection, known)), where=database.server.database)
     if "select_rows" in open_verbs:
         selected = count_selected(session, targets, model=model)
         items = sum(selected.values()) if items is None else items

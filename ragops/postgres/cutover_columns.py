@@ -15,7 +15,7 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.cutover_ddl import IndexRename
 from ragops.postgres.cutovers import newest_cutover, read_cutovers
-from ragops.postgres.row_relation import key_expression
+from ragops.postgres.row_relation import condition, key_expression
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import row_words
 from ragops.postgres.statements import statement
@@ -205,3 +205,14 @@ def count_filled(connection: Connection, target: RowTarget, facts: TargetFacts) 
     words = row_words(target, facts, vector_schema(connection))
     rows, filled = fetch_row(connection, statement("cutover", "filled", words))
     return int(rows), int(filled)
+
+
+def count_left_out(connection: Connection, target: RowTarget, facts: TargetFacts) -> int:
+    """Return how many rows have a vector and do not belong to the target, by one scan."""
+    words = {
+        "table": sql.Identifier(facts.table.schema, facts.table.name),
+        "embedding": sql.Identifier(target.embedding),
+        "condition": condition(target),
+    }
+    with transaction(connection, is_long=True):
+        return int(fetch_row(connection, statement("cutover", "left_out", words))[0])

@@ -212,6 +212,10 @@ DELETE FROM ragops.captured WHERE cutover_id = %(id)s;
 -- Forgets of which texts the vectors of a column were made.
 DELETE FROM ragops.row_state WHERE target_id = %(id)s;
 
+-- name: left_out
+-- The number of rows that have a vector and do not belong to the target.
+SELECT count(*) FROM {table} WHERE {embedding} IS NOT NULL AND {condition} IS NOT TRUE;
+
 -- name: rename_target
 -- Follows a column that was renamed.
 UPDATE ragops.target SET column_name = %(column)s WHERE id = %(id)s;
