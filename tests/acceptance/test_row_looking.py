@@ -65,7 +65,7 @@ def test_commands_without_a_playbook_look_at_the_rows_of_the_last_campaign(fille
     first, second = found["targets"]
     assert (first["target"], second["target"]) == ("kb.articles.embedding", f'{STORE}."Embedding %"')
     assert second["index"] == "store_i" and second["recall"] == 1.0
-    assert [row["text"] for row in second["exact"]][0] == "sort hash join 7"
+    assert second["exact"][0]["text"] == "sort hash join 7"
     assert "store_i" in filled.ragops("index", "status").out
     assert "nothing to embed" in filled.ragops("embed").out
     # A playbook that is named is the one that is meant.
