@@ -8,28 +8,6 @@ import pytest
 import row_targets
 from workplace import Workplace
 
-TOUCH = (
-    "ALTER TABLE kb.articles ADD changed int NOT NULL DEFAULT 0",
-    "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$ BEGIN NEW.changed := OLD.changed + 1; RETURN NEW; END $$",
-    "CREATE TRIGGER touch BEFORE UPDATE ON kb.articles FOR EACH ROW EXECUTE FUNCTION touch()",
-    'ALTER TABLE "Knowledge Base"."Doc Store" ADD changed int NOT NULL DEFAULT 0',
-    'CREATE TRIGGER touch BEFORE UPDATE ON "Knowledge Base"."Doc Store" FOR EACH ROW EXECUTE FUNCTION touch()',
-)
-
-
-def test_triggers_fire_or_not_as_their_target_says(place: Workplace, tiny_model: Path) -> None:
-    targets = row_targets.TARGETS.replace(
-        "where: deleted_at IS NULL", "where: deleted_at IS NULL\n    triggers: disable"
-    )
-    row_targets.install(place, tiny_model, targets=targets + "    triggers: fire\n")
-    place.execute(*TOUCH)
-    done = place.ragops("reset", "--playbook", "rows.yaml", "--yes", "--json")
-    assert done.code == 0, done.err
-    assert place.value("SELECT sum(changed) FROM kb.articles") == 0
-    assert place.value('SELECT sum(changed) FROM "Knowledge Base"."Doc Store"') == 20
-
-
 STORE = '"Knowledge Base"."Doc Store"'
 ROWS = ("--playbook", "rows.yaml")
 
@@ -87,7 +65,7 @@ def test_commands_without_a_playbook_look_at_the_rows_of_the_last_campaign(fille
     first, second = found["targets"]
     assert (first["target"], second["target"]) == ("kb.articles.embedding", f'{STORE}."Embedding %"')
     assert second["index"] == "store_i" and second["recall"] == 1.0
-    assert [row["text"] for row in second["exact"]][0] == "sort hash join 7"
+    assert second["exact"][0]["text"] == "sort hash join 7"
     assert "store_i" in filled.ragops("index", "status").out
     assert "nothing to embed" in filled.ragops("embed").out
     # A playbook that is named is the one that is meant.
