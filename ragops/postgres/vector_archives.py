@@ -16,7 +16,6 @@ from ragops.postgres.collisions import retry_collisions
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import jsonb, storable
 from ragops.postgres.row_source import pin_text_form
-from ragops.postgres.row_work import matching
 from ragops.postgres.statements import identifier, statement
 from ragops.postgres.vector_type import vector_schema, vector_words
 from ragops.row_facts import TargetFacts
@@ -190,6 +189,8 @@ def _restore(
     connection: Connection, archive: VectorArchive, facts: TargetFacts, keys: Sequence[str]
 ) -> dict[str, str]:
     """Return what became of each row, in the caller's transaction."""
+    from ragops.postgres.row_work import matching  # with numpy, which a look at the status does without
+
     comma, names = sql.SQL(", "), [sql.Identifier(f"k{place}") for place, _ in enumerate(facts.key, start=1)]
     ext = vector_words(vector_schema(connection))["ext"]
     words: dict[str, sql.Composable] = {
