@@ -182,7 +182,8 @@ def reset(
                 continue
             emit(result, as_json=as_json, screen=campaign_screen)
             return
-    with open_session(playbook, dsn, changes=changes) as session:
+    # Without a playbook a new campaign is realign's, unless one over rows would be hidden, or given up, for it.
+    with open_session(playbook, dsn, changes=changes, adopts="always" if new else "unfinished") as session:
         if no_archive:
             session = session.with_playbook(without_archive(session.playbook))
         if accept_lost_column:

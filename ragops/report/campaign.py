@@ -92,8 +92,8 @@ def validation_screen(result: ValidationResult) -> RenderableType:
     for check in result.checks:
         status = Text(check.status, style=STYLES.get(check.status, "dim"))
         grid.add_row(status, check.id, Text(check.measured), Text(check.expected))
-    documents = number(result.documents)
-    head = Text.assemble("validation ", verdict(result.verdict), f" over {documents} documents")
+    what = "rows" if result.measurements.rows is not None else "documents"
+    head = Text.assemble("validation ", verdict(result.verdict), f" over {number(result.documents)} {what}")
     completed = result.measurements.queue.get("completed")
     lines = partial_lines(result.recorded, completed=completed, shown=SHOWN) if result.recorded else ()
     return Group(head, grid, *lines)
