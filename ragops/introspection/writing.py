@@ -117,9 +117,9 @@ def _model(text: str, draft: Draft) -> str:
 
 def _variable(name: str, default: str) -> str:
     """Return a variable with a default, in quotes where the default needs them."""
-    quoted = scalar(default) if default else ""
-    inner = quoted[1:-1] if quoted.startswith('"') else quoted
-    return f'"${{{name}:-{inner}}}"' if quoted.startswith('"') else f"${{{name}:-{inner}}}"
+    written = scalar(default) if default else ""
+    mark = written[:1] if written[:1] in ("'", '"') else ""
+    return f"{mark}${{{name}:-{written[1:-1] if mark else written}}}{mark}"
 
 
 def _targets(draft: Draft) -> str:
