@@ -59,6 +59,7 @@ class ModelFacts:
     description: str
     """From `llama_model_desc`, e.g. `bert 33M Q8_0`."""
     dimensions: int
+    """Of the vectors that come out: the model's, or the fewer that the playbook cuts them to."""
     n_ctx_train: int
     n_vocab: int
     n_params: int
@@ -85,6 +86,8 @@ class ModelFacts:
     """The special tokens in the playbook's suffixes, by `document` and `query`."""
     unknown_token: int | None = None
     """Id of the token for what the vocabulary cannot spell; None where it spells every byte."""
+    full_dimensions: int | None = None
+    """The model's, where the playbook cuts its vectors to fewer (Matryoshka); None where it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ragops.documents.patterns import excludes
 from ragops.errors import UsageError
 from ragops.identity import is_dead_here
 from ragops.playbook.model import Playbook
+from ragops.playbook.steps import Compare, Step
 from ragops.postgres.connection import transaction
 from ragops.postgres.copy_binary import text_limit
 from ragops.postgres.failures import Exclusion, Failures
@@ -20,6 +22,8 @@ from ragops.session import Session
 # The checks that another limit answers, with the option that sets it.
 OPTIONS = {"failed_items": "--max-failed-share", "partial_documents": "--max-partial-share"}
 EXCLUDE = "exclude"
+# In what the ledger keeps of a comparison that was no GO.
+COMPARED = ": index_recall loses "
 
 Ask = Callable[[Sequence[str]], None]
 """Ask the operator about what would be excluded. Raises RagopsError for any answer but yes."""
@@ -32,6 +36,8 @@ class Answers:
     max_failed_share: float | None = None
     max_partial_share: float | None = None
     exclude: tuple[str, ...] = ()
+    max_loss: float | None = None
+    compare_sample: int | None = None
 
     @property
     def limits(self) -> dict[str, object]:
@@ -40,8 +46,32 @@ class Answers:
         return {name: value for name, value in given.items() if value is not None}
 
     def applied_to(self, playbook: Playbook) -> Playbook:
-        """Return the playbook with these limits. Raises OverrideError for a number that is not a share."""
-        return playbook.with_changes(validation=self.limits) if self.limits else playbook
+        """Return the playbook with these limits. Raises OverrideError for a number that is not a share.
+
+        Raises UsageError for an answer to a step that the playbook does not have.
+        """
+        if self.limits:
+            playbook = playbook.with_changes(validation=self.limits)
+        given = self.comparison
+        if given:
+            if not any(isinstance(step, Compare) for step in playbook.steps):
+                raise UsageError(
+                    "--max-loss and --compare-sample are for a campaign with the step compare",
+                    actual=", ".join(step.step for step in playbook.steps),
+                    hint="ragops reset --resume",
+                )
+            steps = [self._step(step) for step in playbook.steps]
+            playbook = playbook.with_steps(steps)
+        return playbook
+
+    @property
+    def comparison(self) -> dict[str, object]:
+        """The keys of the step `compare` that change."""
+        given = {"max_loss": self.max_loss, "sample": self.compare_sample}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _step(self, step: Step) -> object:
+        return {**dict(step), **self.comparison} if isinstance(step, Compare) else step
 
 
 NO_ANSWERS = Answers()
@@ -83,8 +113,13 @@ def apply_answers(session: Session, ledger: Ledger, row: CampaignRow, answers: A
         stored = (find_campaign(connection, row.id) or row).playbook
         before = stored.get("validation", {})
         changed = {name: value for name, value in answers.limits.items() if before.get(name) != value}
-        if changed:
-            held.save_playbook({**stored, "validation": {**before, **changed}})
+        steps, answered = _answered_steps(stored, answers)
+        if changed or answered:
+            kept = {**stored, "validation": {**before, **changed}} if changed else stored
+            held.save_playbook({**kept, "steps": steps})
+        for name, (was, now) in answered.items():
+            record_change(connection, row.id, f"compare.{name}", before=was, after=now)
+            said.append(f"compare.{name}: {was:g} before, {now:g} from now on")
         for name, value in changed.items():
             old = before.get(name, getattr(type(session.playbook.validation)(), name))
             record_change(connection, row.id, f"validation.{name}", before=old, after=value)
@@ -99,6 +134,24 @@ def apply_answers(session: Session, ledger: Ledger, row: CampaignRow, answers: A
                 said.append(f"excluded: {excluded}")
     for line in said:
         session.reporter.info(line)
+
+
+def _answered_steps(
+    stored: Mapping[str, Any], answers: Answers
+) -> tuple[list[Mapping[str, Any]], dict[str, tuple[float, float]]]:
+    """Return the stored steps with the answers to `compare`, and what changes: before and after by key."""
+    steps: list[Mapping[str, Any]] = list(stored.get("steps", ()))
+    changed: dict[str, tuple[float, float]] = {}
+    for place, step in enumerate(steps):
+        if step.get("step") != "compare":
+            continue
+        for name, value in answers.comparison.items():
+            was = step.get(name, Compare.model_fields[name].default)
+            if was != value:
+                assert isinstance(value, int | float)
+                changed[name] = (was, value)
+        steps[place] = {**step, **answers.comparison}
+    return steps, changed
 
 
 def include_again(session: Session) -> int:
@@ -116,6 +169,11 @@ def answer_lines(error: str | None, *, suffix: tuple[str, int] | None = None) ->
 
     `error` has a line per failed check, as the ledger keeps it; `suffix` is one that many failed items have.
     """
+    if error and COMPARED in error:
+        return (
+            "ragops reset --resume   (compares again, e.g. with another hnsw.ef_search of the role), or with: "
+            "--compare-sample N, --max-loss SHARE"
+        )
     checks = dict(line.split(": ", 1) for line in (error or "").splitlines() if ": " in line)
     if not checks or not checks.keys() <= OPTIONS.keys():
         return None

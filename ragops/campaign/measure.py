@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,9 @@ from ragops.quality.drift import cosine_distances
 from ragops.quality.validation import ColumnMeasure, Measurements, QueryMeasure
 from ragops.quality.vectors import check_vectors, mean_vector, normalize
 from ragops.session import Session
+
+Found = tuple[DistanceStats, int | None]
+Read = Callable[[Callable[[Reader], Found]], Found]
 
 WORDS_PER_QUERY = 8
 # A request stays far below the embedder's deadline, and the progress display moves.
@@ -95,7 +98,7 @@ def measure(session: Session, embedder: Embedder, *, seed: float) -> Measurement
         queue=session.through_outages(lambda: session.queue.counts()) if session.has_queue else {},
         agreement=tuple(distances),
         thresholds=validation.thresholds,
-        queries=tuple(_queries(session, embedder, matching)) if is_uniform else (),
+        queries=tuple(measure_queries(session, embedder, matching)) if is_uniform else (),
         is_sampled=not validation.queries,
         unlike=(*others, *worst),
         changed=recut.changed,
@@ -269,8 +272,11 @@ def _unstored(chunks: Sequence[str]) -> list[StoredRow]:
     return [StoredRow(index, text, nothing) for index, text in enumerate(chunks or [""])]
 
 
-def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) -> list[QueryMeasure]:
-    validation = session.playbook.validation
+def measure_queries(
+    session: Session, embedder: Embedder, sample: Sequence[StoredRow], *, read: Read | None = None
+) -> list[QueryMeasure]:
+    """Search for the playbook's queries, or for words of sampled rows; `read` reads from another place."""
+    read, validation = read or session.read, session.playbook.validation
     drawn = sample[: validation.sampled_queries]
     prefix, suffix = session.playbook.model.query_prefix, session.playbook.model.query_suffix
     first_words = (" ".join(row.text.split()[:WORDS_PER_QUERY]) for row in drawn)
@@ -288,7 +294,7 @@ def _queries(session: Session, embedder: Embedder, sample: Sequence[StoredRow]) 
     measures = []
     for number, (text, source, vector) in enumerate(zip(texts, sources, vectors, strict=True), start=1):
         session.reporter.progress("validating", number, len(texts))
-        stats, rank = session.read(partial(_search, vector, source, validation.thresholds))
+        stats, rank = read(partial(_search, vector, source, validation.thresholds))
         measures.append(
             QueryMeasure(
                 text,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ragops.campaign.cures import REFERENCES, TYPES, column_named, type_cure
+from ragops.campaign.index_choice import index_notes
 from ragops.campaign.plan import Outlook, find_problems
 from ragops.campaign.preflight import refuse_problems
 from ragops.campaign.row_rehearsal import rehearse_updates
@@ -77,7 +78,9 @@ def look_ahead(session: Session, facts: PlanFacts, *, done: Collection[int] = ()
         refusals = _rehearsed(session, facts, structures, [*known, *problems], verbs)
     if facts.targets and not known and not problems and not server.is_read_only:
         refusals = rehearse_updates(session, facts)
-    notes = describe(session.connection, facts, structures)
+    notes = list(describe(session.connection, facts, structures))
+    if facts.targets and {"select_rows", "embed"} <= verbs and not [*known, *problems, *refusals]:
+        notes += index_notes(session, facts)
     return Outlook(tuple(dict.fromkeys([*problems, *refusals])), tuple(notes))
 
 

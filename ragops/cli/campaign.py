@@ -101,6 +101,20 @@ def reset(
             metavar="PATTERN",
         ),
     ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-loss",
+            help="With --resume: the largest loss that the step compare accepts from now on.",
+            metavar="0…1",
+        ),
+    ] = None,
+    compare_sample: Annotated[
+        int | None,
+        typer.Option(
+            "--compare-sample", min=1, help="With --resume: the number of queries that the step compare asks."
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -130,15 +144,15 @@ def reset(
                 f"--resume goes on with the campaign as it was planned; it does not take {' and '.join(given)}",
                 actual=" ".join(given),
                 expected="--resume alone, or with --workers, --threads, --batch-size, --no-cache, --force, "
-                "--max-failed-share, --max-partial-share, --exclude",
+                "--max-failed-share, --max-partial-share, --exclude, --max-loss, --compare-sample",
                 hint="ragops reset --resume   or, to give that campaign up: ragops reset --new",
             )
     if trust_stored and not resume:
         raise UsageError("--trust-stored is for --resume", hint="ragops reset --resume --trust-stored")
-    answers = Answers(max_failed_share, max_partial_share, tuple(exclude or ()))
+    answers = Answers(max_failed_share, max_partial_share, tuple(exclude or ()), max_loss, compare_sample)
     if answers != NO_ANSWERS and not resume:
         raise UsageError(
-            "--max-failed-share, --max-partial-share and --exclude are for --resume",
+            "--max-failed-share, --max-partial-share, --exclude, --max-loss and --compare-sample are for --resume",
             expected="a campaign that is resumed; a new one takes the playbook's validation: and source:",
             hint="ragops reset --resume …   or change the playbook",
         )
@@ -168,7 +182,8 @@ def reset(
                 continue
             emit(result, as_json=as_json, screen=campaign_screen)
             return
-    with open_session(playbook, dsn, changes=changes) as session:
+    # Without a playbook a new campaign is realign's, unless one over rows would be hidden, or given up, for it.
+    with open_session(playbook, dsn, changes=changes, adopts="always" if new else "unfinished") as session:
         if no_archive:
             session = session.with_playbook(without_archive(session.playbook))
         if accept_lost_column:
@@ -201,6 +216,7 @@ def _wait(playbook: str, dsn: str | None) -> CampaignRow | None:
 
 def prepare_plan(session: Session) -> Plan:
     """Plan with the model's dimensions and the size of the source; a wrong model or an empty source fails here."""
+    from ragops.campaign.judgments import read_judgments
     from ragops.campaign.run import plan_campaign
     from ragops.campaign.seeding import location_test
     from ragops.campaign.steps.reseed_queue import empty_corpus
@@ -212,6 +228,10 @@ def prepare_plan(session: Session) -> Plan:
     if "reseed_queue" in verbs:
         require_source(session.playbook.source)
     model = None
+    for step in session.playbook.steps:
+        if step.step == "compare" and step.judgments is not None:
+            # A wrong file would be found after everything was embedded.
+            read_judgments(step.judgments)
     if verbs & {"embed", "validate", "verify_build"}:
         checked_sha256(session.playbook)
         playbook = session.playbook
@@ -335,6 +355,10 @@ def undo(
     if campaign is not None and generation is not None:
         raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
     with write_session(playbook, dsn, needs_tables=False) as session:
+        targets = session.playbook.targets
+        if targets and all(target.write == "beside" for target in targets):
+            _undo_beside(session, yes=yes, as_json=as_json)
+            return
         last = last_undo(session, campaign)
         undoable = find_undoable(session, campaign=campaign, generation=generation)
         needs_answer = not undoable.is_done and undoable.unfinished is None
@@ -345,6 +369,18 @@ def undo(
             )
         )
     emit(result, as_json=as_json, screen=undo_screen)
+
+
+def _undo_beside(session: Session, *, yes: bool, as_json: bool) -> None:
+    """Drop the second columns of a campaign that has not come to its cutover, or was rolled back."""
+    from ragops.campaign.cutover.ending import find_droppable, undo_beside
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.report.cutover import end_screen
+
+    found = session.through_outages(lambda: find_droppable(session))
+    listed = ", ".join(f"{one.table.quoted}.{one.target.filled_column}" for one in found)
+    confirm(f"This drops {listed} with the triggers that note writes.", answer="undo", yes=yes)
+    emit(undo_beside(SingleCommand(session), found), as_json=as_json, screen=end_screen)
 
 
 def demo(

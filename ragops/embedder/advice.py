@@ -15,7 +15,14 @@ _MARKUP = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 def model_advice(settings: Model, model: ModelFacts) -> Iterator[Finding]:
-    """Yield what an operator should decide about pooling and about how texts end; warnings, nothing is refused."""
+    """Yield what an operator should decide about dimensions, pooling and ends of texts; nothing is refused."""
+    if model.full_dimensions is not None:
+        message = (
+            f"vectors are cut to {model.dimensions:,} of {model.full_dimensions:,} dimensions (Matryoshka); "
+            "the model must have been trained for it"
+        )
+        hint = f"model.dimensions: {model.full_dimensions}   or no such line, for whole vectors"
+        yield Finding("cut-dimensions", "warning", message, hint)
     if model.pooling_is_guessed:
         kind = "decoder" if model.is_decoder else "encoder"
         message = (

@@ -22,6 +22,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("-o", "--output", help="file to write; standard output without it")
     parser.add_argument("--pooling", default="auto", choices=("auto", *engine.USABLE_POOLINGS))
     parser.add_argument("--attention", default="auto", choices=("auto", *engine.ATTENTIONS))
+    parser.add_argument("--dimensions", type=int, help="cut vectors to so many values (Matryoshka)")
     parser.add_argument("--n-ctx", type=int, default=512)
     parser.add_argument("--n-batch", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=1)
@@ -34,6 +35,7 @@ def run(arguments: list[str]) -> int:
         "model": given.model,
         "pooling": given.pooling,
         "attention": given.attention,
+        "dimensions": given.dimensions,
         "document_suffix": given.document_suffix,
         "query_suffix": given.query_suffix,
         "n_ctx": given.n_ctx,

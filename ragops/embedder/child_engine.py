@@ -132,6 +132,11 @@ class Engine:
             # Models with an output projection have other dimensions than inside; 0.3.16 lacks the function.
             output = getattr(lib, "llama_model_n_embd_out", lib.llama_model_n_embd)
             self.dimensions = output(self.model) or lib.llama_model_n_embd(self.model)
+        # Fewer than the model's: each vector is cut to its first values (Matryoshka). More cannot be made.
+        self.full_dimensions = self.dimensions
+        wanted = int(config.get("dimensions") or 0)
+        if 0 < wanted < self.full_dimensions:
+            self.dimensions = wanted
         n_ctx = int(config.get("n_ctx", 0))
         self.n_ctx_train = trained
         self.n_ctx = n_ctx if 0 < n_ctx <= trained else trained
@@ -201,7 +206,7 @@ class Engine:
         description = ctypes.create_string_buffer(256)
         self.lib.llama_model_desc(self.model, description, len(description))
         suffixes = {kind: str(config.get(f"{kind}_suffix", "")) for kind in ("document", "query")}
-        unlisted = ("model", "verbose", *(f"{kind}_suffix" for kind in suffixes))
+        unlisted = ("model", "verbose", "dimensions", *(f"{kind}_suffix" for kind in suffixes))
         requested = {name: value for name, value in config.items() if name not in unlisted}
         effective = {
             "pooling": self.pooling,
@@ -218,7 +223,9 @@ class Engine:
         if self.context:
             for name in ("n_batch", "n_ubatch", "n_seq_max", "n_threads"):
                 effective[name] = int(getattr(self.lib, f"llama_{name}")(self.context))
+        cut = {} if self.dimensions == self.full_dimensions else {"full_dimensions": self.full_dimensions}
         return {
+            **cut,
             "path": config["model"],
             "file_bytes": Path(config["model"]).stat().st_size,
             "architecture": self.architecture,
@@ -281,6 +288,7 @@ class Engine:
                 pooled = self.lib.llama_get_embeddings_seq(self.context, sequence)
                 if not pooled:
                     raise Refusal("compute", "llama.cpp returned no embedding", index=index)
+                # Of a vector that is cut, only its first values are read; who uses them normalises them.
                 vectors[index] = np.ctypeslib.as_array(pooled, shape=(self.dimensions,))
         return vectors.tobytes()
 

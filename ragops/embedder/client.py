@@ -47,6 +47,8 @@ class EmbedderConfig:
     # What the playbook puts after texts: the child reports their special tokens, each request carries its own.
     document_suffix: str = ""
     query_suffix: str = ""
+    # Cut vectors to their first values; None, or no fewer than the model's: whole vectors.
+    dimensions: int | None = None
     # 0, or more than the model was trained for: what it was trained for.
     n_ctx: int = 512
     n_batch: int = 2048

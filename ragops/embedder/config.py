@@ -53,6 +53,7 @@ def embedder_config(
         python=worker_python(playbook),
         pooling=model.pooling,
         attention=model.attention,
+        dimensions=model.dimensions,
         document_suffix=model.document_suffix,
         query_suffix=model.query_suffix,
         n_ctx=parameters.n_ctx,

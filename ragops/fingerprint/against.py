@@ -78,7 +78,8 @@ def compare_with(
     """
     limits = limits_of(playbook)
     if reference.fingerprint is not None:
-        return compare_fingerprints(mine, Fingerprint.load(reference.fingerprint), limits=limits)
+        theirs = Fingerprint.load(reference.fingerprint).cut_like(mine)
+        return compare_fingerprints(mine, theirs, limits=limits)
     assert reference.openai is not None, "a debug endpoint is compared by its distances"
     theirs = _capture_endpoint(reference.openai, mine)
     comparison = compare_fingerprints(mine, theirs, limits=limits)
@@ -124,4 +125,5 @@ def _capture_endpoint(settings: OpenAIReference, mine: Fingerprint, *, suffix: s
         "tokens": [],
         "normalisation": "unknown",
     }
-    return Fingerprint(document, mine.rows, vectors)
+    # What makes vectors of all dimensions is cut as this side is; an endpoint may also cut them itself.
+    return Fingerprint(document, mine.rows, vectors).cut_like(mine)

@@ -97,7 +97,12 @@ def compare_fingerprints(
     differences = tuple(_differences(a.document, b.document))
     if a.vectors.shape[1] != b.vectors.shape[1]:
         message = f"{a.vectors.shape[1]} dimensions against {b.vectors.shape[1]}: these are different models"
-        finding = Finding("dimension", "error", message, "set model.file to the reference's model")
+        hint = "set model.file to the reference's model"
+        if b.vectors.shape[1] < a.vectors.shape[1]:
+            hint += (
+                f"   or, if the reference cuts its vectors (Matryoshka): model.dimensions: {b.vectors.shape[1]}"
+            )
+        finding = Finding("dimension", "error", message, hint)
         return Comparison("divergent", None, differences, (finding,))
     common = sorted(set(a.rows) & set(b.rows))
     if not common:

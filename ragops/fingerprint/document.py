@@ -84,6 +84,7 @@ class ModelSection(TypedDict, total=False):
     requested: dict[str, int | bool | str]
     effective: dict[str, int | bool | str]
     # Absent in fingerprints of older versions.
+    full_dimensions: int
     pooling_is_guessed: bool
     attention: str
     attention_is_changed: bool
@@ -217,6 +218,20 @@ class Fingerprint:
     def save(self, path: Path) -> None:
         """Write the document to a file."""
         path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+    def cut_like(self, other: Fingerprint) -> Self:
+        """Return the fingerprint with its vectors cut as the other's are, where these are whole (Matryoshka).
+
+        A vector keeps its length, so that one which was not normalised still shows.
+        """
+        size, full = other.vectors.shape[1], other.document["model"].get("full_dimensions")
+        if full is None or self.vectors.shape[1] != full:
+            return self
+        whole = np.linalg.norm(self.vectors.astype(np.float64), axis=1, keepdims=True)
+        cut = self.vectors[:, :size].astype(np.float64)
+        rest = np.linalg.norm(cut, axis=1, keepdims=True)
+        scaled = cut * np.divide(whole, rest, out=np.ones_like(whole), where=rest > 0)
+        return replace(self, vectors=scaled.astype(np.float32))
 
     def on_host(self, host: HostFacts) -> Self:
         """Return the fingerprint with the facts of the machine that captured it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ragops.facts import IndexFacts
-from ragops.indexes.beside import copies_of, second_column
+from ragops.indexes.beside import Copy, copies_of, second_column
+from ragops.indexes.builds import IndexBuild
 from ragops.row_facts import TargetFacts
 
 
@@ -12,10 +13,17 @@ def index_pairs(facts: TargetFacts) -> list[tuple[IndexFacts, IndexFacts | None]
 
     None: there is none, or it is invalid. Indexes of partitions come before that of their partitioned table.
     """
-    if facts.column(facts.filled) is None:
-        return []
     pairs = []
-    for copy in copies_of(facts, second_column(facts)):
+    for copy in _copies(facts):
         is_usable = copy.present is not None and copy.present.is_valid
         pairs.append((copy.old, copy.present if is_usable else None))
     return pairs
+
+
+def missing_copies(facts: TargetFacts) -> list[IndexBuild]:
+    """Return what is not there yet, of indexes that a second column is to get."""
+    return [copy.build for copy in _copies(facts) if copy.present is None]
+
+
+def _copies(facts: TargetFacts) -> list[Copy]:
+    return [] if facts.column(facts.filled) is None else copies_of(facts, second_column(facts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -390,6 +390,13 @@ class Playbook(Section):
             # Not `model_copy(update=…)`, which skips every validator. Unchanged parts are passed on as the
             # models that they are: a dump would lose what it excludes and turn paths into text.
             return Playbook.model_validate(data)
+        except ValidationError as error:
+            raise OverrideError(problems_of(error)) from error
+
+    def with_steps(self, steps: Sequence[object]) -> Playbook:
+        """Return a validated copy with other steps, as models or mappings. Raises OverrideError."""
+        try:
+            return Playbook.model_validate({**dict(self), "steps": tuple(steps)})
         except ValidationError as error:
             raise OverrideError(problems_of(error)) from error
 

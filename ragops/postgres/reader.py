@@ -97,6 +97,9 @@ class Reader:
         # A fact of the catalog, asked once: connections opened elsewhere have no place for it.
         return vector_schema(self._connection) or "public"
 
+    def _begin(self) -> None:
+        """Prepare a transaction, before its first query."""
+
     def _sql(self, name: str, table: str = "documents", **more: sql.Composable) -> Statement:
         known = self._identifiers
         own: dict[str, sql.Composable] = {
@@ -119,6 +122,7 @@ class Reader:
         """Run a query that reads the whole table; return its only row."""
         limit = {} if self._timeout_s is None else {"statement_timeout": f"{int(self._timeout_s * 1000)}ms"}
         with transaction(self._connection, is_long=self._timeout_s is None, settings=limit):
+            self._begin()
             return fetch_row(self._connection, query, values)
 
     def counts(self, table: str = "documents") -> VectorCounts:
@@ -143,12 +147,13 @@ class Reader:
         """
         column = sql.SQL("d.{}::text").format(self._identifiers["documents_file_path"]) if with_paths else None
         with transaction(self._connection, is_long=True):
+            self._begin()
             self._connection.execute(self._sql("set_seed"), {"seed": seed})
             rows = self._connection.execute(
                 self._sql("sample", path=column or sql.NULL), {"size": size}
             ).fetchall()
         return [
-            StoredRow(id, _text(text), _array(vector), path=None if path is None else _text(path))
+            StoredRow(id, text_of(text), array_of(vector), path=None if path is None else text_of(path))
             for id, text, vector, path in rows
         ]
 
@@ -161,7 +166,7 @@ class Reader:
         """Return the chunks of some documents, by document and index."""
         query = self._sql("chunks_of", "document_chunks", number=self._identifiers["document_chunks_chunk_index"])
         rows = self._connection.execute(query, {"ids": list(ids)}).fetchall()
-        return [StoredRow(index, _text(text), _array(vector), group) for index, text, vector, group in rows]
+        return [StoredRow(index, text_of(text), array_of(vector), group) for index, text, vector, group in rows]
 
     def distance_stats(self, vector: NDArray[np.float32], *, thresholds: Sequence[float]) -> DistanceStats:
         """Return statistics of one query's distances to every stored document, by a full scan."""
@@ -198,8 +203,9 @@ class Reader:
         """
         query, values = self._nearest(vector, limit=limit, metric=metric, kind=kind, is_mixed=is_mixed)
         with transaction(self._connection, is_long=True, settings=_search_settings(limit, through_index)):
+            self._begin()
             rows = self._connection.execute(query, values).fetchall()
-        return [Neighbour(id, distance, _text(start)) for id, distance, start in rows]
+        return [Neighbour(id, distance, text_of(start)) for id, distance, start in rows]
 
     def uses_index(
         self, index: str, vector: NDArray[np.float32], *, limit: int, metric: str, kind: str, is_mixed: bool
@@ -208,6 +214,7 @@ class Reader:
         query, values = self._nearest(vector, limit=limit, metric=metric, kind=kind, is_mixed=is_mixed)
         explain = statement("reader", "explain", {"query": query})
         with transaction(self._connection, settings=_search_settings(limit, True)):
+            self._begin()
             (plan,) = fetch_row(self._connection, explain, values)
         return f'"Index Name": {json.dumps(index)}' in json.dumps(plan)
 
@@ -247,11 +254,11 @@ def metric_of(index: IndexFacts) -> str:
     return "cosine"
 
 
-def _text(value: str | bytes | None) -> str:
+def text_of(value: str | bytes | None) -> str:
     """Return a text; bytes of it that are no UTF-8 become U+FFFD."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
-def _array(value: Any) -> NDArray[np.float32]:
+def array_of(value: Any) -> NDArray[np.float32]:
     # pgvector 0.3 loads a vector as an array; every version loads a halfvec as an object.
     return np.asarray(value if isinstance(value, np.ndarray) else value.to_numpy(), dtype=np.float32)

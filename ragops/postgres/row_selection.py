@@ -13,6 +13,7 @@ from ragops.postgres.catalog import has_ragops_schema
 from ragops.postgres.connection import Connection, fetch_row
 from ragops.postgres.row_work import row_words
 from ragops.postgres.statements import Statement, statement
+from ragops.postgres.vector_type import vector_words
 from ragops.row_facts import TargetFacts
 
 # How far a vector's length may be from 1, which is what every model's vectors are normalised to. A halfvec keeps
@@ -39,18 +40,25 @@ class Selection:
 
     def count(self, connection: Connection) -> dict[int, int]:
         """Return the number of rows by the number of their target, by a scan of the tables."""
-        query = statement("rows", "count_selected", {"selections": self._selections()})
+        query = statement("rows", "count_selected", {"selections": self._selections(is_planned=True)})
         found = {int(number): int(rows) for number, rows in connection.execute(query).fetchall()}
         return {facts.number: found.get(facts.number, 0) for facts in self.facts}
 
-    def _selections(self) -> sql.Composed:
+    def _selections(self, *, is_planned: bool = False) -> sql.Composed:
+        """Compose the rows of all targets; `is_planned`: a column that a step will add holds nothing yet."""
         one_by_one = zip(self.targets, self.facts, strict=True)
-        return sql.SQL(" UNION ALL ").join(self._selection(*one) for one in one_by_one)
+        return sql.SQL(" UNION ALL ").join(self._selection(*one, is_planned=is_planned) for one in one_by_one)
 
-    def _selection(self, target: RowTarget, facts: TargetFacts) -> Statement:
+    def _selection(self, target: RowTarget, facts: TargetFacts, *, is_planned: bool) -> Statement:
         more = self.settings.where
+        absent: dict[str, sql.Composable] = {}
+        if is_planned and facts.column(facts.filled) is None:
+            absent["filled"] = sql.SQL("NULL::{}").format(
+                vector_words(self.vector_schema)["ext"] + sql.Identifier("vector")
+            )
         words = {
             **row_words(target, facts, self.vector_schema),
+            **absent,
             "dimensions": sql.Literal(self.dimensions or 0),
             "tolerance": sql.Literal(LENGTH_TOLERANCE),
             "prefix": sql.Literal(f"{facts.number}:"),

@@ -17,7 +17,7 @@ START_TOLERANCE_S = 10.0
 
 
 def find_server_host(
-    pid: int, started_s: float, *, shared_memory: str, folder: Path = SHARED_MEMORY
+    pid: int, started_s: float | None, *, shared_memory: str, folder: Path = SHARED_MEMORY
 ) -> ServerHost | None:
     """Return the resources of this machine for the server's process `pid`; None if it runs elsewhere.
 
@@ -37,7 +37,7 @@ def find_server_host(
     )
 
 
-def working_folder(pid: int, started_s: float) -> Path | None:
+def working_folder(pid: int, started_s: float | None) -> Path | None:
     """Return the data directory of the server's process `pid`; None if it runs elsewhere.
 
     An empty path if the server runs here as a user whose processes cannot be looked into.
@@ -49,14 +49,15 @@ def working_folder(pid: int, started_s: float) -> Path | None:
         return Path()
 
 
-def _process(pid: int, started_s: float) -> psutil.Process | None:
+def _process(pid: int, started_s: float | None) -> psutil.Process | None:
     """Return the server's process if it is one of this machine."""
     # A local address proves nothing: it may be a tunnel, or a container's published port. A process with the same
     # id, name and start does. In a container the server reports the id within its namespace, which fails here.
     try:
         process = psutil.Process(pid)
         is_here = process.name().lower().startswith("postgres")
-        is_here = is_here and abs(process.create_time() - started_s) < START_TOLERANCE_S
+        # Its start is hidden from a role that is neither its own nor may see every session.
+        is_here = is_here and started_s is not None and abs(process.create_time() - started_s) < START_TOLERANCE_S
     except psutil.Error:
         return None
     return process if is_here else None

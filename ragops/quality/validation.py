@@ -9,27 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-CheckStatus = Literal["pass", "fail", "info"]
+from ragops.quality.checks import Check as Check
+from ragops.quality.checks import CheckStatus
+from ragops.quality.row_validation import RowMeasure, row_checks
+
 SELF_RETRIEVAL_AT = (1, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check; `info` is shown and decides nothing."""
-
-    id: str
-    status: CheckStatus
-    measured: str
-    expected: str
-
-    def to_json(self) -> dict[str, object]:
-        """Return what `ragops validate --json` prints in the list `checks`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +99,13 @@ class Measurements:
     """What the playbook changes of how the stored texts were cut: they were compared as they were cut."""
     changed_affixes: tuple[tuple[str, str, str], ...] = ()
     """Prefix and suffix that the playbook changes: the setting, what was embedded and compared, the playbook's."""
+    rows: RowMeasure | None = None
+    """Of rows that stay; None for documents."""
+
+    @property
+    def documents(self) -> int:
+        """The number of documents, or of the rows of all targets."""
+        return self.columns[0].total if self.rows is None else self.rows.rows
 
     @property
     def is_comparable(self) -> bool:
@@ -144,16 +140,15 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
         expected = f"{completed:,}, as many as completed items" if documents else "at least 1"
         count_check = _check("documents", 0 < documents == completed, counts, expected)
     share = failed / (failed + completed) if failed + completed else 0.0
-    checks = [
-        _agreement(measured, limits),
-        count_check,
-        _check(
-            "failed_items",
-            share <= limits.max_failed_share,
-            f"{failed:,} failed items, {share:.1%} of those processed",
-            f"≤ {limits.max_failed_share:.1%}",
-        ),
-    ]
+    failed_check = _check(
+        "failed_items",
+        share <= limits.max_failed_share,
+        f"{failed:,} failed items, {share:.1%} of those processed",
+        f"≤ {limits.max_failed_share:.1%}",
+    )
+    if measured.rows is not None:
+        return [*_rows(measured, measured.rows, limits, failed_check)]
+    checks = [_agreement(measured, limits), count_check, failed_check]
     if not measured.has_queue:
         checks.pop()
     checks += _texts(measured, limits, completed=completed)
@@ -201,6 +196,32 @@ def judge(measured: Measurements, limits: ValidationLimits) -> list[Check]:
         ),
     ]
     return checks + _retrieval(measured)
+
+
+def _rows(
+    measured: Measurements, rows: RowMeasure, limits: ValidationLimits, failed_check: Check
+) -> Iterator[Check]:
+    """Yield the checks of rows that stay."""
+    completed = measured.queue.get("completed", 0) if measured.has_queue else None
+    own = [*row_checks(rows, limit=limits.max_distance, dimensions=measured.dimensions, completed=completed)]
+    yield own[0]
+    if measured.has_queue:
+        yield failed_check
+    yield from own[1:]
+    # A row's text is whole.
+    yield from _texts(replace(measured, partial=None), limits, completed=completed or 0)
+    if measured.changed:
+        cut = f"rows were cut with {'; '.join(measured.changed)}"
+        yield Check("cutting", "info", cut, "they were compared as they were cut")
+    for setting, before, now in measured.changed_affixes:
+        yield Check(setting, "fail", f"rows were embedded with {before!r}", repr(now))
+    broken = sum(query.not_a_number for query in measured.queries)
+    total = sum(query.total - query.without_vector for query in measured.queries)
+    if measured.queries:
+        status: CheckStatus = "pass" if broken == 0 else "info" if rows.is_running else "fail"
+        said = f"{broken:,} of {total:,} distances are not a number"
+        yield Check("distances_are_numbers", status, said, "0 (a zero vector makes NaN)")
+    yield from _retrieval(measured)
 
 
 def validation_verdict(checks: Sequence[Check]) -> Literal["pass", "fail"]:

@@ -118,16 +118,24 @@ class Store:
     def structure(self) -> dict[str, list[str]]:
         return oracle.structure(self.dsn)
 
-    def write_playbook(self, name: str, steps: Sequence[str], *, beside: bool = False, more: str = "") -> Path:
-        """Write a playbook for the layout's targets."""
+    def write_playbook(
+        self,
+        name: str,
+        steps: Sequence[str],
+        *,
+        beside: bool = False,
+        targets: Sequence[Mapping[str, object]] = (),
+        more: str = "",
+    ) -> Path:
+        """Write a playbook for the layout's targets, or for others."""
         keys = {"write": "beside"} if beside else {}
         # JSON is YAML.
-        targets = [json.dumps({**target, **keys}) for target in self.layout.targets]
+        entries = [json.dumps({**target, **keys}) for target in targets or self.layout.targets]
         text = (
             f"version: 1\nname: {name}\n"
             f"model: {{file: '{self.model}', parameters: {{n_ctx: 128}}}}\n"
             "workers: {count: 1, cache_mib: 0}\n"
-            f"targets:\n{_listed(targets)}steps:\n{_listed(steps)}{more}"
+            f"targets:\n{_listed(entries)}steps:\n{_listed(steps)}{more}"
         )
         path = self.place.folder / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")

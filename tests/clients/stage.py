@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +48,19 @@ def open_stage(place: Workplace, layout: Layout, model: Path, embed: Embedder) -
     return Stage(store, layout.open(store))
 
 
-def wrong_rows(store: Store, *, tolerance: float = 1e-3) -> list[tuple[str, float]]:
-    """Return the texts of all targets whose vector is not that of the text, with the distance."""
-    wrong = []
+def wrong_rows(
+    store: Store, targets: Sequence[Mapping[str, object]] = (), *, tolerance: float = 1e-3
+) -> list[tuple[str | None, float]]:
+    """Return the texts of all targets whose vector is not that of the text, with the distance; 2 without one."""
+    wrong: list[tuple[str | None, float]] = []
     with psycopg.connect(store.dsn) as connection:
-        for target in store.layout.targets:
+        for target in targets or store.layout.targets:
             for text, vector in connection.execute(_texts(target)):
                 found = [float(value) for value in vector[1:-1].split(",")] if vector else None
-                right = store.shifted.query(text)
-                distance = 2.0 if found is None else cosine_distance(_array(found), _array(right))
+                if text is None or found is None:
+                    wrong.append((text, 2.0))
+                    continue
+                distance = cosine_distance(_array(found), _array(store.shifted.query(text)))
                 if distance > tolerance:
                     wrong.append((text, distance))
     return wrong
@@ -65,8 +70,7 @@ def _array(values: list[float]) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32)
 
 
-def _texts(target: object) -> sql.Composed:
-    assert isinstance(target, dict)
+def _texts(target: Mapping[str, object]) -> sql.Composed:
     text = target.get("sql")
     if text is None:
         # The templates here have no braces but those around names.

@@ -82,6 +82,7 @@ def test_its_vectors_are_those_of_the_embedder(url: str, tiny_model: Path) -> No
 
 SPACES = [
     ({}, "equivalent", None),
+    ({"dimensions": 16}, "equivalent", None),
     ({"pooling": "cls"}, "divergent", "with mean pooling the vectors agree"),
     ({"document_prefix": "passage: "}, "divergent", "with the prefix '' the vectors agree"),
 ]
@@ -92,7 +93,7 @@ def test_a_space_is_measured_against_the_server_and_a_divergence_explained(
     url: str,
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, str],
+    changes: dict[str, object],
     verdict: str,
     cause: str | None,
 ) -> None:

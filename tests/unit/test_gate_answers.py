@@ -7,7 +7,9 @@ from playbook_factory import playbook as a_playbook
 
 from ragops.campaign.answers import Answers, answer_lines
 from ragops.documents.patterns import excludes
-from ragops.errors import OverrideError
+from ragops.errors import OverrideError, UsageError
+from ragops.playbook import load_playbook
+from ragops.playbook.steps import Compare
 
 FAILED = "failed_items: 8 failed items, 25.0% of those processed"
 PARTIAL = "partial_documents: 4 documents lack text, 14.3% of those stored (e.g. a.pdf: 1 of 3 pages)"
@@ -46,6 +48,18 @@ def test_wrong_vectors_have_no_answer(error: str | None) -> None:
 @pytest.mark.parametrize(("measured", "limit"), [("5.04%", "0.06"), ("100.0%", "1"), ("0.0%", "0.01")])
 def test_the_limit_holds_what_was_measured(measured: str, limit: str) -> None:
     assert lines(f"partial_documents: 1 documents, {measured}")[-1].endswith(f" {limit}")
+
+
+def test_answers_to_a_comparison_change_that_step_alone() -> None:
+    playbook = load_playbook("reembed", environment={})
+    changed = Answers(max_loss=0.1, compare_sample=900).applied_to(playbook)
+    (step,) = (step for step in changed.steps if isinstance(step, Compare))
+    assert (step.max_loss, step.sample, step.confidence) == (0.1, 900, 0.95)
+    assert [s for s in changed.steps if s != step] == [s for s in playbook.steps if not isinstance(s, Compare)]
+    with pytest.raises(OverrideError):
+        Answers(max_loss=1.5).applied_to(playbook)
+    with pytest.raises(UsageError, match="with the step compare"):
+        Answers(max_loss=0.5).applied_to(a_playbook())
 
 
 def test_answers_change_the_limits_alone() -> None:

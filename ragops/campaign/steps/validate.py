@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ragops.campaign.answers import OPTIONS, answer_lines
 from ragops.campaign.measure import Agreement, measure, read_recorded
+from ragops.campaign.row_validation import measure_rows
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.embed import drain
 from ragops.embedder.config import checked_sha256
@@ -48,6 +49,8 @@ class ValidationResult:
     """What was recorded of the stored documents; None: not known."""
     answers: str | None = None
     """What to type where the limits alone decide; None without an answer."""
+    limit: float = 0.0
+    """`validation.max_distance`."""
 
     @property
     def verdict(self) -> str:
@@ -56,7 +59,7 @@ class ValidationResult:
 
     @property
     def documents(self) -> int:
-        return self.measurements.columns[0].total
+        return self.measurements.documents
 
     def refuse_failure(self) -> None:
         """Raise NegativeVerdict when a check failed."""
@@ -78,7 +81,7 @@ class ValidationResult:
             hint = "ragops queue status   (why did they fail?), ragops queue retry, then: ragops reset --resume"
         raise NegativeVerdict(
             "validation failed",
-            where=f"{self.documents:,} documents",
+            where=f"{self.documents:,} {'rows' if self.measurements.rows else 'documents'}",
             actual="\n".join(f"{check.id}: {check.measured}" for check in failed),
             expected="\n".join(f"{check.id}: {check.expected}" for check in failed),
             hint=hint,
@@ -99,6 +102,7 @@ class ValidationResult:
             "queries": [query.to_json() for query in measured.queries],
             "agreement": {key: agreement[key] for key in ("rows", "max", "not_a_number")},
             "disagreeing": list(measured.unlike),
+            "targets": [one.to_json(limit=self.limit) for one in measured.rows.targets] if measured.rows else [],
             "repeated_ids": list(measured.repeated_ids),
             "partial": self.recorded and self.recorded.partial_to_json(completed=measured.queue.get("completed")),
             "unknown_tokens": self.recorded and self.recorded.unknown_to_json(),
@@ -166,7 +170,14 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
     started = time.monotonic()
     checked_sha256(session.playbook)
     drawn = random.uniform(-1, 1) if seed is None else seed
-    measured = session.with_embedder(lambda embedder: measure(session, embedder, seed=drawn))
+    in_campaign = run.campaign is not None
+    measured = session.with_embedder(
+        lambda embedder: (
+            measure_rows(session, embedder, seed=drawn, in_campaign=in_campaign)
+            if session.playbook.targets
+            else measure(session, embedder, seed=drawn)
+        )
+    )
     recorded = read_recorded(session, limit=LISTED) if session.has_queue else None
     if recorded is not None:
         measured = replace(
@@ -188,6 +199,7 @@ def validate(run: Run, *, after: int | None = None, seed: float | None = None) -
         agreement=Agreement.of(measured.agreement, limit=settings.max_distance),
         processing_time_ms=int((time.monotonic() - started) * 1000),
         recorded=recorded,
+        limit=settings.max_distance,
     )
 
 
@@ -210,7 +222,7 @@ def wait_until(run: Run, after: int) -> None:
                 f"the queue cannot reach {after:,} documents",
                 actual=", ".join(f"{number:,} {status}" for status, number in counts.items()),
                 hint=f"ragops validate --after {max(1, min(reachable, completed) or reachable)}"
-                "   or: ragops queue reseed",
+                + ("" if session.playbook.targets else "   or: ragops queue reseed"),
             )
         if completed != last or counts[ItemStatus.PROCESSING]:
             quiet_since, last = time.monotonic(), completed

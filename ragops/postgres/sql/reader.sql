@@ -1,7 +1,7 @@
 -- Stored vectors: samples, counts, distances. `{table}` is `documents` or `document_chunks`, with its `{id}` (of a
 -- chunk: its document's), `{content}` and `{embedding}`.
 -- `{ext}` is the schema of pgvector with its dot, and `{cosine}` its operator: both are found whatever the search path
--- is. Vectors are cast to `vector`, which reads halfvec and sparsevec as well, and is no step for a vector.
+-- is. `{table}` may be a sub-select, which needs an alias before PostgreSQL 16. Vectors are cast to `vector`, which reads halfvec and sparsevec as well, and is no step for a vector.
 -- `{text}` is the whole text and `{start}` its start, as bytes where the database does not know its encoding.
 
 -- name: text
@@ -23,7 +23,7 @@ convert_to({part}, 'SQL_ASCII');
 SELECT count(*), count({embedding}), count(*) FILTER (WHERE {ext}vector_norm({embedding}::{ext}vector) = 0),
        array_agg(DISTINCT {ext}vector_dims({embedding}::{ext}vector)) FILTER (WHERE {embedding} IS NOT NULL),
        count(*) FILTER (WHERE {embedding} IS NULL AND {content}::text <> '')
-  FROM {table};
+  FROM {table} d;
 
 -- name: set_seed
 -- Makes random() repeatable in this session. It must run in the transaction that samples: behind a pooler the next
@@ -35,21 +35,21 @@ SELECT setseed(%(seed)s);
 -- The random order is made over places alone, so that texts and vectors are fetched for the drawn rows only; over
 -- places instead of ids, because ids need not be unique.
 SELECT d.{id}, {text}, d.{embedding}::{ext}vector, {path} FROM {table} d
-  JOIN (SELECT tableoid AS part, ctid AS place FROM {table}
+  JOIN (SELECT tableoid AS part, ctid AS place FROM {table} d
          WHERE {embedding} IS NOT NULL ORDER BY random() LIMIT %(size)s) s
     ON d.ctid = s.place AND d.tableoid = s.part ORDER BY d.{id};
 
 -- name: repeated_ids
 -- Those of some ids that several rows have.
-SELECT {id} FROM {table} WHERE {id} = ANY(%(ids)s) GROUP BY 1 HAVING count(*) > 1;
+SELECT {id} FROM {table} d WHERE {id} = ANY(%(ids)s) GROUP BY 1 HAVING count(*) > 1;
 
 -- name: repeated_paths
 -- Documents whose path another document has, too: each path counts once.
-SELECT count({path}) - count(DISTINCT {path}::text COLLATE "C") FROM {table};
+SELECT count({path}) - count(DISTINCT {path}::text COLLATE "C") FROM {table} d;
 
 -- name: chunks_of
 -- The chunks of some documents that have a vector, by document and index.
-SELECT {number}, {text}, {embedding}::{ext}vector, {id} FROM {table}
+SELECT {number}, {text}, {embedding}::{ext}vector, {id} FROM {table} d
  WHERE {id} = ANY(%(ids)s) AND {embedding} IS NOT NULL ORDER BY {id}, {number};
 
 -- name: distance_stats
@@ -60,7 +60,7 @@ SELECT {number}, {text}, {embedding}::{ext}vector, {id} FROM {table}
 SELECT count(*), count(x.d), count(*) FILTER (WHERE x.d <> 'NaN'), min(x.d) FILTER (WHERE x.d <> 'NaN'),
        max(x.d) FILTER (WHERE x.d <> 'NaN'), avg(x.d) FILTER (WHERE x.d <> 'NaN'),
        ARRAY[{under}]::bigint[]
-  FROM (SELECT {embedding}::{ext}vector {cosine} %(vector)s AS d FROM {table}) x;
+  FROM (SELECT {embedding}::{ext}vector {cosine} %(vector)s AS d FROM {table} d) x;
 
 -- name: under
 -- A part of `distance_stats`: the rows under one threshold.
@@ -68,19 +68,19 @@ count(*) FILTER (WHERE x.d < {threshold});
 
 -- name: rank_of
 -- The exact rank (1 = nearest) of a row for a query, by a full scan; NULL if it has no finite distance.
-WITH own AS (SELECT min({embedding}::{ext}vector {cosine} %(vector)s) AS d FROM {table} WHERE {id} = %(id)s)
+WITH own AS (SELECT min({embedding}::{ext}vector {cosine} %(vector)s) AS d FROM {table} d WHERE {id} = %(id)s)
 SELECT CASE WHEN coalesce((SELECT d FROM own), 'NaN') = 'NaN' THEN NULL ELSE
-       (SELECT count(*) + 1 FROM {table}
+       (SELECT count(*) + 1 FROM {table} d
          WHERE {embedding}::{ext}vector {cosine} %(vector)s < (SELECT d FROM own)) END;
 
 -- name: id_of_path
 -- The documents that came from a path.
-SELECT {id} FROM {table} WHERE {path} = %(path)s;
+SELECT {id} FROM {table} d WHERE {path} = %(path)s;
 
 -- name: nearest
 -- The nearest rows with the start of their text; `{distance}` is the operator of a metric, `{kind}` the column's own
 -- type, without which its index would not fit. Whether an index is used depends on the settings of the transaction.
-SELECT {id}, {embedding} {distance} %(vector)s::{kind} AS distance, {start} FROM {table}
+SELECT {id}, {embedding} {distance} %(vector)s::{kind} AS distance, {start} FROM {table} d
  WHERE {embedding} IS NOT NULL{same_dimensions}
  ORDER BY {embedding} {distance} %(vector)s::{kind} LIMIT %(limit)s;
 

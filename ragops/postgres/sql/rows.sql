@@ -177,3 +177,39 @@ DELETE FROM ragops.work
 -- name: work_by_target
 -- Items by the number of their target.
 SELECT split_part(location, ':', 1)::int, count(*) FROM ragops.work GROUP BY 1;
+
+-- name: draw_completed
+-- Completed items of one target, drawn at random.
+SELECT location FROM ragops.work WHERE status = 'completed' AND location LIKE %(prefix)s
+ ORDER BY random() LIMIT %(size)s;
+
+-- name: completed
+-- Which of some locations are completed items.
+SELECT location FROM ragops.work WHERE status = 'completed' AND location = ANY(%(locations)s::text[]);
+
+-- name: stored
+-- The texts and vectors of some rows by key, those that have both.
+SELECT w.location, {bytes}, r.embedding
+  FROM (SELECT u.location, {key_casts}
+          FROM (SELECT l.location, substr(l.location, strpos(l.location, ':') + 1)::jsonb AS key
+                  FROM unnest(%(locations)s::text[]) AS l (location)) u) w
+  JOIN (SELECT {columns}, {content} AS content, {filled}::{ext}vector AS embedding
+          FROM {table} WHERE {condition}) r ON {match}
+ WHERE r.embedding IS NOT NULL AND r.content ~ '\S';
+
+-- name: some_texts
+-- Texts of a target's rows, drawn at random.
+SELECT {bytes} FROM {relation} r
+  JOIN (SELECT d.tableoid AS part, d.ctid AS place FROM {relation} d
+         WHERE d.content ~ '\S' ORDER BY random() LIMIT %(size)s) s ON r.ctid = s.place AND r.tableoid = s.part;
+
+-- name: target_counts
+-- Rows of a target, and those with a vector.
+SELECT count(*), count(r.embedding) FROM {relation} r;
+
+-- name: target_details
+-- Rows with a text and without a vector, zero vectors, and the distinct numbers of dimensions.
+SELECT count(*) FILTER (WHERE r.embedding IS NULL AND r.content ~ '\S'),
+       count(*) FILTER (WHERE {ext}vector_norm(r.embedding::{ext}vector) = 0),
+       array_agg(DISTINCT {ext}vector_dims(r.embedding::{ext}vector)) FILTER (WHERE r.embedding IS NOT NULL)
+  FROM {relation} r;

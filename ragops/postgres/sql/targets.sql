@@ -238,7 +238,7 @@ EXPLAIN (FORMAT JSON)
   WHERE r.value IS NOT NULL;
 
 -- name: rehearse_update
--- Writes a vector into one row of a target, in a transaction that is rolled back.
+-- Writes a vector into one row of a target that nobody holds, in a transaction that is rolled back.
 UPDATE {table} t SET {column} = %(vector)s::text::{type}
-  FROM (SELECT r.tableoid AS part, r.ctid AS place FROM {relation} r LIMIT 1) s
+  FROM (SELECT r.tableoid AS part, r.ctid AS place FROM {relation} r LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) s
  WHERE t.ctid = s.place AND t.tableoid = s.part;
