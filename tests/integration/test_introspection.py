@@ -88,6 +88,28 @@ def test_pgai_s_vectorizer_is_named_with_its_model(clients: str) -> None:
         assert any("blog_contents_embedding" in line for line in warnings(found))
 
 
+def test_the_formatting_of_a_vectorizer_is_composed_from_the_source(connection: Connection) -> None:
+    statements = [one.replace('"$chunk"', '"$$ ${title}\\n$missing| $chunk!"') for one in client_tables.PGAI]
+    statements = [one.replace("config jsonb)", "source_pk jsonb, config jsonb)") for one in statements]
+    statements = [one.replace("_store',", '_store\', \'[{"attname": "id"}]\',') for one in statements]
+    make(connection, *statements, "ALTER TABLE blog ADD missing text")
+    found = look(connection, "blog_contents_embedding_store")
+    chosen = choose_text(found.survey, found.recognised)
+    assert chosen.certainty == "guess" and chosen.value is not None
+    target = RowTarget(table="blog_contents_embedding_store", sql=chosen.value.sql)
+    (shown, *_) = read_texts(connection, found.survey.table, target)
+    assert shown is not None and shown.startswith("$ title 1\nNone| The planner of query 1 ")
+
+
+def test_json_that_is_no_jsonb_ends_no_survey(connection: Connection) -> None:
+    make(
+        connection,
+        "CREATE TABLE odd (id int PRIMARY KEY, meta json, embedding vector(3))",
+        """INSERT INTO odd VALUES (1, '{"a": "\\u0000"}', NULL)""",
+    )
+    assert look(connection, "odd").survey.columns["meta"].keys == ()
+
+
 def test_collections_are_targets_of_a_repair_and_one_of_a_second_column(clients: str) -> None:
     with connect(Target(clients, "x")) as connection:
         found = look(connection, "langchain_pg_embedding")

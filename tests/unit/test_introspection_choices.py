@@ -59,10 +59,12 @@ def test_encrypted_texts_of_open_webui_are_asked_for() -> None:
     ("vectorizer", "certainty", "said"),
     [
         (VectorizerSurvey("m", "$chunk", "public.blog"), "sure", "pgai embeds it"),
+        (VectorizerSurvey("m", "$title: $chunk", "public.blog", ("id",)), "guess", "$title: $chunk"),
         (VectorizerSurvey("m", "$title: $chunk", "public.blog"), "unknown", "$title: $chunk"),
+        (VectorizerSurvey("m", "$ chunk", "public.blog", ("id",)), "unknown", "$ chunk"),
         (None, "guess", "formatting is unknown"),
     ],
-    ids=["as it is", "formatted", "not known"],
+    ids=["as it is", "formatted", "no key", "no template", "not known"],
 )
 def test_the_formatting_of_a_vectorizer_decides(
     vectorizer: VectorizerSurvey | None, certainty: str, said: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragops.errors import UsageError
@@ -30,6 +30,7 @@ def draft(campaign: Campaign = "repair", **changes: object) -> Draft:
     return Draft(campaign, "public.docs", "embedding", column_text("content"), **changes)  # type: ignore[arg-type]
 
 
+@settings(max_examples=30)
 @given(TEXTS, TEXTS, NAMES, st.lists(NAMES, max_size=3, unique=True))
 def test_any_name_text_and_condition_is_read_back_as_it_is(
     sql: str, where: str, column: str, key: list[str]
