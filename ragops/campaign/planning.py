@@ -64,7 +64,8 @@ def plan_campaign(
         # After an earlier cutover the name of the first column stands for what that campaign wrote.
         targets = tuple(_fresh(session.playbook.targets[one.number - 1], one) for one in targets)
     selected: dict[int, int] = {}
-    refuse_unfit_targets(session, PlanFacts(session.playbook, database, model=model, targets=targets))
+    known = PlanFacts(session.playbook, database, model=model, targets=targets)
+    refuse_unfit_targets(session, known)
     if "select_rows" in open_verbs:
         selected = count_selected(session, targets, model=model)
         items = sum(selected.values()) if items is None else items

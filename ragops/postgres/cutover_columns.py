@@ -174,8 +174,8 @@ def has_null(connection: Connection, table: TableFacts, column: str) -> bool:
     return bool(fetch_row(connection, statement("cutover", "missing", words))[0])
 
 
-def leaves_vectors(connection: Connection, target: RowTarget, table: TableFacts) -> bool:
-    """Return whether a row that does not belong to the target has a vector in the first column."""
+def count_left_behind(connection: Connection, target: RowTarget, table: TableFacts) -> int:
+    """Return how many rows have a vector in the first column and do not belong to the target, by one scan."""
     words = {
         "table": sql.Identifier(table.schema, table.name),
         "embedding": sql.Identifier(target.embedding),
@@ -185,7 +185,7 @@ def leaves_vectors(connection: Connection, target: RowTarget, table: TableFacts)
         else sql.SQL(""),
     }
     with transaction(connection, is_long=True):
-        return bool(fetch_row(connection, statement("cutover", "left_behind", words))[0])
+        return int(fetch_row(connection, statement("cutover", "left_behind", words))[0])
 
 
 def has_hopeless(connection: Connection, row: CutoverRow, facts: TargetFacts) -> bool:

@@ -11,7 +11,7 @@ from ragops.facts import READABLE_TYPE, ModelFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.targets import RowTarget
-from ragops.postgres.cutover_columns import leaves_vectors, read_beside
+from ragops.postgres.cutover_columns import count_left_behind, read_beside
 from ragops.postgres.cutover_ddl import are_views_dropped
 from ragops.row_facts import TargetFacts
 from ragops.session import Session
@@ -78,8 +78,8 @@ def besides(
 
 def with_rows_left(session: Session, one: Beside) -> Beside:
     """Return the same, with a look whether rows outside of the target have a vector."""
-    leaves = one.target.where is not None and leaves_vectors(session.connection, one.target, one.table)
-    return replace(one, beside=replace(one.beside, leaves_vectors=leaves))
+    left = 0 if one.target.where is None else count_left_behind(session.connection, one.target, one.table)
+    return replace(one, beside=replace(one.beside, left_behind=left))
 
 
 def matched(
@@ -140,10 +140,11 @@ def exchange_problems(one: Beside, dimensions: int | None) -> Iterator[PlanProbl
     if second is not None and are_views_dropped(views, facts.old.type, second):
         for view in views:
             yield from _view_problems(view, one, second)
-    if facts.leaves_vectors:
+    if facts.left_behind:
         yield PlanProblem(
-            f"rows of {table.quoted} outside of targets[{facts.number - 1}].where have vectors in "
-            f"{quoted(one.target.embedding)}; the exchange is of whole columns, and would leave these without one",
+            f"{facts.left_behind:,} rows of {table.quoted} have a vector and do not belong to "
+            f"targets[{facts.number - 1}] (where: {one.target.where}); the exchange is of whole columns, and would "
+            "leave these without one",
             f"leave out targets[{facts.number - 1}].where, or write: in_place",
         )
     default = facts.old.default

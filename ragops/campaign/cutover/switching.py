@@ -98,7 +98,7 @@ def _exchange_drained(run: Run, *, lock_timeout_s: float, sweeps: bool) -> Excha
 
 def _refuse_loss(session: Session, one: Beside) -> None:
     """Raise RagopsError if the column could never be NOT NULL as the first one is: it has rows without a text."""
-    if with_rows_left(session, one).beside.leaves_vectors:
+    if with_rows_left(session, one).beside.left_behind:
         # The plan refuses this; what left the target since, such as a row marked as deleted, stops no cutover.
         session.reporter.warning(
             f"rows that have left the target since have a vector in {one.label}, and none of the new model: they "

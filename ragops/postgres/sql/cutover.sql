@@ -286,5 +286,5 @@ SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS key FROM {table} WHERE {filled} IS
                                    WHERE c.cutover_id = %(id)s AND c.key = r.key AND NOT c.is_kept));
 
 -- name: left_behind
--- Whether a row outside of a target has a vector, and none in the second column.
-SELECT EXISTS (SELECT 1 FROM {table} WHERE {embedding} IS NOT NULL AND ({condition}) IS NOT TRUE{unfilled});
+-- The number of rows outside of a target that have a vector, and none in the second column.
+SELECT count(*) FROM {table} WHERE {embedding} IS NOT NULL AND ({condition}) IS NOT TRUE{unfilled};
