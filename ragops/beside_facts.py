@@ -51,9 +51,29 @@ class CutoverRow:
         return bool(self.definition.get("asked"))
 
     @property
+    def is_not_null(self) -> bool:
+        """The application's column is to be NOT NULL, once it has no NULL."""
+        return bool(self.definition.get("not_null"))
+
+    @property
+    def is_hooked(self) -> bool:
+        """The commands that follow the cutover have run."""
+        return bool(self.definition.get("hooked"))
+
+    @property
     def bound(self) -> int:
         """The newest note at the cutover; later ones are of rows that the old column has no vector of."""
-        return int(self.definition.get("bound", 0))
+        return int(self.definition.get("bound") or 0)
+
+    @property
+    def until(self) -> int | None:
+        """The newest note at the rollback; None if the last cutover was not taken back."""
+        return self.definition.get("until")
+
+    @property
+    def was_swapped(self) -> bool:
+        """The application has read the second column, and perhaps written into it."""
+        return self.definition.get("bound") is not None
 
     @property
     def filled(self) -> str:

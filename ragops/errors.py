@@ -9,6 +9,7 @@ RagopsError                  1    a failure that the operator can act on
 ├── PlanStale                4    the database changed between planning and acting
 ├── Interrupted              130 (SIGINT), 143 (SIGTERM): stopped, can be resumed
 ├── NothingToReset           0    the stored vectors are already correct
+├── CutoverAwaited           0    a campaign ends before its cutover, until somebody asks for it
 ├── PlanRefused              1    the database and the playbook do not fit; nothing was changed
 ├── CampaignHeld             1    another controller runs the campaign
 ├── FenceLost                1    a claim or a campaign passed to another owner
@@ -134,6 +135,12 @@ class OverrideError(InvalidPlaybook):
             problems,
             hint="correct the option that sets this key; nothing was changed",
         )
+
+
+class CutoverAwaited(RagopsError):
+    """A campaign has done everything before its cutover, and waits until somebody asks for that."""
+
+    exit_code = 0
 
 
 class PlanRefused(RagopsError):

@@ -75,9 +75,14 @@ class Session:
 
     @property
     def reader(self) -> Reader:
-        """The mapped vector tables, on this session's connection."""
+        """The mapped vector tables, or the first target, on this session's connection."""
         from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
 
+        if self.playbook.targets:
+            from ragops.postgres.row_reader import RowReader
+
+            # A debug endpoint answers for one table.
+            return RowReader(self.connection, self.playbook.targets[0], self.targets(scans=False)[0])
         return Reader(self.connection, self.playbook.tables)
 
     def read(self, work: Callable[[Reader], Result]) -> Result:

@@ -11,9 +11,10 @@ from dataclasses import fields as dataclass_fields
 from typing import TypeVar
 
 from ragops.campaign.reading import QUEUE, STATUS, notes, readable, refuse_misfit
+from ragops.campaign.row_status import TargetState, look_at_targets, read_targets, together
 from ragops.documents.reasons import FailureGroup
 from ragops.errors import PlanRefused, RagopsError, first_line
-from ragops.facts import DatabaseFacts
+from ragops.facts import DatabaseFacts, IndexFacts
 from ragops.identity import short_name
 from ragops.indexes.concerned import concerned_tables, listed_indexes
 from ragops.indexes.pairs import missing_copies
@@ -35,6 +36,7 @@ from ragops.postgres.locks import find_ledger_blockers
 from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.progress import OUT_OF_TIME, Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.postgres.queue import EXCLUDED, ItemStatus
+from ragops.row_facts import TargetFacts
 from ragops.session import Session
 
 Read = TypeVar("Read")
@@ -99,11 +101,14 @@ class Status:
     """What could not be read, and why."""
     measured: Measured | None = None
     """What was measured of the stored documents; None: not known."""
+    targets: Sequence[TargetState] = ()
+    """Of rows that stay; `documents` are these together."""
 
     def to_json(self) -> dict[str, object]:
         return {
             "database": self.database,
             "documents": self.documents.to_json(),
+            "targets": [target.to_json() for target in self.targets],
             "queue": self.queue.to_json(),
             "queue_estimated": self.queue.is_estimated,
             "parsed_files": self.parsed_files.to_json(),
@@ -139,6 +144,8 @@ def read_status(session: Session, facts: DatabaseFacts, *, exact: bool = False) 
     `exact` counts however long it takes; otherwise what a short time budget does not suffice for is
     estimated from the catalog and marked as such. Raises PlanRefused where the playbook does not fit.
     """
+    if session.playbook.targets:
+        return _read_row_status(session, facts, exact=exact)
     mapped = session.playbook.tables
     # What does not fit of the other tables is only noted.
     decisive = {logical: STATUS[logical] for logical in ("documents", "files_queue")}
@@ -168,6 +175,27 @@ def read_status(session: Session, facts: DatabaseFacts, *, exact: bool = False) 
     return Status(session.target.label, documents, queue, parsed_files, indexes, campaign, said, measured)
 
 
+def _read_row_status(session: Session, facts: DatabaseFacts, *, exact: bool) -> Status:
+    """Return the same for rows that stay."""
+    look, mapped = look_at_targets(session, facts), session.playbook.tables
+    said = [*map(str, look.problems), *look.notes]
+    counter = Counter(session.connection, budget_s=None if exact else BUDGET_S)
+    progress, work = Progress(session.connection, mapped, counter=counter), facts.tables.get("files_queue")
+    if work is None:
+        # A campaign makes it.
+        queue = QueueCounts({status.value: 0 for status in ItemStatus}, is_estimated=False)
+    else:
+        queue = progress.queue(work) if session.has_queue else progress.unread_queue(work)
+    states = read_targets(session.connection, session.playbook.targets, look.found, counter=counter)
+    indexes, lost = _list_indexes(session, facts, look.found)
+    campaign = _from_ledger(session, lambda: _campaign(session), said)
+    said += [note for note in lost if note not in said]
+    measured = _measured(session, said, limit=LISTED, budget_s=None if exact else BUDGET_S)
+    documents = together(states, [one.table for one in look.found])
+    files = ParsedFilesCounts(0, 0, is_estimated=False)
+    return Status(session.target.label, documents, queue, files, indexes, campaign, said, measured, states)
+
+
 def _measured(session: Session, said: list[str], *, limit: int | None, budget_s: float | None) -> Measured | None:
     """Return what was measured of the stored documents; None, and a note, where that takes too long."""
 
@@ -189,6 +217,8 @@ def read_queue(session: Session, facts: DatabaseFacts, *, lists_all: bool = Fals
     `lists_all`: with every item, not only the first ones.
     """
     mapped, table = session.playbook.tables, facts.tables.get("files_queue")
+    if session.playbook.targets and table is None:
+        return QueueRead({status.value: 0 for status in ItemStatus}, False, ["no row was ever queued"])
     refuse_misfit(mapped, facts, QUEUE, where=session.target.label)
     said = notes(mapped, facts, QUEUE)
     if table is None or "files_queue" not in readable(mapped, facts, QUEUE):
@@ -216,6 +246,10 @@ def read_queue(session: Session, facts: DatabaseFacts, *, lists_all: bool = Fals
 
 def read_indexes_status(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:
     """Return the vector indexes, and what could not be read. Raises PlanRefused if no mapped table is there."""
+    if session.playbook.targets:
+        look = look_at_targets(session, facts)
+        indexes, said = _list_indexes(session, facts, look.found)
+        return indexes, [*map(str, look.problems), *said]
     refuse_misfit(session.playbook.tables, facts, {}, where=session.target.label)
     return _list_indexes(session, facts)
 
@@ -247,7 +281,8 @@ def read_archives_status(session: Session) -> list[ArchiveRow]:
 
 def list_indexes(session: Session, facts: DatabaseFacts) -> list[IndexState]:
     """Return vector indexes in the catalog, those that the journal has, and the playbook's that are missing."""
-    return _list_indexes(session, facts)[0]
+    targets = look_at_targets(session, facts).found if session.playbook.targets else ()
+    return _list_indexes(session, facts, targets)[0]
 
 
 def _from_ledger(session: Session, read: Callable[[], Read], said: list[str]) -> Read | None:
@@ -281,31 +316,20 @@ def _campaign(session: Session) -> CampaignState | None:
     return CampaignState(row.id, row.name, status, row.phase, holder, is_held(row), error, step, changes)
 
 
-def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexState], list[str]]:
-    listed: list[IndexState] = []
-    targets = session.targets(scans=False)
-    shown = {(index.schema, index.name) for index in listed_indexes(facts, targets)}
-    for table in concerned_tables(facts, targets):
-        for index in table.indexes:
-            if (index.schema, index.name) not in shown:
-                # Over another vector column of a target's table.
-                continue
-            own = table.bytes - sum(i.bytes for i in table.indexes)
-            listed.append(
-                IndexState(
-                    name=index.name,
-                    table=index.table,
-                    valid=index.is_valid,
-                    bytes=index.bytes,
-                    share=index.bytes / own if own > 0 else None,
-                    state="valid" if index.is_valid else "invalid",
-                    definition=index.definition or None,
-                )
-            )
+def _list_indexes(
+    session: Session, facts: DatabaseFacts, targets: Sequence[TargetFacts] = ()
+) -> tuple[list[IndexState], list[str]]:
+    tables = concerned_tables(facts, targets)
+    own = {
+        (index.schema, index.name): table.bytes - sum(i.bytes for i in table.indexes)
+        for table in tables
+        for index in table.indexes
+    }
+    listed = [_present(index, own[index.schema, index.name]) for index in listed_indexes(facts, targets)]
     known = {entry.name for entry in listed}
     said = [
         f"table {table.quoted} is locked by {table.locked_by}: sizes are those of its last ANALYZE or VACUUM"
-        for table in concerned_tables(facts, targets)
+        for table in tables
         if table.locked_by
     ]
     # Asked without a campaign as well: `ragops index drop` journals outside of any.
@@ -322,6 +346,19 @@ def _list_indexes(session: Session, facts: DatabaseFacts) -> tuple[list[IndexSta
     missing = [build for target in targets for build in missing_copies(target)]
     listed += [_absent(build.name, build.table.qualified, "missing", None) for build in missing]
     return listed, said
+
+
+def _present(index: IndexFacts, own: int) -> IndexState:
+    """Return the state of an index of the catalog; `own` are the bytes of its table without indexes."""
+    return IndexState(
+        name=index.name,
+        table=index.table,
+        valid=index.is_valid,
+        bytes=index.bytes,
+        share=index.bytes / own if own > 0 else None,
+        state="valid" if index.is_valid else "invalid",
+        definition=index.definition or None,
+    )
 
 
 def _absent(name: str, table: str, state: str, definition: str | None) -> IndexState:

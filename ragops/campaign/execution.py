@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from ragops.campaign.confirmed import RESUME
@@ -18,6 +19,7 @@ from ragops.campaign.steps.embed import bytes_to_embed
 from ragops.campaign.steps.registry import step_of
 from ragops.campaign.steps.validate import ValidationResult
 from ragops.errors import (
+    CutoverAwaited,
     DatabaseUnavailable,
     FenceLost,
     Interrupted,
@@ -118,6 +120,12 @@ def run_steps(session: Session, ledger: Ledger, plan: Plan, *, done: Mapping[int
                 # That nothing had to be reset is a result, too.
                 ended = summary(session, ledger, status="nothing_to_reset", verdict="pass")
                 return replace(ended, nothing_to_reset=nothing)
+            except CutoverAwaited as awaited:
+                session.reporter.info(awaited.what)
+                ended = session.through_outages(
+                    partial(summary, session, ledger, status="stopped", verdict=verdict)
+                )
+                return replace(ended, waiting_for="ragops cutover run")
             if isinstance(result, ValidationResult):
                 verdict = result.verdict
             elif isinstance(result, StepRow):
@@ -169,6 +177,9 @@ def _run_step(run: CampaignRun, step: PlannedStep) -> StepResult | StepRow:
             signal_number=session.stop.signal_number,
             hint="ragops reset --resume",
         ) from None
+    except CutoverAwaited as awaited:
+        _end(run, "stopped", awaited.what)
+        raise
     except NothingToReset as nothing:
         agreed = {"nothing_to_reset": nothing.actual}
         session.through_outages(lambda: run.ledger.step_done(step.number, agreed))

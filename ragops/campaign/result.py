@@ -24,6 +24,8 @@ class CampaignResult:
     nothing_to_reset: NothingToReset | None = None
     excluded: int = 0
     """Items that do not count, because somebody said so when the campaign was resumed."""
+    waiting_for: str | None = None
+    """The command that a campaign which ended before its cutover waits for."""
 
     @property
     def bytes_freed(self) -> int:
@@ -47,6 +49,7 @@ class CampaignResult:
             "verdict": self.verdict,
             "bytes_freed": self.bytes_freed,
             "steps": steps,
+            **({"waiting_for": self.waiting_for} if self.waiting_for else {}),
             **reason,
         }
 

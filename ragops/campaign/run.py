@@ -208,11 +208,11 @@ def _own_hold(session: Session, *, after: CampaignRow | None) -> Ledger | None:
     return Ledger(session.connection, row.id, row.epoch) if is_new else None
 
 
-def adopt_playbook(session: Session, row: CampaignRow) -> Session:
+def adopt_playbook(session: Session, row: CampaignRow, *, command: str = "ragops reset --resume") -> Session:
     """Return the session with the playbook that the campaign was started with, whatever its file has now.
 
-    It says which files are read and which programs run here. Raises PlanRefused if the database alone vouches for
-    those.
+    `command` is what the operator has typed, for a refusal. It says which files are read and which programs run
+    here. Raises PlanRefused if the database alone vouches for those.
     """
     check_owners(session.connection)
     try:
@@ -223,5 +223,5 @@ def adopt_playbook(session: Session, row: CampaignRow) -> Session:
             actual=first_line(error),
             hint="finish it with that version, or give it up: ragops reset --new",
         ) from error
-    trusted = trusted_playbook(session, stored, campaign=row.id)
+    trusted = trusted_playbook(session, stored, campaign=row.id, command=command)
     return session.with_playbook(trusted.with_changes(database={"dsn": session.playbook.database.dsn}))

@@ -45,13 +45,15 @@ def remember_source(session: Session, source: Source) -> None:
     _remember(session, _source_settings(source))
 
 
-def trusted_playbook(session: Session, stored: Playbook, *, campaign: int) -> Playbook:
+def trusted_playbook(
+    session: Session, stored: Playbook, *, campaign: int, command: str = "ragops reset --resume"
+) -> Playbook:
     """Return a stored playbook that may run here. Raises PlanRefused if the database alone vouches for it."""
     given = session.playbook
     settings = _playbook_settings(stored)
     differences = list(_differences(settings, _playbook_settings(given)))
     if differences and not session.trust_stored and not _is_remembered(session, settings):
-        raise _refusal(f"campaign {campaign} was started", "ragops reset --resume", differences, session)
+        raise _refusal(f"campaign {campaign} was started", command, differences, session)
     _remember(session, settings)
     return stored.model_copy(update={"reference": _with_keys(stored.reference, given.reference)})
 
@@ -67,11 +69,12 @@ def trusted_source(session: Session, stored: Source) -> Source:
 
 
 def _refusal(event: str, command: str, differences: list[_Difference], session: Session) -> PlanRefused:
+    trusting = f"   or, if you know these: {command} --trust-stored" if command.startswith("ragops") else ""
     return PlanRefused(
         f"{event} elsewhere, with other files, programs or addresses than this command's; nothing was used",
         where=session.target.label,
         expected="what the playbook of this command says, or what this user stored from this machine",
-        hint=f"{command} --playbook FILE   with the same values   or, if you know these: {command} --trust-stored",
+        hint=f"{command} --playbook FILE   with the same values{trusting}",
         problems=[PlanProblem(str(difference)) for difference in differences],
     )
 

@@ -182,7 +182,8 @@ def reset(
                 continue
             emit(result, as_json=as_json, screen=campaign_screen)
             return
-    with open_session(playbook, dsn, changes=changes) as session:
+    # Without a playbook a new campaign is realign's, unless one over rows would be hidden, or given up, for it.
+    with open_session(playbook, dsn, changes=changes, adopts="always" if new else "unfinished") as session:
         if no_archive:
             session = session.with_playbook(without_archive(session.playbook))
         if accept_lost_column:
@@ -354,6 +355,10 @@ def undo(
     if campaign is not None and generation is not None:
         raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
     with write_session(playbook, dsn, needs_tables=False) as session:
+        targets = session.playbook.targets
+        if targets and all(target.write == "beside" for target in targets):
+            _undo_beside(session, yes=yes, as_json=as_json)
+            return
         last = last_undo(session, campaign)
         undoable = find_undoable(session, campaign=campaign, generation=generation)
         needs_answer = not undoable.is_done and undoable.unfinished is None
@@ -364,6 +369,18 @@ def undo(
             )
         )
     emit(result, as_json=as_json, screen=undo_screen)
+
+
+def _undo_beside(session: Session, *, yes: bool, as_json: bool) -> None:
+    """Drop the second columns of a campaign that has not come to its cutover, or was rolled back."""
+    from ragops.campaign.cutover.ending import find_droppable, undo_beside
+    from ragops.campaign.steps.base import SingleCommand
+    from ragops.report.cutover import end_screen
+
+    found = session.through_outages(lambda: find_droppable(session))
+    listed = ", ".join(f"{one.table.quoted}.{one.target.filled_column}" for one in found)
+    confirm(f"This drops {listed} with the triggers that note writes.", answer="undo", yes=yes)
+    emit(undo_beside(SingleCommand(session), found), as_json=as_json, screen=end_screen)
 
 
 def demo(

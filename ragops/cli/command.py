@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ragops.cli.chosen_playbook import note_command_line
 from ragops.cli.invocation import Invocation
 from ragops.cli.options import AsJson, Debug, LogFile, LogFormat
 from ragops.errors import UsageError
@@ -35,6 +36,7 @@ class RagopsCommand(TyperCommand):
             typed = typed_values(self, ctx, args)
             invocation = invocation_of(ctx)
             invocation.take(typed, path_of(ctx))
+            note_command_line(typed)
             if not typed.get("help"):
                 refuse_empty_values(self, ctx, typed)
                 invocation.start()

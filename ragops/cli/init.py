@@ -104,8 +104,8 @@ def init(
 ) -> None:
     """Look at a database and write the playbook of a campaign for it.
 
-    Reads only. On a terminal it asks for what no option says, and proposes an answer; elsewhere --yes accepts what
-    it proposes. The playbook is planned before the command ends: exit 1 if the plan has problems.
+    It only reads. On a terminal it asks for what no option says and proposes an answer, which --yes accepts.
+    Exit 1 if the plan of the playbook has problems.
 
     Example: ragops init --dsn postgresql://rag@localhost/rag --model model.gguf
     """

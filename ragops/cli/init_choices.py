@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from ragops.errors import RagopsError, UsageError
 
 if TYPE_CHECKING:
     from ragops.facts import ModelFacts
+    from ragops.forensics.findings import Findings
     from ragops.introspection.choices import Campaign
     from ragops.introspection.gathering import Gathered
     from ragops.introspection.texts import TextChoice
@@ -46,34 +47,28 @@ class Drafted:
 
 def make_draft(session: Session, gathered: Gathered, given: Given, questions: Questions) -> Drafted:
     """Ask for what is not given. Raises UsageError with all that is missing where nobody can be asked."""
-    from ragops.introspection.choices import conditions
+    from ragops.introspection.measuring import measure, repaired_as, rows_to_repair
     from ragops.introspection.realigning import map_documents
     from ragops.introspection.writing import Draft
 
-    survey, vector = gathered.survey, gathered.vector
-    model, facts = _model(session, given, questions)
-    campaign = _campaign(gathered, given, questions, dimensions=facts.dimensions if facts else None)
+    survey, vector, client = gathered.survey, gathered.vector, gathered.recognised
+    file, facts = _model(session, given, questions)
+    findings = measure(session, gathered, file) if file and given.campaign != "realign" else None
+    told = tuple(findings.sentences()) if findings else ()
+    if questions.asks:
+        for line in told:
+            say(f"measured: {line}")
+    campaign = _campaign(gathered, given, questions, findings, dimensions=facts.dimensions if facts else None)
     if campaign == "realign":
-        mapping = map_documents(gathered)
-        draft = Draft(
-            campaign,
-            survey.table.quoted,
-            vector.name,
-            mapping.text,
-            model=model,
-            comments=mapping.notes,
-            mapped=mapping.columns,
-            tables=mapping.tables,
-        )
-        return Drafted(draft, notes=mapping.notes)
-    text = _text(session, gathered, given, questions)
+        mapped = map_documents(gathered)
+        draft = Draft(campaign, survey.table.quoted, vector.name, mapped.text, model=file, comments=mapped.notes)
+        draft = replace(draft, mapped=mapped.columns, tables=mapped.tables)
+        return Drafted(draft, notes=mapped.notes)
+    text = _text(session, gathered, given, questions, findings)
     key = _key(session, gathered, given, questions)
     where = _where(session, gathered, given, questions, text, campaign)
     questions.refuse_missing(where=f"{session.target.label}: {vector.quoted}")
     assert campaign is not None and text is not None and where is not None
-    if not where and not given.where:
-        where = conditions(gathered.groups, gathered.recognised, campaign)
-    client = gathered.recognised
     comments = [f"{client.client}: {client.why}."] if client else []
     if client:
         comments += [f"{one[0].upper()}{one[1:]}." for one in client.also]
@@ -84,14 +79,23 @@ def make_draft(session: Session, gathered: Gathered, given: Given, questions: Qu
         text,
         key=key if key and key != survey.key else (),
         conditions=where,
-        model=model,
-        comments=tuple(comments),
+        model=file,
+        rows=rows_to_repair(findings),
+        comments=(*comments, *(f"Measured: {line}." for line in told)),
     )
+    # The vectors that stay decide how new ones are made; a column of its own is made as the model says.
+    if campaign == "repair" and (writer := repaired_as(findings, text)) is not None:
+        recipe = writer.recipe
+        draft = replace(draft, pooling=recipe.pooling, document_prefix=recipe.prefix)
+        draft = replace(draft, long_text=recipe.long_text or draft.long_text)
     texts = _texts(session, gathered, draft.target(where[0] if where else None))
     notes = (
-        [] if facts else ["no model was named, so which text made the stored vectors was not measured: --model"]
+        [] if findings else ["no model was named (--model): which text made the stored vectors was not measured"]
     )
-    return Drafted(draft, texts, notes=tuple(notes))
+    if client is not None and client.doubt:
+        notes.append(f"{client.client}: {client.doubt}")
+    measured = findings.to_json() if findings else None
+    return Drafted(draft, texts, measured=measured, measured_lines=told, notes=tuple(notes))
 
 
 def _model(session: Session, given: Given, questions: Questions) -> tuple[Path | None, ModelFacts | None]:
@@ -118,9 +122,15 @@ def _model(session: Session, given: Given, questions: Questions) -> tuple[Path |
 
 
 def _campaign(
-    gathered: Gathered, given: Given, questions: Questions, *, dimensions: int | None
+    gathered: Gathered,
+    given: Given,
+    questions: Questions,
+    findings: Findings | None,
+    *,
+    dimensions: int | None,
 ) -> Campaign | None:
     from ragops.introspection.choices import CAMPAIGNS, Choice, choose_campaign
+    from ragops.introspection.measuring import measured_campaign
 
     def parse(answer: str) -> Campaign:
         for one in CAMPAIGNS:
@@ -134,12 +144,16 @@ def _campaign(
         except ValueError as error:
             raise UsageError("unknown campaign", actual=str(error)) from None
         return questions.take(Choice("--campaign", chosen, "given"), chosen)
-    choice = choose_campaign(gathered.vectors, gathered.vector, dimensions)
+    measured = measured_campaign(findings) if findings else None
+    choice = measured or choose_campaign(gathered.vectors, gathered.vector, dimensions)
     return questions.settle(choice, question="campaign", show=str, parse=parse, options=CAMPAIGNS)
 
 
-def _text(session: Session, gathered: Gathered, given: Given, questions: Questions) -> TextChoice | None:
+def _text(
+    session: Session, gathered: Gathered, given: Given, questions: Questions, findings: Findings | None
+) -> TextChoice | None:
     from ragops.introspection.choices import Choice, choose_text
+    from ragops.introspection.measuring import measured_text
     from ragops.introspection.texts import TextChoice, candidate_texts, parse_text
 
     survey = gathered.survey
@@ -160,7 +174,7 @@ def _text(session: Session, gathered: Gathered, given: Given, questions: Questio
                 "--text does not fit the table", where=survey.table.quoted, actual=str(error)
             ) from None
         return questions.take(Choice("--text", chosen, "given"), chosen.shown)
-    choice = choose_text(survey, gathered.recognised)
+    choice = (measured_text(findings) if findings else None) or choose_text(survey, gathered.recognised)
     proposals = [one.shown for one in candidate_texts(survey)]
     if choice.value is None and not questions.asks and proposals:
         choice = Choice(choice.option, None, "unknown", f"{choice.why}; candidates: {', '.join(proposals[:6])}")
@@ -222,7 +236,7 @@ def _where(
     from ragops.introspection.choices import Choice, choose_where
 
     def check(where: str) -> tuple[str, ...]:
-        if where in ("", "true"):
+        if where in ("", "true", "every row"):
             return ()
         _check(session, gathered, text, where)
         return (where,)
@@ -230,9 +244,11 @@ def _where(
     if given.where:
         found = tuple(one for where in given.where for one in check(where))
         return questions.take(Choice("--where", found, "given"), "; ".join(found) or "every row")
-    choice = choose_where(gathered.survey, gathered.vector, gathered.vectors, gathered.groups, campaign)
+    choice = choose_where(gathered.vector, gathered.vectors, gathered.groups, gathered.recognised, campaign)
     options = [group.where for group in gathered.groups[:20]]
-    return questions.settle(choice, question="where", show="; ".join, parse=check, options=options)
+    return questions.settle(
+        choice, question="where", show=lambda found: "; ".join(found) or "every row", parse=check, options=options
+    )
 
 
 def _check(session: Session, gathered: Gathered, text: TextChoice | None, where: str | None) -> None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "search": "inspection",
     "status": "inspection",
     "index": "index",
+    "cutover": "cutover",
     "fingerprint": "fingerprint",
     "tables": "tables",
     "queue": "queue",

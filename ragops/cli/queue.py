@@ -103,7 +103,8 @@ def status(
         read = read_queue(session, facts, lists_all=list_all or as_json)
         for note in read.notes:
             session.reporter.info(note)
-        result = QueueStatus(read, oldest_blocker(session.connection, min_age_s=OLD_S), lists_all=list_all)
+        blocker = oldest_blocker(session.connection, min_age_s=OLD_S)
+        result = QueueStatus(read, blocker, lists_all=list_all, targets=session.playbook.targets)
     emit(result, as_json=as_json, screen=queue_screen)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from ragops.cli.chosen_playbook import Adopts, with_campaign_playbook
 from ragops.errors import Interrupted, UsageError
 from ragops.paths import demo_file, server_folder, with_defaults
 
@@ -100,11 +101,16 @@ Shown = TypeVar("Shown", bound=Result | Mapping[str, object])
 
 @contextmanager
 def open_session(
-    playbook: str, dsn: str | None, *, changes: Mapping[str, dict[str, object]] | None = None
+    playbook: str,
+    dsn: str | None,
+    *,
+    changes: Mapping[str, dict[str, object]] | None = None,
+    adopts: Adopts = "always",
 ) -> Iterator[Session]:
     """Open what a command works with, and check nothing yet.
 
-    `changes` are the command line's, by section of the playbook. Raises UsageError, PlaybookError or
+    `changes` are the command line's, by section of the playbook. `adopts`: whether a command without a playbook
+    takes that of the newest campaign, if it works on rows. Raises UsageError, PlaybookError or
     DatabaseUnavailable.
     """
     from ragops.postgres.connection import connect
@@ -127,7 +133,9 @@ def open_session(
         session = Session.on(connection, target, adapted, reporter=reporter, stop=stop)
         try:
             with Watchdog(target, is_aborted=stop.aborted.is_set, info=reporter.info):
-                yield session
+                yield session.through_outages(
+                    lambda: with_campaign_playbook(session, adopts=adopts, changes=changes or {})
+                )
         finally:
             reporter.end_progress()
             session.database.close()
@@ -170,6 +178,15 @@ def look(
         facts = session.facts(scans=False)
         _refuse_empty(session, facts)
         tables = session.playbook.tables
+        if session.playbook.targets:
+            from ragops.campaign.row_status import QUEUE, session_for_rows
+
+            named = set(needs)
+            yield (
+                session_for_rows(session, facts, needs_rows=bool(named - {QUEUE}), needs_queue=QUEUE in named),
+                facts,
+            )
+            return
         refuse_unreadable(tables, facts, needs, where=session.target.label, computes=computes)
         for note in notes(tables, facts, {**needs, **(extras or {})}):
             session.reporter.info(note)
@@ -184,6 +201,7 @@ def write_session(
     changes: Mapping[str, dict[str, object]] | None = None,
     needs_tables: bool = True,
     is_shared: bool = False,
+    adopts: Adopts = "always",
 ) -> Iterator[Session]:
     """Open a session that may write: with ragops' own schema, and refused while a controller runs a campaign.
 
@@ -193,7 +211,7 @@ def write_session(
     from ragops.postgres.ledger import check_free, find_latest_campaign
     from ragops.postgres.setup import ensure_ragops_schema
 
-    with open_session(playbook, dsn, changes=changes) as session:
+    with open_session(playbook, dsn, changes=changes, adopts=adopts) as session:
 
         def prepare() -> None:
             if needs_tables:

@@ -53,7 +53,7 @@ def empty(
     from ragops.postgres.space import read_space
     from ragops.report.tables import emptied_screen
 
-    with write_session(playbook, dsn) as session:
+    with write_session(playbook, dsn, adopts="never") as session:
         check_names(tables or (), list(session.playbook.tables.mapped()), what="table")
         steps = [step for step in session.playbook.steps if isinstance(step, EmptyTables)]
         settings = _narrowed(steps[0] if steps else EmptyTables(step="empty_tables"), tables, no_archive)

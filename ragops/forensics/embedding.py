@@ -23,6 +23,7 @@ from ragops.playbook.model import Model
 from ragops.quality.vectors import mean_vector
 from ragops.session import Session
 from ragops.subprocesses import is_from_outside
+from ragops.workers.long_texts import tail_length, truncated
 
 Vector = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -77,11 +78,13 @@ class Embedding:
     _children: dict[str, Embedder] = field(default_factory=dict)
     _known: dict[tuple[str, bytes], Vector] = field(default_factory=dict)
     _own: str = ""
+    _tail: int = 0
 
     def __enter__(self) -> Self:
         child = self._start(self.settings.pooling)
         self._own = child.model.pooling
         self._children[self._own] = child
+        self._tail = tail_length(child, suffix=self.settings.document_suffix)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +135,7 @@ class Embedding:
             if len(ids) <= fit.tokens:
                 continue
             if fit.how == "truncate":
-                yield fit, [truncated(ids, fit.tokens, end=self._end)]
+                yield fit, [truncated(ids, limit=fit.tokens, tail=self._tail)]
             elif len(ids) <= MOST_CHUNKS * most and (chunks := self._chunks(prefix, text)):
                 yield fit, chunks
 
@@ -148,13 +151,6 @@ class Embedding:
             return self._tokenise([prefix + chunk.text for chunk in chunker.chunk(text)])
         except (Unreadable, UsageError):
             return []
-
-    @property
-    def _end(self) -> int:
-        """How many tokens at the end of a text are no part of it: those writers keep that truncate."""
-        child, suffix = self._children[self._own], self.settings.document_suffix
-        after = child.count_tokens(["a"], suffix=suffix)[0] - child.count_tokens(["a"])[0] if suffix else 0
-        return after + bool(child.model.ends_with)
 
     def _vector(self, pooling: str, parts: Sequence[TokenIds]) -> Vector:
         vectors = [self._known[pooling, part.tobytes()] for part in parts]
@@ -195,8 +191,3 @@ class Embedding:
         playbook = self.session.playbook.model_copy(update={"model": self.settings})
         config = replace(embedder_config(playbook, threads=side_threads(), tokens_per_batch=1), pooling=pooling)
         return open_embedder(config, command=self.session.embedder_command)
-
-
-def truncated(ids: TokenIds, tokens: int, *, end: int) -> TokenIds:
-    """Return the beginning of a text as a number of tokens, the last `end` of which are those at its end."""
-    return np.concatenate([ids[: tokens - end], ids[len(ids) - end :]])

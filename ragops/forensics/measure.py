@@ -211,15 +211,13 @@ def _are_units(norms: Sequence[float]) -> bool | None:
 
 def _same(one: _Explained) -> tuple[str, ...]:
     """Return the other texts that gave the same vectors: this model sees no difference."""
-    trial = one.trial
-    settings = trial.candidate, trial.prefix, trial.pooling
     labels = [
         other.candidate.label
         for own in one.tried
         for other in one.tried
-        if (own.candidate, own.prefix, own.pooling) == settings
-        and other.candidate != own.candidate
+        if own.candidate == one.trial.candidate != other.candidate
         and (other.prefix, other.pooling, other.fit) == (own.prefix, own.pooling, own.fit)
+        and len(other.distances) == len(own.distances)
         and np.allclose(other.distances, own.distances, atol=1e-9, equal_nan=True)
     ]
     return tuple(dict.fromkeys(labels))

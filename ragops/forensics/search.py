@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.documents.errors import Unreadable
+from ragops.documents.extraction import extract_text
 from ragops.forensics.candidates import Candidate
 from ragops.forensics.embedding import WHOLE, Embedding, Fit, Fitted, fitted
 from ragops.forensics.sample import Row
@@ -108,11 +110,15 @@ class Search:
         self, candidate: Candidate, prefix: str, pooling: str, rows: Sequence[Row], *, with_structure: bool = False
     ) -> list[Trial]:
         """Return the trials of one text, one for each way to make it fit that gives other distances."""
-        texts = self._texts_of(candidate, rows)
-        places = [place for place, text in enumerate(texts) if text and text.strip()]
-        if not places:
+        texts = {
+            place: text
+            for place, stored in enumerate(self._texts_of(candidate, rows))
+            if (text := _as_embedded(stored)) is not None
+        }
+        if not texts:
             return []
-        vectors = self.embedding.vectors([texts[p] or "" for p in places], prefix=prefix, pooling=pooling)
+        places = list(texts)
+        vectors = self.embedding.vectors(list(texts.values()), prefix=prefix, pooling=pooling)
         if with_structure:
             correlation = structure([rows[p].vector for p in places], [_any(found) for found in vectors])
             self.structures[candidate] = max(correlation, self.structures.get(candidate, -1.0))
@@ -147,10 +153,21 @@ class Search:
         return best.hits(self.limits.exact) >= max(1, len(rows) * SETTLED_SHARE)
 
     def _shortlist(self, trials: Sequence[Trial], count: int) -> list[Candidate]:
-        """Return the texts whose vectors are nearest, and those whose similarities among each other fit best."""
-        near = dict.fromkeys(trial.candidate for trial in sorted(trials, key=lambda trial: trial.low))
-        alike = sorted(near, key=lambda candidate: -self.structures.get(candidate, -1.0))
-        both = [candidate for pair in zip(near, alike, strict=True) for candidate in pair]
+        """Return the texts whose vectors are nearest, and those whose similarities among each other fit best.
+
+        Of texts with equal vectors only the first.
+        """
+        first: dict[bytes, Candidate] = {}
+        seen: set[Candidate] = set()
+        for trial in trials:
+            if trial.candidate not in seen:
+                seen.add(trial.candidate)
+                first.setdefault(np.round(trial.distances, 9).tobytes(), trial.candidate)
+        distinct = set(first.values())
+        near = sorted((t for t in trials if t.candidate in distinct), key=lambda trial: trial.low)
+        nearest = list(dict.fromkeys(trial.candidate for trial in near))
+        alike = sorted(nearest, key=lambda candidate: -self.structures.get(candidate, -1.0))
+        both = [candidate for pair in zip(nearest, alike, strict=True) for candidate in pair]
         return list(dict.fromkeys(both))[:count]
 
     def _texts_of(self, candidate: Candidate, rows: Sequence[Row]) -> list[str | None]:
@@ -166,6 +183,14 @@ class Search:
             except UnreadableText as error:
                 self.unreadable[candidate] = error.actual or error.what
         return [known.get(row.place) for row in rows]
+
+
+def _as_embedded(text: str | None) -> str | None:
+    """Return what a campaign would embed of a row's text; None for nothing."""
+    try:
+        return extract_text(text or "").text.strip()
+    except Unreadable:
+        return None
 
 
 def distance(stored: NDArray[np.float32], own: NDArray[np.float32] | None) -> float:

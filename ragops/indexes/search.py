@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ragops.errors import RagopsError
-from ragops.facts import vector_dimensions, vector_kind
+from ragops.facts import TableFacts, quoted, vector_dimensions, vector_kind
 from ragops.fingerprint.batches import unusable_model
-from ragops.postgres.reader import Neighbour, metric_of, usable_indexes
+from ragops.postgres.reader import Neighbour, Reader, metric_of, usable_indexes
+from ragops.postgres.row_reader import RowReader
 from ragops.quality.soundness import unsound
 from ragops.quality.vectors import normalize
+from ragops.row_facts import TargetFacts
 from ragops.session import Session
 
 
@@ -24,6 +29,10 @@ class SearchResult:
     indexed: Sequence[Neighbour]
     notes: Sequence[str] = ()
     """What the result leaves out, and why."""
+    target: str | None = None
+    """The column that was searched, of rows that stay; None for documents."""
+    others: Sequence[SearchResult] = ()
+    """The same of the playbook's other targets."""
 
     @property
     def recall(self) -> float | None:
@@ -34,6 +43,13 @@ class SearchResult:
         return len({row.id for row in self.indexed} & exact) / len(self.exact)
 
     def to_json(self) -> dict[str, object]:
+        """Return what `--json` prints: the first target's result, and a list of those of all targets."""
+        found = self._own()
+        if self.target is not None:
+            found["targets"] = [one._own() for one in (self, *self.others)]
+        return found
+
+    def _own(self) -> dict[str, object]:
         return {
             "query": self.query,
             "metric": self.metric,
@@ -42,11 +58,12 @@ class SearchResult:
             "indexed": [_neighbour(row) for row in self.indexed],
             "recall": self.recall,
             "notes": list(self.notes),
+            **({} if self.target is None else {"target": self.target}),
         }
 
 
 def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
-    """Return the nearest documents, exact and through the index.
+    """Return the nearest documents, exact and through the index; of rows that stay those of every target.
 
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
@@ -56,9 +73,35 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
         if (fault := unsound(raw, [text])) is not None:
             raise unusable_model(embedder, fault)
         vector = normalize(raw)[0]
+    if session.playbook.targets:
+        found = [_in_target(session, one, text, vector, limit) for one in session.targets(scans=False)]
+        return replace(found[0], others=tuple(found[1:]))
     documents = session.facts(scans=False).tables["documents"]
     assert documents is not None, "the session has refused missing tables"
     column = session.playbook.tables.columns_of("documents")["embedding"]
+    return _nearest(session, session.reader, documents, column, text, vector, limit)
+
+
+def _in_target(
+    session: Session, found: TargetFacts, text: str, vector: NDArray[np.float32], limit: int
+) -> SearchResult:
+    """Return the nearest rows of one target; of one beside, in the column that is filled once it is there."""
+    column = found.filled if found.column(found.filled) is not None else found.embedding
+    target = session.playbook.targets[found.number - 1]
+    reader = RowReader(session.connection, target, found, column=column)
+    result = _nearest(session, reader, found.table, column, text, vector, limit)
+    return replace(result, target=f"{found.table.quoted}.{quoted(column)}")
+
+
+def _nearest(
+    session: Session,
+    reader: Reader,
+    documents: TableFacts,
+    column: str,
+    text: str,
+    vector: NDArray[np.float32],
+    limit: int,
+) -> SearchResult:
     stored = vector_dimensions(documents, column)
     if stored not in (None, vector.size):
         raise RagopsError(
@@ -67,7 +110,7 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
             actual=f"{stored} dimensions stored, {vector.size} of the model {session.playbook.model.file}",
             hint="name the model that the documents were embedded with: RAGOPS_MODEL, model.file or --model",
         )
-    reader, notes = session.reader, list[str]()
+    notes = list[str]()
     is_mixed = False
     if stored is None:
         # The column declares no dimensions, so that its vectors may be of several lengths.

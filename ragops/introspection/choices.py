@@ -98,7 +98,11 @@ def group_columns(survey: Survey, recognised: Recognised | None) -> tuple[str, .
 
 
 def choose_where(
-    survey: Survey, vector: VectorColumn, vectors: VectorSurvey, groups: Sequence[Group], campaign: Campaign | None
+    vector: VectorColumn,
+    vectors: VectorSurvey,
+    groups: Sequence[Group],
+    recognised: Recognised | None,
+    campaign: Campaign | None,
 ) -> Choice[tuple[str, ...]]:
     """Return the conditions of the targets, one a target; none for every row."""
     every: tuple[str, ...] = ()
@@ -122,23 +126,27 @@ def choose_where(
             f"({', '.join(_described(group) for group in groups)}), and a playbook has one: the condition for the "
             f"rows of one of them, e.g. {groups[0].where}; or true for every row",
         )
+    if groups and recognised is not None and groups[0].column == recognised.group:
+        listed = ", ".join(_described(group) for group in groups)
+        if campaign == "repair":
+            return Choice(
+                "--where",
+                tuple(group.where for group in groups),
+                "sure",
+                f"one target for each collection: {listed}",
+            )
+        return Choice(
+            "--where", every, "sure", f"a second column belongs to one target, so that it has all of {listed}"
+        )
+    if groups:
+        listed = ", ".join(_described(group) for group in groups[:6])
+        return Choice("--where", every, "sure", f"every row; {groups[0].column} would divide them: {listed}")
     return Choice("--where", every, "sure", "every row of the table")
 
 
 def _described(group: Group) -> str:
     sizes = f" of {' and '.join(map(str, group.dimensions))} dimensions" if group.dimensions else ""
     return f"{group.label} ({group.rows:,} rows{sizes})"
-
-
-def conditions(groups: Sequence[Group], recognised: Recognised | None, campaign: Campaign) -> tuple[str, ...]:
-    """Return one condition for each collection of a client's table; none where one target has every row.
-
-    A column that is written beside belongs to one target: of a part of the rows, the others would lose their
-    vectors at the cutover.
-    """
-    if campaign != "repair" or recognised is None or not groups or groups[0].column != recognised.group:
-        return ()
-    return tuple(group.where for group in groups)
 
 
 def choose_campaign(vectors: VectorSurvey, vector: VectorColumn, dimensions: int | None) -> Choice[Campaign]:

@@ -103,7 +103,12 @@ def _model(text: str, draft: Draft) -> str:
     if draft.pooling != "auto":
         text = _replaced(text, r"^(  pooling: \$\{RAGOPS_POOLING:-)auto\}", rf"\g<1>{draft.pooling}}}")
     if draft.document_prefix:
-        value = _variable("RAGOPS_DOCUMENT_PREFIX", draft.document_prefix)
+        is_default = "}" not in draft.document_prefix
+        value = (
+            _variable("RAGOPS_DOCUMENT_PREFIX", draft.document_prefix)
+            if is_default
+            else scalar(draft.document_prefix)
+        )
         text = _replaced(
             text, r'^  document_prefix: "\$\{RAGOPS_DOCUMENT_PREFIX:-\}"', f"  document_prefix: {value}"
         )

@@ -235,3 +235,13 @@ def not_null_statements(row: CutoverRow, table: TableFacts, column: str) -> tupl
 
 def drop_check_sql(row: CutoverRow, table: TableFacts) -> Statement:
     return _alter(table) + sql.SQL("DROP CONSTRAINT IF EXISTS {}").format(sql.Identifier(row.check))
+
+
+def lock_view_sql(view: str) -> Statement:
+    """LOCK TABLE of a view, by its quoted name; the server locks its tables, too."""
+    return sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.SQL(view))
+
+
+def joined(statements: Iterable[Statement]) -> Statement:
+    """Return several statements as one query."""
+    return sql.SQL(";\n").join(statements)

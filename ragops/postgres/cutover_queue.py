@@ -7,6 +7,7 @@ from psycopg import sql
 from ragops.beside_facts import CutoverRow
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection
+from ragops.postgres.cutovers import keep_since
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import matching, row_words
 from ragops.postgres.statements import statement
@@ -28,14 +29,15 @@ class RowDrain:
         # `ragops.writes` keeps the trigger from noting what is cleared here.
         connection.execute(statement("rows", "plan_by_key"))
 
-    def take(self, row: CutoverRow, target: RowTarget, facts: TargetFacts, *, is_after: bool) -> int:
+    def take(self, row: CutoverRow, target: RowTarget, facts: TargetFacts) -> int:
         """Collect the noted rows of one target; return the number of noted keys.
 
-        `is_after` the cutover an application that embeds with the old model writes into the new column: each noted
-        row is embedded, whatever its text, and its key is kept for a rollback.
+        After a cutover an application that embeds with the old model writes into the new column: each noted row is
+        embedded, whatever its text, and its key is kept for a rollback.
         """
-        words = self._words(row, target, facts) | {"always": sql.Literal(is_after)}
-        values = {"id": row.id, "keep": is_after, "number": facts.number}
+        keep_since(self._connection, row)
+        words = self._words(row, target, facts) | {"always": sql.Literal(row.was_swapped)}
+        values = {"id": row.id, "bound": row.bound if row.is_swapped else None, "number": facts.number}
         taken = self._connection.execute(statement("cutover", "take_captured"), values).rowcount
         if taken:
             self.cleared += self._connection.execute(statement("cutover", "clear_textless", words)).rowcount

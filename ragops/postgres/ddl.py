@@ -21,7 +21,7 @@ _INDEX_HEAD = re.compile(
     r"(?P<create>CREATE (?:UNIQUE )?INDEX )(?P<name>\"(?:[^\"]|\"\")+\"|[^\s\"]+) ON (?P<only>ONLY )?"
 )
 _QUALIFIED = re.compile(r'(?:"(?:[^"]|"")+"|[^\s".]+)(?:\.(?:"(?:[^"]|"")+"|[^\s".]+))?')
-LockMode = Literal["SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"]
+LockMode = Literal["SHARE UPDATE EXCLUSIVE", "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"]
 OPERATOR_CLASSES = {"cosine": "vector_cosine_ops", "l2": "vector_l2_ops", "ip": "vector_ip_ops"}
 
 

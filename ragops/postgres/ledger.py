@@ -97,6 +97,12 @@ def all_campaigns(connection: Connection) -> list[CampaignRow]:
     return [CampaignRow(*row) for row in connection.execute(_with_leases(connection, "all_campaigns")).fetchall()]
 
 
+def newest_campaign(connection: Connection) -> CampaignRow | None:
+    """Return the newest campaign of any queue; None without one."""
+    row = connection.execute(_with_leases(connection, "newest")).fetchone()
+    return CampaignRow(*row) if row else None
+
+
 def find_campaign(connection: Connection, id: int) -> CampaignRow | None:
     """Return a campaign by its number; None if there is no such one."""
     return next((campaign for campaign in all_campaigns(connection) if campaign.id == id), None)

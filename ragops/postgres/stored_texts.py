@@ -153,10 +153,13 @@ class StoredTexts:
         try:
             with self._reading():
                 rows = self.connection.execute(query, {"places": sorted({p.ctid for p in wanted})}).fetchall()
-        except (psycopg.DataError, psycopg.ProgrammingError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            raise
+        except psycopg.Error as error:
+            # Whatever the expression does; one that writes among it, which a transaction that only reads refuses.
             raise UnreadableText(
-                "the server cannot read this text", where=self.table.quoted, actual=first_line(error)
-            ) from error
+                "the server cannot read these rows", where=self.table.quoted, actual=first_line(error)
+            ) from None
         for part, ctid, *values in rows:
             place = Place(part, ctid)
             if place in wanted:

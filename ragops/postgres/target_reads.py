@@ -132,6 +132,8 @@ def _expression(
             # As one statement, whatever the text has in it; EXPLAIN executes nothing.
             execute_single(connection, explain)
             (plan,) = fetch_row(connection, explain)
+    except psycopg.errors.LockNotAvailable:
+        raise
     except psycopg.errors.GroupingError:
         yield PlanProblem(f"{place}: an aggregate depends on other rows; {what} is of one row alone")
         return

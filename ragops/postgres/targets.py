@@ -49,7 +49,7 @@ def find_targets(
             facts = TargetFacts(number, table, key, target.embedding, filled)
             if table.locked_by is None:
                 facts = _with_attachments(connection, facts, silences=target.triggers == "disable")
-            if "USAGE" in table.privileges:
+            if "USAGE" in table.privileges and table.locked_by is None:
                 own += expression_problems(connection, target, facts)
             if rows is Rows.EXACT and not own and _is_readable(target, facts):
                 own += key_problems(connection, target, facts)

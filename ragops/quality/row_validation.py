@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ragops.facts import quoted
 from ragops.quality.checks import Check, CheckStatus
 
 
@@ -34,7 +35,7 @@ class TargetMeasure:
 
     @property
     def name(self) -> str:
-        return f"{self.table}.{self.column}"
+        return f"{self.table}.{quoted(self.column)}"
 
     def to_json(self, *, limit: float) -> dict[str, object]:
         """Return what `ragops validate --json` prints in the list `targets`."""

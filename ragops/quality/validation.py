@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -208,7 +208,8 @@ def _rows(
     if measured.has_queue:
         yield failed_check
     yield from own[1:]
-    yield from _texts(measured, limits, completed=completed or 0)
+    # A row's text is whole.
+    yield from _texts(replace(measured, partial=None), limits, completed=completed or 0)
     if measured.changed:
         cut = f"rows were cut with {'; '.join(measured.changed)}"
         yield Check("cutting", "info", cut, "they were compared as they were cut")

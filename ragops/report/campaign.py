@@ -58,8 +58,11 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         + f"; {size(result.bytes_freed)} freed"
     )
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
-    compared = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
-    return Group(head, Text(counts), table("#", "step", "status", "time", rows=rows, right=(0, 3)), *compared)
+    steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
+    ends = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
+    if result.waiting_for is not None:
+        ends.append(Text(f"waiting for: {result.waiting_for}", style="bold"))
+    return Group(head, Text(counts), steps, *ends)
 
 
 def embed_screen(report: EmbedReport) -> str:
@@ -89,8 +92,8 @@ def validation_screen(result: ValidationResult) -> RenderableType:
     for check in result.checks:
         status = Text(check.status, style=STYLES.get(check.status, "dim"))
         grid.add_row(status, check.id, Text(check.measured), Text(check.expected))
-    documents = number(result.documents)
-    head = Text.assemble("validation ", verdict(result.verdict), f" over {documents} documents")
+    what = "rows" if result.measurements.rows is not None else "documents"
+    head = Text.assemble("validation ", verdict(result.verdict), f" over {number(result.documents)} {what}")
     completed = result.measurements.queue.get("completed")
     lines = partial_lines(result.recorded, completed=completed, shown=SHOWN) if result.recorded else ()
     return Group(head, grid, *lines)

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from ragops.documents.reasons import FailureGroup
+from ragops.campaign.row_names import shown_location
+from ragops.playbook.targets import RowTarget
 from ragops.postgres.failures import FailedItem
 from ragops.postgres.measured import Measured
 from ragops.postgres.queue import EXCLUDED
@@ -29,6 +30,16 @@ class QueueStatus:
     blocker: VacuumBlocker | None
     lists_all: bool = False
     """The screen has every failed, excluded and partial item."""
+    targets: Sequence[RowTarget] = ()
+    """Of rows that stay, whose locations are shown as people name rows."""
+
+    def shown(self, location: str) -> str:
+        """Return what an item is called on the screen."""
+        return printable(shown_location(self.targets, location) if self.targets else location)
+
+    def _item(self, item: FailedItem) -> dict[str, object]:
+        row = {"row": shown_location(self.targets, item.location)} if self.targets else {}
+        return {"location": item.location, **row, "reason": item.reason}
 
     def percent(self, status: str) -> float:
         total = sum(count or 0 for count in self.read.counts.values())
@@ -42,8 +53,8 @@ class QueueStatus:
             "estimated": read.is_estimated,
             "notes": list(read.notes),
             "reasons": [group.to_json() for group in read.groups],
-            "failures": [{"location": item.location, "reason": item.reason} for item in read.failures],
-            "excluded": [{"location": item.location, "reason": item.reason} for item in read.excluded],
+            "failures": [self._item(item) for item in read.failures],
+            "excluded": [self._item(item) for item in read.excluded],
             "partial": read.measured and read.measured.partial_to_json(completed=read.counts["completed"]),
             "unknown_tokens": read.measured and read.measured.unknown_to_json(),
             "holder": blocker and {**asdict(blocker), "summary": str(blocker), "remedy": blocker.remedy},
@@ -57,14 +68,14 @@ def queue_screen(status: QueueStatus) -> RenderableType:
         for name, count in read.counts.items()
     ]
     parts: list[RenderableType] = [table("status", "items", "share", rows=rows, right=(1, 2))]
-    parts += _reasons(read.groups, shown=None if status.lists_all else GROUPS_SHOWN)
+    parts += _reasons(status, shown=None if status.lists_all else GROUPS_SHOWN)
     if status.lists_all:
-        parts += _items("every failed item", read.failures)
+        parts += _items(status, "every failed item", read.failures)
     if read.groups:
         parts.append(Text("next: fix them, then: ragops queue retry"))
         if not status.lists_all:
             parts.append(Text("every one of them: ragops queue status --all"))
-    parts += _items(f"excluded: {number(read.counts.get(EXCLUDED))} items", read.excluded)
+    parts += _items(status, f"excluded: {number(read.counts.get(EXCLUDED))} items", read.excluded)
     if read.excluded:
         parts.append(Text("next, to take them in again: ragops queue retry --excluded"))
     if read.measured is not None:
@@ -77,12 +88,13 @@ def queue_screen(status: QueueStatus) -> RenderableType:
     return Group(*parts)
 
 
-def _reasons(groups: Sequence[FailureGroup], *, shown: int | None) -> Iterator[RenderableType]:
+def _reasons(status: QueueStatus, *, shown: int | None) -> Iterator[RenderableType]:
     """Yield the failures by reason, each with the place of one."""
+    groups = status.read.groups
     if not groups:
         return
     rows = [
-        [number(group.items), f"{printable(group.reason)}\ne.g. {printable(group.location)}"]
+        [number(group.items), f"{printable(group.reason)}\ne.g. {status.shown(group.location)}"]
         for group in groups[:shown]
     ]
     yield table("failed", "reason", rows=rows, right=(0,))
@@ -91,11 +103,11 @@ def _reasons(groups: Sequence[FailureGroup], *, shown: int | None) -> Iterator[R
         yield Text(f"and {number(sum(group.items for group in left))} with {len(left)} more reasons")
 
 
-def _items(title: str, items: Sequence[FailedItem]) -> Iterator[RenderableType]:
+def _items(status: QueueStatus, title: str, items: Sequence[FailedItem]) -> Iterator[RenderableType]:
     """Yield items with their reasons, one a line: there may be a million, which no table takes."""
     if items:
         yield Text(title, style="bold")
-        yield from (Text(f"  {printable(item.location)}: {printable(item.reason or '')}") for item in items)
+        yield from (Text(f"  {status.shown(item.location)}: {printable(item.reason or '')}") for item in items)
 
 
 def partial_lines(

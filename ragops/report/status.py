@@ -8,6 +8,8 @@ from textwrap import indent
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ragops.campaign.row_status import TargetState
+from ragops.facts import quoted
 from ragops.indexes.search import SearchResult
 from ragops.postgres.ledger import ChangeRow
 from ragops.postgres.progress import QueueCounts
@@ -15,7 +17,7 @@ from ragops.postgres.reader import Neighbour
 from ragops.report.indexes import indexes_table
 from ragops.report.queue import partial_lines, unknown_lines
 from ragops.report.terminal import table
-from ragops.report.units import estimate, percent, size
+from ragops.report.units import estimate, number, percent, size
 from ragops.status import Status
 
 SHOWN_PARTIAL = 3
@@ -39,12 +41,15 @@ def status_screen(status: Status) -> RenderableType:
         if campaign.error:
             parts.append(Text(indent(campaign.error, "  "), style="red"))
         parts += [Text(f"  {_change(change)}") for change in campaign.changes]
-    total = estimate(documents.total, is_estimated=documents.is_estimated)
-    embedded = estimate(documents.with_embedding, is_estimated=documents.is_estimated)
-    parts.append(Text(f"documents  {total}, {embedded} with embedding, {size(documents.bytes)}"))
-    total = estimate(parsed.total, is_estimated=parsed.is_estimated)
-    unique = estimate(parsed.unique_files, is_estimated=parsed.is_estimated)
-    parts.append(Text(f"parsed     {total}, {unique} unique files"))
+    if status.targets:
+        parts += [Text(_target(target)) for target in status.targets]
+    else:
+        total = estimate(documents.total, is_estimated=documents.is_estimated)
+        embedded = estimate(documents.with_embedding, is_estimated=documents.is_estimated)
+        parts.append(Text(f"documents  {total}, {embedded} with embedding, {size(documents.bytes)}"))
+        total = estimate(parsed.total, is_estimated=parsed.is_estimated)
+        unique = estimate(parsed.unique_files, is_estimated=parsed.is_estimated)
+        parts.append(Text(f"parsed     {total}, {unique} unique files"))
     parts.append(_queue_table(status.queue))
     if status.queue.is_estimated or documents.is_estimated or parsed.is_estimated:
         parts.append(Text(ESTIMATED, style="dim"))
@@ -57,6 +62,20 @@ def status_screen(status: Status) -> RenderableType:
     absent = [index for index in status.indexes if index not in present]
     parts.append(indexes_table([*present, *absent]))
     return Group(*parts)
+
+
+def _target(target: TargetState) -> str:
+    """Return the counts of one target in words."""
+    rows = estimate(target.rows, is_estimated=target.is_estimated)
+    embedded = estimate(target.with_embedding, is_estimated=target.is_estimated)
+    details = [f"{embedded} with embedding"]
+    if target.missing is not None and target.zero is not None:
+        details.append(f"{number(target.missing)} missing")
+        details += [f"{number(target.zero)} zero"] if target.zero else []
+    if target.dimensions:
+        details.append(f"{' and '.join(map(str, target.dimensions))} dimensions")
+    column = f"{target.table}.{quoted(target.column)}"
+    return f"{column}  {rows} rows, {', '.join(details)}, {size(target.bytes)}"
 
 
 def _change(change: ChangeRow) -> str:
@@ -87,9 +106,12 @@ def _queue_table(queue: QueueCounts) -> RenderableType:
 
 def search_screen(result: SearchResult) -> RenderableType:
     """The neighbours by a full scan, those that the index finds, and how many of the former it finds."""
-    parts: list[RenderableType] = [_neighbours("exact", result.exact)]
+    parts: list[RenderableType] = [] if result.target is None else [Text(result.target, style="bold")]
+    parts.append(_neighbours("exact", result.exact))
     if result.index is None and result.notes:
         parts.append(Text("indexed: no index that serves"))
+    elif result.index is None and result.target is not None:
+        parts.append(Text("indexed: no vector index over this column is valid (ragops index status)"))
     elif result.index is None:
         parts.append(Text("indexed: no valid HNSW index; next: ragops index rebuild"))
     else:
@@ -97,6 +119,7 @@ def search_screen(result: SearchResult) -> RenderableType:
     if result.recall is not None:
         parts.append(Text(f"the index finds {result.recall:.0%} of the exact neighbours"))
     parts += [Text(note) for note in result.notes]
+    parts += [search_screen(other) for other in result.others]
     return Group(*parts)
 
 

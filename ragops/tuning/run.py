@@ -11,15 +11,19 @@ from itertools import islice
 
 from ragops.campaign.steps.embed import with_source_of
 from ragops.documents.errors import Unreadable
+from ragops.documents.extraction import extract_text
 from ragops.embedder.child_files import model_bytes
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
 from ragops.errors import NegativeVerdict, RagopsError
 from ragops.fingerprint.batches import measure_batches
 from ragops.host import read_limits
+from ragops.playbook.targets import RowTarget
 from ragops.postgres.queue import Item
+from ragops.postgres.row_reader import RowReader
 from ragops.session import Session
 from ragops.tuning.trials import Trial, best_of, measure, shapes_to_try
+from ragops.workers.long_texts import beginning, tail_length, truncated
 from ragops.workers.sources import Documents, Preparer, locations_of
 from ragops.workers.tuned import Tuned, save_choice
 
@@ -115,6 +119,8 @@ def tune(session: Session, *, seconds: float, save: bool = True) -> TuneResult:
 
 def _sample(session: Session) -> list[TokenIds]:
     """Return chunks of documents drawn at random, as token ids; the same ones in every run."""
+    if session.playbook.targets:
+        return _sample_rows(session)
     locations = list(islice(locations_of(session.playbook.source, session.connect), LISTED))
     draw = random.Random(0)
     drawn = draw.sample(locations, min(DRAWN, len(locations)))
@@ -126,15 +132,57 @@ def _sample(session: Session) -> list[TokenIds]:
             texts += child.tokenise([preparer.prefix + chunk], suffix=preparer.suffix)
             if sum(map(len, texts)) >= TOKENS:
                 break
+    _refuse_few(texts, f"{len(drawn)} documents", "source:")
+    draw.shuffle(texts)
+    return texts
+
+
+def _refuse_few(texts: Sequence[TokenIds], drawn: str, key: str) -> None:
+    """Raise RagopsError for a corpus that says nothing about speed."""
     if len(texts) < FEWEST_TEXTS:
         raise RagopsError(
             "the corpus has too few texts to measure with",
-            actual=f"{len(texts)} texts in {len(drawn)} documents",
+            actual=f"{len(texts)} texts in {drawn}",
             expected=f"at least {FEWEST_TEXTS}",
-            hint="check source: in the playbook",
+            hint=f"check {key} in the playbook",
         )
-    draw.shuffle(texts)
+
+
+def _sample_rows(session: Session) -> list[TokenIds]:
+    """Return chunks of rows drawn at random from every target, as token ids."""
+    facts = session.targets(scans=False)
+    share = math.ceil(DRAWN / len(facts))
+    drawn: list[tuple[str, RowTarget]] = []
+    for one in facts:
+        target = session.playbook.targets[one.number - 1]
+        reader = RowReader(session.connection, target, one, column=one.embedding)
+        drawn += [(text, target) for text in reader.some_texts(size=share)]
+    random.Random(0).shuffle(drawn)
+    config = dataclasses.replace(embedder_config(session.playbook, threads=1), vocab_only=True)
+    texts: list[TokenIds] = []
+    with Embedder(config, command=session.embedder_command) as child:
+        preparer = Preparer(session.playbook, max_tokens=child.model.max_tokens, count_tokens=child.count_tokens)
+        for text, target in drawn:
+            texts += _row_chunks(child, preparer, text, target)
+            if sum(map(len, texts)) >= TOKENS:
+                break
+    _refuse_few(texts, f"{len(drawn)} rows", "targets:")
     return texts
+
+
+def _row_chunks(child: Embedder, preparer: Preparer, text: str, target: RowTarget) -> list[TokenIds]:
+    """Return the token ids that a row is embedded as."""
+    try:
+        whole = extract_text(text).text
+        if target.long_text == "mean":
+            chunks = [chunk.text for chunk in preparer.chunk(whole, markdown=False)]
+            return child.tokenise([preparer.prefix + chunk for chunk in chunks], suffix=preparer.suffix)
+    except Unreadable:
+        return []  # `embed` will name it
+    begun = preparer.prefix + beginning(whole.strip(), limit=preparer.max_tokens)
+    ids = child.tokenise([begun], suffix=preparer.suffix)[0]
+    tail = tail_length(child, suffix=preparer.suffix)
+    return [truncated(ids, limit=preparer.max_tokens, tail=tail)]
 
 
 def _chunks(session: Session, preparer: Preparer, locations: Sequence[str]) -> Iterator[str]:

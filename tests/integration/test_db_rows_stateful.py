@@ -16,7 +16,7 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection, Target, connect
 from ragops.postgres.writer import Batch
 
-IDS = st.integers(1, 12)
+IDS = st.integers(1, 7)
 WORDS = st.sampled_from(["index", "vector", "query", "table", "row"])
 
 
@@ -86,6 +86,23 @@ class Rows(RuleBasedStateMachine):
             if after[id][1] != before[id][1]:
                 assert before[id] == seen[id], "a row was written that is not what was read"
 
+    @rule(kind=st.sampled_from(["edit", "embed", "delete"]), word=WORDS)
+    def race(self, kind: str, word: str) -> None:
+        """Write a row between the reading and the storing of its claim."""
+        claimed = self.work.claim(2)
+        if claimed is None:
+            return
+        self.read.append((self.work.read(claimed), self._present()))
+        id = int(claimed.items[0].location.split('"')[1])
+        match kind:
+            case "edit":
+                self.edit(id, word)
+            case "embed":
+                self.embed_by_application(id, 0.5)
+            case _:
+                self.delete(id)
+        self.store(len(self.read) - 1)
+
     @rule()
     def select_again(self) -> None:
         # What another filling read and did not store is lost to it: its claims are gone.
@@ -111,5 +128,5 @@ def machine(dsn18: str) -> Iterator[type[Rows]]:
 
 
 def test_nothing_of_the_application_is_lost(machine: type[Rows]) -> None:
-    profile = settings(max_examples=8, stateful_step_count=20, suppress_health_check=list(HealthCheck))
+    profile = settings(max_examples=20, stateful_step_count=20, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=profile)

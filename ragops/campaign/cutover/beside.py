@@ -11,8 +11,8 @@ from ragops.facts import READABLE_TYPE, ModelFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.targets import RowTarget
+from ragops.postgres.cutover_columns import read_beside
 from ragops.postgres.cutover_ddl import are_views_dropped
-from ragops.postgres.cutovers import read_beside
 from ragops.row_facts import TargetFacts
 from ragops.session import Session
 

@@ -53,28 +53,27 @@ class _Sums:
         return DrainResult(self.rounds, self.noted, self.swept, self.embedded, self.failed, self.cleared)
 
 
-def drain(run: Run, *, sweeps: bool, is_after: bool = False) -> DrainResult:
+def drain(run: Run, *, sweeps: bool) -> DrainResult:
     """Embed noted rows until a round finds next to none, or the application writes as fast as they are embedded.
 
-    `sweeps`: look at every row afterwards, for what the trigger could not note. `is_after` the cutover each noted
-    row is embedded. Raises as `ragops embed` does.
+    `sweeps`: look at every row afterwards, for what the trigger could not note. Raises as `ragops embed` does.
     """
     sums = _Sums()
-    _rounds(run, sums, is_after=is_after)
+    _rounds(run, sums)
     if sweeps:
-        found = _queue(run, sums, is_after=is_after, sweeps=True)
+        found = _queue(run, sums, sweeps=True)
         if found:
             run.session.reporter.info(f"{found:,} rows changed without a note, or were left; embedding them")
             _embed(run, sums)
-            _rounds(run, sums, is_after=is_after)
+            _rounds(run, sums)
     return sums.result()
 
 
-def _rounds(run: Run, sums: _Sums, *, is_after: bool) -> None:
+def _rounds(run: Run, sums: _Sums) -> None:
     before: int | None = None
     for _ in range(MOST_ROUNDS):
         noted, sums.rounds = sums.noted, sums.rounds + 1
-        opened = _queue(run, sums, is_after=is_after)
+        opened = _queue(run, sums)
         found = sums.noted - noted
         # Items that an interrupted drain has queued wait, too.
         if opened or any(run.session.through_outages(lambda: run.session.queue.open_items())):
@@ -84,7 +83,7 @@ def _rounds(run: Run, sums: _Sums, *, is_after: bool) -> None:
         before = found
 
 
-def _queue(run: Run, sums: _Sums, *, is_after: bool, sweeps: bool = False) -> int:
+def _queue(run: Run, sums: _Sums, sweeps: bool = False) -> int:
     """Move the noted rows into the queue, in one transaction with the removal of the notes; return the items."""
     session = run.session
 
@@ -94,7 +93,7 @@ def _queue(run: Run, sums: _Sums, *, is_after: bool, sweeps: bool = False) -> in
             rows = RowDrain(session.connection)
             noted = swept = 0
             for one in found:
-                noted += rows.take(one.row, one.target, one.facts, is_after=is_after)
+                noted += rows.take(one.row, one.target, one.facts)
             if sweeps:
                 swept = sum(rows.sweep(one.row, one.target, one.facts) for one in found)
             opened = rows.queue(phase=len(session.playbook.gates()) + 1)

@@ -48,9 +48,7 @@ class AddColumnStep:
             self.settings,
             statements=tuple(statements),
             tables=tuple(one.table.qualified for one in found),
-            notes=tuple(
-                note for one in found for note in [_bound(one), *([] if dimensions else [_unknown()])] if note
-            ),
+            notes=() if dimensions else ("its dimensions are the model's",),
         )
 
     def run(self, run: Run) -> AddColumnResult:
@@ -103,13 +101,3 @@ def _record(run: Run, one: Beside) -> None:
 def _statements(one: Beside, dimensions: int) -> Iterator[Statement]:
     type = column_type(one.beside, dimensions)
     return add_column_statements(one.table, one.target.filled_column, type, one.beside.old)
-
-
-def _bound(one: Beside) -> str:
-    """Say what else follows the exchange."""
-    listed = ", ".join(f"{d.what if d.kind == 'view' else d.kind} {d.name}" for d in one.beside.dependents)
-    return f"made again at the cutover, as they refer to {one.label}: {listed}" if listed else ""
-
-
-def _unknown() -> str:
-    return "its dimensions are the model's"

@@ -67,6 +67,13 @@ SELECT 'statistics', s.oid::bigint, quote_ident(s.stxname), 1, NULL, 'extended s
   FROM direct d JOIN pg_statistic_ext s ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
  ORDER BY 1, 4, 3;
 
+-- name: count_dependents
+-- A number that changes with what refers to a column by its number, views of views left out.
+SELECT coalesce(sum(d.objid::bigint * (1 + d.classid::bigint)), 0)
+  FROM pg_attribute a
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+ WHERE a.attrelid = %(oid)s AND a.attname = %(column)s AND NOT a.attisdropped;
+
 -- name: view
 -- What belongs to a view beside its query.
 SELECT c.reloptions AS options, pg_get_userbyid(c.relowner) AS owner, obj_description(c.oid, 'pg_class') AS comment,
@@ -165,12 +172,14 @@ SELECT coalesce(max(id), 0) FROM ragops.captured;
 
 -- name: written_since
 -- Keys of rows that were written while the new column had the old one's name.
-SELECT DISTINCT key FROM ragops.captured
- WHERE cutover_id = %(id)s AND (is_kept OR id > %(bound)s) ORDER BY 1;
+SELECT DISTINCT key FROM ragops.captured WHERE cutover_id = %(id)s AND is_kept ORDER BY 1;
 
 -- name: keep_since
--- Keeps the keys of rows that were written while the new column had the old one's name.
-UPDATE ragops.captured SET is_kept = true WHERE cutover_id = %(id)s AND id > %(bound)s AND NOT is_kept;
+-- Keeps the keys of rows that were written between a cutover and its rollback; their notes go on waiting.
+INSERT INTO ragops.captured (cutover_id, key, is_kept)
+SELECT DISTINCT %(id)s::bigint, w.key, true FROM ragops.captured w
+ WHERE w.cutover_id = %(id)s AND w.id > %(bound)s AND w.id <= %(until)s AND NOT w.is_kept
+   AND NOT EXISTS (SELECT 1 FROM ragops.captured k WHERE k.cutover_id = %(id)s AND k.key = w.key AND k.is_kept);
 
 -- name: create_taken
 -- Keys of noted rows, gone with the transaction.
@@ -181,16 +190,17 @@ CREATE TEMPORARY TABLE ragops_taken (number int, key text) ON COMMIT DROP;
 CREATE TEMPORARY TABLE ragops_drained (location text) ON COMMIT DROP;
 
 -- name: take_captured
--- Takes the notes that wait. One note per key stays where the old column must be told apart later.
+-- Takes the notes that wait. Of those that are newer than the cutover, if there was one, one note per key stays: the
+-- first column has no vector of these rows.
 WITH taken AS (
-    DELETE FROM ragops.captured WHERE cutover_id = %(id)s AND NOT is_kept RETURNING key
+    DELETE FROM ragops.captured WHERE cutover_id = %(id)s AND NOT is_kept RETURNING key, id
 ), keys AS (
-    SELECT DISTINCT key FROM taken
+    SELECT key, max(id) AS newest FROM taken GROUP BY key
 ), kept AS (
     INSERT INTO ragops.captured (cutover_id, key, is_kept)
     SELECT %(id)s, k.key, true FROM keys k
-     WHERE %(keep)s AND NOT EXISTS (SELECT 1 FROM ragops.captured c
-                                     WHERE c.cutover_id = %(id)s AND c.key = k.key AND c.is_kept)
+     WHERE k.newest > %(bound)s::bigint
+       AND NOT EXISTS (SELECT 1 FROM ragops.captured c WHERE c.cutover_id = %(id)s AND c.key = k.key AND c.is_kept)
 )
 INSERT INTO ragops_taken (number, key) SELECT %(number)s, key FROM keys;
 
@@ -267,3 +277,9 @@ SELECT count(*), count({filled}) FROM {table} WHERE {condition} AND {content} ~ 
 -- name: missing
 -- Whether a column has a NULL.
 SELECT EXISTS (SELECT 1 FROM {table} WHERE {filled} IS NULL);
+
+-- name: hopeless
+-- Whether a row has no vector, and no note that it waits for one.
+SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS key FROM {table} WHERE {filled} IS NULL) r
+                WHERE NOT EXISTS (SELECT 1 FROM ragops.captured c
+                                   WHERE c.cutover_id = %(id)s AND c.key = r.key AND NOT c.is_kept));

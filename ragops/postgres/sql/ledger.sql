@@ -23,6 +23,15 @@ SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
  WHERE coalesce(to_jsonb(c)->>'queue', {queue_key}) = {queue_key}
  ORDER BY c.id DESC LIMIT 1;
 
+-- name: newest
+-- The newest campaign of all queues.
+SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
+       coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,
+       to_jsonb(c)->>'queue'
+  FROM ragops.campaign c
+  LEFT JOIN {lease} l ON l.campaign_id = c.id AND l.epoch = c.epoch AND l.holder = c.holder
+ ORDER BY c.id DESC LIMIT 1;
+
 -- name: all_campaigns
 SELECT c.id, c.name, c.playbook, c.plan, c.status, c.phase, c.epoch, c.holder,
        coalesce(l.lease_until, c.lease_until), coalesce(l.lease_until, c.lease_until) > clock_timestamp(), c.error,

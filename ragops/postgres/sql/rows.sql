@@ -230,3 +230,14 @@ SELECT w.location, {bytes}, r.embedding
 SELECT {bytes} FROM {relation} r
   JOIN (SELECT d.tableoid AS part, d.ctid AS place FROM {relation} d
          WHERE d.content ~ '\S' ORDER BY random() LIMIT %(size)s) s ON r.ctid = s.place AND r.tableoid = s.part;
+
+-- name: target_counts
+-- Rows of a target, and those with a vector.
+SELECT count(*), count(r.embedding) FROM {relation} r;
+
+-- name: target_details
+-- Rows with a text and without a vector, zero vectors, and the distinct numbers of dimensions.
+SELECT count(*) FILTER (WHERE r.embedding IS NULL AND r.content ~ '\S'),
+       count(*) FILTER (WHERE {ext}vector_norm(r.embedding::{ext}vector) = 0),
+       array_agg(DISTINCT {ext}vector_dims(r.embedding::{ext}vector)) FILTER (WHERE r.embedding IS NOT NULL)
+  FROM {relation} r;

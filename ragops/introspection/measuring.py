@@ -1,0 +1,75 @@
+"""Measure what made the stored vectors, and draw from it what a playbook says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ragops.forensics.candidates import Candidate, candidates_of
+from ragops.forensics.findings import Findings, Writer
+from ragops.forensics.measure import measure_texts, sample_values
+from ragops.introspection.choices import Campaign, Choice
+from ragops.introspection.gathering import Gathered
+from ragops.introspection.texts import TextChoice
+from ragops.playbook.model import Model
+from ragops.playbook.steps import RowKind
+from ragops.session import Session
+
+# Of the sampled rows: what explains fewer of them is one of several writers, and somebody has to choose.
+DECISIVE = 0.5
+
+
+def measure(session: Session, gathered: Gathered, file: Path) -> Findings:
+    """Embed a sample of rows in every way that may have made their vectors. Raises as `measure_texts`."""
+    table, column = gathered.survey.table, gathered.vector.name
+    known = gathered.recognised.text if gathered.recognised else None
+    candidates = [] if known is None else [Candidate(known.label, known.text, known.sql)]
+    candidates += [
+        one
+        for one in candidates_of(table, sample_values(session, table, column))
+        if known is None or (one.text, one.sql) != (known.text, known.sql)
+    ]
+    session.reporter.info(f"measuring {len(candidates)} texts on a sample of {table.quoted}")
+    return measure_texts(session, table, column, candidates, model=Model(file=file))
+
+
+def measured_text(findings: Findings) -> Choice[TextChoice] | None:
+    """Return the text that made most of the sampled vectors; None where no candidate explains them."""
+    writer = findings.winner
+    if writer is None or not findings.sampled:
+        return None
+    share = writer.rows / findings.sampled
+    text = TextChoice(writer.recipe.candidate.label, writer.recipe.candidate.text, writer.recipe.candidate.sql)
+    what = "agree" if writer.is_exact else "are near"
+    why = f"{writer.rows} of {findings.sampled} sampled vectors {what} with it"
+    is_decided = writer.is_exact and share >= DECISIVE
+    return Choice("--text", text, "measured" if is_decided else "guess", why)
+
+
+def measured_campaign(findings: Findings) -> Choice[Campaign] | None:
+    """Return the campaign that follows from what made the vectors; None where nothing was there to measure."""
+    if not findings.sampled:
+        return None
+    if not findings.writers:
+        return Choice("--campaign", "reembed", "guess", "no text explains the stored vectors with this model")
+    if findings.is_uniform:
+        why = "the sampled vectors are this model's: only rows without a vector or with a broken one are written"
+        return Choice("--campaign", "repair", "guess", why)
+    differing = findings.sampled - (findings.writers[0].rows if findings.writers[0].is_exact else 0)
+    why = f"{differing} of {findings.sampled} sampled vectors differ from what this model makes of the text"
+    return Choice("--campaign", "repair" if differing < findings.sampled else "reembed", "guess", why)
+
+
+def rows_to_repair(findings: Findings | None) -> tuple[RowKind, ...]:
+    """Return which rows a repair selects: those of other writers, too, if there are any."""
+    usual: tuple[RowKind, ...] = ("missing", "broken")
+    if findings is None or findings.winner is None or findings.is_uniform:
+        return usual
+    return (*usual, "divergent")
+
+
+def repaired_as(findings: Findings | None, text: TextChoice) -> Writer | None:
+    """Return the writer whose settings new vectors need; None unless it was measured for this text."""
+    writer = findings.winner if findings else None
+    if writer is None or (writer.recipe.candidate.text, writer.recipe.candidate.sql) != (text.text, text.sql):
+        return None
+    return writer
