@@ -16,6 +16,7 @@ from ragops.indexes.concerned import droppable_indexes
 from ragops.indexes.pairs import index_pairs
 from ragops.playbook import Playbook
 from ragops.playbook.steps import RebuildIndexes
+from ragops.postgres.cutover_columns import index_renames
 from ragops.session import Session
 
 REBUILD = RebuildIndexes(step="rebuild_indexes")
@@ -92,6 +93,21 @@ def built(result: RebuildResult) -> list[str]:
     return [index.build.name for index in result.indexes]
 
 
+def exchanged(session: Session) -> dict[str, str]:
+    """The indexes that a cutover would give the other's name; none is left alone."""
+    (target,) = session.targets()
+    pairs, alone = index_renames(
+        session.connection,
+        target.table,
+        name=target.embedding,
+        second=target.filled,
+        ending="_old",
+        known={},
+    )
+    assert alone == []
+    return {pair.name: pair.second for pair in pairs}
+
+
 def test_indexes_over_the_written_column_are_dropped_and_come_back_as_they_were(table: str) -> None:
     before = rows(table, DEFINITIONS)
     with session_on(table, articles(embedding="title")) as session:
@@ -128,6 +144,7 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
         assert built(rebuild(single(session), REBUILD)) == []
         (target,) = session.targets()
         pairs = {old.name: new.name if new else None for old, new in index_pairs(target)}
+        renames = exchanged(session)
     after = {name: (definition, comment) for name, definition, _, comment in rows(table, DEFINITIONS)}
     table_name = "public.articles"
     assert {name: after[name] for name in after if name.endswith("_new")} == {
@@ -157,7 +174,7 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
         ),
     }
     assert [row for row in rows(table, DEFINITIONS) if not row[0].endswith("_new")] == before
-    assert pairs == {name: f"{name}_new" for name in ("plain", "Half %", "part", "lists", "bits")}
+    assert pairs == renames == {name: f"{name}_new" for name in ("plain", "Half %", "part", "lists", "bits")}
 
 
 def test_a_second_column_of_a_partitioned_table_gets_the_indexes_of_every_partition(partitioned: str) -> None:
@@ -176,6 +193,7 @@ def test_a_second_column_of_a_partitioned_table_gets_the_indexes_of_every_partit
             ("newest_new", True),
         ]
         (facts,) = session.targets()
+        assert len(exchanged(session)) == 4
     assert all(is_valid for _, is_valid in rows(partitioned, VALID))
     attached = (
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'messages_hnsw_new'::regclass"
