@@ -139,6 +139,8 @@ class NodeSurvey:
     text_template: str = "{metadata_str}\n\n{content}"
     variants: int = 1
     """Different sets of templates among the sampled rows."""
+    has_nested: bool = False
+    """A value of the metadata is a list or an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class VectorizerSurvey:
     template: str = "$chunk"
     source: str = ""
     """The table that its texts come from, quoted."""
+    source_key: tuple[str, ...] = ()
+    """The columns of its primary key, which the store has under the same names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragops.cli.init_choices import Drafted, Given, make_draft
-from ragops.cli.options import AsJson, Dsn, Yes
+from ragops.cli.options import AsJson, Dsn
 from ragops.cli.questions import Questions, ask, say
 from ragops.cli.session import emit, start_embedded, stoppable
 from ragops.errors import RagopsError, UsageError
@@ -99,7 +99,7 @@ def init(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
-    yes: Yes = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept what is proposed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at a database and write the playbook of a campaign for it.
@@ -133,7 +133,9 @@ def init(
 
 
 def check_free(output: Path | None, *, force: bool) -> None:
-    """Raise UsageError for a file that exists, unless it may be overwritten or somebody can be asked."""
+    """Raise UsageError for a file that exists, unless it may be overwritten, and for a folder that does not."""
+    if output is not None and not output.parent.is_dir():
+        raise UsageError("the folder does not exist", where=str(output.parent), hint="make it, or another -o FILE")
     if output is not None and output.exists() and not force:
         raise UsageError(
             "the file exists, and is not overwritten",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ragops.errors import DatabaseUnavailable, Interrupted, PlanRefused, RagopsError
+from ragops.errors import DatabaseUnavailable, Interrupted, PlanRefused, RagopsError, first_line
 from ragops.findings import PlanProblem
+from ragops.postgres.connection import DATABASE_ERRORS, is_lost
 from ragops.session import Session
 
 
@@ -37,6 +38,13 @@ def prove(session: Session, *, plan: Callable[[Session], list[str]]) -> Proof:
         raise
     except RagopsError as error:
         return Proof(True, problems=(_problem(error),))
+    except DATABASE_ERRORS as error:
+        # What the server refuses while planning stands in the campaign's way, too.
+        if is_lost(session.connection):
+            raise
+        return Proof(
+            True, problems=(PlanProblem(f"the server refuses a statement of the plan: {first_line(error)}"),)
+        )
 
 
 def _problem(error: RagopsError) -> PlanProblem:

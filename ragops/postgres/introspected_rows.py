@@ -28,7 +28,7 @@ _METRICS = ("cosine", "l2", "ip", "l1", "hamming", "jaccard")
 # Columns by which people call a row of a table of collections.
 _NAMES = ("name", "title", "slug", "label")
 # What the server says of SQL that the operator wrote.
-_WRONG_SQL = (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError, psycopg.errors.RaiseException)
+_WRONG_SQL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.errors.RaiseException)
 
 
 class _Run:
@@ -214,6 +214,8 @@ def read_texts(
     try:
         with transaction(connection, lock_timeout_s=2):
             rows = connection.execute(statement("introspection", "texts", parts)).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise
     except _WRONG_SQL as error:
         raise UsageError(
             "the text or the condition does not work on this table",

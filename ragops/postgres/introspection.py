@@ -132,17 +132,21 @@ def _columns(connection: Connection, table: TableFacts, vectors: set[str]) -> tu
 def _json_keys(
     connection: Connection, table: TableFacts, column: ColumnSurvey, sampled: int
 ) -> tuple[JsonKey, ...]:
-    rows = connection.execute(
-        statement(
-            "introspection",
-            "json_keys",
-            {
-                "column": sql.Identifier(column.name),
-                "table": identifier_of(table),
-                "limit": sql.Literal(SAMPLED),
-            },
-        )
-    ).fetchall()
+    query = statement(
+        "introspection",
+        "json_keys",
+        {
+            "column": sql.Identifier(column.name),
+            "table": identifier_of(table),
+            "limit": sql.Literal(SAMPLED),
+        },
+    )
+    try:
+        with connection.transaction():
+            rows = connection.execute(query).fetchall()
+    except psycopg.DataError:
+        # json may hold \u0000, which jsonb refuses.
+        return ()
     return tuple(JsonKey(name, count / max(sampled, count), average or 0.0) for name, count, average in rows)
 
 
@@ -165,8 +169,9 @@ def _node(connection: Connection, survey: Survey) -> NodeSurvey | None:
         ).fetchall()
     if not rows:
         return None
-    given = {name: value for name, value in rows[0].items() if value is not None}
-    return NodeSurvey(**given, variants=len(rows))
+    given = {name: value for name, value in rows[0].items() if value is not None and name != "has_nested"}
+    sets = {(row["metadata_template"], row["separator"], row["text_template"]) for row in rows}
+    return NodeSurvey(**given, variants=len(sets), has_nested=any(row["has_nested"] for row in rows))
 
 
 def _vectorizer(connection: Connection, table: TableFacts) -> VectorizerSurvey | None:
@@ -185,6 +190,7 @@ def _vectorizer(connection: Connection, table: TableFacts) -> VectorizerSurvey |
                 model=str((config.get("embedding") or {}).get("model", "")),
                 template=str((config.get("formatting") or {}).get("template", "$chunk")),
                 source=quoted(str(row.get("source_schema", "")), str(row.get("source_table", ""))),
+                source_key=tuple(str(part.get("attname", "")) for part in row.get("source_pk") or ()),
             )
     return None
 

@@ -161,10 +161,13 @@ SELECT {key}::text, {name}::text FROM {table} LIMIT {limit};
 SELECT {shown} FROM {table} GROUP BY {columns} HAVING count(*) > 1 OR {nulls} LIMIT 1;
 
 -- name: node
--- How LlamaIndex composes the texts of some rows: its templates, each set once.
+-- How LlamaIndex composes the texts of some rows: its templates, each set once, and whether a value of the metadata is
+-- an array or an object.
 SELECT DISTINCT node->>'metadata_template' AS metadata_template,
        coalesce(node->>'metadata_separator', node->>'metadata_seperator') AS separator,
-       node->>'text_template' AS text_template
+       node->>'text_template' AS text_template,
+       EXISTS (SELECT 1 FROM json_each(node->'metadata') AS m
+                WHERE json_typeof(m.value) IN ('array', 'object')) AS has_nested
   FROM (SELECT ({metadata}->>'_node_content')::json AS node FROM {table}
          WHERE {metadata}->>'_node_content' IS NOT NULL LIMIT {limit}) AS sampled;
 
