@@ -1,4 +1,4 @@
-"""A campaign that is killed at every step while an application writes: nothing of it is lost, no vector is wrong."""
+"""A campaign that is killed at every step while an application writes: no write is lost, no vector is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import wait_for
-from test_cutover import SCHEMA, WRONG, write_playbook
+from cutover_library import SCHEMA, WRONG, write_playbook
 from tiny_gguf import write_tiny_bert
 from workplace import Workplace
 

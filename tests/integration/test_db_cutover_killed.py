@@ -18,7 +18,8 @@ from ragops.postgres.collisions import ReadCommittedConnection
 USED = InUse("x.gguf", "0" * 64, 32, "mean", "", "", "", "", ())
 SCHEMA = (
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text, other text, embedding vector(32) NOT NULL)",
-    "INSERT INTO notes SELECT n, 'text ' || n, 'o', array_fill(0.5, ARRAY[32])::vector FROM generate_series(1, 9) n",
+    "INSERT INTO notes SELECT n, 'text ' || n, 'o', array_fill(0.5, ARRAY[32])::vector"
+    " FROM generate_series(1, 9) n",
     "CREATE INDEX notes_hnsw ON notes USING hnsw (embedding vector_cosine_ops)",
     "CREATE TABLE kept AS SELECT array_fill(0.5, ARRAY[32])::vector AS v",
     "CREATE VIEW shown AS SELECT id, embedding FROM notes",
