@@ -338,10 +338,11 @@ def undo(
     no_archive: Annotated[
         bool, typer.Option("--no-archive", help="Keep no copy of the rows that are stored now.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come back; change nothing.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back the rows that the last campaign archived and the indexes that it dropped.
+    """Bring back the rows and vectors that the last campaign archived, and the indexes that it dropped.
 
     Run again, it finishes an undo that was interrupted, and changes nothing after one that was not.
 
@@ -354,6 +355,11 @@ def undo(
 
     if campaign is not None and generation is not None:
         raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
+    if dry_run:
+        with open_session(playbook, dsn) as session:
+            found = find_undoable(session, campaign=campaign, generation=generation)
+        emit(found, as_json=as_json, screen=lambda undoable: f"this {undoable.describe()}")
+        return
     with write_session(playbook, dsn, needs_tables=False) as session:
         targets = session.playbook.targets
         if targets and all(target.write == "beside" for target in targets):

@@ -141,7 +141,7 @@ SELECT count(DISTINCT c.relname) = 14
                                  ('measured', 'item'), ('tokens', 'writer'), ('change', 'campaign_id'),
                                  ('seeding', 'left_out'), ('file_state', 'location'),
                                  ('work', 'location'), ('target', 'relation_oid'), ('row_state', 'text_hash'),
-                                 ('vector_archive', 'target_id'), ('cutover', 'state'), ('captured', 'is_kept'));
+                                 ('vector_archive', 'undone_to'), ('cutover', 'state'), ('captured', 'is_kept'));
 
 -- name: is_available
 -- Whether the server has the files of pgvector.
