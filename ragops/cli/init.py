@@ -126,7 +126,7 @@ def init(
             say(gathered.describe())
         given = Given(text, sql, tuple(key or ()), tuple(where or ()), model, campaign)
         drafted = make_draft(session, gathered, given, questions)
-        result = _prove_and_write(session, gathered, drafted, questions, output=output, force=force)
+        result = _prove_and_write(session, gathered, drafted, questions, output=output, force=force, dsn=dsn)
     emit(result, as_json=as_json, screen=init_screen)
     if result.problems:
         raise typer.Exit(1)
@@ -311,6 +311,7 @@ def _prove_and_write(
     *,
     output: Path | None,
     force: bool,
+    dsn: str | None,
 ) -> InitResult:
     """Plan what the playbook says, write it, and return what is known. Writes nothing that cannot be parsed."""
     from ragops import __version__
@@ -348,7 +349,8 @@ def _prove_and_write(
         client=f"{recognised.client} ({recognised.why})" if recognised else None,
         decisions=tuple(questions.decisions),
         also=recognised.also if recognised else (),
-        warnings=(*drafted.notes, *warnings(gathered), *proof.notes),
+        # The plan looks closer at what the catalog has, and says it in its notes.
+        warnings=(*drafted.notes, *(proof.notes or warnings(gathered))),
         untouched=tuple(untouched(gathered, playbook.targets[0] if playbook.targets else None)),
         texts=tuple(drafted.texts),
         measured=drafted.measured,
@@ -356,13 +358,17 @@ def _prove_and_write(
         planned=proof.is_planned,
         steps=tuple(step.step for step in playbook.steps),
         problems=proof.problems,
-        next=f"{_variables(draft.model is None)}{place} --dry-run",
+        next=f"{_variables(session.target, dsn, needs_model=draft.model is None)}{place} --dry-run",
     )
 
 
-def _variables(needs_model: bool) -> str:
-    """Return the assignments that the next command needs before it."""
-    parts = [] if os.environ.get("RAGOPS_DSN") else ["RAGOPS_DSN=…"]
+def _variables(target: Target, dsn: str | None, *, needs_model: bool) -> str:
+    """Return the assignments that the next command needs before it; a password is not repeated."""
+    parts: list[str] = []
+    if dsn is not None:
+        parts.append("RAGOPS_DSN=…" if "password" in target.conninfo else f"RAGOPS_DSN={_shell(dsn)}")
+    elif not target.is_embedded and not os.environ.get("RAGOPS_DSN"):
+        parts.append("RAGOPS_DSN=…")
     if needs_model:
         parts.append("RAGOPS_MODEL=FILE.gguf")
     return "".join(f"{part} " for part in parts)
