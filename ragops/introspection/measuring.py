@@ -28,7 +28,8 @@ def measure(session: Session, gathered: Gathered, file: Path, *, where: str | No
         for one in candidates_of(table, sample_values(session, table, column, where=where))
         if known is None or (one.text, one.sql) != (known.text, known.sql)
     ]
-    session.reporter.info(f"measuring {len(candidates)} texts on a sample of {table.quoted}")
+    count = f"{len(candidates)} text{'s' if len(candidates) != 1 else ''}"
+    session.reporter.info(f"measuring what made the vectors of {table.quoted}: {count}, each pooling and prefix")
     return measure_texts(session, table, column, candidates, model=Model(file=file), where=where)
 
 

@@ -162,6 +162,7 @@ def test_a_role_that_may_only_read_gets_a_playbook_and_the_grants(
     target = written(place).targets[0]
     assert (target.table, target.embedding) == ('"Knowledge Base"."Doc Store"', "Embedding %")
     assert place.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'ragops'") == 0
+    assert done.json["next"].startswith("RAGOPS_DSN=… ragops reset")
     assert "unseen-7" not in (place.folder / "p.yaml").read_text() + done.out + done.err
 
 
