@@ -99,6 +99,19 @@ def test_the_playbook_that_init_writes_fills_the_table_and_measuring_finds_its_t
     assert second.json["measured"]["is_uniform"]
 
 
+def test_a_repair_with_a_model_that_did_not_make_the_vectors_is_warned_of(
+    place: Workplace, init: Init, tiny_model: Path
+) -> None:
+    place.execute(*client_tables.LANGCHAIN)
+    model = ("--model", str(tiny_model))
+    proposed = init(*model, "--yes")
+    assert said(proposed, "campaign")["value"] == "reembed"
+    assert written(place).targets[0].write == "beside"
+    repair = init(*model, "--campaign", "repair", "--force")
+    assert "a repair would put vectors of another space" in repair.json["warnings"][0]
+    assert [target.where is None for target in written(place).targets] == [False, False]
+
+
 def test_in_a_pipe_what_is_missing_is_named_at_once_and_nothing_is_written(place: Workplace, init: Init) -> None:
     place.execute(
         "CREATE TABLE notes (id int, abstract text, remarks text, embedding vector(32))",
