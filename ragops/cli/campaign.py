@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -393,18 +393,29 @@ def demo(
     docs: Annotated[int, typer.Option("--docs", min=20, help="Documents of the corpus.")] = 1500,
     model: ModelFile = None,
     workers: WorkerCount = None,
+    story: Annotated[
+        Literal["incident", "reembed"],
+        typer.Option("--story", help="incident: tables are emptied. reembed: the application goes on answering."),
+    ] = "incident",
     as_json: AsJson = False,
 ) -> None:
     """Reproduce and fix the incident on the embedded server.
 
     Example: ragops demo --docs 500
     """
+    from ragops.demo.reembed import run_reembed_story
     from ragops.demo.run import run_demo
     from ragops.report.console import console_reporter
-    from ragops.report.demo import demo_screen
+    from ragops.report.demo import demo_screen, reembed_screen
 
     reporter = console_reporter()
     with stoppable(reporter) as stop:
+        if story == "reembed":
+            told = run_reembed_story(
+                start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers
+            )
+            emit(told, as_json=as_json, screen=reembed_screen)
+            return
         result = run_demo(
             start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers
         )

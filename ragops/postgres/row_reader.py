@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from psycopg import sql
@@ -79,6 +80,19 @@ class RowReader(Reader):
         locations = [location_of(self._facts.number, row.id) for row in rows]
         found = self._connection.execute(statement("rows", "completed"), {"locations": locations}).fetchall()
         return {row[0].partition(":")[2] for row in found}
+
+    def edited(self, rows: Sequence[StoredRow]) -> set[str]:
+        """Return the ids of those rows that have another text than the one ragops has embedded."""
+        values = {
+            "relation": self._facts.table.quoted,
+            "column": self._column,
+            "keys": [row.id for row in rows],
+        }
+        found: dict[str, bytes] = dict(
+            self._connection.execute(statement("rows", "text_hashes"), values).fetchall()
+        )
+        now = {row.id: hashlib.sha256(row.text.encode()).digest() for row in rows if row.id in found}
+        return {id for id, digest in now.items() if digest != found[id]}
 
     def rows_of(self, locations: Sequence[str]) -> list[StoredRow]:
         """Return rows by their places in the queue, those that have a text and a vector."""

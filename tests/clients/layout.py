@@ -18,6 +18,8 @@ from clients.corpus import Document, Embedder, Shifted, Vector, documents, neare
 DIMENSIONS = 32
 # Documents that are asked for, and how many are expected in return.
 ASKED, FOUND = (3, 17, 29), 3
+# What follows a vector column's name in that of the second one, before the cutover and after it.
+SECOND = ("_new", "_old")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,12 @@ class Store:
         return nearest(query, self.right_vectors(), limit=limit, metric=self.layout.metric)
 
     def columns(self) -> dict[str, tuple[int, str]]:
-        """Return the checksums of all that no campaign may change."""
-        return oracle.checksums(self.dsn, without=self.layout.vectors)
+        """Return the checksums of all that no campaign may change; a second column is no part of it."""
+        second = [(table, f"{column}{suffix}") for table, column in self.layout.vectors for suffix in SECOND]
+        return oracle.checksums(self.dsn, without=(*self.layout.vectors, *second))
 
     def vectors(self) -> dict[str, tuple[int, str]]:
-        return oracle.vector_checksums(self.dsn, self.layout.vectors)
+        return oracle.vector_checksums(self.dsn, self.layout.vectors, beside=SECOND)
 
     def outside(self) -> list[tuple[Any, ...]]:
         """Return the rows that belong to no target although they are in its table, with their vectors."""
