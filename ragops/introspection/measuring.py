@@ -57,7 +57,8 @@ def measured_campaign(findings: Findings) -> Choice[Campaign] | None:
         return Choice("--campaign", "repair", "guess", why)
     first = findings.writers[0]
     if not first.is_exact:
-        why = f"{first.rows} of {findings.sampled} sampled vectors are near this model's: another quantisation or build"
+        near = f"{first.rows} of {findings.sampled} sampled vectors are near this model's"
+        why = f"{near}: another quantisation or build made them"
         return Choice("--campaign", "repair", "guess", why)
     why = (
         f"{findings.sampled - first.rows} of {findings.sampled} sampled vectors differ from what this model makes"
