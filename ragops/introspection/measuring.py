@@ -67,12 +67,15 @@ def measured_campaign(findings: Findings) -> Choice[Campaign] | None:
 
 
 def rows_to_repair(findings: Findings | None) -> tuple[RowKind, ...]:
-    """Return which rows a repair selects: those of other writers, too, if there are any."""
+    """Return which rows a repair selects: those whose vector another text or model made, too, if there are any.
+
+    Without them new vectors of one space would stand among stored ones of another.
+    """
     usual: tuple[RowKind, ...] = ("missing", "broken")
-    winner = findings.winner if findings else None
-    if findings is None or winner is None or not winner.is_exact or findings.is_uniform:
+    if findings is None or not findings.sampled or findings.is_uniform:
         return usual
-    return (*usual, "divergent")
+    is_near = findings.winner is not None and not findings.winner.is_exact
+    return usual if is_near else (*usual, "divergent")
 
 
 def repaired_as(findings: Findings | None, text: TextChoice) -> Writer | None:
@@ -98,8 +101,8 @@ def misfit(findings: Findings | None, text: TextChoice) -> str | None:
     writer = findings.winner
     if writer is None:
         return (
-            "a repair would put vectors of another space among the stored ones, which this model did not make of "
-            "any of the texts: name the model that did, or --campaign reembed"
+            "this model made none of the sampled vectors: the repair replaces all that differ where they are, and "
+            "meanwhile the application reads vectors of two spaces; reembed fills a second column instead"
         )
     if not writer.is_exact:
         return (

@@ -108,7 +108,9 @@ def test_a_repair_with_a_model_that_did_not_make_the_vectors_is_warned_of(
     assert said(proposed, "campaign")["value"] == "reembed"
     assert written(place).targets[0].write == "beside"
     repair = init(*model, "--campaign", "repair", "--force")
-    assert "a repair would put vectors of another space" in repair.json["warnings"][0]
+    assert "this model made none of the sampled vectors" in repair.json["warnings"][0]
+    (selected,) = [step for step in written(place).steps if step.step == "select_rows"]
+    assert selected.rows == ("missing", "broken", "divergent")
     assert [target.where is None for target in written(place).targets] == [False, False]
 
 

@@ -51,7 +51,7 @@ def findings(*writers: Writer, sampled: int = 50, unexplained: int = 0) -> Findi
         (findings(writer(BODY, 30), unexplained=20), "measured", "repair", 3),
         (findings(writer(BODY, 20), writer(TITLE, 15), unexplained=15), "guess", "repair", 3),
         (findings(writer(BODY, 50, is_exact=False)), "guess", "repair", 2),
-        (findings(unexplained=50), None, "reembed", 2),
+        (findings(unexplained=50), None, "reembed", 3),
         (findings(sampled=0), None, None, 2),
     ],
     ids=["one writer", "a part", "several writers", "near", "another model", "no vector"],
@@ -73,7 +73,7 @@ def test_the_settings_count_for_texts_with_the_same_vectors_alone() -> None:
     assert [bool(repaired_as(found, text)) for text in (body, same, other)] == [True, True, False]
     assert (misfit(found, body), misfit(found, same)) == (None, None)
     assert "new ones of {title} will not fit" in (misfit(found, other) or "")
-    assert "another space" in (misfit(findings(unexplained=50), body) or "")
+    assert "vectors of two spaces" in (misfit(findings(unexplained=50), body) or "")
     assert "near this model's, not equal" in (misfit(findings(writer(BODY, 50, is_exact=False)), body) or "")
     assert misfit(None, body) is None
     assert misfit(findings(sampled=0), body) is None
