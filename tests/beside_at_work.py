@@ -75,11 +75,19 @@ class BesideAtWork:
         connection = run.session.connection
         work = work_of(run.session, run.session.queue.filling())
         assert work is not None
+        # What a killed one has claimed.
+        run.session.queue.reap(is_dead=lambda _: True)
         rows = RowsAtWork(connection, work, 0, lambda text: vector_of(text, dimensions=self.dimensions))
         return EmbedResult(queue={}, completed=rows.drain())
 
-    def drain(self, *, sweeps: bool = False) -> DrainResult:
+    @contextmanager
+    def embedding(self) -> Iterator[None]:
+        """Let drains embed so, too."""
         with patch.object(draining, "embed_open", self.embed):
+            yield
+
+    def drain(self, *, sweeps: bool = False) -> DrainResult:
+        with self.embedding():
             return draining.drain(self.run, sweeps=sweeps)
 
     def cut_over(self) -> ExchangeResult:

@@ -167,7 +167,8 @@ def _findings(
         zero=sum(norms[place] < SMALLEST_NORM for place in counted),
         dimensions=tuple(sorted({len(row.vector) for row in rows})),
         model_dimensions=model.dimensions,
-        is_normalised=_are_units(norms),
+        # Of a sample with vectors that somebody else made, those that were understood.
+        is_normalised=_are_units([norms[place] for one in explained for place in one.rows] or norms),
         ranking=_ranking(trials, rows, search),
         groups=tuple(group for group in groups if group.column in telling),
         alike=(alike[0].label, alike[1]) if alike and not explained else None,

@@ -18,18 +18,19 @@ from ragops.session import Session
 DECISIVE = 0.5
 
 
-def measure(session: Session, gathered: Gathered, file: Path) -> Findings:
+def measure(session: Session, gathered: Gathered, file: Path, *, where: str | None = None) -> Findings:
     """Embed a sample of rows in every way that may have made their vectors. Raises as `measure_texts`."""
     table, column = gathered.survey.table, gathered.vector.name
     known = gathered.recognised.text if gathered.recognised else None
     candidates = [] if known is None else [Candidate(known.label, known.text, known.sql)]
     candidates += [
         one
-        for one in candidates_of(table, sample_values(session, table, column))
+        for one in candidates_of(table, sample_values(session, table, column, where=where))
         if known is None or (one.text, one.sql) != (known.text, known.sql)
     ]
-    session.reporter.info(f"measuring {len(candidates)} texts on a sample of {table.quoted}")
-    return measure_texts(session, table, column, candidates, model=Model(file=file))
+    count = f"{len(candidates)} text{'s' if len(candidates) != 1 else ''}"
+    session.reporter.info(f"measuring what made the vectors of {table.quoted}: {count}, each pooling and prefix")
+    return measure_texts(session, table, column, candidates, model=Model(file=file), where=where)
 
 
 def measured_text(findings: Findings) -> Choice[TextChoice] | None:
@@ -68,8 +69,26 @@ def rows_to_repair(findings: Findings | None) -> tuple[RowKind, ...]:
 
 
 def repaired_as(findings: Findings | None, text: TextChoice) -> Writer | None:
-    """Return the writer whose settings new vectors need; None unless it was measured for this text."""
+    """Return the writer whose settings new vectors need; None unless they agree with this text, too."""
     writer = findings.winner if findings else None
-    if writer is None or (writer.recipe.candidate.text, writer.recipe.candidate.sql) != (text.text, text.sql):
+    if findings is None or writer is None:
         return None
-    return writer
+    recipe = writer.recipe
+    alike = [
+        one.recipe.candidate
+        for one in findings.ranking
+        if (one.recipe.prefix, one.recipe.pooling) == (recipe.prefix, recipe.pooling)
+        and one.recipe.candidate.label in writer.same
+    ]
+    same = [(one.text, one.sql) for one in (recipe.candidate, *alike)]
+    return writer if (text.text, text.sql) in same else None
+
+
+def other_text(findings: Findings | None, text: TextChoice) -> str | None:
+    """Return in words that the stored vectors were made of another text than this one; None if they were not."""
+    writer = findings.winner if findings else None
+    if writer is None or not writer.is_exact or repaired_as(findings, text) is not None:
+        return None
+    return (
+        f"the stored vectors were made of {writer.recipe}, as measured: new ones of {text.shown} will not fit them"
+    )

@@ -6,8 +6,9 @@ The items of other rows return to the queue, so that nothing of another writer i
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from ragops.postgres.copy_binary import (
 from ragops.postgres.queue import Queue
 from ragops.postgres.refusals import refusal_of
 from ragops.postgres.row_leftovers import Leftovers, check_same_table, keep_only
-from ragops.postgres.row_relation import parse_location
+from ragops.postgres.row_relation import parse_keys, target_of
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork, matching
 from ragops.postgres.statements import statement
@@ -81,11 +82,10 @@ class RowWriter:
         `left` is told about the others. Without it this is a proof: the vectors are written over whatever vectors
         the rows have, in a transaction that is rolled back.
         """
-        by_target: dict[tuple[int, str], list[tuple[DocumentRow, tuple[str, ...]]]] = defaultdict(list)
+        by_target: dict[tuple[int, str], list[DocumentRow]] = defaultdict(list)
         for batch in batches:
             for document in batch.documents:
-                number, key = parse_location(document.location)
-                by_target[number, batch.metrics.fingerprint].append((document, key))
+                by_target[target_of(document.location), batch.metrics.fingerprint].append(document)
         if not by_target:
             return set()
         pin_text_form(connection)
@@ -122,25 +122,27 @@ class RowWriter:
         connection: Connection,
         number: int,
         fingerprint: str,
-        rows: Sequence[tuple[DocumentRow, tuple[str, ...]]],
+        documents: Sequence[DocumentRow],
         incoming: sql.Identifier,
         left: Leftovers | None,
     ) -> set[Any]:
         words = {**self._work.words(number), "incoming": incoming}
         connection.execute(statement("rows", "create_incoming", words))
         facts = self._work.facts[number - 1]
-        keys = [
+        keys = parse_keys([document.location for document in documents])
+        key_fields = [
             _key_fields(list(values), column.stored_type)
-            for values, column in zip(zip(*(key for _, key in rows), strict=True), facts.key, strict=True)
+            for values, column in zip(zip(*keys, strict=True), facts.key, strict=True)
         ]
-        documents = [document for document, _ in rows]
+        vectors = vector_fields(np.stack([document.vector for document in documents]))
         columns = [
             int8_fields([document.item_id for document in documents]),
-            *keys,
+            *key_fields,
             text_fields(document.location.partition(":")[2] for document in documents),
             bytes_fields(bytes.fromhex(document.content_hash) for document in documents),
             bytes_fields(document.version for document in documents),
-            vector_fields(np.stack([document.vector for document in documents])),
+            vectors,
+            bytes_fields(self._new_hashes(number, vectors)),
         ]
         with connection.cursor() as cursor, cursor.copy(statement("rows", "copy_incoming", words)) as copy:
             copy.write(HEADER + encode_rows(columns) + TRAILER)
@@ -155,6 +157,19 @@ class RowWriter:
             left.refused |= free - again
             done |= again
         return done
+
+    def _new_hashes(self, number: int, vectors: Sequence[bytes]) -> Iterator[bytes | None]:
+        """Yield the hashes that the archive keeps of what is written; None where the server has to make them.
+
+        COPY takes a `vector` in the form of `vector_send`, behind its length. Servers without OpenSSL take ten
+        times as long for a hash. A `halfvec` is what the server makes of it, and a trigger may change the vector.
+        """
+        facts = self._work.facts[number - 1]
+        is_known = (
+            facts.kind == "vector" and not facts.fired and self._work.filling.archives[number - 1] is not None
+        )
+        for field in vectors:
+            yield hashlib.sha256(field[4:]).digest() if is_known else None
 
     def _store_words(
         self, number: int, fingerprint: str, words: dict[str, sql.Composable], *, is_proof: bool

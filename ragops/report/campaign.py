@@ -111,6 +111,15 @@ def undo_screen(result: UndoResult) -> RenderableType:
     if result.rows:
         rows = [(name, f"{count:,}") for name, count in result.rows.items()]
         parts.append(table("restored", "rows", rows=rows, right=(1,)))
+    if result.vectors:
+        counts = [
+            (f"{v.table}.{v.column}", number(v.restored), number(v.changed), number(v.deleted))
+            for v in result.vectors
+        ]
+        heads = ("column", "vectors back", "changed since", "deleted since")
+        parts.append(table(*heads, rows=counts, right=(1, 2, 3)))
+        for one in result.vectors:
+            parts += [Text(f"left: {one.table} {row.key}, {row.why} since", style="dim") for row in one.left]
     if result.indexes:
         parts.append(Text(f"built again: {', '.join(result.indexes)}"))
     if result.removed is not None:
