@@ -61,9 +61,9 @@ def measured_campaign(findings: Findings) -> Choice[Campaign] | None:
 
 
 def rows_to_repair(findings: Findings | None) -> tuple[RowKind, ...]:
-    """Return which rows a repair selects: those of other writers, too, if there are any."""
+    """Return which rows a repair selects: those of other writers, too, if there are any, or nothing but these."""
     usual: tuple[RowKind, ...] = ("missing", "broken")
-    if findings is None or findings.winner is None or findings.is_uniform:
+    if findings is None or not findings.sampled or findings.is_uniform:
         return usual
     return (*usual, "divergent")
 
