@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ragops.embedder.client import Embedder
 from ragops.errors import RagopsError
 from ragops.facts import vector_dimensions, vector_kind
 from ragops.fingerprint.batches import unusable_model
@@ -51,11 +55,14 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
     model = session.playbook.model
-    with session.open_embedder() as embedder:
+
+    def embed(embedder: Embedder) -> NDArray[np.float32]:
         raw = embedder.embed([model.query_prefix + text], suffix=model.query_suffix).vectors
         if (fault := unsound(raw, [text])) is not None:
             raise unusable_model(embedder, fault)
-        vector = normalize(raw)[0]
+        return raw
+
+    vector = normalize(session.with_embedder(embed))[0]
     documents = session.facts(scans=False).tables["documents"]
     assert documents is not None, "the session has refused missing tables"
     column = session.playbook.tables.columns_of("documents")["embedding"]
