@@ -13,12 +13,12 @@ from ragops.builds.library import run_probe
 from ragops.campaign.steps.embed import drain
 from ragops.campaign.steps.reseed_queue import ReseedQueueStep
 from ragops.campaign.steps.validate import validate
-from ragops.campaign.steps.verify_build import compare_with_stored
+from ragops.campaign.steps.verify_build import VerifyBuildStep, compare_with_stored
 from ragops.embedder.starting import STARTS_AGAIN
 from ragops.errors import EmbedderDied, EmbedderError
 from ragops.fingerprint.verify import verify
 from ragops.playbook.model import Source
-from ragops.playbook.steps import ReseedQueue
+from ragops.playbook.steps import ReseedQueue, VerifyBuild
 from ragops.session import Session
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -62,6 +62,16 @@ def test_a_sample_survives_the_death_of_its_child(
             (chances / str(number)).touch()
         with pytest.raises(EmbedderDied, match="SIGKILL"):
             validate(single(session))
+
+
+def test_a_verification_says_that_its_child_was_killed(dsn18: str, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "kills").write_text("3")
+    command = stub_command(f"requests={tmp_path}")
+    with open_session(dsn18, make_playbook(model=tiny_model), embedder_command=command) as session:
+        result = VerifyBuildStep(VerifyBuild(step="verify_build")).run(single(session))
+        assert result.verification.batches is not None and result.verification.batches.texts > 0
+        killed = "the embedder process was killed by SIGKILL; going on with another one"
+        assert reported(session).count(killed) == 1
 
 
 def _run(session: Session) -> None:
