@@ -118,7 +118,7 @@ class Findings:
     """The lengths of the stored vectors."""
     model_dimensions: int
     is_normalised: bool | None
-    """All sampled vectors have length 1; None without any."""
+    """All vectors that something explains, or all if nothing does, have length 1; None without any."""
     ranking: tuple[Ranked, ...]
     groups: tuple[Group, ...]
     """Of the columns that tell writers apart."""
@@ -177,7 +177,7 @@ class Findings:
         exact = sum(writer.is_exact for writer in self.writers)
         kinds = exact + bool(self.unexplained)
         lead = "several writers: " if kinds > 1 else ""
-        yield f"{lead}of {sample} {'; '.join(parts)}"
+        yield f"{lead}of {sample}, {'; '.join(parts)}"
         if any(not writer.is_exact for writer in self.writers):
             yield "near is what another quantisation or build of the model makes, or a text that changed a little"
 

@@ -125,23 +125,25 @@ def test_halfvec_with_another_pooling_is_found(bench: Bench) -> None:
 
 def test_several_writers_are_told_apart_by_a_column(bench: Bench) -> None:
     rows = articles()
-    mean = bench.embed([row.body for row in rows])
-    cls = bench.embed([f"query: {row.title}" for row in rows], pooling="cls")
+    cls = bench.embed([row.body for row in rows], pooling="cls")
+    mean = bench.embed([f"query: {row.title}" for row in rows])
     noise = np.random.default_rng(1).normal(size=mean.shape).astype(np.float32)
     tenants = [("a", "b", "b", "c", "c")[i % 5] for i in range(len(rows))]
-    vectors = np.stack([{"a": cls, "b": mean, "c": noise}[tenant][i] for i, tenant in enumerate(tenants)])
+    vectors = np.stack([{"a": mean, "b": cls, "c": noise}[tenant][i] for i, tenant in enumerate(tenants)])
     bench.store(rows, vectors, tenant=tenants, constant=["x"] * len(rows))
     found = bench.measure()
     assert not found.is_uniform
     assert [(w.recipe.candidate.text, w.recipe.prefix, w.recipe.pooling, w.where) for w in found.writers] == [
-        ("{body}", "", "mean", "tenant = 'b'"),
-        ("{title}", "query: ", "cls", "tenant = 'a'"),
+        ("{body}", "", "cls", "tenant = 'b'"),
+        ("{title}", "query: ", "mean", "tenant = 'a'"),
     ]
     assert found.writers[0].rows + found.writers[1].rows + found.unexplained == found.sampled == 50
     assert found.unexplained == pytest.approx(20, abs=5)
     assert found.unexplained_where == "tenant = 'c'"
     assert {group.column for group in found.groups} == {"tenant"}
-    assert next(iter(found.sentences())).startswith("several writers: of 50 sampled rows of 60 ")
+    # Those of tenant c, which have another length, are none that were understood.
+    assert found.is_normalised is True
+    assert next(iter(found.sentences())).startswith("several writers: of 50 sampled rows of 60, ")
     assert "% agree with nothing (where tenant = 'c')" in next(iter(found.sentences()))
 
 
@@ -294,3 +296,16 @@ def test_an_empty_table_says_so(bench: Bench) -> None:
     assert list(bench.measure().sentences()) == [
         "public.articles.embedding has no vector yet: nothing can be measured"
     ]
+
+
+def test_another_quantisation_is_near(bench: Bench, tmp_path: Path) -> None:
+    precise = write_tiny_bert(tmp_path / "precise.gguf", dimensions=64, seed=3)
+    quantised = write_tiny_bert(tmp_path / "quantised.gguf", dimensions=64, seed=3, quantise=True)
+    rows = articles(20)
+    bench.store(rows, bench.embed([row.body for row in rows], model=quantised))
+    bench.model = precise
+    facts = read_table(bench.connection, TableName.parse("articles"))
+    assert facts is not None
+    found = measure_texts(bench.session, facts, "embedding", model=Model(file=precise), max_distance=1e-7)
+    (writer,) = found.writers
+    assert (writer.is_exact, writer.rows, writer.recipe.candidate.text) == (False, 20, "{body}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -110,19 +109,26 @@ def facts(tiny_model: Path) -> ModelFacts:
     return probe_model(read("repair", tiny_model))
 
 
-def plan(name: str, dsn: str, model: Path, facts: ModelFacts, *more: str) -> Plan:
+def lay_out(name: str, dsn: str, *more: str) -> None:
+    """Make the page's tables."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(LAYOUTS[name].replace("{{", "{").replace("}}", "}").encode())
-        for statement in more:
-            connection.execute(statement.encode())
-    target = Target(dsn, "test")
+        for statements in (LAYOUTS[name].replace("{{", "{").replace("}}", "}"), *more):
+            connection.execute(statements.encode())
+
+
+def plan(name: str, dsn: str, model: Path, facts: ModelFacts, *, where: str | None = None) -> Plan:
+    """Plan the page's playbook, perhaps for a part of the rows."""
+    playbook, target = read(name, model), Target(dsn, "test")
+    if where is not None:
+        targets = tuple(one.model_copy(update={"where": where}) for one in playbook.targets)
+        playbook = playbook.model_copy(update={"targets": targets})
     with connect(target) as connection:
-        session = Session.on(connection, target, read(name, model))
-        return plan_campaign(session, model=replace(facts))
+        return plan_campaign(Session.on(connection, target, playbook), model=facts)
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_the_playbook_plans_on_its_layout(name: str, dsn18: str, tiny_model: Path, facts: ModelFacts) -> None:
+    lay_out(name, dsn18)
     found = plan(name, dsn18, tiny_model, facts)
     verbs = [step.settings.step for step in found.steps]
     assert "select_rows" in verbs and "embed" in verbs
@@ -131,8 +137,8 @@ def test_the_playbook_plans_on_its_layout(name: str, dsn18: str, tiny_model: Pat
 def test_the_sql_for_llama_index_is_what_it_embeds(dsn18: str, tiny_model: Path) -> None:
     expression = read("llama-index", tiny_model).targets[0].sql
     assert expression is not None
+    lay_out("llama-index", dsn18)
     with psycopg.connect(dsn18) as connection:
-        connection.execute(LLAMA_INDEX.replace("{{", "{").replace("}}", "}").encode())
         texts = connection.execute(f"SELECT {expression} FROM data_handbook ORDER BY id".encode()).fetchall()
     assert [text for (text,) in texts] == ["module: billing\npage: 4\ndraft: True\n\nThe text.", "Alone."]
 
@@ -144,6 +150,22 @@ def test_a_trigger_on_every_update_is_refused_as_the_page_says(
         "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;"
         "CREATE TRIGGER touch BEFORE UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION touch()"
     )
+    lay_out("supabase", dsn18, trigger)
     with pytest.raises(PlanRefused) as caught:
-        plan("supabase", dsn18, tiny_model, facts, trigger)
+        plan("supabase", dsn18, tiny_model, facts)
     assert any("triggers: fire" in str(problem) for problem in caught.value.problems)
+
+
+def test_a_second_column_that_would_leave_rows_without_a_vector_is_refused(
+    dsn18: str, tiny_model: Path, facts: ModelFacts
+) -> None:
+    # Exchanged whole, the other tenant's rows would have no vector any more, and `finish` would drop the old ones.
+    lay_out("zero-downtime", dsn18, "UPDATE kb.articles SET tenant_id = id % 2")
+    own = "tenant_id = 1 -- one"
+    with pytest.raises(PlanRefused) as caught:
+        plan("zero-downtime", dsn18, tiny_model, facts, where=own)
+    (problem,) = caught.value.problems
+    assert "2 rows of kb.articles have a vector and do not belong to targets[0]" in problem.what
+    with psycopg.connect(dsn18, autocommit=True) as connection:
+        connection.execute("UPDATE kb.articles SET embedding = NULL WHERE tenant_id = 0")
+    assert plan("zero-downtime", dsn18, tiny_model, facts, where=own).steps

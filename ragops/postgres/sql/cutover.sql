@@ -148,6 +148,7 @@ VALUES (%(campaign)s, %(target)s, %(old)s, %(new)s, %(definition)s) RETURNING id
 SELECT id, state FROM ragops.cutover WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE;
 
 -- name: set_state
+-- How far a second column is.
 UPDATE ragops.cutover
    SET state = %(state)s, definition = definition || %(more)s, changed_at = clock_timestamp()
  WHERE id = %(id)s;
@@ -283,3 +284,7 @@ SELECT EXISTS (SELECT 1 FROM {table} WHERE {filled} IS NULL);
 SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS key FROM {table} WHERE {filled} IS NULL) r
                 WHERE NOT EXISTS (SELECT 1 FROM ragops.captured c
                                    WHERE c.cutover_id = %(id)s AND c.key = r.key AND NOT c.is_kept));
+
+-- name: left_behind
+-- The number of rows outside of a target that have a vector, and none in the second column.
+SELECT count(*) FROM {table} WHERE {embedding} IS NOT NULL AND ({condition}) IS NOT TRUE{unfilled};
