@@ -14,13 +14,14 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.catalog import Rows
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.encodings import server_encoding
-from ragops.postgres.reader import Reader, StoredRow, VectorCounts, array_of, text_of
+from ragops.postgres.reader import Reader, StoredRow, VectorCounts, text_of
 from ragops.postgres.row_relation import location_of, row_relation
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import matching, row_words
 from ragops.postgres.statements import statement
 from ragops.postgres.targets import find_targets
 from ragops.postgres.vector_type import vector_words
+from ragops.postgres.vector_values import array_of
 from ragops.row_facts import TargetFacts
 
 
