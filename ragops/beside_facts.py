@@ -163,7 +163,7 @@ class BesideFacts:
     row: CutoverRow | None = None
     """The newest of the ledger for these two columns."""
     left_behind: int = 0
-    """Rows outside of the target that have a vector, which an exchange of whole columns takes from the application.
+    """Rows outside of the target that have a vector, which the exchange would take from the application.
 
     Only counted where a plan or a cutover needs it."""
     is_added: bool = False

@@ -72,6 +72,8 @@ class ColumnSurvey:
     """Characters, of the values that are not NULL."""
     distinct: int = 0
     """Different values in the sampled rows."""
+    different: float | None = None
+    """Different values in the table as the planner estimates them, negative as a share of the rows."""
     example: str = ""
     """The beginning of a value."""
     keys: tuple[JsonKey, ...] = ()
@@ -179,6 +181,11 @@ class Survey:
     def has(self, *names: str) -> bool:
         """Return whether the table has all these columns."""
         return all(name in self.columns for name in names)
+
+    def different(self, column: str) -> float | None:
+        """Return the planner's estimate of a column's different values; None if it has none."""
+        found = self.columns[column].different
+        return found if found is None or found >= 0 else -found * self.table.rows
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def prove(session: Session, *, plan: Callable[[Session], list[str]]) -> Proof:
         if playbook.model.file is None:
             if playbook.targets:
                 session.through_outages(lambda: session.targets())
-            return Proof(False, notes=("no model is named (--model), so the campaign was not planned",))
+            return Proof(False)
         return Proof(True, notes=tuple(plan(session)))
     except PlanRefused as refused:
         return Proof(True, problems=refused.problems or (_problem(refused),))

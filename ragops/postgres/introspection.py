@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
@@ -47,22 +48,28 @@ def tables_behind(connection: Connection, column: VectorColumn) -> list[str]:
     ]
 
 
-def survey(connection: Connection, vectors: Sequence[VectorColumn]) -> Survey:
-    """Return what is known of the table that these columns belong to. Raises RagopsError where it is locked."""
-    first = vectors[0]
+@contextmanager
+def unlocked(table: str) -> Iterator[None]:
+    """Raise RagopsError where another session's lock keeps readers of the table out."""
     try:
-        # Sizes and definitions of indexes wait for a lock of ALTER TABLE, TRUNCATE and the like.
-        with transaction(connection, lock_timeout_s=2):
-            table = read_table(connection, TableName(first.schema, first.relation), rows=Rows.ESTIMATED)
-            if table is None:
-                raise RagopsError(f"table {first.table} is gone", hint="the same command again")
-            return _survey(connection, table, tuple(vectors))
+        yield
     except psycopg.errors.LockNotAvailable:
         raise RagopsError(
             "the table is locked by another session",
-            where=first.table,
+            where=table,
             hint="SELECT pid, mode, relation::regclass FROM pg_locks WHERE mode = 'AccessExclusiveLock'",
         ) from None
+
+
+def survey(connection: Connection, vectors: Sequence[VectorColumn]) -> Survey:
+    """Return what is known of the table that these columns belong to. Raises RagopsError where it is locked."""
+    first = vectors[0]
+    # Sizes and definitions of indexes wait for a lock of ALTER TABLE, TRUNCATE and the like.
+    with unlocked(first.table), transaction(connection, lock_timeout_s=2):
+        table = read_table(connection, TableName(first.schema, first.relation), rows=Rows.ESTIMATED)
+        if table is None:
+            raise RagopsError(f"table {first.table} is gone", hint="the same command again")
+        return _survey(connection, table, tuple(vectors))
 
 
 def _survey(connection: Connection, table: TableFacts, vectors: tuple[VectorColumn, ...]) -> Survey:

@@ -34,7 +34,7 @@ def init_screen(result: InitResult) -> RenderableType:
         count = len(result.problems)
         parts += _lines(f"{count} problem{'s' if count != 1 else ''} of the plan", list(map(str, result.problems)))
     steps = " → ".join(result.steps)
-    state = "planned without a problem" if result.planned else "valid; not planned"
+    state = "planned without a problem" if result.planned else "valid; not planned, as no model is named"
     parts.append(Text(f"\nwritten: {result.file} ({'with problems' if result.problems else state}: {steps})"))
     parts.append(Text(f"next: {result.next}", style="bold"))
     return Group(*parts)

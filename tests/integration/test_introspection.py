@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from conftest import Server, fresh_database
 
+from ragops.errors import RagopsError
 from ragops.introspection.choices import choose_key, choose_text, choose_where
 from ragops.introspection.gathering import Gathered, gather, untouched, warnings
 from ragops.introspection.texts import TextChoice
@@ -99,6 +100,21 @@ def test_the_formatting_of_a_vectorizer_is_composed_from_the_source(connection: 
     target = RowTarget(table="blog_contents_embedding_store", sql=chosen.value.sql)
     (shown, *_) = read_texts(connection, found.survey.table, target)
     assert shown is not None and shown.startswith("$ title 1\nNone| The planner of query 1 ")
+
+
+def test_a_locked_table_is_not_waited_for(connection: Connection, target: Target) -> None:
+    make(connection, *client_tables.MEM0)
+    with connect(target) as other, other.transaction():
+        other.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(RagopsError, match="locked by another session"):
+            look(connection, "memories")
+    # Locked in between: what looks into rows afterwards says it, too.
+    found = look(connection, "memories")
+    with connect(target) as other, other.transaction():
+        other.execute("LOCK TABLE memories IN ACCESS EXCLUSIVE MODE")
+        wanted = RowTarget(table="memories", text="{payload}")
+        with pytest.raises(RagopsError, match="locked by another session"):
+            read_texts(connection, found.survey.table, wanted)
 
 
 def test_json_that_is_no_jsonb_ends_no_survey(connection: Connection) -> None:

@@ -143,8 +143,8 @@ def exchange_problems(one: Beside, dimensions: int | None) -> Iterator[PlanProbl
     if facts.left_behind:
         yield PlanProblem(
             f"{facts.left_behind:,} rows of {table.quoted} have a vector and do not belong to "
-            f"targets[{facts.number - 1}] (where: {one.target.where}); the exchange is of whole columns, and would "
-            "leave these without one",
+            f"targets[{facts.number - 1}] (where: {one.target.where}); the exchange is of whole columns, and "
+            "would leave these without one",
             f"leave out targets[{facts.number - 1}].where, or write: in_place",
         )
     default = facts.old.default

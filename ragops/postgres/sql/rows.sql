@@ -135,7 +135,7 @@ WITH matched AS MATERIALIZED (
 ), written AS (
     UPDATE {table} t SET {filled} = m.after
       FROM matched m WHERE t.ctid = m.place AND t.tableoid = m.part{differs}
-    RETURNING m.item, m.key, m.text_hash, m.new_hash, m.before, m.after
+    RETURNING m.item, m.key, m.text_hash, m.new_hash, m.before, t.{filled} AS after
 ){archived}, done AS (
     SELECT w.item, w.key, w.text_hash FROM written w{same}
 ), noted AS (
@@ -172,9 +172,38 @@ SELECT item FROM done;
 coalesce({ext}vector_dims(m.before::{ext}vector) <> {ext}vector_dims(m.after::{ext}vector)
          OR NOT (m.before::{ext}vector {cosine} m.after::{ext}vector) <= {max_distance}, true);
 
+-- name: unwritten
+-- Which of some items have a row that nobody else holds, and whether it still is as it was read.
+SELECT i.item, coalesce(sha256(convert_to(r.content, 'UTF8')) = i.text_hash{unchanged}, false)
+  FROM (SELECT u.item, u.text_hash, u.version, {casts} FROM {incoming} u WHERE u.item = ANY(%(items)s)) i
+  JOIN (SELECT {columns}, {content} AS content, {filled} AS before, xmin AS written_by
+          FROM {table} WHERE {condition}) r ON {match}
+   FOR NO KEY UPDATE OF r SKIP LOCKED;
+
+-- name: keep_incoming
+-- Takes all but some items out of the temporary table.
+DELETE FROM {incoming} WHERE item <> ALL(%(items)s);
+
+-- name: oid_of
+-- The table that has a name now.
+SELECT to_regclass(%(name)s)::oid;
+
 -- name: return_items
--- Puts items back into the queue whose row changed meanwhile, or is locked.
-UPDATE ragops.work SET status = 'pending', claimed_by = NULL, attempts = least(attempts + 1, 32767)
+-- Puts items back into the queue whose row is locked, or gone.
+UPDATE ragops.work SET status = 'pending', claimed_by = NULL WHERE id = ANY(%(ids)s);
+
+-- name: return_changed
+-- Puts items back into the queue whose row changed meanwhile. One of which that is true too often fails.
+UPDATE ragops.work
+   SET status = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN 'failed' ELSE 'pending' END,
+       claimed_by = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN claimed_by END,
+       last_error = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN %(reason)s END,
+       attempts = (attempts + 1) %% 30000
+ WHERE id = ANY(%(ids)s) RETURNING id, status;
+
+-- name: refuse_items
+-- Fails items whose row does not take a vector.
+UPDATE ragops.work SET status = 'failed', last_error = %(reason)s, attempts = (attempts + 1) %% 30000
  WHERE id = ANY(%(ids)s);
 
 -- name: drop_items
@@ -194,6 +223,11 @@ SELECT location FROM ragops.work WHERE status = 'completed' AND location LIKE %(
 -- name: completed
 -- Which of some locations are completed items.
 SELECT location FROM ragops.work WHERE status = 'completed' AND location = ANY(%(locations)s::text[]);
+
+-- name: text_hashes
+-- What was embedded of some rows of a target.
+SELECT s.key, s.text_hash FROM ragops.row_state s JOIN ragops.target t ON t.id = s.target_id
+ WHERE t.relation = %(relation)s AND t.column_name = %(column)s AND s.key = ANY(%(keys)s::text[]);
 
 -- name: stored
 -- The texts and vectors of some rows by key, those that have both.
