@@ -132,7 +132,9 @@ def index_renames(
     theirs = _indexes(connection, table, second)
     pairs, alone = [], []
     for (relation, schema, index), signature in ours.items():
-        equal = next((key for key, other in theirs.items() if key[0] == relation and other == signature), None)
+        same = [key for key, other in theirs.items() if key[0] == relation and other == signature]
+        # Of several that are made alike the one that was named after it.
+        equal = min(same, key=lambda key: not key[2].startswith(index[:40]), default=None)
         if equal is None:
             if signature.startswith((" USING hnsw ", " USING ivfflat ")):
                 alone.append(index)
@@ -165,7 +167,8 @@ def _signature(definition: str, column: str) -> str:
     made = re.sub(rf'(?<![\w".]){name}(?![\w"(.])', "?", made)
     # The server leaves out the class that is its type's default.
     made = _CLASS_KIND.sub(r"vector\1", _CAST_KIND.sub("::vector", made)).replace(" vector_l2_ops", "")
-    return _DIMENSIONS.sub("(n)", made)
+    # A cast to the type that the other column has by itself is left out by the server.
+    return _DIMENSIONS.sub("(n)", made).replace("((?)::vector(n))", "?")
 
 
 def has_null(connection: Connection, table: TableFacts, column: str) -> bool:

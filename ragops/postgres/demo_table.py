@@ -10,7 +10,8 @@ from psycopg import sql
 
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.statements import Statement, statement
-from ragops.postgres.vector_type import Vector, vector_schema, vector_words
+from ragops.postgres.vector_type import vector_schema, vector_words
+from ragops.postgres.vector_values import Vector
 
 TABLE = "public.demo_articles"
 

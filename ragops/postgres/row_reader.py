@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from psycopg import sql
@@ -13,13 +14,14 @@ from ragops.playbook.targets import RowTarget
 from ragops.postgres.catalog import Rows
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.encodings import server_encoding
-from ragops.postgres.reader import Reader, StoredRow, VectorCounts, array_of, text_of
+from ragops.postgres.reader import Reader, StoredRow, VectorCounts, text_of
 from ragops.postgres.row_relation import location_of, row_relation
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import matching, row_words
 from ragops.postgres.statements import statement
 from ragops.postgres.targets import find_targets
 from ragops.postgres.vector_type import vector_words
+from ragops.postgres.vector_values import array_of
 from ragops.row_facts import TargetFacts
 
 
@@ -79,6 +81,19 @@ class RowReader(Reader):
         locations = [location_of(self._facts.number, row.id) for row in rows]
         found = self._connection.execute(statement("rows", "completed"), {"locations": locations}).fetchall()
         return {row[0].partition(":")[2] for row in found}
+
+    def edited(self, rows: Sequence[StoredRow]) -> set[str]:
+        """Return the ids of those rows that have another text than the one ragops has embedded."""
+        values = {
+            "relation": self._facts.table.quoted,
+            "column": self._column,
+            "keys": [row.id for row in rows],
+        }
+        found: dict[str, bytes] = dict(
+            self._connection.execute(statement("rows", "text_hashes"), values).fetchall()
+        )
+        now = {row.id: hashlib.sha256(row.text.encode()).digest() for row in rows if row.id in found}
+        return {id for id, digest in now.items() if digest != found[id]}
 
     def rows_of(self, locations: Sequence[str]) -> list[StoredRow]:
         """Return rows by their places in the queue, those that have a text and a vector."""

@@ -113,3 +113,24 @@ def test_while_a_campaign_runs_only_what_it_has_written_decides(place: Workplace
     place.execute("UPDATE kb.articles SET embedding = array_fill(0.5, ARRAY[32])::vector WHERE id = '2026-01-06'")
     found = place.ragops("validate", "--sample", "1000", "--json")
     assert found.code == 3 and found.json["disagreeing"] == ["kb.articles (2, 2026-01-06)"]
+
+
+def test_a_text_that_was_edited_since_fails_no_running_campaign(place: Workplace, tiny_model: Path) -> None:
+    steps = "steps:\n  - step: select_rows\n  - step: embed\n    until: 30\n  - step: embed\n  - step: validate\n"
+    row_targets.install(place, tiny_model, steps=steps)
+    # An application that edits a text and does not embed it, while the campaign goes on.
+    place.execute(
+        "CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE kb.articles SET title = 'edited ' || tenant_id WHERE (tenant_id, id) = (NEW.tenant_id, NEW.id);"
+        " RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER edit AFTER UPDATE OF embedding ON kb.articles DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION edit()",
+    )
+    text = (place.folder / "rows.yaml").read_text(encoding="utf-8")
+    text = text.replace("where: deleted_at IS NULL", "where: deleted_at IS NULL\n    triggers: fire")
+    (place.folder / "rows.yaml").write_text(text, encoding="utf-8")
+    done = place.ragops("reset", *ROWS, "--yes", "--json")
+    assert done.code == 0, done.err
+    checks = {check["id"]: check for check in place.ragops("validate", *ROWS, "--json").json["checks"]}
+    assert checks["stored_vectors_agree"]["status"] == "fail"
+    assert "another text than was embedded" in checks["edited_since"]["measured"]

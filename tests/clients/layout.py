@@ -52,14 +52,12 @@ class Layout:
     embedded: Callable[[Document], str] = lambda document: document.body
     """The text that the application embeds."""
     init: tuple[str, ...] = ()
-    """Options of `ragops init`: what it can know only from its user."""
+    """Options of `ragops init`: what it can know only from its user. Empty: the playbook is written by hand."""
     metric: str = "cosine"
     extension: str = "public"
     """The schema of pgvector."""
     client: str | None = None
     """The client library that has to be installed."""
-    may_rename: bool = True
-    """Nothing of the database binds the vector column by its place."""
 
     def __str__(self) -> str:
         return self.name
@@ -142,6 +140,15 @@ class Store:
         )
         path = self.place.folder / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
+        return path
+
+    def init(self, campaign: str) -> Path:
+        """Let `ragops init` write a playbook, from what it finds out and what its user must say."""
+        path = self.place.folder / f"{campaign}.yaml"
+        self.ragops(
+            *("init", *self.layout.init, "--model", str(self.model), "--campaign", campaign),
+            *("--output", str(path), "--yes", "--json"),
+        )
         return path
 
     def ragops(self, *arguments: str, code: int = 0) -> Finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from clients.stage import Stage, named, wrong_rows
 
 REEMBED = (
@@ -40,7 +41,7 @@ def test_a_second_column_takes_over_and_gives_back(stage: Stage) -> None:
     assert store.columns() == columns
     store.assert_wrong(application)
 
-    store.ragops("cutover", "finish", "--playbook", playbook, "--yes", "--json")
+    store.ragops("undo", "--playbook", playbook, "--yes", "--json")
     assert store.structure() == structure
     assert store.vectors() == vectors
     assert store.columns() == columns

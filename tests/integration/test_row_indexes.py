@@ -27,6 +27,7 @@ DEFINITIONS = (
     "SELECT indexname, indexdef, tablespace, obj_description((quote_ident(schemaname) || '.' || "
     "quote_ident(indexname))::regclass, 'pg_class') FROM pg_indexes WHERE indexdef ~ 'hnsw|ivfflat' ORDER BY 1"
 )
+COPIED = ("Half %", "bits", "lists", "other", "part", "plain", "waiting")
 VALID = (
     "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
     "JOIN pg_am a ON a.oid = c.relam WHERE a.amname IN ('hnsw', 'ivfflat') ORDER BY 1"
@@ -67,7 +68,9 @@ def table(dsn18: str) -> str:
         "CREATE INDEX lists ON articles USING ivfflat (embedding) WITH (lists=3)",
         "CREATE INDEX bits ON articles USING hnsw ((binary_quantize(embedding)::bit(8)) bit_hamming_ops)"
         " WHERE title IS NOT NULL",
-        "CREATE INDEX other ON articles USING hnsw (title vector_cosine_ops) WHERE embedding IS NOT NULL",
+        "CREATE INDEX other ON articles USING hnsw ((title::halfvec(8)) halfvec_cosine_ops)"
+        " WHERE embedding IS NOT NULL",
+        "CREATE UNIQUE INDEX waiting ON articles (id) WHERE embedding IS NULL",
     )
     return dsn18
 
@@ -139,7 +142,7 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
     before = rows(table, DEFINITIONS)
     with session_on(table, articles(write="beside", type="halfvec")) as session:
         made = rebuild(single(session), REBUILD)
-        assert sorted(built(made)) == ["Half %_new", "bits_new", "lists_new", "part_new", "plain_new"]
+        assert sorted(built(made)) == [f"{name}_new" for name in COPIED]
         assert all(index.build.concurrently for index in made.indexes)
         assert built(rebuild(single(session), REBUILD)) == []
         (target,) = session.targets()
@@ -162,6 +165,11 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
             " WHERE ((lang = 'de'::text) AND (embedding_new IS NOT NULL))",
             None,
         ),
+        "other_new": (
+            f"CREATE INDEX other_new ON {table_name} USING hnsw (((title)::halfvec(8)) halfvec_cosine_ops)"
+            " WHERE (embedding_new IS NOT NULL)",
+            None,
+        ),
         "lists_new": (
             f"CREATE INDEX lists_new ON {table_name} USING ivfflat (embedding_new halfvec_l2_ops)"
             " WITH (lists='3')",
@@ -174,7 +182,10 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
         ),
     }
     assert [row for row in rows(table, DEFINITIONS) if not row[0].endswith("_new")] == before
-    assert pairs == renames == {name: f"{name}_new" for name in ("plain", "Half %", "part", "lists", "bits")}
+    assert pairs == renames == {name: f"{name}_new" for name in COPIED}
+    assert value(table, "SELECT pg_get_indexdef('waiting_new'::regclass)") == (
+        "CREATE UNIQUE INDEX waiting_new ON public.articles USING btree (id) WHERE (embedding_new IS NULL)"
+    )
 
 
 def test_a_second_column_of_a_partitioned_table_gets_the_indexes_of_every_partition(partitioned: str) -> None:

@@ -224,6 +224,11 @@ SELECT location FROM ragops.work WHERE status = 'completed' AND location LIKE %(
 -- Which of some locations are completed items.
 SELECT location FROM ragops.work WHERE status = 'completed' AND location = ANY(%(locations)s::text[]);
 
+-- name: text_hashes
+-- What was embedded of some rows of a target.
+SELECT s.key, s.text_hash FROM ragops.row_state s JOIN ragops.target t ON t.id = s.target_id
+ WHERE t.relation = %(relation)s AND t.column_name = %(column)s AND s.key = ANY(%(keys)s::text[]);
+
 -- name: stored
 -- The texts and vectors of some rows by key, those that have both.
 SELECT w.location, {bytes}, r.embedding
