@@ -162,6 +162,10 @@ class BesideFacts:
     """Publications that send the vector column to subscribers."""
     row: CutoverRow | None = None
     """The newest of the ledger for these two columns."""
+    left_behind: int = 0
+    """Rows outside of the target that have a vector, which the exchange would take from the application.
+
+    Only counted where a plan or a cutover needs it."""
     is_added: bool = False
     """The campaign that is planned has added the second column already."""
     expected_id: int = 1

@@ -197,6 +197,8 @@ class IndexFacts:
     properties: IndexProperties = field(default_factory=IndexProperties)
     reads: tuple[str, ...] = ()
     """The columns that its key reads: that one, or those of an expression."""
+    mentions: frozenset[str] = frozenset()
+    """The columns that it depends on, those of a predicate included."""
 
     @property
     def is_attached(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ragops.facts import READABLE_TYPE, ColumnFacts, StructureFacts, TableFacts, TriggerFacts
+from ragops.facts import READABLE_TYPE, ColumnFacts, IndexFacts, StructureFacts, TableFacts, TriggerFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class TargetFacts:
     filled: str
     """Name of the column that the campaign writes: that one, or a second one beside it until the cutover."""
     structure: StructureFacts = field(default_factory=StructureFacts)
+    around: tuple[IndexFacts, ...] = ()
+    """Of a target that is written beside: all indexes that depend on the vector column, whatever their method."""
     fired: tuple[TriggerFacts, ...] = ()
     """The triggers of users that an UPDATE of the vector column fires, in the way that the campaign writes it."""
     dependents: tuple[DependentFacts, ...] = ()

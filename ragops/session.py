@@ -76,14 +76,9 @@ class Session:
     @property
     def reader(self) -> Reader:
         """The mapped vector tables, or the first target, on this session's connection."""
-        from ragops.postgres.reader import Reader  # with numpy, which `ragops status` does without
+        from ragops.postgres.row_reader import reader_of  # with numpy, which `ragops status` does without
 
-        if self.playbook.targets:
-            from ragops.postgres.row_reader import RowReader
-
-            # A debug endpoint answers for one table.
-            return RowReader(self.connection, self.playbook.targets[0], self.targets(scans=False)[0])
-        return Reader(self.connection, self.playbook.tables)
+        return reader_of(self.connection, self.playbook)
 
     def read(self, work: Callable[[Reader], Result]) -> Result:
         """Read from the vector tables, again after an outage: an hour of embedding may lie between two reads."""

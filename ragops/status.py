@@ -36,6 +36,7 @@ from ragops.postgres.locks import find_ledger_blockers
 from ragops.postgres.measured import Measured, read_measured
 from ragops.postgres.progress import OUT_OF_TIME, Counter, DocumentCounts, ParsedFilesCounts, Progress, QueueCounts
 from ragops.postgres.queue import EXCLUDED, ItemStatus
+from ragops.postgres.vector_archives import VectorArchiveRow, list_vector_archives
 from ragops.row_facts import TargetFacts
 from ragops.session import Session
 
@@ -277,6 +278,11 @@ def read_archives_status(session: Session) -> list[ArchiveRow]:
             actual=blockers or first_line(error),
             hint="ragops archive status   once that transaction has ended",
         ) from error
+
+
+def read_vector_archives_status(session: Session) -> list[VectorArchiveRow]:
+    """Return every archive of vectors that were replaced in place; none without a ledger of this version."""
+    return list_vector_archives(session.connection) if require_ledger(session) else []
 
 
 def list_indexes(session: Session, facts: DatabaseFacts) -> list[IndexState]:

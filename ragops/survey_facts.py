@@ -72,6 +72,8 @@ class ColumnSurvey:
     """Characters, of the values that are not NULL."""
     distinct: int = 0
     """Different values in the sampled rows."""
+    different: float | None = None
+    """Different values in the table as the planner estimates them, negative as a share of the rows."""
     example: str = ""
     """The beginning of a value."""
     keys: tuple[JsonKey, ...] = ()
@@ -139,6 +141,8 @@ class NodeSurvey:
     text_template: str = "{metadata_str}\n\n{content}"
     variants: int = 1
     """Different sets of templates among the sampled rows."""
+    has_nested: bool = False
+    """A value of the metadata is a list or an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ class VectorizerSurvey:
     template: str = "$chunk"
     source: str = ""
     """The table that its texts come from, quoted."""
+    source_key: tuple[str, ...] = ()
+    """The columns of its primary key, which the store has under the same names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,11 @@ class Survey:
     def has(self, *names: str) -> bool:
         """Return whether the table has all these columns."""
         return all(name in self.columns for name in names)
+
+    def different(self, column: str) -> float | None:
+        """Return the planner's estimate of a column's different values; None if it has none."""
+        found = self.columns[column].different
+        return found if found is None or found >= 0 else -found * self.table.rows
 
     @property
     def key(self) -> tuple[str, ...]:

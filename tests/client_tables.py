@@ -9,7 +9,7 @@ TEXT = "'The planner of query ' || n || ' weighs an index scan against a sequent
 EMBEDDING = "(SELECT array_agg(0.1 + (n * i) % 7) FROM generate_series(1, 32) i)::vector"
 
 LANGCHAIN = (
-    """CREATE TABLE langchain_pg_collection (uuid uuid PRIMARY KEY, name varchar NOT NULL UNIQUE, cmetadata json)""",
+    "CREATE TABLE langchain_pg_collection (uuid uuid PRIMARY KEY, name varchar NOT NULL UNIQUE, cmetadata json)",
     """CREATE TABLE langchain_pg_embedding (id varchar PRIMARY KEY,
        collection_id uuid REFERENCES langchain_pg_collection (uuid) ON DELETE CASCADE,
        embedding vector, document varchar, cmetadata jsonb)""",
@@ -95,8 +95,8 @@ PGAI = (
         SELECT n, 0, {TEXT}, {EMBEDDING} FROM generate_series(1, 12) n""",
 )
 OPEN_WEBUI = (
-    """CREATE TABLE document_chunk (id text PRIMARY KEY, vector vector(32), collection_name text NOT NULL, text text,
-       vmetadata jsonb)""",
+    """CREATE TABLE document_chunk (id text PRIMARY KEY, vector vector(32), collection_name text NOT NULL,
+       text text, vmetadata jsonb)""",
     f"""INSERT INTO document_chunk SELECT n::text, {EMBEDDING}, 'file-' || n % 2, {TEXT}, '{{}}'
         FROM generate_series(1, 12) n""",
 )
@@ -115,7 +115,8 @@ DJANGO = (
 )
 MEM0 = (
     "CREATE TABLE memories (id uuid PRIMARY KEY, vector vector(32), payload jsonb)",
-    f"""INSERT INTO memories SELECT gen_random_uuid(), {EMBEDDING}, jsonb_build_object('data', {TEXT}, 'user_id', 'u')
+    f"""INSERT INTO memories
+        SELECT gen_random_uuid(), {EMBEDDING}, jsonb_build_object('data', {TEXT}, 'user_id', 'u')
         FROM generate_series(1, 12) n""",
 )
 QUOTED = (

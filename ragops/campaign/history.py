@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragops.postgres.archive import Archive
+from ragops.postgres.vector_archives import VectorArchive
 
 ABANDONED, UNDONE = "abandoned", "undone"
 
@@ -21,6 +22,8 @@ class Unit:
     archives: tuple[Archive, ...]
     """All of the unit's archives, the oldest first."""
     is_undone: bool
+    vectors: tuple[VectorArchive, ...] = ()
+    """Archives of vectors that the unit replaced in place, the oldest first."""
 
     @property
     def generation(self) -> int | None:
@@ -39,7 +42,13 @@ class Unit:
         return list(first.values())
 
 
-def units(statuses: Mapping[int, str], archives: Sequence[Archive], *, changed_by: Collection[int]) -> list[Unit]:
+def units(
+    statuses: Mapping[int, str],
+    archives: Sequence[Archive],
+    *,
+    changed_by: Collection[int],
+    vectors: Sequence[VectorArchive] = (),
+) -> list[Unit]:
     """Return every unit, the oldest first.
 
     `statuses` are those of the campaigns by id, ascending; `changed_by` are the campaigns that
@@ -53,12 +62,13 @@ def units(statuses: Mapping[int, str], archives: Sequence[Archive], *, changed_b
     place = 0.0
     for chain in _chains(statuses):
         own = tuple(a for a in archives if a.campaign in chain and a.undo is None)
-        if not own and not any(campaign in changed_by for campaign in chain):
+        replaced = tuple(v for v in vectors if v.campaign in chain)
+        if not own and not replaced and not any(campaign in changed_by for campaign in chain):
             continue
         # Archives are numbered in the order of time. A campaign without any comes right after the one before it.
         place = float(own[-1].number) if own else place + 0.5
         is_undone = statuses[chain[0]] == UNDONE
-        found.append((place, Unit(chain[0], chain, own, is_undone)))
+        found.append((place, Unit(chain[0], chain, own, is_undone, replaced)))
     return [unit for _, unit in sorted(found, key=lambda pair: pair[0])]
 
 

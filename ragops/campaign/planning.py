@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ragops.campaign.cutover.beside import besides
-from ragops.campaign.cutover.left_out import left_out_problems
+from ragops.campaign.cutover.beside import besides, with_rows_left
 from ragops.campaign.plan import Plan, make_plan
 from ragops.campaign.preflight import find_table_problems, refuse_problems
 from ragops.campaign.rehearsal import look_ahead
@@ -67,8 +66,6 @@ def plan_campaign(
     selected: dict[int, int] = {}
     known = PlanFacts(session.playbook, database, model=model, targets=targets)
     refuse_unfit_targets(session, known)
-    if not is_added:
-        refuse_problems(list(left_out_problems(session.connection, known)), where=database.server.database)
     if "select_rows" in open_verbs:
         selected = count_selected(session, targets, model=model)
         items = sum(selected.values()) if items is None else items
@@ -84,7 +81,10 @@ def plan_campaign(
         space=read_space(session.connection, tables) if "empty_tables" in open_verbs else None,
         sizing=size_fleet(session.playbook) if embeds else None,
         targets=targets,
-        besides=tuple(one.beside for one in besides(session, targets, is_added=is_added)),
+        besides=tuple(
+            (one if is_added else with_rows_left(session, one)).beside
+            for one in besides(session, targets, is_added=is_added)
+        ),
         selected=selected,
         next_vector_archive=expected_archive_number(session.connection),
     )

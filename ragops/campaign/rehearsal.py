@@ -10,6 +10,7 @@ from ragops.campaign.cures import REFERENCES, TYPES, column_named, type_cure
 from ragops.campaign.index_choice import index_notes
 from ragops.campaign.plan import Outlook, find_problems
 from ragops.campaign.preflight import refuse_problems
+from ragops.campaign.row_problems import row_problems
 from ragops.campaign.row_rehearsal import rehearse_updates
 from ragops.campaign.steps.base import PlanFacts
 from ragops.campaign.surroundings import describe, embed_problems, surrounding_problems
@@ -89,7 +90,8 @@ def refuse_unwritable(session: Session) -> None:
     database = session.facts(scans=False)
     tables = {logical: table for logical, table in database.tables.items() if table}
     structures = {logical: read_structure(session.connection, table) for logical, table in tables.items()}
-    problems = [*embed_problems(PlanFacts(session.playbook, database), structures)]
+    facts = PlanFacts(session.playbook, database, targets=session.targets(scans=False))
+    problems = [*embed_problems(facts, structures), *row_problems(facts)]
     if (problem := unrecordable(session.connection)) is not None:
         problems.append(problem)
     refuse_problems(problems, where=session.target.label)

@@ -38,6 +38,8 @@ class Sampled:
     written: tuple[StoredRow, ...]
     """Completed items of the queue."""
     others: tuple[StoredRow, ...]
+    edited: int = 0
+    """How many of the others are completed items whose text is another one now."""
 
     @property
     def rows(self) -> tuple[StoredRow, ...]:
@@ -77,7 +79,11 @@ def _sampled(session: Session, facts: TargetFacts, size: int, seed: float, has_i
     again = reader.completed(drawn) if has_items else set()
     written += [row for row in drawn if row.id in again]
     others = [row for row in drawn if row.id not in again]
-    return Sampled(target, facts, reader.counts(), tuple(written), tuple(others))
+    # A text that the application has changed since says nothing about the vectors that the campaign wrote.
+    edited = reader.edited(written) if written else set[str]()
+    others += [row for row in written if row.id in edited]
+    written = [row for row in written if row.id not in edited]
+    return Sampled(target, facts, reader.counts(), tuple(written), tuple(others), len(edited))
 
 
 def measure_targets(
@@ -109,6 +115,7 @@ def _measured(session: Session, embedder: Embedder, recut: Recut, one: Sampled, 
         dimensions=one.counts.dimensions,
         written=tuple(distances[:end]),
         others=tuple(distances[end:]),
+        edited=one.edited,
         unlike=tuple(row_name(one.target, row.id) for distance, row in pairs if not distance <= limit),
     )
 

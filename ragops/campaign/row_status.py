@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import psycopg
-
 from ragops.campaign.reading import refuse
 from ragops.errors import RagopsError
 from ragops.facts import DatabaseFacts, TableFacts, quoted
@@ -14,6 +12,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.catalog import LOOKS, Rows
 from ragops.postgres.connection import UNREADABLE, Connection, transaction
+from ragops.postgres.locks import TIMED_OUT
 from ragops.postgres.progress import Counter, DocumentCounts, column_statistics, estimated_rows
 from ragops.postgres.row_relation import row_relation
 from ragops.postgres.statements import statement
@@ -66,7 +65,7 @@ def look_at_targets(session: Session, facts: DatabaseFacts) -> TargetLook:
             with transaction(connection, lock_timeout_s=0.2):
                 found, problems = find_targets(connection, targets, rows=Rows.CATALOG_ONLY)
             break
-        except psycopg.errors.LockNotAvailable:
+        except TIMED_OUT:
             continue
     else:
         raise RagopsError(

@@ -45,12 +45,14 @@ from ragops.postgres.ledger import (
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
 from ragops.postgres.takeover import TakeoverWatch
+from ragops.postgres.vector_archives import UNDOING
 from ragops.session import Session
 
 
 def refuse_unfinished(session: Session) -> None:
     """Raise RagopsError when a campaign is unfinished: starting another one would hide it."""
     row = find_latest_campaign(session.connection, session.playbook.tables)
+    refuse_undoing(session, row)
     if row is not None and not row.is_finished:
         raise RagopsError(
             f"campaign {row.id} ({row.name}) is unfinished: {true_status(row)}",
@@ -61,6 +63,18 @@ def refuse_unfinished(session: Session) -> None:
             else "ragops reset --resume   or, to give it up and start over: ragops reset --new",
         )
     refuse_neighbours(session)
+
+
+def refuse_undoing(session: Session, row: CampaignRow | None) -> None:
+    """Raise RagopsError for a campaign whose vectors an interrupted undo has begun to put back."""
+    if row is not None and row.status == UNDOING:
+        raise RagopsError(
+            f"an undo of campaign {row.id} ({row.name}) is not finished",
+            where=session.target.label,
+            actual=row.error,
+            expected="all vectors put back, before anything else writes them",
+            hint="ragops undo   (it goes on)",
+        )
 
 
 def _controller(row: CampaignRow) -> str | None:
@@ -75,6 +89,7 @@ def _controller(row: CampaignRow) -> str | None:
 def refuse_held(session: Session) -> None:
     """Raise CampaignHeld while a living controller holds an unfinished campaign."""
     row = find_latest_campaign(session.connection, session.playbook.tables)
+    refuse_undoing(session, row)
     if row is not None and not row.is_finished:
         check_free(row)
     refuse_neighbours(session)
@@ -83,6 +98,7 @@ def refuse_held(session: Session) -> None:
 def give_up_unfinished(session: Session) -> None:
     """Abandon an unfinished campaign. Raises CampaignHeld while a controller runs it."""
     row = find_latest_campaign(session.connection, session.playbook.tables)
+    refuse_undoing(session, row)
     if row is not None and not row.is_finished:
         abandon(session.connection, row)
 
@@ -153,6 +169,7 @@ def resume(
             actual=state,
             hint="ragops reset --playbook …",
         )
+    refuse_undoing(session, row)
     session = session.through_outages(partial(adopt_playbook, session, row))
     session = session.with_playbook(answers.applied_to(session.playbook))
     if workers:

@@ -1,7 +1,8 @@
 """Undo: bring the rows and indexes back as they were before a campaign, and keep what goes.
 
 Rows, ledger and journal change in one transaction: an undo that fails has changed nothing. The indexes are built
-after it, one by one; an undo that was interrupted there is finished by the next `ragops undo`.
+after it, one by one; an undo that was interrupted there is finished by the next `ragops undo`. Vectors that were
+replaced in place are put back part by part (`undo_vectors`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from ragops.campaign.steps.base import SingleCommand
 from ragops.campaign.steps.building import build_index
 from ragops.campaign.steps.rebuild_indexes import entry_of
+from ragops.campaign.undo_vectors import VectorsRestored, restore_vectors, restored_by
 from ragops.campaign.undoable import Restoration, Undoable, find_undoable, uses_truncate, visible_campaigns
 from ragops.errors import RagopsError, first_line
 from ragops.facts import TableFacts
 from ragops.indexes.plan import in_build_order, restoration
 from ragops.playbook.names import TableName
 from ragops.playbook.steps import RebuildIndexes
+from ragops.playbook.targets import WORK_TABLE
 from ragops.postgres.archive import (
     Archiving,
     UndoRow,
@@ -32,13 +35,15 @@ from ragops.postgres.archive import (
 from ragops.postgres.catalog import Rows, read_table
 from ragops.postgres.connection import DATABASE_ERRORS, Connection, is_lost, transaction, unavailable
 from ragops.postgres.ddl import analyze_sql, delete_sql, drop_index_sql, truncate_sql
-from ragops.postgres.filling import restore_filling
+from ragops.postgres.filling import end_filling, restore_filling
 from ragops.postgres.index_builds import find_index
 from ragops.postgres.journal import due_indexes, journal_index, mark_due, mark_restored
 from ragops.postgres.ledger import all_campaigns, check_free, lock_campaigns, mark_undone
 from ragops.postgres.locks import LOCK_TIMEOUT_S, lock_tables, with_lock_retries
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.restore import disable_triggers, enable_triggers, restore_rows
+from ragops.postgres.statements import statement
+from ragops.postgres.vector_archives import begin_vectors
 from ragops.session import Session
 
 
@@ -54,6 +59,8 @@ class UndoResult:
     """The generation in which the removed rows are kept; None if there were none."""
     was_undone: bool = False
     """It was undone before: nothing was changed."""
+    vectors: tuple[VectorsRestored, ...] = ()
+    """What became of vectors that were replaced in place."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -63,6 +70,7 @@ class UndoResult:
             "indexes": list(self.indexes),
             "removed_generation": self.removed,
             "was_undone": self.was_undone,
+            "vectors": [one.to_json() for one in self.vectors],
         }
 
 
@@ -98,9 +106,39 @@ def undo(
         session.reporter.info(f"finishing {of} that was interrupted")
     else:
         begun = _restore(session, undoable, campaign=campaign, generation=generation, archive=archive)
+    vectors: tuple[VectorsRestored, ...] = ()
+    if undoable.vectors:
+        vectors = _put_back(session, begun, campaign=campaign)
     indexes = _build_due(session, begun)
-    finish_undo(session.connection, begun.id)
-    return UndoResult(begun.campaign, begun.rows, indexes, begun.removed)
+    _finish(session.connection, begun, undoable)
+    return UndoResult(begun.campaign, begun.rows, indexes, begun.removed, vectors=vectors)
+
+
+def _put_back(session: Session, begun: UndoRow, *, campaign: int | None) -> tuple[VectorsRestored, ...]:
+    """Put the vectors back that the undo has begun with, in transactions of their own."""
+    connection = session.connection
+    # As the ledger has them now: another `ragops undo` may have come further.
+    now = find_undoable(session, campaign=campaign)
+    try:
+        restore_vectors(session, now.vectors, now.campaigns)
+    except DATABASE_ERRORS as error:
+        if is_lost(connection):
+            raise
+        raise RagopsError(
+            "the database refused to put vectors back; those that are back stay",
+            where=session.target.label,
+            actual=f"{type(error).__name__}: {first_line(error)}",
+            hint="fix the cause, then: ragops undo   (it goes on)",
+        ) from error
+    return restored_by(connection, begun.id)
+
+
+def _finish(connection: Connection, begun: UndoRow, undoable: Undoable) -> None:
+    """Record that the undo has nothing left to do, and the end of campaigns whose vectors are back."""
+    with transaction(connection):
+        if undoable.vectors:
+            mark_undone(connection, undoable.campaigns)
+        finish_undo(connection, begun.id)
 
 
 def last_undo(session: Session, campaign: int | None = None) -> int:
@@ -124,12 +162,17 @@ def _restore(
             for row in all_campaigns(connection):
                 if row.id in visible and not row.is_finished:
                     check_free(row)
-            lock_tables(connection, [r.table for r in undoable.restorations], "ACCESS EXCLUSIVE")
+            work = _work(session) if undoable.vectors else None
+            emptied = [r.table for r in undoable.restorations] + ([work] if work else [])
+            lock_tables(connection, emptied, "ACCESS EXCLUSIVE")
             # Read again under the locks: another undo may have run, rows, indexes and triggers may have changed.
             now = find_undoable(session, campaign=campaign, generation=generation)
             if (now.campaigns, now.generation, now.is_done) != (undoable.campaigns, undoable.generation, False):
                 raise RagopsError("another undo ran at this moment; nothing was changed", hint="ragops undo")
-            _change(session, now, archive=archive)
+            if now.vectors:
+                _begin_vectors(connection, now, work)
+            else:
+                _change(session, now, archive=archive)
 
     tables = [r.table for r in undoable.restorations]
     try:
@@ -148,6 +191,23 @@ def _restore(
     begun = newest_undo(connection, visible)
     assert begun is not None, "it was just recorded"
     return begun
+
+
+def _work(session: Session) -> TableFacts | None:
+    """Return the queue of rows that stay."""
+    return read_table(session.connection, TableName.parse(WORK_TABLE), rows=Rows.CATALOG_ONLY)
+
+
+def _begin_vectors(connection: Connection, now: Undoable, work: TableFacts | None) -> None:
+    """Record the undo, end the campaigns for their fleets, and say which indexes are due."""
+    undo_id = begin_undo(connection, campaign=now.campaign, generation=None, rows={})
+    begin_vectors(connection, now.campaigns, undo=undo_id)
+    if work is not None:
+        # Items of the campaign would be embedded again; a fleet that still runs ends with the filling.
+        connection.execute(statement("rows", "clear_work"))
+        end_filling(connection, work)
+    for entry in now.missing:
+        mark_due(connection, entry, undo=undo_id)
 
 
 def _change(session: Session, now: Undoable, *, archive: bool) -> None:

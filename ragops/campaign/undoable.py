@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ragops.campaign.history import Unit, units
 from ragops.campaign.neighbours import own_campaigns
+from ragops.campaign.undo_vectors import VectorRestoration, undoing_campaigns, vector_restorations
 from ragops.errors import PlanRefused, RagopsError, UsageError
 from ragops.facts import ColumnFacts, ForeignKeyFacts, TableFacts, TriggerState, quoted
 from ragops.findings import PlanProblem
@@ -17,6 +18,7 @@ from ragops.postgres.connection import Connection
 from ragops.postgres.journal import JournaledIndex, due_indexes, first_journaled
 from ragops.postgres.ledger import all_campaigns, campaign_steps, changing_campaigns
 from ragops.postgres.restore import archived_columns, find_archived_table, holds_rows, read_triggers
+from ragops.postgres.vector_archives import read_vector_archives
 from ragops.session import Session
 
 
@@ -52,15 +54,40 @@ class Undoable:
     unfinished: UndoRow | None = None
     is_done: bool = False
     """It was undone before."""
+    vectors: tuple[VectorRestoration, ...] = ()
+    """Vectors to put back where they were replaced, the newest archive first."""
 
     @property
     def origin(self) -> str:
         return "`ragops tables empty`" if self.campaign is None else f"campaign {self.campaign}"
 
+    def to_json(self) -> dict[str, object]:
+        """Return what `ragops undo --dry-run --json` prints."""
+        return {
+            "campaign": self.campaign,
+            "was_undone": self.is_done,
+            "is_unfinished": self.unfinished is not None,
+            "rows": {r.table.qualified: r.archive.rows for r in self.restorations},
+            "removed": {r.table.qualified: r.table.rows for r in self.restorations},
+            "indexes": [entry.name for entry in self.missing],
+            "vectors": [
+                {"table": r.facts.table.quoted, "column": r.archive.column, "archived": r.rows}
+                for r in self.vectors
+            ],
+        }
+
     def describe(self) -> str:
         """Return in words, for a confirmation, which rows and indexes come back and what goes."""
+        if self.is_done:
+            return f"changes nothing: {self.origin} is undone already"
+        if self.unfinished is not None and self.vectors:
+            return "goes on to put vectors back"
         if self.unfinished is not None:
             return "builds the indexes that the interrupted undo has not built yet"
+        if self.vectors:
+            lines = [f"puts the vectors back that {self.origin} replaced, where they were not replaced again:"]
+            lines += [f"  {r.column}: {r.rows:,} vectors" for r in self.vectors]
+            return "\n".join(lines)
         if not self.restorations:
             return f"builds the indexes again that {self.origin} dropped"
         lines = [f"replaces what was stored since by what {self.origin} archived (readers wait meanwhile):"]
@@ -79,7 +106,13 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
     everything that stands in the way.
     """
     connection = session.connection
-    unfinished = newest_undo(connection, visible_campaigns(session, campaign))
+    visible = visible_campaigns(session, campaign)
+    unfinished = newest_undo(connection, visible)
+    if undoing := undoing_campaigns(connection, visible) if visible else ():
+        assert unfinished is not None, "it began with the status"
+        begun = [archive for archive in read_vector_archives(connection) if archive.undo == unfinished.id]
+        vectors = vector_restorations(session, begun)
+        return Undoable(unfinished.campaign, undoing, unfinished=unfinished, vectors=vectors)
     # One whose indexes are all there again, built by a later campaign perhaps, is in nobody's way.
     if unfinished is not None and not unfinished.is_finished and due_indexes(connection, unfinished.id):
         return Undoable(unfinished.campaign, generation=unfinished.generation, unfinished=unfinished)
@@ -89,7 +122,7 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
     unit = _chosen(session, archives, campaign)
     if unit.is_undone:
         return Undoable(unit.campaign, unit.campaigns, unit.generation, is_done=True)
-    if not unit.archives and _emptied(connection, unit):
+    if not unit.archives and not unit.vectors and _emptied(connection, unit):
         raise RagopsError(
             f"campaign {unit.campaign} emptied its tables, and there is no archive of the rows",
             where=session.target.label,
@@ -100,7 +133,8 @@ def find_undoable(session: Session, *, campaign: int | None = None, generation: 
     names = {(entry.table, entry.name) for entry in missing}
     made = tuple(entry for entry in _made_indexes(connection, unit) if entry not in names)
     restorations = _restorations(session, unit.oldest_archives)
-    return Undoable(unit.campaign, unit.campaigns, unit.generation, restorations, missing, made)
+    vectors = vector_restorations(session, unit.vectors)
+    return Undoable(unit.campaign, unit.campaigns, unit.generation, restorations, missing, made, vectors=vectors)
 
 
 def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None) -> Unit:
@@ -112,7 +146,8 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
     emptyings = _own_generations(session, archives)
     ours = [a for a in archives if a.campaign is not None or a.generation in emptyings]
     # What was emptied by hand comes back into its own tables, whatever the playbook maps.
-    found = units(statuses, ours, changed_by=changed_by) or units({}, archives, changed_by=())
+    vectors = [one for one in read_vector_archives(connection) if one.campaign in statuses]
+    found = units(statuses, ours, changed_by=changed_by, vectors=vectors) or units({}, archives, changed_by=())
     if campaign is None and found:
         return found[-1]
     own = [place for place, unit in enumerate(found) if campaign is not None and campaign in unit.campaigns]
@@ -123,7 +158,7 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
             actual="no archived rows and no dropped index"
             + (f" of campaign {campaign}" if campaign is not None else " of this playbook's queue"),
             hint="ragops archive status   (a campaign of another queue: ragops undo --campaign N)"
-            "   or: ragops index rebuild",
+            "   or: ragops index rebuild   (columns that were exchanged: ragops cutover rollback)",
         )
     newer = [unit for unit in found[own[0] + 1 :] if not unit.is_undone]
     if newer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -118,7 +118,7 @@ def reset(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a whole campaign: verify, drop, empty, reseed, embed, validate at the gate, index, validate.
+    """Run the campaign of a playbook: every step, with gates; it can be resumed, and taken back.
 
     Example: ragops reset --playbook realign.yaml --dry-run
     """
@@ -338,10 +338,11 @@ def undo(
     no_archive: Annotated[
         bool, typer.Option("--no-archive", help="Keep no copy of the rows that are stored now.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come back; change nothing.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back the rows that the last campaign archived and the indexes that it dropped.
+    """Bring back the rows and vectors that the last campaign archived, and the indexes that it dropped.
 
     Run again, it finishes an undo that was interrupted, and changes nothing after one that was not.
 
@@ -354,6 +355,11 @@ def undo(
 
     if campaign is not None and generation is not None:
         raise UsageError("--campaign and --generation exclude each other", hint="ragops archive status")
+    if dry_run:
+        with open_session(playbook, dsn) as session:
+            found = find_undoable(session, campaign=campaign, generation=generation)
+        emit(found, as_json=as_json, screen=lambda undoable: f"this {undoable.describe()}")
+        return
     with write_session(playbook, dsn, needs_tables=False) as session:
         targets = session.playbook.targets
         if targets and all(target.write == "beside" for target in targets):
@@ -387,18 +393,29 @@ def demo(
     docs: Annotated[int, typer.Option("--docs", min=20, help="Documents of the corpus.")] = 1500,
     model: ModelFile = None,
     workers: WorkerCount = None,
+    story: Annotated[
+        Literal["incident", "reembed"],
+        typer.Option("--story", help="incident: tables are emptied. reembed: the application goes on answering."),
+    ] = "incident",
     as_json: AsJson = False,
 ) -> None:
     """Reproduce and fix the incident on the embedded server.
 
     Example: ragops demo --docs 500
     """
+    from ragops.demo.reembed import run_reembed_story
     from ragops.demo.run import run_demo
     from ragops.report.console import console_reporter
-    from ragops.report.demo import demo_screen
+    from ragops.report.demo import demo_screen, reembed_screen
 
     reporter = console_reporter()
     with stoppable(reporter) as stop:
+        if story == "reembed":
+            told = run_reembed_story(
+                start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers
+            )
+            emit(told, as_json=as_json, screen=reembed_screen)
+            return
         result = run_demo(
             start_embedded(), reporter=reporter, stop=stop, documents=docs, model=model, workers=workers
         )

@@ -47,13 +47,20 @@ class Drafted:
 
 def make_draft(session: Session, gathered: Gathered, given: Given, questions: Questions) -> Drafted:
     """Ask for what is not given. Raises UsageError with all that is missing where nobody can be asked."""
-    from ragops.introspection.measuring import measure, repaired_as, rows_to_repair
+    from ragops.introspection.measuring import measure, misfit, repaired_as, rows_to_repair
     from ragops.introspection.realigning import map_documents
     from ragops.introspection.writing import Draft
 
     survey, vector, client = gathered.survey, gathered.vector, gathered.recognised
+    # What is wrong on the command line is said before minutes of measuring.
+    named = _given_text(session, gathered, given)
+    for condition in given.where:
+        _check(session, gathered, named, condition)
+    key = _key(session, gathered, given, questions) if given.campaign != "realign" else None
     file, facts = _model(session, given, questions)
-    findings = measure(session, gathered, file) if file and given.campaign != "realign" else None
+    findings = None
+    if file and given.campaign != "realign":
+        findings = measure(session, gathered, file, where=given.where[0] if len(given.where) == 1 else None)
     told = tuple(findings.sentences()) if findings else ()
     if questions.asks:
         for line in told:
@@ -64,8 +71,7 @@ def make_draft(session: Session, gathered: Gathered, given: Given, questions: Qu
         draft = Draft(campaign, survey.table.quoted, vector.name, mapped.text, model=file, comments=mapped.notes)
         draft = replace(draft, mapped=mapped.columns, tables=mapped.tables)
         return Drafted(draft, notes=mapped.notes)
-    text = _text(session, gathered, given, questions, findings)
-    key = _key(session, gathered, given, questions)
+    text = _text(session, gathered, named, questions, findings)
     where = _where(session, gathered, given, questions, text, campaign)
     questions.refuse_missing(where=f"{session.target.label}: {vector.quoted}")
     assert campaign is not None and text is not None and where is not None
@@ -87,11 +93,13 @@ def make_draft(session: Session, gathered: Gathered, given: Given, questions: Qu
     if campaign == "repair" and (writer := repaired_as(findings, text)) is not None:
         recipe = writer.recipe
         draft = replace(draft, pooling=recipe.pooling, document_prefix=recipe.prefix)
-        draft = replace(draft, long_text=recipe.long_text or draft.long_text)
+        draft = replace(draft, long_text=recipe.long_text or draft.long_text, dimensions=recipe.dimensions)
     texts = _texts(session, gathered, draft.target(where[0] if where else None))
     notes = (
         [] if findings else ["no model was named (--model): which text made the stored vectors was not measured"]
     )
+    if campaign == "repair" and (reason := misfit(findings, text)) is not None:
+        notes.append(reason)
     if client is not None and client.doubt:
         notes.append(f"{client.client}: {client.doubt}")
     measured = findings.to_json() if findings else None
@@ -149,41 +157,52 @@ def _campaign(
     return questions.settle(choice, question="campaign", show=str, parse=parse, options=CAMPAIGNS)
 
 
+def _given_text(session: Session, gathered: Gathered, given: Given) -> TextChoice | None:
+    """Return the text of the command line; None without one. Raises UsageError where it does not fit."""
+    if given.text is None and given.sql is None:
+        return None
+    try:
+        return _parse_text(session, gathered, given.text if given.text is not None else f"sql:{given.sql}")
+    except ValueError as error:
+        where = gathered.survey.table.quoted
+        raise UsageError("--text does not fit the table", where=where, actual=str(error)) from None
+
+
+def _parse_text(session: Session, gathered: Gathered, answer: str) -> TextChoice:
+    """Return what an answer means: a template, a column's name, or SQL. Raises ValueError or UsageError."""
+    from ragops.introspection.texts import TextChoice, parse_text
+
+    if answer.startswith("sql:"):
+        found = TextChoice(answer, sql=answer.removeprefix("sql:").strip())
+    else:
+        found = parse_text(answer, gathered.survey)
+    _check(session, gathered, found, None)
+    return found
+
+
 def _text(
-    session: Session, gathered: Gathered, given: Given, questions: Questions, findings: Findings | None
+    session: Session,
+    gathered: Gathered,
+    named: TextChoice | None,
+    questions: Questions,
+    findings: Findings | None,
 ) -> TextChoice | None:
     from ragops.introspection.choices import Choice, choose_text
     from ragops.introspection.measuring import measured_text
-    from ragops.introspection.texts import TextChoice, candidate_texts, parse_text
+    from ragops.introspection.texts import candidate_texts
 
-    survey = gathered.survey
-
-    def parse(answer: str) -> TextChoice:
-        if answer.startswith("sql:"):
-            found = TextChoice(answer, sql=answer.removeprefix("sql:").strip())
-        else:
-            found = parse_text(answer, survey)
-        _check(session, gathered, found, None)
-        return found
-
-    if given.text is not None or given.sql is not None:
-        try:
-            chosen = parse(given.text if given.text is not None else f"sql:{given.sql}")
-        except ValueError as error:
-            raise UsageError(
-                "--text does not fit the table", where=survey.table.quoted, actual=str(error)
-            ) from None
-        return questions.take(Choice("--text", chosen, "given"), chosen.shown)
-    choice = (measured_text(findings) if findings else None) or choose_text(survey, gathered.recognised)
-    proposals = [one.shown for one in candidate_texts(survey)]
+    if named is not None:
+        return questions.take(Choice("--text", named, "given"), named.shown)
+    choice = (measured_text(findings) if findings else None) or choose_text(gathered.survey, gathered.recognised)
+    proposals = [one.shown for one in candidate_texts(gathered.survey)]
     if choice.value is None and not questions.asks and proposals:
         choice = Choice(choice.option, None, "unknown", f"{choice.why}; candidates: {', '.join(proposals[:6])}")
     return questions.settle(
         choice,
         question="text",
         show=lambda text: text.shown,
-        parse=parse,
-        options=[p for p in proposals if "\n" not in p],
+        parse=lambda answer: _parse_text(session, gathered, answer),
+        options=proposals,
     )
 
 

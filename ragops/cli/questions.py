@@ -112,9 +112,16 @@ def ask(question: str, proposed: str | None = None) -> str:
     """Return what is typed on the terminal, the proposal for an empty answer. Raises Abort for Ctrl-C."""
     from ragops.report.printable import printable
 
-    shown = f" [{printable(proposed)}]" if proposed else ""
-    typed = str(typer.prompt(printable(question) + shown, default="", show_default=False, err=True)).strip()
-    return typed or proposed or ""
+    shown = printable(question) + (f" [{printable(proposed)}]" if proposed else "")
+    if sys.stdout is not None and sys.stdout.isatty():
+        typed = typer.prompt(shown, default="", show_default=False, err=True)
+    else:
+        # click would print a part of the question on stdout, which belongs to the result.
+        typer.echo(f"{shown}: ", nl=False, err=True)
+        typed = sys.stdin.readline()
+        if not typed:
+            raise typer.Abort
+    return str(typed).strip() or proposed or ""
 
 
 def say(line: str) -> None:

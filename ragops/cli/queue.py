@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName
-from ragops.cli.session import emit, look, overrides, write_session
+from ragops.cli.session import emit, look, overrides, refuse_rows, write_session
 
 # A transaction that is open longer than this costs a busy queue more than it should.
 OLD_S = 300.0
@@ -49,6 +49,9 @@ def reseed(
 
     source = _source(folder, pattern, exclude, table, id_column, text_column, query, manifest)
     with write_session(playbook, dsn, changes=overrides(source=source)) as session:
+        refuse_rows(
+            session, "ragops queue reseed", "its step select_rows queues the rows: ragops reset --playbook …"
+        )
         if append:
             result = append_source(session)
         else:

@@ -252,6 +252,17 @@ def require_tables(session: Session) -> DatabaseFacts:
     return facts
 
 
+def refuse_rows(session: Session, command: str, hint: str) -> None:
+    """Raise UsageError for a command that is about files alone, with a playbook whose rows stay."""
+    if session.playbook.targets:
+        raise UsageError(
+            f"{command} is for playbooks without targets",
+            where=session.target.label,
+            actual=f"targets: {', '.join(target.table for target in session.playbook.targets)}",
+            hint=hint,
+        )
+
+
 def _refuse_empty(session: Session, facts: DatabaseFacts) -> None:
     """Raise UsageError on an embedded database without any table: there is nothing to look at yet."""
     is_for_rows = bool(session.playbook.targets)

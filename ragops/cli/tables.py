@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragops.cli.options import DEFAULT_PLAYBOOK, AsJson, Dsn, PlaybookName, Yes
-from ragops.cli.session import check_names, confirm, emit, write_session
+from ragops.cli.session import check_names, confirm, emit, refuse_rows, write_session
 from ragops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def empty(
     from ragops.report.tables import emptied_screen
 
     with write_session(playbook, dsn, adopts="never") as session:
+        refuse_rows(session, "ragops tables empty", "no row of a target is ever removed")
         check_names(tables or (), list(session.playbook.tables.mapped()), what="table")
         steps = [step for step in session.playbook.steps if isinstance(step, EmptyTables)]
         settings = _narrowed(steps[0] if steps else EmptyTables(step="empty_tables"), tables, no_archive)

@@ -24,6 +24,8 @@ from ragops.errors import RagopsError
 # A fleet reads several documents at once, and a text takes up to four times its bytes in memory.
 MAX_BYTES = 64 * 1024 * 1024
 
+LongText = Literal["mean", "truncate", "fail"]
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,8 +44,8 @@ class Extracted:
     change: FileChange | None = None
     """How the file differs from when it was queued; None if it does not, or that is not known."""
     version: bytes | None = None
-    """Of a row that stays: a hash of the vector that it had when its text was read."""
-    long_text: Literal["mean", "truncate", "fail"] = "mean"
+    """Of a row that stays: what tells whether its vector was replaced after its text was read."""
+    long_text: LongText = "mean"
     """What becomes of it if it is longer than the model's context."""
 
 
@@ -103,14 +105,17 @@ def extract(
         raise Unreadable(f"cannot be read: {type(error).__name__}: {error}", where=str(path)) from error
 
 
-def extract_text(text: str) -> Extracted:
+def extract_text(text: str, *, version: bytes | None = None, long_text: LongText = "mean") -> Extracted:
     """Return the text of a row of a table after the same checks as for a file.
+
+    `version` and `long_text` are those of a row that stays.
 
     Raises Unreadable for a text that is empty or only whitespace, or contains NUL or a lone surrogate.
     """
     checked = _checked(text)
     # The stored text is hashed, not the checked one: the hash must not depend on how line ends are normalised.
-    return _result(checked, text.encode("utf-8"), "text/plain")
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return Extracted(checked, digest, len(checked), "text/plain", version=version, long_text=long_text)
 
 
 def _read(handle: BinaryIO, max_bytes: int) -> bytes:

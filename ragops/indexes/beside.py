@@ -1,4 +1,7 @@
-"""Indexes of a second vector column: for each one over the first column, the same over the second. Pure.
+"""Indexes of a second vector column: for each one that has the first column, the same with the second. Pure.
+
+The column may be the key of an index or stand in its predicate, as in `(id) WHERE embedding IS NULL`: when the
+first column is dropped, either goes with it.
 
 They are built concurrently, as the application reads and writes the table meanwhile. Those of partitions come
 first, then that of the partitioned table, which attaches them and so builds nothing itself.
@@ -22,6 +25,7 @@ from ragops.row_facts import TargetFacts
 
 NAME_BYTES = 63
 SUFFIX = "_new"
+VECTOR_METHODS = ("hnsw", "ivfflat")
 # https://github.com/pgvector/pgvector#hnsw and #ivfflat: dimensions that an index takes, by type.
 LIMITS = {"vector": 2_000, "halfvec": 4_000, "bit": 64_000}
 
@@ -59,9 +63,10 @@ def copies_of(target: TargetFacts, column: VectorColumn, *, concurrently: bool =
     if not is_beside(target):
         return []
     tables = tables_by_name_of(target.table)
-    olds = {(i.schema, i.name): i for i in indexes_over(target, target.embedding) if i.is_valid}
-    present = indexes_over(target, target.filled)
-    taken = {(i.schema, i.name) for i in target.table.indexes}
+    every = {(i.schema, i.name): i for i in (*target.table.indexes, *target.around)}
+    olds = {key: i for key, i in every.items() if target.embedding in i.mentions and i.is_valid}
+    present = [i for i in every.values() if target.filled in i.mentions]
+    taken = set(every)
     found = []
     for _, old in in_build_order(olds, tables):
         table = tables.get(old.table)
@@ -123,12 +128,13 @@ def _copy(
     concurrently: bool,
 ) -> IndexBuild:
     first = VectorColumn.of(target.table.columns[target.embedding])
-    is_plain = old.column == target.embedding
-    made = over_column(index_head(old.definition).rest, is_plain=is_plain, old=first, new=column)
+    head, is_plain = index_head(old.definition), old.column == target.embedding
+    # Where only a predicate has the column, casts of the key are those of another one.
+    new = column if target.embedding in old.reads else replace(column, dimensions=None)
+    made = over_column(head.rest, is_plain=is_plain and old.method in VECTOR_METHODS, old=first, new=new)
     # The server builds the index of a partitioned table only in one transaction.
-    is_parent = index_head(old.definition).is_only or table.is_partitioned
-    alone = concurrently and not is_parent
-    create = new_index_sql(name, table, made, concurrently=alone)
+    alone = concurrently and not (head.is_only or table.is_partitioned)
+    create = new_index_sql(name, table, made, concurrently=alone, is_unique=head.is_unique)
     graph = graph_of(f"CREATE INDEX x ON t{made}", column.among(table))
     return IndexBuild(name, table, create, alone, graph, properties=old.properties)
 

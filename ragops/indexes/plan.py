@@ -52,7 +52,10 @@ def index_builds(
         if target.column(target.filled) is None and not is_ahead:
             continue
         for copy in copies_of(target, second_column(target, playbook, dimensions=dimensions)):
-            if copy.present is None or (copy.present.schema, copy.present.name) not in valid:
+            present = copy.present
+            key = (present.schema, present.name) if present else None
+            is_there = present is not None and present.is_valid and (key in valid or key not in droppable)
+            if not is_there:
                 builds[copy.old.schema, copy.build.name] = copy.build
     covered = covered_indexes(playbook, facts, existing=existing, journal=journal)
     for index in playbook.indexes:

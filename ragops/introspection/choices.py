@@ -16,6 +16,8 @@ from ragops.survey_facts import Group, Survey, VectorColumn, VectorSurvey
 
 Value = TypeVar("Value")
 Campaign = Literal["repair", "reembed", "realign"]
+# A column with more different values divides a table into no groups worth a target.
+MOST_GROUPS = 50
 CAMPAIGNS: tuple[Campaign, ...] = ("repair", "reembed", "realign")
 Certainty = Literal["given", "sure", "measured", "guess", "unknown"]
 # Columns that say by which model a row was embedded.
@@ -93,8 +95,13 @@ def group_columns(survey: Survey, recognised: Recognised | None) -> tuple[str, .
     named = [recognised.group] if recognised is not None and recognised.group else []
     named += [lower[name] for name in (*MODEL_COLUMNS, *GROUP_COLUMNS) if name in lower]
     readable = [name for name in dict.fromkeys(named) if name in survey.columns and survey.columns[name].may_read]
-    # One value in two hundred rows may still be one of several; as many as rows are no groups.
-    return tuple(name for name in readable if survey.columns[name].distinct * 2 <= max(survey.sampled, 2))
+    # Counting takes a scan. One value in the sampled rows may still be one of several.
+    return tuple(
+        name
+        for name in readable
+        if survey.columns[name].distinct * 2 <= max(survey.sampled, 2)
+        and (survey.different(name) or 0) <= MOST_GROUPS
+    )
 
 
 def choose_where(

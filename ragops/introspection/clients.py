@@ -6,6 +6,7 @@ vectors so that the client goes on working with them.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from ragops.facts import quoted
 from ragops.introspection.texts import TextChoice, column_text, json_text
 from ragops.playbook.targets import template_parts
 from ragops.postgres.statements import literal
-from ragops.survey_facts import ColumnSurvey, NodeSurvey, Survey
+from ragops.survey_facts import NodeSurvey, Survey, VectorizerSurvey
 
+_NESTED = ("metadata with lists or objects: the text has them as JSON, and LlamaIndex writes them as Python does",)
 _SAME_MODEL = "the application's own embedding model must be the campaign's: it embeds the queries, and new rows"
 
 
@@ -72,11 +74,11 @@ def _llama_index(survey: Survey) -> Recognised | None:
     if not survey.has("node_id", "metadata_", "text"):
         return None
     why = "columns node_id, metadata_ and text"
-    if survey.node is None:
+    if (node := survey.node) is None:
         return Recognised("LlamaIndex", f"{why}; no row has _node_content", column_text("text"), False)
-    doubt = f"{survey.node.variants} sets of templates in the sampled rows" if survey.node.variants > 1 else ""
+    doubt = f"{node.variants} sets of templates in the sampled rows" if node.variants > 1 else ""
     try:
-        text = node_text(survey.node)
+        text = node_text(node)
     except ValueError as error:
         return Recognised("LlamaIndex", why, None, False, doubt=str(error), also=(_SAME_MODEL,))
     return Recognised(
@@ -85,10 +87,7 @@ def _llama_index(survey: Survey) -> Recognised | None:
         text,
         is_certain=not doubt,
         doubt=doubt,
-        also=(
-            _SAME_MODEL,
-            "a metadata value that is a list or an object is written as JSON, not as Python has it",
-        ),
+        also=(_SAME_MODEL, *_NESTED[: node.has_nested]),
     )
 
 
@@ -163,8 +162,8 @@ def _pgai(survey: Survey) -> Recognised | None:
         if vectorizer.model:
             also.append(f"the vectorizer embeds with {vectorizer.model}, from {vectorizer.source}")
         if vectorizer.template.strip() != "$chunk":
-            doubt = f"the vectorizer formats its texts as {vectorizer.template!r}, from columns of the source"
-            text = None
+            doubt = f"the vectorizer formats its texts as {vectorizer.template!r}, from {vectorizer.source}"
+            text = formatted_text(vectorizer)
     return Recognised(
         "pgai",
         "columns embedding_uuid, chunk_seq and chunk",
@@ -173,6 +172,39 @@ def _pgai(survey: Survey) -> Recognised | None:
         doubt=doubt,
         also=tuple(also),
     )
+
+
+def formatted_text(vectorizer: VectorizerSurvey) -> TextChoice | None:
+    """Return the text that a vectorizer of pgai makes of a chunk and of columns of the row that it comes from.
+
+    None for a template that Python's `string.Template` could not fill in, either.
+    """
+    if not vectorizer.source_key or not all(vectorizer.source_key):
+        return None
+    parts: list[str] = []
+    position = 0
+    for found in string.Template.pattern.finditer(vectorizer.template):
+        if words := vectorizer.template[position : found.start()]:
+            parts.append(_literal(words))
+        position = found.end()
+        name = found["named"] or found["braced"]
+        if found["escaped"] is not None:
+            parts.append("'$'")
+        elif name is None:
+            return None
+        elif name == "chunk":
+            parts.append("chunk")
+        else:
+            # The key has other names inside, so that those of the store are meant where they stand alone.
+            keys = [f"{quoted(one)} AS key{place}" for place, one in enumerate(vectorizer.source_key)]
+            same = [f"s.key{place} = {quoted(one)}" for place, one in enumerate(vectorizer.source_key)]
+            parts.append(
+                f"coalesce((SELECT s.part::text FROM (SELECT {', '.join(keys)}, {quoted(name)} AS part "
+                f"FROM {vectorizer.source}) AS s WHERE {' AND '.join(same)}), 'None')"
+            )
+    if words := vectorizer.template[position:]:
+        parts.append(_literal(words))
+    return TextChoice("the vectorizer's formatting", sql=" || ".join(parts))
 
 
 def _open_webui(survey: Survey) -> Recognised | None:
@@ -263,8 +295,3 @@ _RECOGNISERS: tuple[Callable[[Survey], Recognised | None], ...] = (
     _json_store("mem0", ("vector", "payload"), "payload", "data"),
     *(_spring_ai, _supabase, _django),
 )
-
-
-def is_encrypted(column: ColumnSurvey | None) -> bool:
-    """Return whether a column that should hold a text holds bytes."""
-    return column is not None and column.base_type == "bytea"

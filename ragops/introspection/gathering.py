@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragops.facts import quoted
-from ragops.introspection.choices import group_columns
+from ragops.introspection.choices import MOST_GROUPS, group_columns
 from ragops.introspection.clients import Recognised, recognise
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.introspected_rows import read_groups, read_vector_indexes, read_vectors
-from ragops.postgres.introspection import survey
+from ragops.postgres.introspection import survey, unlocked
 from ragops.session import Session
 from ragops.survey_facts import Group, IndexSurvey, Survey, VectorColumn, VectorSurvey
 
@@ -57,11 +57,14 @@ def gather(session: Session, vectors: Sequence[VectorColumn], vector: VectorColu
             vector=vector,
             vectors=read_vectors(session.connection, found.table, vector),
             indexes=read_vector_indexes(session.connection, found.table, vector.name),
-            groups=read_groups(session.connection, found, group_columns(found, recognised), vector),
+            groups=read_groups(
+                session.connection, found, group_columns(found, recognised), vector, most=MOST_GROUPS
+            ),
             recognised=recognised,
         )
 
-    return session.through_outages(read)
+    with unlocked(vector.table):
+        return session.through_outages(read)
 
 
 def untouched(gathered: Gathered, target: RowTarget | None) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ragops.errors import DatabaseUnavailable, Interrupted, PlanRefused, RagopsError
+from ragops.errors import DatabaseUnavailable, Interrupted, PlanRefused, RagopsError, first_line
 from ragops.findings import PlanProblem
+from ragops.postgres.connection import DATABASE_ERRORS, is_lost
 from ragops.session import Session
 
 
@@ -29,7 +30,7 @@ def prove(session: Session, *, plan: Callable[[Session], list[str]]) -> Proof:
         if playbook.model.file is None:
             if playbook.targets:
                 session.through_outages(lambda: session.targets())
-            return Proof(False, notes=("no model is named (--model), so the campaign was not planned",))
+            return Proof(False)
         return Proof(True, notes=tuple(plan(session)))
     except PlanRefused as refused:
         return Proof(True, problems=refused.problems or (_problem(refused),))
@@ -37,6 +38,13 @@ def prove(session: Session, *, plan: Callable[[Session], list[str]]) -> Proof:
         raise
     except RagopsError as error:
         return Proof(True, problems=(_problem(error),))
+    except DATABASE_ERRORS as error:
+        # What the server refuses while planning stands in the campaign's way, too.
+        if is_lost(session.connection):
+            raise
+        return Proof(
+            True, problems=(PlanProblem(f"the server refuses a statement of the plan: {first_line(error)}"),)
+        )
 
 
 def _problem(error: RagopsError) -> PlanProblem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,8 @@ class Draft:
     model: Path | None = None
     pooling: str = "auto"
     document_prefix: str = ""
+    dimensions: int | None = None
+    """Of stored vectors that are shorter than the model's (Matryoshka)."""
     long_text: LongText = "mean"
     rows: tuple[RowKind, ...] = DEFAULT_ROWS
     comments: tuple[str, ...] = ()
@@ -100,6 +101,8 @@ def _model(text: str, draft: Draft) -> str:
         # A default ends at its first brace; a path with one has to come from the variable alone.
         given = "" if "}" in path else path
         text = _replaced(text, r"^  file: \$\{RAGOPS_MODEL:-\}$", "  file: " + _variable("RAGOPS_MODEL", given))
+    if draft.dimensions is not None:
+        text = _replaced(text, r"^(  pooling: )", rf"  dimensions: {draft.dimensions}\n\g<1>")
     if draft.pooling != "auto":
         text = _replaced(text, r"^(  pooling: \$\{RAGOPS_POOLING:-)auto\}", rf"\g<1>{draft.pooling}}}")
     if draft.document_prefix:
@@ -117,9 +120,9 @@ def _model(text: str, draft: Draft) -> str:
 
 def _variable(name: str, default: str) -> str:
     """Return a variable with a default, in quotes where the default needs them."""
-    quoted = scalar(default) if default else ""
-    inner = quoted[1:-1] if quoted.startswith('"') else quoted
-    return f'"${{{name}:-{inner}}}"' if quoted.startswith('"') else f"${{{name}:-{inner}}}"
+    written = scalar(default) if default else ""
+    mark = written[:1] if written[:1] in ("'", '"') else ""
+    return f"{mark}${{{name}:-{written[1:-1] if mark else written}}}{mark}"
 
 
 def _targets(draft: Draft) -> str:
@@ -177,8 +180,3 @@ def _replaced(text: str, pattern: str, new: str) -> str:
     )
     assert count == 1, f"the shipped playbook has no line {pattern}"
     return changed
-
-
-def without_own(mapped: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the words that a realign's table has no column for."""
-    return [word for word, name in mapped if not name]

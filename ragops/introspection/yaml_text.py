@@ -14,7 +14,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def scalar(value: str) -> str:
-    """Return a text on one line: plain where YAML reads it as the same text, else in double quotes.
+    """Return a text on one line: plain where YAML reads it as the same text, else in quotes.
 
     Raises UsageError for a text that a playbook cannot hold.
     """
@@ -27,6 +27,8 @@ def scalar(value: str) -> str:
         )
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
+    if '"' in value and "'" not in value and value.isprintable():
+        return f"'{value}'"
     return '"' + "".join(map(_escaped, value)) + '"'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -175,20 +175,28 @@ def read_table(connection: Connection, name: TableName, *, rows: Rows = Rows.EXA
     )
 
 
-def read_indexes(connection: Connection, *, oid: int, may_lock: bool = True) -> tuple[IndexFacts, ...]:
+def read_indexes(
+    connection: Connection,
+    *,
+    oid: int,
+    may_lock: bool = True,
+    columns: Sequence[str] = (),
+    name: str | None = None,
+) -> tuple[IndexFacts, ...]:
     """Return the vector indexes (HNSW, IVFFlat) of the table with this oid and of its partitions.
 
-    Without `may_lock` it waits for nobody: definitions are empty then, and partitions are left out.
+    Indexes of other methods are among them that depend on one of the `columns`, or have the `name`. Without
+    `may_lock` it waits for nobody: definitions are empty then, and partitions are left out.
     """
-    rows = connection.execute(
-        statement("catalog", "vector_indexes"), {"oid": oid, "may_lock": may_lock}
-    ).fetchall()
+    values = {"oid": oid, "may_lock": may_lock, "columns": list(columns), "name": name}
+    rows = connection.execute(statement("catalog", "vector_indexes"), values).fetchall()
     return tuple(_index(*row) for row in rows)
 
 
 def _index(*row: Any) -> IndexFacts:
-    *plain, properties, reads = row
-    return replace(IndexFacts(*plain), properties=IndexProperties.from_json(properties), reads=tuple(reads))
+    *plain, properties, reads, mentions = row
+    own = IndexProperties.from_json(properties)
+    return replace(IndexFacts(*plain), properties=own, reads=tuple(reads), mentions=frozenset(mentions))
 
 
 def read_blocker(connection: Connection, oid: int) -> str | None:

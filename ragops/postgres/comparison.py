@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from ragops.postgres.reader import MIN_EF_SEARCH, OPERATORS
 from ragops.postgres.row_relation import condition, key_expression, text_expression
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.statements import Statement, statement
-from ragops.postgres.vector_type import Vector, operator, vector_schema, vector_words
+from ragops.postgres.vector_type import operator, vector_schema, vector_words
+from ragops.postgres.vector_values import Vector, array_of
 from ragops.row_facts import TargetFacts
 
 # Rows that are compared with all queries at once: their distances to 200 queries take 13 MB.
@@ -128,8 +128,8 @@ class Columns:
             DrawnRow(
                 key,
                 words.decode("utf-8", "replace") if is_bytes else words,
-                None if old is None else _array(old),
-                _array(new),
+                None if old is None else array_of(old),
+                array_of(new),
             )
             for _, key, words, old, new in rows
         ]
@@ -221,8 +221,3 @@ def _predicate(index: SearchIndex | None) -> sql.Composable:
 
 def _empty() -> Block:
     return Block([], [], [], [], [], [], [], [])
-
-
-def _array(value: Any) -> NDArray[np.float32]:
-    # pgvector 0.3 loads a vector as an array.
-    return np.asarray(value if isinstance(value, np.ndarray) else value.to_numpy(), dtype=np.float32)

@@ -132,7 +132,9 @@ def index_renames(
     theirs = _indexes(connection, table, second)
     pairs, alone = [], []
     for (relation, schema, index), signature in ours.items():
-        equal = next((key for key, other in theirs.items() if key[0] == relation and other == signature), None)
+        same = [key for key, other in theirs.items() if key[0] == relation and other == signature]
+        # Of several that are made alike the one that was named after it.
+        equal = min(same, key=lambda key: not key[2].startswith(index[:40]), default=None)
         if equal is None:
             if signature.startswith((" USING hnsw ", " USING ivfflat ")):
                 alone.append(index)
@@ -165,13 +167,28 @@ def _signature(definition: str, column: str) -> str:
     made = re.sub(rf'(?<![\w".]){name}(?![\w"(.])', "?", made)
     # The server leaves out the class that is its type's default.
     made = _CLASS_KIND.sub(r"vector\1", _CAST_KIND.sub("::vector", made)).replace(" vector_l2_ops", "")
-    return _DIMENSIONS.sub("(n)", made)
+    # A cast to the type that the other column has by itself is left out by the server.
+    return _DIMENSIONS.sub("(n)", made).replace("((?)::vector(n))", "?")
 
 
 def has_null(connection: Connection, table: TableFacts, column: str) -> bool:
     """Return whether a column has a NULL, by a scan that ends at the first."""
     words = {"table": sql.Identifier(table.schema, table.name), "filled": sql.Identifier(column)}
     return bool(fetch_row(connection, statement("cutover", "missing", words))[0])
+
+
+def count_left_behind(connection: Connection, target: RowTarget, table: TableFacts) -> int:
+    """Return how many rows have a vector in the first column and do not belong to the target, by one scan."""
+    words = {
+        "table": sql.Identifier(table.schema, table.name),
+        "embedding": sql.Identifier(target.embedding),
+        "condition": condition(target),
+        "unfilled": sql.SQL(" AND {} IS NULL").format(sql.Identifier(target.filled_column))
+        if target.filled_column in table.columns
+        else sql.SQL(""),
+    }
+    with transaction(connection, is_long=True):
+        return int(fetch_row(connection, statement("cutover", "left_behind", words))[0])
 
 
 def has_hopeless(connection: Connection, row: CutoverRow, facts: TargetFacts) -> bool:
@@ -205,14 +222,3 @@ def count_filled(connection: Connection, target: RowTarget, facts: TargetFacts) 
     words = row_words(target, facts, vector_schema(connection))
     rows, filled = fetch_row(connection, statement("cutover", "filled", words))
     return int(rows), int(filled)
-
-
-def count_left_out(connection: Connection, target: RowTarget, facts: TargetFacts) -> int:
-    """Return how many rows have a vector and do not belong to the target, by one scan."""
-    words = {
-        "table": sql.Identifier(facts.table.schema, facts.table.name),
-        "embedding": sql.Identifier(target.embedding),
-        "condition": condition(target),
-    }
-    with transaction(connection, is_long=True):
-        return int(fetch_row(connection, statement("cutover", "left_out", words))[0])

@@ -95,6 +95,7 @@ class IndexHead:
     """` USING hnsw (…) …`."""
     is_only: bool
     """It is that of a partitioned table."""
+    is_unique: bool = False
 
 
 def index_head(definition: str) -> IndexHead:
@@ -103,13 +104,16 @@ def index_head(definition: str) -> IndexHead:
     table = _QUALIFIED.match(definition, head.end()) if head else None
     if head is None or table is None:
         raise ValueError(f"not the definition of an index: {definition!r}")
-    return IndexHead(definition[table.end() :], head["only"] is not None)
+    return IndexHead(definition[table.end() :], head["only"] is not None, "UNIQUE" in head["create"])
 
 
-def new_index_sql(name: str, table: TableFacts, made: str, *, concurrently: bool) -> Statement:
+def new_index_sql(
+    name: str, table: TableFacts, made: str, *, concurrently: bool, is_unique: bool = False
+) -> Statement:
     """CREATE INDEX of another name, made as `IndexHead.rest` says."""
-    how = sql.SQL("CREATE INDEX CONCURRENTLY {} ON {}" if concurrently else "CREATE INDEX {} ON {}")
-    return sql.Composed([how.format(sql.Identifier(name), table_identifier(table)), sql.SQL(made)])
+    words = ["CREATE", *(["UNIQUE"] if is_unique else []), "INDEX", *(["CONCURRENTLY"] if concurrently else [])]
+    head = sql.SQL(" ".join(words) + " {} ON {}").format(sql.Identifier(name), table_identifier(table))
+    return sql.Composed([head, sql.SQL(made)])
 
 
 def reindex_sql(index: IndexFacts, *, concurrently: bool) -> Statement:

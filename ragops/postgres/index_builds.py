@@ -91,5 +91,5 @@ def progress_of(
 
 def find_index(connection: Connection, table: TableFacts, name: str) -> IndexFacts | None:
     """Return the index of that name on the table, as the catalog has it now."""
-    indexes = read_indexes(connection, oid=table.oid)
+    indexes = read_indexes(connection, oid=table.oid, name=name)
     return next((index for index in indexes if index.name == name and index.table_oid == table.oid), None)

@@ -14,21 +14,21 @@ from ragops.errors import UsageError, first_line
 from ragops.facts import TableFacts, quoted
 from ragops.playbook.targets import RowTarget
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.introspection import identifier_of
+from ragops.postgres.introspection import identifier_of, unlocked
 from ragops.postgres.row_relation import condition, text_expression
 from ragops.postgres.statements import literal, statement
 from ragops.postgres.vector_type import vector_schema, vector_words
 from ragops.survey_facts import Group, IndexSurvey, Survey, VectorColumn, VectorSurvey
 
-MOST_GROUPS = 50
-"""A column with more different values divides a table into no groups worth a target."""
+MOST_NAMES = 500
+"""Rows of a table of collections whose names are read."""
 BOUND_S = 20
 """A scan that takes longer is given up: what it would tell stays unknown."""
 _METRICS = ("cosine", "l2", "ip", "l1", "hamming", "jaccard")
 # Columns by which people call a row of a table of collections.
 _NAMES = ("name", "title", "slug", "label")
 # What the server says of SQL that the operator wrote.
-_WRONG_SQL = (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError, psycopg.errors.RaiseException)
+_WRONG_SQL = (psycopg.ProgrammingError, psycopg.DataError, psycopg.errors.RaiseException)
 
 
 class _Run:
@@ -99,15 +99,15 @@ def read_vector_indexes(connection: Connection, table: TableFacts, column: str) 
 
 
 def read_groups(
-    connection: Connection, survey: Survey, columns: Sequence[str], vector: VectorColumn
+    connection: Connection, survey: Survey, columns: Sequence[str], vector: VectorColumn, *, most: int
 ) -> tuple[Group, ...]:
-    """Return the groups that the first of these columns divides the table into; empty for one group, or many."""
+    """Return the groups by the first of these columns that makes between two and `most`; empty without one."""
     for column in columns:
         name = sql.Identifier(column)
         parts = {"column": name, "table": identifier_of(survey.table)}
         with _bounded(connection) as run:
-            rows = run(statement("introspection", "groups", {**parts, "limit": sql.Literal(MOST_GROUPS + 1)}))
-            if not rows or not 1 < len(rows) <= MOST_GROUPS:
+            rows = run(statement("introspection", "groups", {**parts, "limit": sql.Literal(most + 1)}))
+            if not rows or not 1 < len(rows) <= most:
                 continue
             dimensions: dict[str | None, tuple[int, ...]] = {}
             if vector.dimensions is None:
@@ -145,7 +145,7 @@ def _referenced(connection: Connection, survey: Survey, column: str) -> _Referen
                 "key": sql.Identifier(key),
                 "name": sql.Identifier(name),
                 "table": sql.Identifier(schema, table),
-                "limit": sql.Literal(10 * MOST_GROUPS),
+                "limit": sql.Literal(MOST_NAMES),
             },
         )
     ).fetchall()
@@ -212,8 +212,10 @@ def read_texts(
         "limit": sql.Literal(limit),
     }
     try:
-        with transaction(connection, lock_timeout_s=2):
+        with unlocked(table.quoted), transaction(connection, lock_timeout_s=2):
             rows = connection.execute(statement("introspection", "texts", parts)).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise
     except _WRONG_SQL as error:
         raise UsageError(
             "the text or the condition does not work on this table",

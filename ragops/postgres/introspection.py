@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
@@ -47,22 +48,28 @@ def tables_behind(connection: Connection, column: VectorColumn) -> list[str]:
     ]
 
 
-def survey(connection: Connection, vectors: Sequence[VectorColumn]) -> Survey:
-    """Return what is known of the table that these columns belong to. Raises RagopsError where it is locked."""
-    first = vectors[0]
+@contextmanager
+def unlocked(table: str) -> Iterator[None]:
+    """Raise RagopsError where another session's lock keeps readers of the table out."""
     try:
-        # Sizes and definitions of indexes wait for a lock of ALTER TABLE, TRUNCATE and the like.
-        with transaction(connection, lock_timeout_s=2):
-            table = read_table(connection, TableName(first.schema, first.relation), rows=Rows.ESTIMATED)
-            if table is None:
-                raise RagopsError(f"table {first.table} is gone", hint="the same command again")
-            return _survey(connection, table, tuple(vectors))
+        yield
     except psycopg.errors.LockNotAvailable:
         raise RagopsError(
             "the table is locked by another session",
-            where=first.table,
+            where=table,
             hint="SELECT pid, mode, relation::regclass FROM pg_locks WHERE mode = 'AccessExclusiveLock'",
         ) from None
+
+
+def survey(connection: Connection, vectors: Sequence[VectorColumn]) -> Survey:
+    """Return what is known of the table that these columns belong to. Raises RagopsError where it is locked."""
+    first = vectors[0]
+    # Sizes and definitions of indexes wait for a lock of ALTER TABLE, TRUNCATE and the like.
+    with unlocked(first.table), transaction(connection, lock_timeout_s=2):
+        table = read_table(connection, TableName(first.schema, first.relation), rows=Rows.ESTIMATED)
+        if table is None:
+            raise RagopsError(f"table {first.table} is gone", hint="the same command again")
+        return _survey(connection, table, tuple(vectors))
 
 
 def _survey(connection: Connection, table: TableFacts, vectors: tuple[VectorColumn, ...]) -> Survey:
@@ -132,17 +139,21 @@ def _columns(connection: Connection, table: TableFacts, vectors: set[str]) -> tu
 def _json_keys(
     connection: Connection, table: TableFacts, column: ColumnSurvey, sampled: int
 ) -> tuple[JsonKey, ...]:
-    rows = connection.execute(
-        statement(
-            "introspection",
-            "json_keys",
-            {
-                "column": sql.Identifier(column.name),
-                "table": identifier_of(table),
-                "limit": sql.Literal(SAMPLED),
-            },
-        )
-    ).fetchall()
+    query = statement(
+        "introspection",
+        "json_keys",
+        {
+            "column": sql.Identifier(column.name),
+            "table": identifier_of(table),
+            "limit": sql.Literal(SAMPLED),
+        },
+    )
+    try:
+        with connection.transaction():
+            rows = connection.execute(query).fetchall()
+    except psycopg.DataError:
+        # json may hold \u0000, which jsonb refuses.
+        return ()
     return tuple(JsonKey(name, count / max(sampled, count), average or 0.0) for name, count, average in rows)
 
 
@@ -165,8 +176,9 @@ def _node(connection: Connection, survey: Survey) -> NodeSurvey | None:
         ).fetchall()
     if not rows:
         return None
-    given = {name: value for name, value in rows[0].items() if value is not None}
-    return NodeSurvey(**given, variants=len(rows))
+    given = {name: value for name, value in rows[0].items() if value is not None and name != "has_nested"}
+    sets = {(row["metadata_template"], row["separator"], row["text_template"]) for row in rows}
+    return NodeSurvey(**given, variants=len(sets), has_nested=any(row["has_nested"] for row in rows))
 
 
 def _vectorizer(connection: Connection, table: TableFacts) -> VectorizerSurvey | None:
@@ -185,6 +197,7 @@ def _vectorizer(connection: Connection, table: TableFacts) -> VectorizerSurvey |
                 model=str((config.get("embedding") or {}).get("model", "")),
                 template=str((config.get("formatting") or {}).get("template", "$chunk")),
                 source=quoted(str(row.get("source_schema", "")), str(row.get("source_table", ""))),
+                source_key=tuple(str(part.get("attname", "")) for part in row.get("source_pk") or ()),
             )
     return None
 

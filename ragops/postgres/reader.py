@@ -17,7 +17,8 @@ from ragops.playbook.tables import Tables
 from ragops.postgres.connection import Connection, fetch_row, transaction
 from ragops.postgres.encodings import server_encoding
 from ragops.postgres.statements import Statement, identifiers_of, statement
-from ragops.postgres.vector_type import Vector, operator, vector_schema, vector_words
+from ragops.postgres.vector_type import operator, vector_schema, vector_words
+from ragops.postgres.vector_values import Vector, array_of
 
 # pgvector's distance operators; <#> is the negative inner product, so that smaller is nearer for all of them.
 OPERATORS = {"cosine": "<=>", "l2": "<->", "ip": "<#>", "l1": "<+>"}
@@ -257,8 +258,3 @@ def metric_of(index: IndexFacts) -> str:
 def text_of(value: str | bytes | None) -> str:
     """Return a text; bytes of it that are no UTF-8 become U+FFFD."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-
-
-def array_of(value: Any) -> NDArray[np.float32]:
-    # pgvector 0.3 loads a vector as an array; every version loads a halfvec as an object.
-    return np.asarray(value if isinstance(value, np.ndarray) else value.to_numpy(), dtype=np.float32)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from ragops.errors import RagopsError, first_line
 from ragops.postgres.connection import Connection, transaction
-from ragops.postgres.row_relation import parse_location
+from ragops.postgres.row_relation import target_of
 from ragops.postgres.row_source import GONE, Row, pin_text_form
 from ragops.postgres.row_work import RowWork, matching
 from ragops.postgres.statements import Statement, statement
@@ -30,7 +30,7 @@ class TargetTexts:
         """
         wanted: dict[int, list[str]] = defaultdict(list)
         for location in locations:
-            wanted[parse_location(location)[0]].append(location)
+            wanted[target_of(location)].append(location)
         found: dict[str, Row] = {}
         for number, own in sorted(wanted.items()):
             values = {"locations": own, "most_bytes": most_bytes}
@@ -52,7 +52,7 @@ class TargetTexts:
         # Nobody else writes a column beside.
         version: sql.Composable = sql.SQL("NULL::bytea")
         if facts.filled == facts.embedding:
-            version = sql.SQL("sha256({}({}))").format(words["send"], words["filled"])
+            version = statement("rows", "version", words)
         own = {
             "match": matching(facts, "w"),
             "version": version,

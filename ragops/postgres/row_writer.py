@@ -6,6 +6,7 @@ The items of other rows return to the queue, so that nothing of another writer i
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,10 +30,11 @@ from ragops.postgres.copy_binary import (
 )
 from ragops.postgres.queue import Queue
 from ragops.postgres.refusals import refusal_of
-from ragops.postgres.row_relation import parse_location
+from ragops.postgres.row_leftovers import Leftovers, check_same_table, keep_only
+from ragops.postgres.row_relation import parse_keys, target_of
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork, matching
-from ragops.postgres.statements import Statement, statement
+from ragops.postgres.statements import statement
 from ragops.postgres.writer import IDLE_S, Batch, DocumentRow, Stored, record_batches
 
 
@@ -55,13 +57,15 @@ class RowWriter:
                 queue.complete(batch.claim, [document.item_id for document in batch.documents])
                 queue.fail(batch.claim, [pair for pair in batch.failures if pair[0] not in dropped])
                 queue.drop(batch.claim, gone)
-            done = self.store(connection, *batches)
+            left = Leftovers()
+            done = self.store(connection, *batches, left=left)
             every = {document.item_id for batch in batches for document in batch.documents}
-            returned = frozenset(every - done)
-            if returned:
-                connection.execute(statement("rows", "return_items"), {"ids": list(returned)})
-            record_batches(connection, self._tables, batches, without=returned)
-        return Stored(returned, frozenset(dropped))
+            undone = frozenset(every - done)
+            refused = left.settle(connection, undone) if undone else frozenset[Any]()
+            record_batches(connection, self._tables, batches, without=undone)
+            for facts in self._work.facts:
+                check_same_table(connection, facts.table)
+        return Stored(undone - refused, frozenset(dropped), refused)
 
     def is_written(self, connection: Connection, *batches: Batch, worker: str) -> bool:
         """Return whether the worker has stored all of these batches already, in a transaction before.
@@ -72,16 +76,16 @@ class RowWriter:
         ids += [id for batch in batches for id, _ in batch.failures]
         return Queue(connection, self._tables).finished(ids, worker=worker) == len(ids)
 
-    def store(self, connection: Connection, *batches: Batch, is_proof: bool = False) -> set[Any]:
+    def store(self, connection: Connection, *batches: Batch, left: Leftovers | None = None) -> set[Any]:
         """Write the vectors of the batches' rows, in the caller's transaction; return the items that are done.
 
-        `is_proof` writes them over whatever vectors the rows have, in a transaction that is rolled back.
+        `left` is told about the others. Without it this is a proof: the vectors are written over whatever vectors
+        the rows have, in a transaction that is rolled back.
         """
-        by_target: dict[tuple[int, str], list[tuple[DocumentRow, tuple[str, ...]]]] = defaultdict(list)
+        by_target: dict[tuple[int, str], list[DocumentRow]] = defaultdict(list)
         for batch in batches:
             for document in batch.documents:
-                number, key = parse_location(document.location)
-                by_target[number, batch.metrics.fingerprint].append((document, key))
+                by_target[target_of(document.location), batch.metrics.fingerprint].append(document)
         if not by_target:
             return set()
         pin_text_form(connection)
@@ -91,7 +95,7 @@ class RowWriter:
             incoming = sql.Identifier(f"ragops_incoming_{place}")
             if self._work.facts[number - 1].silences_triggers:
                 connection.execute(set_parameter_sql("session_replication_role", "replica"))
-            done.update(self._store_target(connection, number, fingerprint, rows, incoming, is_proof))
+            done.update(self._store_target(connection, number, fingerprint, rows, incoming, left))
             if self._work.facts[number - 1].silences_triggers:
                 connection.execute(set_parameter_sql("session_replication_role", "origin"))
         return done
@@ -104,7 +108,7 @@ class RowWriter:
         done = set[Any]()
         try:
             with transaction(connection):
-                done = self.store(connection, batch, is_proof=True)
+                done = self.store(connection, batch)
                 connection.execute(sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"))
                 raise Rollback()
         except Exception as error:
@@ -118,36 +122,59 @@ class RowWriter:
         connection: Connection,
         number: int,
         fingerprint: str,
-        rows: Sequence[tuple[DocumentRow, tuple[str, ...]]],
+        documents: Sequence[DocumentRow],
         incoming: sql.Identifier,
-        is_proof: bool,
-    ) -> Iterator[Any]:
+        left: Leftovers | None,
+    ) -> set[Any]:
         words = {**self._work.words(number), "incoming": incoming}
         connection.execute(statement("rows", "create_incoming", words))
         facts = self._work.facts[number - 1]
-        keys = [
+        keys = parse_keys([document.location for document in documents])
+        key_fields = [
             _key_fields(list(values), column.stored_type)
-            for values, column in zip(zip(*(key for _, key in rows), strict=True), facts.key, strict=True)
+            for values, column in zip(zip(*keys, strict=True), facts.key, strict=True)
         ]
-        documents = [document for document, _ in rows]
+        vectors = vector_fields(np.stack([document.vector for document in documents]))
         columns = [
             int8_fields([document.item_id for document in documents]),
-            *keys,
+            *key_fields,
             text_fields(document.location.partition(":")[2] for document in documents),
             bytes_fields(bytes.fromhex(document.content_hash) for document in documents),
             bytes_fields(document.version for document in documents),
-            vector_fields(np.stack([document.vector for document in documents])),
+            vectors,
+            bytes_fields(self._new_hashes(number, vectors)),
         ]
         with connection.cursor() as cursor, cursor.copy(statement("rows", "copy_incoming", words)) as copy:
             copy.write(HEADER + encode_rows(columns) + TRAILER)
-        storing = self._store_statement(number, fingerprint, words, is_proof=is_proof)
-        for row in connection.execute(storing).fetchall():
-            yield row[0]
+        words = self._store_words(number, fingerprint, words, is_proof=left is None)
+        store = statement("rows", "store", words)
+        done = {row[0] for row in connection.execute(store).fetchall()}
+        undone = {document.item_id for document in documents} - done
+        if left is not None and undone and (free := left.look_at(connection, words, undone)):
+            # A row that changed between the statement's snapshot and its lock, in another column, is there now.
+            keep_only(connection, words, free)
+            again = {row[0] for row in connection.execute(store).fetchall()}
+            left.refused |= free - again
+            done |= again
+        return done
 
-    def _store_statement(
+    def _new_hashes(self, number: int, vectors: Sequence[bytes]) -> Iterator[bytes | None]:
+        """Yield the hashes that the archive keeps of what is written; None where the server has to make them.
+
+        COPY takes a `vector` in the form of `vector_send`, behind its length. Servers without OpenSSL take ten
+        times as long for a hash. A `halfvec` is what the server makes of it, and a trigger may change the vector.
+        """
+        facts = self._work.facts[number - 1]
+        is_known = (
+            facts.kind == "vector" and not facts.fired and self._work.filling.archives[number - 1] is not None
+        )
+        for field in vectors:
+            yield hashlib.sha256(field[4:]).digest() if is_known else None
+
+    def _store_words(
         self, number: int, fingerprint: str, words: dict[str, sql.Composable], *, is_proof: bool
-    ) -> Statement:
-        """Compose the statement that moves a target's vectors from the temporary table into its rows."""
+    ) -> dict[str, sql.Composable]:
+        """Return the placeholders of the statement that moves vectors from the temporary table into a target."""
         facts, filling = self._work.facts[number - 1], self._work.filling
         archive, nothing = filling.archives[number - 1], sql.SQL("")
         words = {
@@ -162,7 +189,7 @@ class RowWriter:
             "same": nothing,
         }
         if is_proof:
-            return statement("rows", "store", words)
+            return words
         if facts.filled == facts.embedding:
             words["unchanged"] = statement("rows", "unchanged", words)
         if archive is not None:
@@ -173,7 +200,7 @@ class RowWriter:
             limit = {**words, "max_distance": sql.Literal(filling.max_distance)}
             limit["divergence"] = statement("rows", "divergence", limit)
             words["differs"], words["same"] = statement("rows", "differs", limit), statement("rows", "same", limit)
-        return statement("rows", "store", words)
+        return words
 
 
 def _key_fields(values: Sequence[str], type_name: str) -> list[bytes]:

@@ -25,6 +25,7 @@ from ragops.postgres.encodings import server_encoding
 from ragops.postgres.row_relation import condition, text_expression
 from ragops.postgres.statements import literal, statement
 from ragops.postgres.vector_type import vector_schema, vector_words
+from ragops.postgres.vector_values import array_of
 
 # Longer texts are not read: their chunks alone would take minutes to embed.
 MOST_BYTES = 256 * 1024
@@ -82,11 +83,7 @@ class StoredTexts:
         """Return the stored vectors, those of halfvec and sparsevec as float32, too."""
         words = vector_words(vector_schema(self.connection) or "public")
         value = sql.SQL("{}::{}vector").format(sql.Identifier(self.column), words["ext"])
-        return {
-            place: np.asarray(vector.to_numpy(), dtype=np.float32)
-            for place, vector in self._values(value, places)
-            if vector is not None
-        }
+        return {place: array_of(vector) for place, vector in self._values(value, places) if vector is not None}
 
     def texts(self, target: RowTarget, places: Sequence[Place]) -> dict[Place, str | None]:
         """Return the texts of rows exactly as a campaign reads them; rows whose text is too long are left out.

@@ -13,7 +13,7 @@ from ragops.facts import ColumnFacts, TableFacts, TriggerFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.names import TableName
 from ragops.playbook.targets import RowTarget, template_parts
-from ragops.postgres.catalog import Rows, kind_of, read_table
+from ragops.postgres.catalog import Rows, kind_of, read_indexes, read_table
 from ragops.postgres.connection import Connection, fetch_row
 from ragops.postgres.constraints import read_structure
 from ragops.postgres.cutovers import newest_cutover, read_cutovers
@@ -49,6 +49,9 @@ def find_targets(
             facts = TargetFacts(number, table, key, target.embedding, filled)
             if table.locked_by is None:
                 facts = _with_attachments(connection, facts, silences=target.triggers == "disable")
+                if target.write == "beside" and filled != target.embedding:
+                    columns = (target.embedding, filled)
+                    facts = replace(facts, around=read_indexes(connection, oid=table.oid, columns=columns))
             if "USAGE" in table.privileges and table.locked_by is None:
                 own += expression_problems(connection, target, facts)
             if rows is Rows.EXACT and not own and _is_readable(target, facts):

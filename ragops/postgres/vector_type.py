@@ -18,11 +18,6 @@ from psycopg.types import TypeInfo
 
 from ragops.postgres.statements import statement
 
-try:
-    from pgvector import Vector as Vector
-except ImportError:  # pgvector 0.3, which langchain-postgres 0.0.19 needs
-    from pgvector.utils import Vector as Vector  # type: ignore[import-not-found,no-redef]
-
 _REGISTER = {
     "vector": register_vector_info,
     "halfvec": register_halfvec_info,

@@ -106,6 +106,8 @@ class Stored:
     """Back in the queue: their row changed meanwhile, or another session has locked it."""
     dropped: frozenset[Any] = frozenset()
     """No items any more: their row is gone, or has no text."""
+    refused: frozenset[Any] = frozenset()
+    """Failed: their row does not take the vector, or is never as it was read."""
 
 
 NOTHING_ELSE = Stored()

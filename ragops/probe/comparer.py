@@ -18,7 +18,8 @@ from ragops.errors import EmbedderError, RagopsError
 from ragops.fingerprint.batches import measure_batches
 from ragops.playbook.model import Playbook
 from ragops.postgres.connection import Connection, Target, connect
-from ragops.postgres.reader import DistanceStats, Reader, VectorCounts
+from ragops.postgres.reader import DistanceStats, VectorCounts
+from ragops.postgres.row_reader import reader_of
 from ragops.quality.validation import QueryMeasure, comparison_stats
 from ragops.quality.vectors import check_vectors, normalize
 
@@ -136,7 +137,7 @@ class Comparer:
             # psycopg sends it with every BEGIN, so that it also holds behind a transaction pooler.
             connection.read_only = True
             self._connection = connection
-            reader = Reader(connection, self._playbook.tables, timeout_s=self._timeout_s)
+            reader = reader_of(connection, self._playbook, timeout_s=self._timeout_s)
             try:
                 stats = reader.distance_stats(vector, thresholds=thresholds)
             except connection.DataError as error:

@@ -30,6 +30,8 @@ class TargetMeasure:
     """Distances of rows that the queue has as completed; NaN for one without a distance."""
     others: tuple[float, ...] = ()
     """Distances of other rows."""
+    edited: int = 0
+    """How many of the others the campaign has written, and have another text since."""
     unlike: tuple[str, ...] = ()
     """Rows that disagree, the worst first, as `schema.table (key)`."""
 
@@ -49,6 +51,7 @@ class TargetMeasure:
             "dimensions": list(self.dimensions),
             "written": {"rows": len(self.written), "disagreeing": disagreeing(self.written, limit)},
             "others": {"rows": len(self.others), "disagreeing": disagreeing(self.others, limit)},
+            "edited": self.edited,
             "disagreeing": list(self.unlike),
         }
 
@@ -106,6 +109,15 @@ def row_checks(measured: RowMeasure, *, limit: float, dimensions: int, completed
             "info",
             f"{wrong} of {len(others)} sampled rows that this campaign has not written disagree",
             "they are as they were before",
+        )
+    edited = sum(target.edited for target in measured.targets)
+    if edited:
+        yield Check(
+            "edited_since",
+            "info",
+            f"{edited} of {len(written) + edited} sampled rows have another text than was embedded, and perhaps "
+            "still its vector",
+            "writers that embed what they change; or another campaign with select_rows: stale",
         )
     queued = "the queue was not read" if completed is None else f"{completed:,} items completed"
     tables = len(measured.targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ragops.demo.reembed import ReembedResult
 from ragops.demo.run import DemoResult
 from ragops.report.campaign import campaign_screen
 from ragops.report.terminal import table
@@ -19,6 +20,30 @@ NEXT = (
     "ragops reset --playbook realign.yaml --dry-run",
     "ragops db stop",
 )
+
+
+REEMBED_NEXT = (
+    "ragops cutover status --playbook reembed.yaml",
+    "ragops cutover rollback --playbook reembed.yaml",
+    "ragops cutover finish --playbook reembed.yaml",
+    "ragops db stop",
+)
+
+
+def reembed_screen(told: ReembedResult) -> RenderableType:
+    """The campaign, the application's answers, and what to type next."""
+    answers = told.answers
+    shares = f"{answers.found_before:.0%} before, {answers.found_after:.0%} after"
+    commands = "\n".join(f"  RAGOPS_TABLE=public.demo_articles {line}" for line in REEMBED_NEXT[:-1])
+    return Group(
+        campaign_screen(told.result),
+        Text(),
+        Text(f"the application got {number(answers.answers)} answers, and {number(len(answers.errors))} errors"),
+        *(Text(f"  {error}", style="red") for error in answers.errors[:3]),
+        Text(f"the longest wait for one was {answers.longest_ms:,.0f} ms; with the row it asked for: {shares}"),
+        Text(f"the whole demo took {duration(told.seconds)}"),
+        Text(f"\nnext, on this database:\n{commands}\n  {REEMBED_NEXT[-1]}"),
+    )
 
 
 def demo_screen(demo: DemoResult) -> RenderableType:

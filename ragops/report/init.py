@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from ragops.introspection.outcome import Decision, InitResult
-from ragops.report.terminal import table
+from ragops.report.printable import printable
 
 _SHOWN_TEXT = 100
 
@@ -32,7 +34,7 @@ def init_screen(result: InitResult) -> RenderableType:
         count = len(result.problems)
         parts += _lines(f"{count} problem{'s' if count != 1 else ''} of the plan", list(map(str, result.problems)))
     steps = " → ".join(result.steps)
-    state = "planned without a problem" if result.planned else "valid; not planned"
+    state = "planned without a problem" if result.planned else "valid; not planned, as no model is named"
     parts.append(Text(f"\nwritten: {result.file} ({'with problems' if result.problems else state}: {steps})"))
     parts.append(Text(f"next: {result.next}", style="bold"))
     return Group(*parts)
@@ -44,7 +46,12 @@ def _decisions(title: str, decisions: Sequence[Decision]) -> list[RenderableType
     rows = [
         [one.what, one.value, f"{one.certainty}: {one.why}" if one.why else one.certainty] for one in decisions
     ]
-    return [Text(f"\n{title}", style="bold"), table("", "", "", rows=rows)]
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*[Text(printable(cell)) for cell in row])
+    return [Text(f"\n{title}", style="bold"), Padding(grid, (0, 0, 0, 2))]
 
 
 def _lines(title: str, lines: Sequence[str]) -> list[RenderableType]:

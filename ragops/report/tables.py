@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from ragops.campaign.steps.empty_tables import EmptyResult
+from ragops.facts import quoted
 from ragops.postgres.archive import ArchiveRow
+from ragops.postgres.vector_archives import VectorArchiveRow
 from ragops.report.terminal import table
 from ragops.report.units import number, size
 
@@ -19,8 +21,8 @@ def emptied_screen(result: EmptyResult) -> RenderableType:
     return table("table", "rows", "before", "after", rows=rows, right=(1, 2, 3))
 
 
-def archives_screen(archives: Sequence[ArchiveRow]) -> RenderableType:
-    """Every archive, the oldest first."""
+def archives_screen(archives: Sequence[ArchiveRow], vectors: Sequence[VectorArchiveRow] = ()) -> RenderableType:
+    """Every archive of rows, then of vectors that were replaced in place, the oldest first."""
     rows = [
         [
             str(archive.id),
@@ -34,9 +36,26 @@ def archives_screen(archives: Sequence[ArchiveRow]) -> RenderableType:
         ]
         for archive in archives
     ]
-    if not rows:
-        return "no archive"
-    return table("#", "generation", "by", "table", "rows", "size", "archived", "", rows=rows, right=(0, 1, 4, 5))
+    parts: list[RenderableType] = []
+    if rows or not vectors:
+        heads = ("#", "generation", "by", "table", "rows", "size", "archived", "")
+        parts.append(table(*heads, rows=rows, right=(0, 1, 4, 5)) if rows else "no archive")
+    if vectors:
+        columns = ("#", "by", "column", "vectors", "size", "archived", "")
+        parts.append(table(*columns, rows=[_vectors(one) for one in vectors], right=(0, 3, 4)))
+    return Group(*parts)
+
+
+def _vectors(archive: VectorArchiveRow) -> list[str]:
+    return [
+        str(archive.id),
+        f"campaign {archive.campaign}" if archive.campaign is not None else "",
+        f"{archive.table}.{quoted(archive.column)}",
+        "gone" if archive.rows is None else number(archive.rows),
+        size(archive.bytes),
+        f"{archive.created_at:%Y-%m-%d %H:%M}",
+        "restored" if archive.restored_at else "",
+    ]
 
 
 def _origin(archive: ArchiveRow) -> str:

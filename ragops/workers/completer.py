@@ -127,17 +127,19 @@ class Completer:
                 raise
             self._bisect(documents, reason, error)
             return
+        undone = became.returned | became.refused
         for batch in batches:
-            stored_documents = [d for d in batch.documents if d.item_id not in became.returned]
+            stored_documents = [d for d in batch.documents if d.item_id not in undone]
             self._stats.add(
                 completed=len(stored_documents),
-                failed=sum(1 for id, _ in batch.failures if id not in became.dropped),
+                failed=sum(1 for id, _ in batch.failures if id not in became.dropped)
+                + sum(1 for d in batch.documents if d.item_id in became.refused),
                 chunks=sum(len(document.chunks) for document in stored_documents),
                 tokens=batch.metrics.tokens,
             )
         if became.returned:
             self._wait_for_rows(len(became.returned), of=len(documents))
-        stored = [batch for batch in batches if any(d.item_id not in became.returned for d in batch.documents)]
+        stored = [batch for batch in batches if any(d.item_id not in undone for d in batch.documents)]
         if stored:
             self._remember(stored[-1])
             self._fail_refused()

@@ -26,7 +26,7 @@ from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook, Source
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.queue import Item
-from ragops.postgres.row_relation import parse_location
+from ragops.postgres.row_relation import target_of
 from ragops.postgres.row_source import Row, RowTexts, count_rows, iterate_ids
 from ragops.postgres.row_texts import TargetTexts
 from ragops.postgres.row_work import ROW_EMPTY, ROW_GONE, RowWork
@@ -131,8 +131,8 @@ class Documents:
             return Unreadable(f"text larger than {MAX_BYTES} bytes")
         if is_blank(row.text or ""):
             return Unreadable(ROW_EMPTY)
-        target = self._targets[parse_location(location)[0] - 1]
-        return replace(extract_text(row.text or ""), version=row.version, long_text=target.long_text)
+        target = self._targets[target_of(location) - 1]
+        return extract_text(row.text or "", version=row.version, long_text=target.long_text)
 
     def _accepted(self, extracted: Extracted) -> Extracted:
         """Return the text. Raises Unreadable for one that is not whole, if the source says so."""

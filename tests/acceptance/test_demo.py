@@ -113,3 +113,18 @@ def test_without_a_demo_the_commands_say_what_to_type(home: Home) -> None:
         finally:
             home.ragops("db", "stop", RAGOPS_DATA_DIR=folder)
             assert not (Path(folder) / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.slow
+def test_the_application_answers_while_every_vector_changes(home: Home, tiny_model: Path) -> None:
+    done = home.ragops("demo", "--story", "reembed", "--docs", "60", "--model", str(tiny_model), "--json")
+    assert done.code == 0, done.err
+    told = done.json
+    assert (told["status"], told["verdict"], told["documents"], told["completed"]) == ("done", "pass", 60, 60)
+    # 20 a second for longer than four seconds, all of them answered.
+    assert told["answers"] > 20 and told["errors"] == []
+    assert "answers so far, 0 errors" in done.err and "the columns are exchanged" in done.err
+    # Again: the table of the story before is its own.
+    again = home.ragops("demo", "--story", "reembed", "--docs", "40", "--model", str(tiny_model))
+    assert again.code == 0, again.err
+    assert "answers, and 0 errors" in again.out

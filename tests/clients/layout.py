@@ -18,6 +18,8 @@ from clients.corpus import Document, Embedder, Shifted, Vector, documents, neare
 DIMENSIONS = 32
 # Documents that are asked for, and how many are expected in return.
 ASKED, FOUND = (3, 17, 29), 3
+# What follows a vector column's name in that of the second one, before the cutover and after it.
+SECOND = ("_new", "_old")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,12 @@ class Layout:
     embedded: Callable[[Document], str] = lambda document: document.body
     """The text that the application embeds."""
     init: tuple[str, ...] = ()
-    """Options of `ragops init`: what it can know only from its user."""
+    """Options of `ragops init`: what it can know only from its user. Empty: the playbook is written by hand."""
     metric: str = "cosine"
     extension: str = "public"
     """The schema of pgvector."""
     client: str | None = None
     """The client library that has to be installed."""
-    may_rename: bool = True
-    """Nothing of the database binds the vector column by its place."""
 
     def __str__(self) -> str:
         return self.name
@@ -99,11 +99,12 @@ class Store:
         return nearest(query, self.right_vectors(), limit=limit, metric=self.layout.metric)
 
     def columns(self) -> dict[str, tuple[int, str]]:
-        """Return the checksums of all that no campaign may change."""
-        return oracle.checksums(self.dsn, without=self.layout.vectors)
+        """Return the checksums of all that no campaign may change; a second column is no part of it."""
+        second = [(table, f"{column}{suffix}") for table, column in self.layout.vectors for suffix in SECOND]
+        return oracle.checksums(self.dsn, without=(*self.layout.vectors, *second))
 
     def vectors(self) -> dict[str, tuple[int, str]]:
-        return oracle.vector_checksums(self.dsn, self.layout.vectors)
+        return oracle.vector_checksums(self.dsn, self.layout.vectors, beside=SECOND)
 
     def outside(self) -> list[tuple[Any, ...]]:
         """Return the rows that belong to no target although they are in its table, with their vectors."""
@@ -139,6 +140,15 @@ class Store:
         )
         path = self.place.folder / f"{name}.yaml"
         path.write_text(text, encoding="utf-8")
+        return path
+
+    def init(self, campaign: str) -> Path:
+        """Let `ragops init` write a playbook, from what it finds out and what its user must say."""
+        path = self.place.folder / f"{campaign}.yaml"
+        self.ragops(
+            *("init", *self.layout.init, "--model", str(self.model), "--campaign", campaign),
+            *("--output", str(path), "--yes", "--json"),
+        )
         return path
 
     def ragops(self, *arguments: str, code: int = 0) -> Finished:

@@ -300,7 +300,6 @@ LAYOUTS = (
             {"table": "papers", "text": "{body}", "embedding": "body_embedding"},
         ),
         vectors=(("public.papers", "title_embedding"), ("public.papers", "body_embedding")),
-        init=("--table", "papers", "--column", "body_embedding", "--text", "{body}"),
         metric="l2",
     ),
     Layout(
@@ -341,6 +340,5 @@ LAYOUTS = (
         open_triggers,
         targets=({"table": "docs", "text": "{content}", "triggers": "disable"},),
         vectors=(("public.docs", "embedding"),),
-        init=("--table", "docs", "--text", "{content}"),
     ),
 )

@@ -80,14 +80,18 @@ def checksums(dsn: str, *, without: Columns) -> dict[str, tuple[int, str]]:
         }
 
 
-def vector_checksums(dsn: str, columns: Columns) -> dict[str, tuple[int, str]]:
-    """Return rows and checksum of vector columns, as the tables' rows have them."""
+def vector_checksums(dsn: str, columns: Columns, *, beside: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Return rows and checksum of vector columns, as the tables' rows have them.
+
+    `beside` are the endings of columns that may stand beside them.
+    """
+    hidden = {(table, f"{column}{ending}") for table, column in columns for ending in ("", *beside)}
     with psycopg.connect(dsn) as connection:
         tables = _tables(connection)
         keyed = {}
         for table, column in columns:
             # With the other columns, so that vectors which changed places are another checksum.
-            others = [name for name in tables[table] if (table, name) not in columns]
+            others = [name for name in tables[table] if (table, name) not in hidden]
             keyed[f"{table}.{column}"] = _checksum(connection, table, [*others, column])
         return keyed
 

@@ -186,6 +186,18 @@ def test_a_trigger_that_swallows_updates_does_not_hang(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("layout", named("halfvec"))
+def test_a_text_that_is_never_the_same_does_not_hang(stage: Stage) -> None:
+    store = stage.store
+    before = store.vectors()
+    target = {"table": "notes", "sql": "content || now()", "where": "number < 4"}
+    playbook = store.write_playbook("repair", ALL, targets=(target,))
+    done = store.place.ragops("reset", "--playbook", str(playbook), "--yes", "--json")
+    assert _items(store) == {"failed": 4}, done.err
+    assert "now()" in store.place.value("SELECT min(last_error) FROM ragops.work")
+    assert store.vectors() == before
+
+
+@pytest.mark.parametrize("layout", named("halfvec"))
 def test_sql_of_the_operator_may_hold_anything(stage: Stage) -> None:
     """Percent signs, quotes, braces, comments and line breaks are the server's business alone."""
     store = stage.store

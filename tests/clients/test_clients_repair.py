@@ -6,8 +6,8 @@ import pytest
 
 from clients.stage import Stage, named, wrong_rows
 
-SELECT_ALL = ("{step: select_rows, rows: [all]}", "{step: embed}")
-SELECT_DIVERGENT = ("{step: select_rows, rows: [divergent]}", "{step: embed}")
+SELECT_ALL = ("{step: select_rows, rows: [all]}", "{step: embed}", "{step: validate}")
+SELECT_DIVERGENT = ("{step: select_rows, rows: [divergent]}", "{step: embed}", "{step: validate}")
 
 
 @pytest.mark.parametrize("layout", named())
@@ -16,7 +16,7 @@ def test_wrong_vectors_are_repaired_and_undone(stage: Stage) -> None:
     store.assert_wrong(application)
     columns, vectors, structure = store.columns(), store.vectors(), store.structure()
     others = store.outside()
-    playbook = store.write_playbook("repair", SELECT_ALL)
+    playbook = store.init("repair") if store.layout.init else store.write_playbook("repair", SELECT_ALL)
 
     store.ragops("reset", "--playbook", str(playbook), "--yes", "--json")
     assert wrong_rows(store) == []

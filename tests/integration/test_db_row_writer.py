@@ -71,6 +71,23 @@ def test_a_vector_of_another_writer_is_not_overwritten(connection: Connection) -
     assert value(connection, "SELECT (old::real[])[1] FROM ragops.vectors_1 WHERE key = '[\"2\"]'") == 0.25
 
 
+@pytest.mark.parametrize("kind", ["vector", "halfvec"])
+def test_a_row_is_written_although_another_column_of_it_was(connection: Connection, kind: str) -> None:
+    make_notes(connection)
+    connection.execute(f"ALTER TABLE notes ADD COLUMN seen int, ALTER COLUMN embedding TYPE {kind}(32)".encode())
+    connection.execute("UPDATE notes SET embedding = array_fill(0.25, ARRAY[32])::vector WHERE id = 2")
+    work = put_to_work(connection, NOTES)
+    claim = work.claim()
+    assert claim is not None
+    batch = work.read(claim)
+    connection.execute("UPDATE notes SET seen = 1 WHERE id <= 3")
+    assert work.write(batch).returned == frozenset()
+    # Undo looks for what was written by this hash, whoever made it.
+    kept = f"""SELECT count(*) FROM ragops.vectors_1 a JOIN notes n ON a.key = jsonb_build_array(n.id::text)::text
+                WHERE a.new_hash = sha256({kind}_send(n.embedding))"""
+    assert value(connection, kept) == 6
+
+
 def test_a_locked_row_is_not_waited_for(connection: Connection, target: Target) -> None:
     make_notes(connection)
     work = put_to_work(connection, NOTES)

@@ -16,6 +16,8 @@ from ragops.indexes.concerned import droppable_indexes
 from ragops.indexes.pairs import index_pairs
 from ragops.playbook import Playbook
 from ragops.playbook.steps import RebuildIndexes
+from ragops.postgres.cutover_columns import index_renames
+from ragops.postgres.index_rates import measure_rates
 from ragops.session import Session
 
 REBUILD = RebuildIndexes(step="rebuild_indexes")
@@ -26,6 +28,7 @@ DEFINITIONS = (
     "SELECT indexname, indexdef, tablespace, obj_description((quote_ident(schemaname) || '.' || "
     "quote_ident(indexname))::regclass, 'pg_class') FROM pg_indexes WHERE indexdef ~ 'hnsw|ivfflat' ORDER BY 1"
 )
+COPIED = ("Half %", "bits", "lists", "other", "part", "plain", "waiting")
 VALID = (
     "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
     "JOIN pg_am a ON a.oid = c.relam WHERE a.amname IN ('hnsw', 'ivfflat') ORDER BY 1"
@@ -66,7 +69,9 @@ def table(dsn18: str) -> str:
         "CREATE INDEX lists ON articles USING ivfflat (embedding) WITH (lists=3)",
         "CREATE INDEX bits ON articles USING hnsw ((binary_quantize(embedding)::bit(8)) bit_hamming_ops)"
         " WHERE title IS NOT NULL",
-        "CREATE INDEX other ON articles USING hnsw (title vector_cosine_ops) WHERE embedding IS NOT NULL",
+        "CREATE INDEX other ON articles USING hnsw ((title::halfvec(8)) halfvec_cosine_ops)"
+        " WHERE embedding IS NOT NULL",
+        "CREATE UNIQUE INDEX waiting ON articles (id) WHERE embedding IS NULL",
     )
     return dsn18
 
@@ -90,6 +95,21 @@ def partitioned(dsn18: str) -> str:
 
 def built(result: RebuildResult) -> list[str]:
     return [index.build.name for index in result.indexes]
+
+
+def exchanged(session: Session) -> dict[str, str]:
+    """The indexes that a cutover would give the other's name; none is left alone."""
+    (target,) = session.targets()
+    pairs, alone = index_renames(
+        session.connection,
+        target.table,
+        name=target.embedding,
+        second=target.filled,
+        ending="_old",
+        known={},
+    )
+    assert alone == []
+    return {pair.name: pair.second for pair in pairs}
 
 
 def test_indexes_over_the_written_column_are_dropped_and_come_back_as_they_were(table: str) -> None:
@@ -123,11 +143,12 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
     before = rows(table, DEFINITIONS)
     with session_on(table, articles(write="beside", type="halfvec")) as session:
         made = rebuild(single(session), REBUILD)
-        assert sorted(built(made)) == ["Half %_new", "bits_new", "lists_new", "part_new", "plain_new"]
+        assert sorted(built(made)) == [f"{name}_new" for name in COPIED]
         assert all(index.build.concurrently for index in made.indexes)
         assert built(rebuild(single(session), REBUILD)) == []
         (target,) = session.targets()
         pairs = {old.name: new.name if new else None for old, new in index_pairs(target)}
+        renames = exchanged(session)
     after = {name: (definition, comment) for name, definition, _, comment in rows(table, DEFINITIONS)}
     table_name = "public.articles"
     assert {name: after[name] for name in after if name.endswith("_new")} == {
@@ -145,6 +166,11 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
             " WHERE ((lang = 'de'::text) AND (embedding_new IS NOT NULL))",
             None,
         ),
+        "other_new": (
+            f"CREATE INDEX other_new ON {table_name} USING hnsw (((title)::halfvec(8)) halfvec_cosine_ops)"
+            " WHERE (embedding_new IS NOT NULL)",
+            None,
+        ),
         "lists_new": (
             f"CREATE INDEX lists_new ON {table_name} USING ivfflat (embedding_new halfvec_l2_ops)"
             " WITH (lists='3')",
@@ -157,7 +183,10 @@ def test_a_second_column_gets_the_same_indexes_of_its_own_type(table: str) -> No
         ),
     }
     assert [row for row in rows(table, DEFINITIONS) if not row[0].endswith("_new")] == before
-    assert pairs == {name: f"{name}_new" for name in ("plain", "Half %", "part", "lists", "bits")}
+    assert pairs == renames == {name: f"{name}_new" for name in COPIED}
+    assert value(table, "SELECT pg_get_indexdef('waiting_new'::regclass)") == (
+        "CREATE UNIQUE INDEX waiting_new ON public.articles USING btree (id) WHERE (embedding_new IS NULL)"
+    )
 
 
 def test_a_second_column_of_a_partitioned_table_gets_the_indexes_of_every_partition(partitioned: str) -> None:
@@ -176,6 +205,7 @@ def test_a_second_column_of_a_partitioned_table_gets_the_indexes_of_every_partit
             ("newest_new", True),
         ]
         (facts,) = session.targets()
+        assert len(exchanged(session)) == 4
     assert all(is_valid for _, is_valid in rows(partitioned, VALID))
     attached = (
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'messages_hnsw_new'::regclass"
@@ -232,3 +262,29 @@ def test_names_stay_unique_and_short_enough(dsn18: str) -> None:
     assert len(names) == len(set(names)) == 4
     assert all(len(name.encode()) <= 63 for name in names)
     assert value(dsn18, "SELECT count(*) FROM pg_index x WHERE indrelid = 'articles'::regclass") == 9
+
+
+def test_rates_are_measured_and_nothing_changes(partitioned: str) -> None:
+    before = rows(partitioned, "SELECT tableoid, ctid, xmin::text, * FROM messages ORDER BY id")
+    with session_on(partitioned, {"table": "messages", "text": "{body}"}) as session:
+        (facts,) = session.targets()
+        own = [index for index in facts.table.indexes if not index.is_attached]
+        rates = measure_rates(session.connection, facts, own)
+        assert rates.reason == ""
+        assert rates.updates is not None
+        assert rates.builds is not None
+        assert rates.updates > 0
+        assert rates.builds > 0
+        assert rows(partitioned, "SELECT tableoid, ctid, xmin::text, * FROM messages ORDER BY id") == before
+        execute(partitioned, "UPDATE messages SET embedding = NULL")
+        assert measure_rates(session.connection, facts, own).reason.startswith("too few rows")
+
+
+def test_rows_that_the_application_holds_are_not_waited_for(partitioned: str) -> None:
+    with (
+        session_on(partitioned, {"table": "messages", "text": "{body}"}) as session,
+        psycopg.connect(partitioned) as application,
+    ):
+        application.execute("SELECT 1 FROM messages FOR UPDATE")
+        (facts,) = session.targets()
+        assert measure_rates(session.connection, facts, []).updates is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ragops.beside_facts import MADE_AGAIN, OPEN, BesideFacts, CutoverRow, Dependent
 from ragops.errors import RagopsError
@@ -11,7 +11,7 @@ from ragops.facts import READABLE_TYPE, ModelFacts, TableFacts, quoted
 from ragops.findings import PlanProblem
 from ragops.playbook.model import Playbook
 from ragops.playbook.targets import RowTarget
-from ragops.postgres.cutover_columns import read_beside
+from ragops.postgres.cutover_columns import count_left_behind, read_beside
 from ragops.postgres.cutover_ddl import are_views_dropped
 from ragops.row_facts import TargetFacts
 from ragops.session import Session
@@ -19,6 +19,8 @@ from ragops.session import Session
 # Why something that refers to a column by its number cannot follow an exchange of names.
 _WHY = {
     "materialized view": "it keeps the column that it was made of, and would have to be filled again",
+    "view of another role": "only its owner can make it again",
+    "function of another role": "only its owner can make it again",
     "rule": "a rule keeps the column that it was made of",
     "generated column": "a generated column keeps the column that it is made of, and cannot be changed in place",
     "constraint": "a constraint stays with its column",
@@ -76,6 +78,12 @@ def besides(
     )
 
 
+def with_rows_left(session: Session, one: Beside) -> Beside:
+    """Return the same, with a look whether rows outside of the target have a vector."""
+    left = 0 if one.target.where is None else count_left_behind(session.connection, one.target, one.table)
+    return replace(one, beside=replace(one.beside, left_behind=left))
+
+
 def matched(
     playbook: Playbook, targets: Sequence[TargetFacts], facts: Sequence[BesideFacts]
 ) -> tuple[Beside, ...]:
@@ -125,7 +133,7 @@ def exchange_problems(one: Beside, dimensions: int | None) -> Iterator[PlanProbl
     second = second_type(facts, dimensions)
     for dependent in facts.dependents:
         if dependent.kind not in MADE_AGAIN or dependent.definition is None:
-            what = dependent.what if dependent.kind == "view" else dependent.kind
+            what = dependent.what if dependent.kind in ("view", "function") else dependent.kind
             yield PlanProblem(
                 f"{what} {dependent.name} refers to {one.label}: {_WHY.get(what, 'it stays with its column')}",
                 "drop it before the campaign, and create it again after the cutover",
@@ -134,6 +142,13 @@ def exchange_problems(one: Beside, dimensions: int | None) -> Iterator[PlanProbl
     if second is not None and are_views_dropped(views, facts.old.type, second):
         for view in views:
             yield from _view_problems(view, one, second)
+    if facts.left_behind:
+        yield PlanProblem(
+            f"{facts.left_behind:,} rows of {table.quoted} have a vector and do not belong to "
+            f"targets[{facts.number - 1}] (where: {one.target.where}); the exchange is of whole columns, and "
+            "would leave these without one",
+            f"leave out targets[{facts.number - 1}].where, or write: in_place",
+        )
     default = facts.old.default
     if default is not None and second != facts.old.type:
         yield PlanProblem(

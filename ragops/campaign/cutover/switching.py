@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ragops.beside_facts import CutoverRow
-from ragops.campaign.cutover.beside import Beside, besides
+from ragops.campaign.cutover.beside import Beside, besides, with_rows_left
 from ragops.campaign.cutover.draining import drain
 from ragops.campaign.cutover.exchange import MOST_WAITING, ExchangeResult, TooManyWaiting, exchange
 from ragops.campaign.cutover.hooks import run_hooks
@@ -80,7 +80,7 @@ def _exchange_drained(run: Run, *, lock_timeout_s: float, sweeps: bool) -> Excha
         found = session.through_outages(lambda: besides(session, is_added=True))
         waiting = [one for one in found if not one.row.is_swapped]
         for one in waiting:
-            session.through_outages(partial(_refuse_null, session, one))
+            session.through_outages(partial(_refuse_loss, session, one))
         if not waiting:
             # A COMMIT whose answer was lost.
             return ExchangeResult(0.0, 0, ())
@@ -96,13 +96,19 @@ def _exchange_drained(run: Run, *, lock_timeout_s: float, sweeps: bool) -> Excha
     )
 
 
-def _refuse_null(session: Session, one: Beside) -> None:
+def _refuse_loss(session: Session, one: Beside) -> None:
     """Raise RagopsError if the column could never be NOT NULL as the first one is: it has rows without a text."""
+    if with_rows_left(session, one).beside.left_behind:
+        # The plan refuses this; what left the target since, such as a row marked as deleted, stops no cutover.
+        session.reporter.warning(
+            f"rows that have left the target since have a vector in {one.label}, and none of the new model: they "
+            f"keep it in {quoted(one.row.retired)} until ragops cutover finish"
+        )
     if not one.row.is_not_null or not has_hopeless(session.connection, one.row, one.facts):
         return
     raise RagopsError(
         f"{one.label} is NOT NULL, and there are rows that get no vector; nothing was exchanged",
-        actual="rows without a text, or whose item failed (ragops queue status)",
+        actual="rows without a text, outside of the target, or whose item failed (ragops queue status)",
         expected="a vector for every row",
         hint=f"give those rows a text, or: ALTER TABLE {one.table.quoted} ALTER COLUMN "
         f"{quoted(one.target.embedding)} DROP NOT NULL",

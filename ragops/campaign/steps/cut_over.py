@@ -51,7 +51,7 @@ class CutOverStep:
             "waits for `ragops cutover run`" if self.settings.when == "asked" else "goes on by itself",
             f"waits up to {self.settings.lock_timeout_s:g} s for each lock, and tries again",
             "indexes exchange their names with the columns",
-            "statements that name no columns (INSERT INTO … VALUES, COPY … FROM) go by position: they go on writing "
+            "statements that name no columns (INSERT INTO … VALUES, COPY … FROM) go by position: they still write "
             "the first column",
             *(f"before: {command}" for command in hooks.before_cut_over),
             *(f"after: {command}" for command in hooks.after_cut_over),

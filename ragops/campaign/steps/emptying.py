@@ -36,7 +36,9 @@ def source_problems(facts: PlanFacts, settings: EmptyTables) -> Iterator[PlanPro
         copy = f"{table.name[:50]}_texts"
         yield PlanProblem(
             f"{kind} reads {table.qualified}{through}, which empty_tables empties: the texts to embed would be "
-            f"gone. Copy them, then set source.table: {table.schema}.{copy}, id_column: id, text_column: text",
+            "gone. Let the rows stay and renew their vectors (targets: with `write: beside`): "
+            f"ragops init --table {table.quoted} --campaign reembed. Or copy the texts, then set "
+            f"source.table: {table.schema}.{copy}, id_column: id, text_column: text",
             text_of(copy_texts_sql(table.schema, copy, source_relation(source))),
         )
 

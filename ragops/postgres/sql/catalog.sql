@@ -141,7 +141,7 @@ SELECT count(DISTINCT c.relname) = 14
                                  ('measured', 'item'), ('tokens', 'writer'), ('change', 'campaign_id'),
                                  ('seeding', 'left_out'), ('file_state', 'location'),
                                  ('work', 'location'), ('target', 'relation_oid'), ('row_state', 'text_hash'),
-                                 ('vector_archive', 'target_id'), ('cutover', 'state'), ('captured', 'is_kept'));
+                                 ('vector_archive', 'undone_to'), ('cutover', 'state'), ('captured', 'is_kept'));
 
 -- name: is_available
 -- Whether the server has the files of pgvector.
@@ -189,8 +189,9 @@ SELECT c.conname AS name, n.nspname || '.' || r.relname AS "table",
 -- name: vector_indexes
 -- The HNSW and IVFFlat indexes of a table and of its partitions by name, each with the index of the partitioned
 -- table that it is attached to. The column is empty for an index on an expression (indkey 0); the last array has the
--- columns that its key reads: an expression's are found by what it depends on, without those of a predicate. A
--- statistics target below 0, or NULL from PostgreSQL 17 on, is the default.
+-- columns that its key reads (an expression's are found by what it depends on, without those of a predicate), and all
+-- that it depends on. A statistics target below 0, or NULL from PostgreSQL 17 on, is the default. With a column or a
+-- name also the indexes of other methods that depend on that column, or have that name; not those of constraints.
 SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce(a.attname, ''),
        CASE WHEN %(may_lock)s THEN pg_get_indexdef(i.oid) ELSE '' END, x.indisvalid,
        CASE WHEN %(may_lock)s THEN pg_relation_size(i.oid)
@@ -212,7 +213,11 @@ SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce
                                               AND d.refobjid = x.indrelid AND d.refobjsubid > 0)
                           AND (x.indpred IS NULL OR NOT %(may_lock)s
                                OR position(quote_ident(c.attname) IN pg_get_expr(x.indexprs, x.indrelid)) > 0)
-                        ORDER BY c.attnum) END
+                        ORDER BY c.attnum) END,
+       ARRAY(SELECT DISTINCT c.attname::text FROM pg_depend d
+               JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+              WHERE d.classid = 'pg_class'::regclass AND d.objid = i.oid AND d.refclassid = 'pg_class'::regclass
+                AND d.refobjid = x.indrelid AND d.refobjsubid > 0)
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_am am ON am.oid = i.relam
@@ -224,7 +229,13 @@ SELECT i.relname, n.nspname, tn.nspname || '.' || t.relname, am.amname, coalesce
  WHERE x.indrelid IN (SELECT %(oid)s::oid UNION ALL
                        SELECT p.relid FROM pg_partition_tree(CASE WHEN %(may_lock)s THEN %(oid)s::oid END) p
                         WHERE p.level > 0)
-   AND am.amname IN ('hnsw', 'ivfflat')
+   AND (am.amname IN ('hnsw', 'ivfflat')
+        OR ((i.relname = %(name)s::text OR EXISTS (
+              SELECT FROM pg_depend d
+                JOIN pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+               WHERE d.classid = 'pg_class'::regclass AND d.objid = i.oid
+                 AND d.refclassid = 'pg_class'::regclass AND d.refobjid = x.indrelid AND c.attname = ANY(%(columns)s::text[])))
+            AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid)))
  ORDER BY n.nspname, i.relname;
 
 -- name: name_of

@@ -36,13 +36,16 @@ WITH RECURSIVE tree (relid) AS (
       JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> v.oid
 )
 SELECT 'view' AS kind, c.oid::bigint AS oid, format('%%I.%%I', n.nspname, c.relname) AS name, max(v.depth)::int AS depth,
-       CASE WHEN c.relkind = 'v' AND r.rulename = '_RETURN' THEN pg_get_viewdef(c.oid) END AS definition,
-       CASE WHEN c.relkind = 'v' THEN 'view' WHEN c.relkind = 'm' THEN 'materialized view' ELSE 'rule' END AS what
+       CASE WHEN c.relkind = 'v' AND pg_has_role(c.relowner, 'USAGE') THEN pg_get_viewdef(c.oid) END AS definition,
+       CASE WHEN c.relkind = 'v' AND NOT pg_has_role(c.relowner, 'USAGE') THEN 'view of another role'
+            WHEN c.relkind = 'v' THEN 'view' WHEN c.relkind = 'm' THEN 'materialized view' ELSE 'rule' END AS what
   FROM views v JOIN pg_class c ON c.oid = v.oid JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_rewrite r ON r.ev_class = c.oid AND (c.relkind NOT IN ('v', 'm') OR r.rulename = '_RETURN')
- GROUP BY c.oid, n.nspname, c.relname, c.relkind, r.rulename
+ GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relowner, r.rulename
 UNION ALL
-SELECT 'function', p.oid::bigint, p.oid::regprocedure::text, 1, pg_get_functiondef(p.oid), 'function'
+SELECT 'function', p.oid::bigint, p.oid::regprocedure::text, 1,
+       CASE WHEN pg_has_role(p.proowner, 'USAGE') THEN pg_get_functiondef(p.oid) END,
+       CASE WHEN pg_has_role(p.proowner, 'USAGE') THEN 'function' ELSE 'function of another role' END
   FROM direct d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
 UNION ALL
 SELECT 'trigger', t.oid::bigint, quote_ident(t.tgname), 1, pg_get_triggerdef(t.oid), t.tgenabled::text
@@ -148,6 +151,7 @@ VALUES (%(campaign)s, %(target)s, %(old)s, %(new)s, %(definition)s) RETURNING id
 SELECT id, state FROM ragops.cutover WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE;
 
 -- name: set_state
+-- How far a second column is.
 UPDATE ragops.cutover
    SET state = %(state)s, definition = definition || %(more)s, changed_at = clock_timestamp()
  WHERE id = %(id)s;
@@ -211,10 +215,6 @@ DELETE FROM ragops.captured WHERE cutover_id = %(id)s;
 -- name: forget_rows
 -- Forgets of which texts the vectors of a column were made.
 DELETE FROM ragops.row_state WHERE target_id = %(id)s;
-
--- name: left_out
--- The number of rows that have a vector and do not belong to the target.
-SELECT count(*) FROM {table} WHERE {embedding} IS NOT NULL AND {condition} IS NOT TRUE;
 
 -- name: rename_target
 -- Follows a column that was renamed.
@@ -287,3 +287,7 @@ SELECT EXISTS (SELECT 1 FROM {table} WHERE {filled} IS NULL);
 SELECT EXISTS (SELECT 1 FROM (SELECT {key} AS key FROM {table} WHERE {filled} IS NULL) r
                 WHERE NOT EXISTS (SELECT 1 FROM ragops.captured c
                                    WHERE c.cutover_id = %(id)s AND c.key = r.key AND NOT c.is_kept));
+
+-- name: left_behind
+-- The number of rows outside of a target that have a vector, and none in the second column.
+SELECT count(*) FROM {table} WHERE {embedding} IS NOT NULL AND ({condition}) IS NOT TRUE{unfilled};

@@ -43,18 +43,20 @@ SELECT DISTINCT format('%%I.%%I', n.nspname, c.relname)
 
 -- name: columns
 -- The columns of a table: name, type, type without domain and modifier, whether it is a text, generated, readable, and
--- the share of NULL values where the table was analyzed and the role may know it.
+-- where the table was analyzed and the role may know it the share of NULL values, and the number of different values
+-- (negative: as a share of the rows).
 SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, b.typname::text AS base_type,
        b.typcategory = 'S' AND b.typname <> 'name' AS is_text, a.attgenerated <> '' AS is_generated,
        has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS may_read,
-       (SELECT s.null_frac::float8 FROM pg_stats s
-         WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
-         ORDER BY s.inherited DESC LIMIT 1) AS null_share
+       s.null_share, s.different
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_type t ON t.oid = a.atttypid
   JOIN pg_type b ON b.oid = CASE WHEN t.typbasetype <> 0 THEN t.typbasetype ELSE t.oid END
+  LEFT JOIN LATERAL (SELECT p.null_frac::float8 AS null_share, p.n_distinct::float8 AS different FROM pg_stats p
+                      WHERE p.schemaname = n.nspname AND p.tablename = c.relname AND p.attname = a.attname
+                      ORDER BY p.inherited DESC LIMIT 1) s ON true
  WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum;
 
@@ -161,10 +163,13 @@ SELECT {key}::text, {name}::text FROM {table} LIMIT {limit};
 SELECT {shown} FROM {table} GROUP BY {columns} HAVING count(*) > 1 OR {nulls} LIMIT 1;
 
 -- name: node
--- How LlamaIndex composes the texts of some rows: its templates, each set once.
+-- How LlamaIndex composes the texts of some rows: its templates, each set once, and whether a value of the metadata is
+-- an array or an object.
 SELECT DISTINCT node->>'metadata_template' AS metadata_template,
        coalesce(node->>'metadata_separator', node->>'metadata_seperator') AS separator,
-       node->>'text_template' AS text_template
+       node->>'text_template' AS text_template,
+       EXISTS (SELECT 1 FROM json_each(node->'metadata') AS m
+                WHERE json_typeof(m.value) IN ('array', 'object')) AS has_nested
   FROM (SELECT ({metadata}->>'_node_content')::json AS node FROM {table}
          WHERE {metadata}->>'_node_content' IS NOT NULL LIMIT {limit}) AS sampled;
 

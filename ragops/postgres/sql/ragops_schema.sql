@@ -333,3 +333,20 @@ CREATE INDEX IF NOT EXISTS captured_order ON ragops.captured (cutover_id, id);
 -- name: add_captured_kept
 -- Notes of rows that were written after a cutover stay: a rollback has to say that the old column lacks their vector.
 ALTER TABLE ragops.captured ADD COLUMN IF NOT EXISTS is_kept boolean NOT NULL DEFAULT false;
+
+-- name: extend_vector_archive
+-- How far an undo has come with an archive: the last key, what became of the rows, and the first ones that were left.
+ALTER TABLE ragops.vector_archive
+    ADD COLUMN IF NOT EXISTS undo_id    bigint REFERENCES ragops.undo,
+    ADD COLUMN IF NOT EXISTS undone_to  text,
+    ADD COLUMN IF NOT EXISTS restored   bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS changed    bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS deleted    bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS left_rows  jsonb NOT NULL DEFAULT '[]';
+
+-- name: allow_undoing
+-- A campaign whose vectors are put back one part after the other is neither running nor undone.
+ALTER TABLE ragops.campaign
+    DROP CONSTRAINT IF EXISTS campaign_status_check,
+    ADD CONSTRAINT campaign_status_check
+        CHECK (status IN ('running', 'stopped', 'gate_failed', 'failed', 'done', 'abandoned', 'undoing', 'undone'));

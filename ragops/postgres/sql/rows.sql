@@ -99,6 +99,12 @@ SELECT w.location, CASE WHEN one.bytes <= %(most_bytes)s THEN one.text END, coal
  CROSS JOIN LATERAL (SELECT o.text, octet_length(o.text) AS bytes
                        FROM (SELECT r.content AS text OFFSET 0) AS o) AS one;
 
+-- name: version
+-- A part of `texts`: what tells whether a vector was replaced meanwhile. The transaction that wrote the row as it is now
+-- (xmin), which is the same only for the same version of the row, and a hash of the vector, which is the same where
+-- only other columns were written.
+int8send(xmin::text::bigint) || coalesce(sha256({send}({filled})), '');
+
 -- name: plan_by_key
 -- Finds rows through the index of their key: of a temporary table the planner knows no statistics, and reads the whole
 -- of the other one.
@@ -108,27 +114,28 @@ SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin'
 -- name: create_incoming
 -- A temporary table for the vectors of one target; gone with the transaction.
 CREATE TEMPORARY TABLE {incoming} (item bigint, {keys}, key text, text_hash bytea, version bytea,
-                                   embedding {ext}vector) ON COMMIT DROP;
+                                   embedding {ext}vector, new_hash bytea) ON COMMIT DROP;
 
 -- name: copy_incoming
 -- Receives them.
-COPY {incoming} (item, {names}, key, text_hash, version, embedding) FROM STDIN (FORMAT BINARY);
+COPY {incoming} (item, {names}, key, text_hash, version, embedding, new_hash) FROM STDIN (FORMAT BINARY);
 
 -- name: store
 -- Writes the vectors of rows whose text is the one that was embedded, and notes what they were made of. Returns the
 -- items that are done. SKIP LOCKED: a row that the application holds is tried again later, so that a store never
 -- waits for the application and cannot be a part of a deadlock with it.
 WITH matched AS MATERIALIZED (
-    SELECT i.item, i.key, i.text_hash, r.part, r.place, r.before, i.embedding::{type} AS after
-      FROM (SELECT u.item, u.key, u.text_hash, u.version, u.embedding, {casts} FROM {incoming} u) i
-      JOIN (SELECT {columns}, {content} AS content, {filled} AS before, tableoid AS part, ctid AS place
+    SELECT i.item, i.key, i.text_hash, i.new_hash, r.part, r.place, r.before, i.embedding::{type} AS after
+      FROM (SELECT u.item, u.key, u.text_hash, u.version, u.embedding, u.new_hash, {casts} FROM {incoming} u) i
+      JOIN (SELECT {columns}, {content} AS content, {filled} AS before, tableoid AS part, ctid AS place,
+                   xmin AS written_by
               FROM {table} WHERE {condition}) r ON {match}
      WHERE sha256(convert_to(r.content, 'UTF8')) = i.text_hash{unchanged}
        FOR NO KEY UPDATE OF r SKIP LOCKED
 ), written AS (
     UPDATE {table} t SET {filled} = m.after
       FROM matched m WHERE t.ctid = m.place AND t.tableoid = m.part{differs}
-    RETURNING m.item, m.key, m.text_hash, m.before, m.after
+    RETURNING m.item, m.key, m.text_hash, m.new_hash, m.before, t.{filled} AS after
 ){archived}, done AS (
     SELECT w.item, w.key, w.text_hash FROM written w{same}
 ), noted AS (
@@ -141,13 +148,14 @@ SELECT item FROM done;
 
 -- name: unchanged
 -- A part of `store`: the vector is still the one that was there when the text was read.
- AND sha256({send}(r.before)) IS NOT DISTINCT FROM i.version;
+ AND (substr(i.version, 1, 8) = int8send(r.written_by::text::bigint)
+          OR substr(i.version, 9) = coalesce(sha256({send}(r.before)), ''));
 
 -- name: archived
 -- A part of `store`: keeps what is replaced. What the campaign itself wrote before is no original.
 , archived AS (
     INSERT INTO {archive} AS a (key, old, new_hash)
-    SELECT w.key, w.before, sha256({send}(w.after)) FROM written w
+    SELECT w.key, w.before, coalesce(w.new_hash, sha256({send}(w.after))) FROM written w
         ON CONFLICT (key) DO UPDATE SET new_hash = excluded.new_hash
 );
 
@@ -164,9 +172,38 @@ SELECT item FROM done;
 coalesce({ext}vector_dims(m.before::{ext}vector) <> {ext}vector_dims(m.after::{ext}vector)
          OR NOT (m.before::{ext}vector {cosine} m.after::{ext}vector) <= {max_distance}, true);
 
+-- name: unwritten
+-- Which of some items have a row that nobody else holds, and whether it still is as it was read.
+SELECT i.item, coalesce(sha256(convert_to(r.content, 'UTF8')) = i.text_hash{unchanged}, false)
+  FROM (SELECT u.item, u.text_hash, u.version, {casts} FROM {incoming} u WHERE u.item = ANY(%(items)s)) i
+  JOIN (SELECT {columns}, {content} AS content, {filled} AS before, xmin AS written_by
+          FROM {table} WHERE {condition}) r ON {match}
+   FOR NO KEY UPDATE OF r SKIP LOCKED;
+
+-- name: keep_incoming
+-- Takes all but some items out of the temporary table.
+DELETE FROM {incoming} WHERE item <> ALL(%(items)s);
+
+-- name: oid_of
+-- The table that has a name now.
+SELECT to_regclass(%(name)s)::oid;
+
 -- name: return_items
--- Puts items back into the queue whose row changed meanwhile, or is locked.
-UPDATE ragops.work SET status = 'pending', claimed_by = NULL, attempts = least(attempts + 1, 32767)
+-- Puts items back into the queue whose row is locked, or gone.
+UPDATE ragops.work SET status = 'pending', claimed_by = NULL WHERE id = ANY(%(ids)s);
+
+-- name: return_changed
+-- Puts items back into the queue whose row changed meanwhile. One of which that is true too often fails.
+UPDATE ragops.work
+   SET status = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN 'failed' ELSE 'pending' END,
+       claimed_by = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN claimed_by END,
+       last_error = CASE WHEN (attempts + 1) %% %(most)s = 0 THEN %(reason)s END,
+       attempts = (attempts + 1) %% 30000
+ WHERE id = ANY(%(ids)s) RETURNING id, status;
+
+-- name: refuse_items
+-- Fails items whose row does not take a vector.
+UPDATE ragops.work SET status = 'failed', last_error = %(reason)s, attempts = (attempts + 1) %% 30000
  WHERE id = ANY(%(ids)s);
 
 -- name: drop_items
@@ -186,6 +223,11 @@ SELECT location FROM ragops.work WHERE status = 'completed' AND location LIKE %(
 -- name: completed
 -- Which of some locations are completed items.
 SELECT location FROM ragops.work WHERE status = 'completed' AND location = ANY(%(locations)s::text[]);
+
+-- name: text_hashes
+-- What was embedded of some rows of a target.
+SELECT s.key, s.text_hash FROM ragops.row_state s JOIN ragops.target t ON t.id = s.target_id
+ WHERE t.relation = %(relation)s AND t.column_name = %(column)s AND s.key = ANY(%(keys)s::text[]);
 
 -- name: stored
 -- The texts and vectors of some rows by key, those that have both.
