@@ -84,7 +84,7 @@ def exchange(
         with run.transaction(lock_timeout_s=within):
             connection = session.connection
             _refuse_states(found, lock_cutovers(connection, rows), back=back)
-            # VACUUM is waited for here, where nobody else has to: the server ends that of autovacuum after a second.
+            # VACUUM is waited for here, where nobody else has to; the server ends autovacuum after a second.
             lock_tables(connection, tables, "SHARE UPDATE EXCLUSIVE", within_s=max(lock_timeout_s, PATIENCE_S))
             prepared = [_prepare(connection, one, back=back) for one in found]
             statements = [statement for one in prepared for statement in one.statements]
