@@ -139,6 +139,7 @@ REFUSED: list[tuple[str, str, str, str]] = [
     ("", "where: 'body = '", "targets[0].where: the server refuses it", ""),
     ("", "where: 'body'", "argument of IS TRUE must be type boolean", ""),
     ("", "where: 'random() < 0.5'", "targets[0].where: it calls a volatile function", ""),
+    ("", "where: 'deleted_at IS NULL) OR (true'", "targets[0].where: the server refuses it as a condition", ""),
     ("", "where: 'count(*) > 1'", "targets[0].where: an aggregate depends on other rows", ""),
     ("", "where: 'true); DROP TABLE notes; SELECT (true'", "targets[0].where: the server refuses it", ""),
     (
