@@ -281,7 +281,11 @@ def _embedded_before(facts: PlanFacts, number: int) -> int | None:
 
 def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
     """Return the rows that a build of step `number` will find in its table; None where that is not known."""
-    if facts.targets or not any(isinstance(step, Embed) for step in facts.before(number)):
+    if facts.targets:
+        # A partition has about its share of the rows: one by one they are counted when it is built.
+        shares = {p.oid: len(target.table.partitions) for target in facts.targets for p in target.table.partitions}
+        return build.table.rows // shares.get(build.table.oid, 1)
+    if not any(isinstance(step, Embed) for step in facts.before(number)):
         return build.table.rows
     documents, items = facts.table("documents"), _embedded_before(facts, number)
     if items is None or build.table.oid == documents.oid:
