@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clients.corpus import Document
-from clients.layout import ASKED
+from clients.layout import ASKED, Writing
 from clients.stage import Stage, named, wrong_rows
 
 REEMBED = (
@@ -66,16 +66,15 @@ def test_the_new_column_stays(stage: Stage) -> None:
 
 @pytest.mark.parametrize("layout", named("langchain-pgvectorstore", "haystack", "django"))
 def test_the_library_writes_while_the_campaign_waits(stage: Stage) -> None:
-    """It adds and removes documents with its old vectors; after the cutover it finds what it would have to find."""
+    """It adds and removes documents, with its old vectors; after the cutover it finds the right ones."""
     store, application = stage.store, stage.application
+    assert isinstance(application, Writing)
     steps = [step.replace("ready", "asked") for step in REEMBED]
     playbook = str(store.write_playbook("reembed", steps, beside=True))
     store.ragops("reset", "--playbook", playbook, "--yes", "--json")
     asked = store.documents[ASKED[0]]
-    gone, added = (
-        store.documents[store.expected(asked)[1]],
-        Document(100, "five trees", asked.body + " lazy", "tree"),
-    )
+    gone = store.documents[store.expected(asked)[1]]
+    added = Document(100, "five trees", f"{asked.body} lazy", "tree")
     application.remove(gone)
     application.add(added)
     store.documents = (*(document for document in store.documents if document != gone), added)
