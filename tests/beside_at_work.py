@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -13,12 +14,12 @@ from campaigns import open_session, single
 from psycopg import sql
 from rows_at_work import RowsAtWork, vector_of
 
-from ragops.campaign.cutover import draining
+from ragops.campaign.cutover import draining, switching
 from ragops.campaign.cutover.beside import Beside, besides
 from ragops.campaign.cutover.draining import DrainResult
 from ragops.campaign.cutover.ending import EndResult, find_droppable, finish, undo_beside
 from ragops.campaign.cutover.exchange import ExchangeResult, exchange
-from ragops.campaign.cutover.results import RollbackResult
+from ragops.campaign.cutover.results import CutOverResult, InUse, RollbackResult
 from ragops.campaign.cutover.switching import roll_back, settle_not_null
 from ragops.campaign.rows import work_of
 from ragops.campaign.steps.add_column import AddColumnStep
@@ -27,6 +28,7 @@ from ragops.campaign.steps.capture_writes import CaptureWritesStep
 from ragops.campaign.steps.embed import EmbedResult
 from ragops.campaign.steps.select_rows import SelectRowsStep
 from ragops.playbook import parse_playbook
+from ragops.playbook.model import Hooks
 from ragops.playbook.steps import AddColumn, CaptureWrites, SelectRows
 from ragops.session import Session
 
@@ -40,6 +42,9 @@ targets:
     write: beside
 steps: [{{step: add_column}}, {{step: capture_writes}}, {{step: select_rows}}, {{step: embed}}, {{step: cut_over}}]
 """
+
+
+USED = InUse("x.gguf", "0" * 64, 32, "mean", "", "", "", "", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,15 @@ class BesideAtWork:
         self.drain()
         settle_not_null(self.run)
         return done
+
+    def run_cutover(self) -> CutOverResult:
+        """Cut over with everything that surrounds it, as the step and the command do."""
+        with patch.object(switching, "_in_use", lambda _: USED), self.embedding():
+            return switching.cut_over(self.run, lock_timeout_s=2.0)
+
+    def with_hooks(self, **hooks: Any) -> BesideAtWork:
+        changed = self.session.playbook.model_copy(update={"hooks": Hooks(**hooks)})
+        return replace(self, session=self.session.with_playbook(changed))
 
     def roll_back(self) -> RollbackResult:
         return roll_back(self.run, lock_timeout_s=2.0)

@@ -7,7 +7,9 @@ instruction. Other arguments concern children that embed: `dead` dies while it s
 the file exists, `gate-but-one=FILE` the same for all but the first child, `hold=FILE` embeds for a fleet once it
 exists. `cut=FILE` cuts a text with the word SLOW once the file exists. `killed=FOLDER` is killed (SIGKILL) when it
 starts if FOLDER has a file, which it takes away; `chance=FOLDER` the same when it meets the word CHANCE.
-`version=X` is another build, and `drift=X` adds that to one component of every vector.
+`requests=FOLDER` notes every request of every child as a file, numbered from 1, and is killed by the one whose
+number the file `kills` names. `version=X` is another build, and `drift=X` adds that to one component of every
+vector.
 """
 
 from __future__ import annotations
@@ -171,6 +173,23 @@ def _be_killed(name: str, arguments: Sequence[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _note(header: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Number a request, over all children that share the folder, and be killed before one is answered."""
+    folder = next((Path(a.partition("=")[2]) for a in arguments if a.startswith("requests=")), None)
+    if folder is None:
+        return
+    number = len(list(folder.iterdir()))
+    while True:
+        try:
+            (folder / str(number)).touch(exist_ok=False)
+            break
+        except FileExistsError:  # another child was faster
+            number += 1
+    (folder / str(number)).write_text(f"{header['request']} of {len(header.get('texts') or header['tokens'])}")
+    if (folder / "kills").read_text() == str(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _is_first(gate: str) -> bool:
     try:
         Path(f"{gate}.first").touch(exist_ok=False)
@@ -188,6 +207,7 @@ def main(arguments: list[str]) -> None:
     while True:
         request, payload = _read()
         name = request["request"]
+        _note(request, arguments)
         texts = _cut(payload, request["tokens"]) if name == "embed_tokens" else list(map(ids_of, request["texts"]))
         if name in ("tokens", "tokenise"):
             if any("SLOW" in text for text in request["texts"]):

@@ -47,7 +47,7 @@ class Drafted:
 
 def make_draft(session: Session, gathered: Gathered, given: Given, questions: Questions) -> Drafted:
     """Ask for what is not given. Raises UsageError with all that is missing where nobody can be asked."""
-    from ragops.introspection.measuring import measure, other_text, repaired_as, rows_to_repair
+    from ragops.introspection.measuring import measure, misfit, repaired_as, rows_to_repair
     from ragops.introspection.realigning import map_documents
     from ragops.introspection.writing import Draft
 
@@ -98,8 +98,8 @@ def make_draft(session: Session, gathered: Gathered, given: Given, questions: Qu
     notes = (
         [] if findings else ["no model was named (--model): which text made the stored vectors was not measured"]
     )
-    if campaign == "repair" and (other := other_text(findings, text)) is not None:
-        notes.append(other)
+    if campaign == "repair" and (reason := misfit(findings, text)) is not None:
+        notes.append(reason)
     if client is not None and client.doubt:
         notes.append(f"{client.client}: {client.doubt}")
     measured = findings.to_json() if findings else None

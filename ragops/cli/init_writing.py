@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def prove_and_write(
         decisions=tuple(questions.decisions),
         also=recognised.also if recognised else (),
         # The plan looks closer at what the catalog has, and says it in its notes.
-        warnings=(*drafted.notes, *(proof.notes or warnings(gathered))),
+        warnings=(*drafted.notes, *(_without_untouched(proof.notes) or warnings(gathered))),
         untouched=tuple(untouched(gathered, playbook.targets[0] if playbook.targets else None)),
         texts=tuple(drafted.texts),
         measured=drafted.measured,
@@ -89,6 +90,11 @@ def prove_and_write(
         problems=proof.problems,
         next=f"{_variables(session.target, dsn, needs_model=draft.model is None)}{place} --dry-run",
     )
+
+
+def _without_untouched(notes: Sequence[str]) -> tuple[str, ...]:
+    """Return a plan's notes without those that say what stays as it is, which has a part of its own."""
+    return tuple(note for note in notes if not note.startswith("not touched:"))
 
 
 def _variables(target: Target, dsn: str | None, *, needs_model: bool) -> str:

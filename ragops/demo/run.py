@@ -196,8 +196,7 @@ def _prepare_database(session: Session, corpus: Path) -> None:
 def _say_how_long(session: Session, corpus: Path) -> None:
     """Say about how long the demo takes; with a large model it is hours."""
     locations = list(walk_folder(corpus, ["**/*.txt"]))
-    with session.open_embedder() as embedder:
-        seconds = estimate(embedder, session.playbook, corpus, locations)
+    seconds = session.with_embedder(lambda embedder: estimate(embedder, session.playbook, corpus, locations))
     if seconds is not None:
         session.reporter.info(
             f"embedding takes about {in_words(2 * seconds)} on this machine: all documents for the incident, and "
@@ -232,8 +231,9 @@ def _measure(session: Session, probes: Sequence[Query]) -> Retrieval:
     reader, thresholds = session.reader, session.playbook.validation.thresholds
     model = session.playbook.model
     texts = [model.query_prefix + probe.text for probe in probes]
-    with session.open_embedder() as embedder:
-        vectors = normalize(embedder.embed(texts, suffix=model.query_suffix).vectors)
+    vectors = normalize(
+        session.with_embedder(lambda embedder: embedder.embed(texts, suffix=model.query_suffix).vectors)
+    )
     stats = [reader.distance_stats(vector, thresholds=thresholds) for vector in vectors]
     ranks = [
         reader.rank_of_location(vector, probe.location) for probe, vector in zip(probes, vectors, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ragops.embedder.child_engine import ATTENTIONS, USABLE_POOLINGS
 from ragops.embedder.client import Embedder, EmbedderConfig
-from ragops.embedder.starting import open_embedder
+from ragops.embedder.starting import open_embedder, use_child
 from ragops.findings import Finding
 from ragops.fingerprint.document import Canary, Fingerprint
 from ragops.playbook.model import Model
@@ -82,15 +83,20 @@ def explain(
         drift = measure_spaces(vectors, theirs[places[:count]], tie_tolerance=limits.max_drift)
         return space_verdict(drift, limits) != "divergent"
 
+    def first_that_agrees(embedder: Embedder, variants: Sequence[Variant]) -> Finding | None:
+        for variant in variants:
+            if variant.suffix and not _is_special(embedder, variant.suffix):
+                continue
+            if all(agrees(embedder, variant, count) for count in (FIRST_TEXTS, len(chosen))):
+                return Finding(variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint)
+        return None
+
     for shared, group in groupby(_variants(settings, mine), key=lambda variant: variant.config(config)):
-        with open_embedder(shared, command=command) as embedder:
-            for variant in group:
-                if variant.suffix and not _is_special(embedder, variant.suffix):
-                    continue
-                if all(agrees(embedder, variant, count) for count in (FIRST_TEXTS, len(chosen))):
-                    return Finding(
-                        variant.finding, "error", f"with {variant.what} the vectors agree", variant.hint
-                    )
+        found = use_child(
+            partial(open_embedder, shared, command=command), partial(first_that_agrees, variants=list(group))
+        )
+        if found is not None:
+            return found
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -144,13 +145,14 @@ def verify(
     reference: Reference | None = None,
     command: tuple[str, ...] | None = None,
     shape: Shape | None = None,
+    info: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Return what is effectively loaded, compared with the playbook's `build:` and `model:` and with a reference.
 
-    `shape` is that of the fleet whose batches are measured. A debug endpoint is compared elsewhere
-    (`compare_with_debug`): it needs the database. Raises UsageError
-    without a model and for queries that do not fit, ModelUnusable or EmbedderError when it cannot be loaded,
-    RagopsError for a fault of the reference.
+    `shape` is that of the fleet whose batches are measured; `info` is told of a child that somebody killed. A
+    debug endpoint is compared elsewhere (`compare_with_debug`): it needs the database. Raises UsageError without a
+    model and for queries that do not fit, ModelUnusable or EmbedderError when it cannot be loaded, RagopsError for
+    a fault of the reference.
     """
     sha256 = checked_sha256(playbook)
     shape = shape or Shape()
@@ -165,7 +167,11 @@ def verify(
         refuse_unfitting(embedder, playbook)
         return embedder.build, embedder.model, *_measured(embedder, playbook)
 
-    build, model, batches, found = use_child(lambda: open_embedder(config, command=command), look)
+    build, model, batches, found = use_child(
+        lambda: open_embedder(config, command=command),
+        look,
+        on_death=lambda death: info(f"{death.what}; going on with another one"),
+    )
     inspected += found
     advice = model_advice(playbook.model, model)
     findings = tuple(sorted_findings([*compare(playbook, build, model), *advice, *inspected]))

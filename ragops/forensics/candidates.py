@@ -72,7 +72,7 @@ def candidates_of(table: TableFacts, samples: Samples = ()) -> tuple[Candidate, 
     prose = sorted((name for name in texts if _is_prose(name, samples)), key=lambda name: -_length(name, samples))
     main = [name for name in texts if name in prose[:MOST_PAIRED]]
     others = [name for name in texts if name not in prose and not _is_key(name, samples)]
-    found = [template(name) for name in (*prose, *others)]
+    found = [template(name) for name in prose]
     found += [
         template(first, second, separator=separator)
         for separator in SEPARATORS
@@ -81,7 +81,7 @@ def candidates_of(table: TableFacts, samples: Samples = ()) -> tuple[Candidate, 
     ]
     for column in json_columns(table):
         found += _of_json(column.name, main[:2] if len(main) < 3 else prose[:2], samples)
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys([*found, *(template(name) for name in others)]))
 
 
 def _of_json(column: str, texts: Sequence[str], samples: Samples) -> Iterator[Candidate]:

@@ -106,32 +106,34 @@ class Embedding:
         own = (self.settings.document_prefix, self.settings.query_prefix)
         return tuple(dict.fromkeys((own[0], "", own[1], *PREFIXES)))
 
-    @property
-    def fits(self) -> tuple[Fit, ...]:
-        """The ways to make a long text fit, ragops' own first."""
+    def fits(self, *, with_cuts: bool) -> tuple[Fit, ...]:
+        """Return the ways to make a long text fit, ragops' own first; with cuts those of other tools, too."""
         most = self.model.max_tokens
-        cuts = (most, *(cut for cut in CUTS if cut < most))
+        cuts = (most, *(cut for cut in CUTS if cut < most)) if with_cuts else (most,)
         return (Fit(most, "mean"), *(Fit(cut, "truncate") for cut in cuts))
 
-    def vectors(self, texts: Sequence[str], *, prefix: str, pooling: str) -> list[Fitted]:
-        """Return the vectors of each text as pooled; none for one without tokens.
+    def vectors(self, texts: Sequence[str], *, prefix: str, pooling: str, with_cuts: bool = False) -> list[Fitted]:
+        """Return the vectors of each text as pooled, by the ways of `fits`; none for one without tokens.
 
         Raises Stopped, and as `Embedder` does.
         """
         ids = self._tokenise([prefix + text for text in texts])
-        wanted = [dict(self._cut(own, prefix, text)) for own, text in zip(ids, texts, strict=True)]
+        fits = self.fits(with_cuts=with_cuts)
+        wanted = [dict(self._cut(own, prefix, text, fits)) for own, text in zip(ids, texts, strict=True)]
         self._embed(pooling, [part for cuts in wanted for parts in cuts.values() for part in parts])
         return [
             {fit: self._vector(pooling, parts) for fit, parts in cuts.items() if all(len(part) for part in parts)}
             for cuts in wanted
         ]
 
-    def _cut(self, ids: TokenIds, prefix: str, text: str) -> Iterator[tuple[Fit, list[TokenIds]]]:
+    def _cut(
+        self, ids: TokenIds, prefix: str, text: str, fits: Sequence[Fit]
+    ) -> Iterator[tuple[Fit, list[TokenIds]]]:
         """Yield the ways to make a text fit, each with what is embedded."""
         most = self.model.max_tokens
         if len(ids) <= most:
             yield WHOLE, [ids]
-        for fit in self.fits:
+        for fit in fits:
             if len(ids) <= fit.tokens:
                 continue
             if fit.how == "truncate":

@@ -28,6 +28,8 @@ from ragops.session import Session
 # The rows that candidates are tried on, before the best ones meet the whole sample.
 PROBED = 12
 MOST_WRITERS = 4
+# Rows of which it is tried whether their texts were cut.
+CUT_ROWS = 6
 SHOWN = 10
 # Another quantisation of the same weights moves vectors no further: `fingerprint.causes.NEAR_WEIGHTS`.
 NEAR = 0.05
@@ -120,7 +122,14 @@ def _on_all(
     limit: float,
 ) -> _Explained:
     """Return the trial on all rows, with the way to make long texts fit that explains most of the open ones."""
-    measured = search.measure(best.candidate, best.prefix, best.pooling, rows)
+    own = best.candidate, best.prefix, best.pooling
+    measured = search.measure(*own, rows)
+    hit = {place for trial in measured for place in _within(trial.distances, left, limit)}
+    missed = [rows[place] for place in left if place not in hit]
+    # Texts may have been cut where another tool cuts them: a few tell whether to try that with all.
+    sample = spread(missed, CUT_ROWS)
+    if best.fit.how == "truncate" or any(t.hits(limit) for t in search.measure(*own, sample, with_cuts=True)):
+        measured += search.measure(*own, rows, with_cuts=True)
     trial = max(measured, key=lambda one: (len(_within(one.distances, left, limit)), one.fit == best.fit))
     return _Explained(trial, limit == search.limits.exact, _within(trial.distances, left, limit), tried)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,8 +18,9 @@ from ragops.quality.drift import cosine_distances
 from ragops.quality.vectors import normalize
 from ragops.session import Session
 
-# Of the best texts this many are tried with every pooling, and of these fewer with every prefix, on fewer rows.
-WITH_POOLINGS, WITH_PREFIXES, PREFIX_ROWS = 6, 2, 6
+# How many of the best texts are tried with every pooling, how many pairs of text and pooling with every prefix,
+# and on how many rows. Each text that is embedded takes a large model a second.
+WITH_POOLINGS, WITH_PREFIXES, FEW_ROWS = 4, 4, 5
 # Rows that must have vectors of one length, so that similarities among them say something.
 STRUCTURED_ROWS = 6
 # Vectors that agree so well were made with these settings: halfvec moves a vector by 1e-7, another build by 1e-5.
@@ -84,20 +85,30 @@ class Search:
         """Return what was tried on these rows, until something explains enough of them."""
         own, *others = self.embedding.poolings
         first = tuple(dict.fromkeys((self.embedding.settings.document_prefix, "")))
-        found = list(self._try(self.candidates, first, [own], rows, with_structure=True))
+        found = [
+            trial
+            for prefix in first
+            for candidate in self.candidates
+            for trial in self.measure(candidate, prefix, own, rows, with_structure=True)
+        ]
         if self._is_settled(found, rows):
             return found
+        few = shortest(rows, FEW_ROWS)
         short = self._shortlist(found, WITH_POOLINGS)
-        found += self._try(short, first, others, rows)
-        if self._is_settled(found, rows):
-            return found
-        short = self._shortlist(found, WITH_PREFIXES)
-        prefixes = [prefix for prefix in self.embedding.prefixes if prefix not in first]
-        count = min(len(rows), PREFIX_ROWS)
-        few = [rows[place] for place in np.linspace(0, len(rows) - 1, count).round().astype(int)]
-        for trial in list(self._try(short, prefixes, self.embedding.poolings, few)):
-            if trial.hits(self.limits.near):
-                found += self._try([trial.candidate], [trial.prefix], [trial.pooling], rows)
+        steps = (
+            # Other tools' limits: a text that this model can read whole may have been cut.
+            ([(candidate, own) for candidate in short], first, True),
+            ([(candidate, pooling) for pooling in others for candidate in short], first, False),
+            (None, [prefix for prefix in self.embedding.prefixes if prefix not in first], False),
+        )
+        for pairs, prefixes, with_cuts in steps:
+            for candidate, pooling in self._nearest_pairs(found) if pairs is None else pairs:
+                for prefix in prefixes:
+                    tried = self.measure(candidate, prefix, pooling, few, with_cuts=with_cuts)
+                    if pairs is not None or any(trial.hits(self.limits.near) for trial in tried):
+                        found += self.measure(candidate, prefix, pooling, rows, with_cuts=with_cuts)
+            if self._is_settled(found, rows):
+                return found
         return found
 
     def best(self, trials: Iterable[Trial], limit: float) -> Trial | None:
@@ -107,7 +118,14 @@ class Search:
         return min(explaining, key=lambda t: (-t.hits(limit), _closeness(t.median(limit))), default=None)
 
     def measure(
-        self, candidate: Candidate, prefix: str, pooling: str, rows: Sequence[Row], *, with_structure: bool = False
+        self,
+        candidate: Candidate,
+        prefix: str,
+        pooling: str,
+        rows: Sequence[Row],
+        *,
+        with_cuts: bool = False,
+        with_structure: bool = False,
     ) -> list[Trial]:
         """Return the trials of one text, one for each way to make it fit that gives other distances."""
         texts = {
@@ -118,12 +136,12 @@ class Search:
         if not texts:
             return []
         places = list(texts)
-        vectors = self.embedding.vectors(list(texts.values()), prefix=prefix, pooling=pooling)
+        vectors = self.embedding.vectors(list(texts.values()), prefix=prefix, pooling=pooling, with_cuts=with_cuts)
         if with_structure:
             correlation = structure([rows[p].vector for p in places], [_any(found) for found in vectors])
             self.structures[candidate] = max(correlation, self.structures.get(candidate, -1.0))
         trials: list[Trial] = []
-        for fit in self.embedding.fits:
+        for fit in self.embedding.fits(with_cuts=with_cuts):
             distances = np.full(len(rows), np.nan)
             for place, found in zip(places, vectors, strict=True):
                 distances[place] = distance(rows[place].vector, fitted(found, fit))
@@ -131,20 +149,6 @@ class Search:
                 is_fitted = any(WHOLE not in found or fit in found for found in vectors)
                 trials.append(Trial(candidate, prefix, pooling, fit, distances, is_fitted))
         return trials
-
-    def _try(
-        self,
-        candidates: Sequence[Candidate],
-        prefixes: Sequence[str],
-        poolings: Sequence[str],
-        rows: Sequence[Row],
-        *,
-        with_structure: bool = False,
-    ) -> Iterator[Trial]:
-        for pooling in poolings:
-            for prefix in prefixes:
-                for candidate in candidates:
-                    yield from self.measure(candidate, prefix, pooling, rows, with_structure=with_structure)
 
     def _is_settled(self, trials: Sequence[Trial], rows: Sequence[Row]) -> bool:
         best = self.best(trials, self.limits.exact)
@@ -157,18 +161,28 @@ class Search:
 
         Of texts with equal vectors only the first.
         """
+        distinct = self._distinct(trials)
+        near = sorted((t for t in trials if t.candidate in distinct), key=lambda trial: trial.low)
+        nearest = list(dict.fromkeys(trial.candidate for trial in near))
+        alike = sorted(nearest, key=lambda candidate: -self.structures.get(candidate, -1.0))
+        both = [candidate for pair in zip(nearest, alike, strict=True) for candidate in pair]
+        return list(dict.fromkeys(both))[:count]
+
+    def _nearest_pairs(self, trials: Sequence[Trial]) -> list[tuple[Candidate, str]]:
+        """Return the nearest texts with their pooling: a prefix moves a vector less than another text does."""
+        distinct = self._distinct(trials)
+        near = sorted((t for t in trials if t.candidate in distinct), key=lambda trial: trial.low)
+        return list(dict.fromkeys((trial.candidate, trial.pooling) for trial in near))[:WITH_PREFIXES]
+
+    def _distinct(self, trials: Sequence[Trial]) -> set[Candidate]:
+        """Return the texts without those whose vectors are the same as an earlier one's."""
         first: dict[bytes, Candidate] = {}
         seen: set[Candidate] = set()
         for trial in trials:
             if trial.candidate not in seen:
                 seen.add(trial.candidate)
                 first.setdefault(np.round(trial.distances, 9).tobytes(), trial.candidate)
-        distinct = set(first.values())
-        near = sorted((t for t in trials if t.candidate in distinct), key=lambda trial: trial.low)
-        nearest = list(dict.fromkeys(trial.candidate for trial in near))
-        alike = sorted(nearest, key=lambda candidate: -self.structures.get(candidate, -1.0))
-        both = [candidate for pair in zip(nearest, alike, strict=True) for candidate in pair]
-        return list(dict.fromkeys(both))[:count]
+        return set(first.values())
 
     def _texts_of(self, candidate: Candidate, rows: Sequence[Row]) -> list[str | None]:
         known = self._texts.setdefault(candidate, {})
@@ -183,6 +197,12 @@ class Search:
             except UnreadableText as error:
                 self.unreadable[candidate] = error.actual or error.what
         return [known.get(row.place) for row in rows]
+
+
+def shortest(rows: Sequence[Row], count: int) -> list[Row]:
+    """Return some rows with short texts, in their order."""
+    chosen = {row.place for row in sorted(rows, key=lambda row: row.weight)[:count]}
+    return [row for row in rows if row.place in chosen]
 
 
 def _as_embedded(text: str | None) -> str | None:

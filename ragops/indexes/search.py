@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ragops.embedder.client import Embedder
 from ragops.errors import RagopsError
 from ragops.facts import TableFacts, quoted, vector_dimensions, vector_kind
 from ragops.fingerprint.batches import unusable_model
@@ -68,11 +69,14 @@ def find_nearest(session: Session, text: str, *, limit: int) -> SearchResult:
     Raises RagopsError when the model's vectors have other dimensions than the stored ones.
     """
     model = session.playbook.model
-    with session.open_embedder() as embedder:
+
+    def embed(embedder: Embedder) -> NDArray[np.float32]:
         raw = embedder.embed([model.query_prefix + text], suffix=model.query_suffix).vectors
         if (fault := unsound(raw, [text])) is not None:
             raise unusable_model(embedder, fault)
-        vector = normalize(raw)[0]
+        return raw
+
+    vector = normalize(session.with_embedder(embed))[0]
     if session.playbook.targets:
         found = [_in_target(session, one, text, vector, limit) for one in session.targets(scans=False)]
         return replace(found[0], others=tuple(found[1:]))

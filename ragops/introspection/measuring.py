@@ -55,17 +55,27 @@ def measured_campaign(findings: Findings) -> Choice[Campaign] | None:
     if findings.is_uniform:
         why = "the sampled vectors are this model's: only rows without a vector or with a broken one are written"
         return Choice("--campaign", "repair", "guess", why)
-    differing = findings.sampled - (findings.writers[0].rows if findings.writers[0].is_exact else 0)
-    why = f"{differing} of {findings.sampled} sampled vectors differ from what this model makes of the text"
-    return Choice("--campaign", "repair" if differing < findings.sampled else "reembed", "guess", why)
+    first = findings.writers[0]
+    if not first.is_exact:
+        near = f"{first.rows} of {findings.sampled} sampled vectors are near this model's"
+        why = f"{near}: another quantisation or build made them"
+        return Choice("--campaign", "repair", "guess", why)
+    why = (
+        f"{findings.sampled - first.rows} of {findings.sampled} sampled vectors differ from what this model makes"
+    )
+    return Choice("--campaign", "repair", "guess", why)
 
 
 def rows_to_repair(findings: Findings | None) -> tuple[RowKind, ...]:
-    """Return which rows a repair selects: those of other writers, too, if there are any, or nothing but these."""
+    """Return which rows a repair selects: those whose vector another text or model made, too, if there are any.
+
+    Without them new vectors of one space would stand among stored ones of another.
+    """
     usual: tuple[RowKind, ...] = ("missing", "broken")
     if findings is None or not findings.sampled or findings.is_uniform:
         return usual
-    return (*usual, "divergent")
+    is_near = findings.winner is not None and not findings.winner.is_exact
+    return usual if is_near else (*usual, "divergent")
 
 
 def repaired_as(findings: Findings | None, text: TextChoice) -> Writer | None:
@@ -84,11 +94,21 @@ def repaired_as(findings: Findings | None, text: TextChoice) -> Writer | None:
     return writer if (text.text, text.sql) in same else None
 
 
-def other_text(findings: Findings | None, text: TextChoice) -> str | None:
-    """Return in words that the stored vectors were made of another text than this one; None if they were not."""
-    writer = findings.winner if findings else None
-    if writer is None or not writer.is_exact or repaired_as(findings, text) is not None:
+def misfit(findings: Findings | None, text: TextChoice) -> str | None:
+    """Return in words why a repair with this text would not fit the vectors that stay; None if it does."""
+    if findings is None or not findings.sampled:
         return None
-    return (
-        f"the stored vectors were made of {writer.recipe}, as measured: new ones of {text.shown} will not fit them"
-    )
+    writer = findings.winner
+    if writer is None:
+        return (
+            "this model made none of the sampled vectors: the repair replaces all that differ where they are, and "
+            "meanwhile the application reads vectors of two spaces; reembed fills a second column instead"
+        )
+    if not writer.is_exact:
+        return (
+            "the stored vectors are near this model's, not equal: name the file that made them, or raise "
+            "validation.max_distance in the playbook, else its gates fail"
+        )
+    if repaired_as(findings, text) is not None:
+        return None
+    return f"the stored vectors were made of {writer.recipe}, as measured: new ones of {text.shown} will not fit"

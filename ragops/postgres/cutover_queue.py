@@ -6,7 +6,7 @@ from psycopg import sql
 
 from ragops.beside_facts import CutoverRow
 from ragops.playbook.targets import RowTarget
-from ragops.postgres.connection import Connection
+from ragops.postgres.connection import Connection, set_parameter_sql
 from ragops.postgres.cutovers import keep_since
 from ragops.postgres.row_source import pin_text_form
 from ragops.postgres.row_work import matching, row_words
@@ -40,7 +40,7 @@ class RowDrain:
         values = {"id": row.id, "bound": row.bound if row.is_swapped else None, "number": facts.number}
         taken = self._connection.execute(statement("cutover", "take_captured"), values).rowcount
         if taken:
-            self.cleared += self._connection.execute(statement("cutover", "clear_textless", words)).rowcount
+            self.cleared += self._clear("clear_textless", words, facts)
             self._connection.execute(statement("cutover", "needing", words))
         return taken
 
@@ -48,7 +48,7 @@ class RowDrain:
         """Collect all rows of one target whose vector is not of their text; return their number."""
         words = self._words(row, target, facts)
         self._connection.execute(statement("cutover", "plan_as_usual"))
-        self.cleared += self._connection.execute(statement("cutover", "clear_all_textless", words)).rowcount
+        self.cleared += self._clear("clear_all_textless", words, facts)
         return self._connection.execute(statement("cutover", "sweep", words)).rowcount
 
     def queue(self, *, phase: int) -> int:
@@ -57,6 +57,15 @@ class RowDrain:
         self._connection.execute(statement("cutover", "plan_as_usual"))
         opened = self._connection.execute(statement("cutover", "reopen", words)).rowcount
         return opened + self._connection.execute(statement("cutover", "queue", words)).rowcount
+
+    def _clear(self, name: str, words: dict[str, sql.Composable], facts: TargetFacts) -> int:
+        """Remove vectors of rows without a text; the application's triggers fire or not as the target says."""
+        if facts.silences_triggers:
+            self._connection.execute(set_parameter_sql("session_replication_role", "replica"))
+        cleared = self._connection.execute(statement("cutover", name, words)).rowcount
+        if facts.silences_triggers:
+            self._connection.execute(set_parameter_sql("session_replication_role", "origin"))
+        return cleared
 
     def _words(self, row: CutoverRow, target: RowTarget, facts: TargetFacts) -> dict[str, sql.Composable]:
         words = row_words(target, facts, self._schema)

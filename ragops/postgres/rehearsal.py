@@ -30,12 +30,14 @@ from ragops.facts import TableFacts
 from ragops.identity import holder_name, short_name
 from ragops.playbook.tables import Tables
 from ragops.postgres.catalog import has_ragops_schema
-from ragops.postgres.connection import Connection, fetch_row, set_parameter_sql
+from ragops.postgres.connection import Connection, fetch_row, is_lost, set_parameter_sql
 from ragops.postgres.copy_binary import Column, text_limit
 from ragops.postgres.locks import LOCK_TIMEOUT_S
+from ragops.postgres.outages import outage_of
 from ragops.postgres.queue import Claim, Item, ItemStatus, Queue, seed_statement
 from ragops.postgres.queue_seed import copy_blocks, queue_blocks
 from ragops.postgres.refusals import ValueRefused
+from ragops.postgres.setup import MADE_MEANWHILE
 from ragops.postgres.statements import identifiers_of, statement, statement_names
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 
@@ -111,7 +113,9 @@ class _Rehearsal:
         except psycopg.errors.LockNotAvailable:
             raise
         except REFUSALS as error:
-            if self.connection.closed:
+            # A crash, a shutdown, a full disk, a deadlock: nothing is wrong with the plan, and it is made again.
+            is_gone = is_lost(self.connection)
+            if is_gone or outage_of(error, is_lost=is_gone) is not None:
                 raise
             self.refusals.append(_refusal(logical, action, error))
 
@@ -120,12 +124,8 @@ class _Rehearsal:
 
     def run(self) -> None:
         queue = Queue(self.connection, self.tables)
-        if not has_ragops_schema(self.connection):
-            with self.attempt("", "creating the schema ragops"):
-                for name in statement_names("ragops_schema"):
-                    self.connection.execute(statement("ragops_schema", name))
-            if self.refusals:
-                return
+        if not has_ragops_schema(self.connection) and not self.create_schema():
+            return
         is_queue_known = QUEUE not in self.scene.left_out
         ids = self.seed() if self.scene.seeds and is_queue_known else []
         if self.scene.embeds:
@@ -140,6 +140,18 @@ class _Rehearsal:
                     self.connection.execute(statement("constraints", "delete_none", parts))
         with self.attempt("", "checking deferred constraints"):
             self.connection.execute(statement("constraints", "check_deferred"))
+
+    def create_schema(self) -> bool:
+        """Create the schema `ragops`, unless another command was faster; return whether it is there."""
+        with self.attempt("", "creating the schema ragops"):
+            try:
+                with self.connection.transaction():
+                    for name in statement_names("ragops_schema"):
+                        self.connection.execute(statement("ragops_schema", name))
+            except MADE_MEANWHILE:
+                if not has_ragops_schema(self.connection):
+                    raise
+        return not self.refusals
 
     def seed(self) -> list[Any]:
         """Queue items whose locations cannot exist yet; return their ids."""
@@ -175,8 +187,11 @@ class _Rehearsal:
         """Claim as a worker does, and try all that it may do with a claim; None without one."""
         claim: Claim | None = None
         with self.attempt(QUEUE, "claiming items"):
-            generation = queue.filling().generation
-            claim = queue.claim(size=DOCUMENTS + 1, worker=holder_name(), lease_s=60, generation=generation)
+            generation: int | None = None
+            # Again if another command began a filling between the look and the claim.
+            while claim is None and generation != (now := queue.filling().generation):
+                generation = now
+                claim = queue.claim(size=DOCUMENTS + 1, worker=holder_name(), lease_s=60, generation=generation)
             if claim is None and seeded:
                 raise Vanished("no item is claimed although some are pending")
         if claim is None:

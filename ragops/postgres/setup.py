@@ -46,6 +46,12 @@ QUEUE_SETTINGS = {
     "autovacuum_vacuum_cost_delay": "0",
     "autovacuum_analyze_scale_factor": "0.02",
 }
+# Raised by CREATE ... IF NOT EXISTS: it checks before it locks, so two commands at once can collide.
+MADE_MEANWHILE = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateSchema,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +78,8 @@ def ensure_ragops_schema(connection: Connection) -> None:
                 connection.execute(statement("ragops_schema", name))
             check_owners(connection)
             close_schema(connection)
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema):
-        # CREATE ... IF NOT EXISTS checks before it locks, so two commands at once can collide. The other one
-        # committed, and this one only has to look again.
+    except MADE_MEANWHILE:
+        # The other one committed, and this one only has to look again.
         ensure_ragops_schema(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PlanRefused(

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ragops.campaign.cutover.results import CutOverResult
 from ragops.campaign.plan import Plan
 from ragops.campaign.run import CampaignResult
 from ragops.campaign.steps.embed import EmbedReport
@@ -13,6 +14,7 @@ from ragops.campaign.steps.validate import ValidationResult
 from ragops.campaign.undo import UndoResult
 from ragops.postgres.statements import text_of
 from ragops.report.comparison import comparison_screen
+from ragops.report.cutover import cut_over_screen
 from ragops.report.queue import partial_lines
 from ragops.report.terminal import STYLES, error_text, table, verdict
 from ragops.report.units import duration, number, rate, size
@@ -60,6 +62,8 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
     rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
     steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
     ends = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
+    exchanged = [s.effect for s in result.steps if s.verb == "cut_over" and s.status == "done" and s.effect]
+    ends += [cut_over_screen(CutOverResult.from_json(effect)) for effect in exchanged]
     if result.waiting_for is not None:
         ends.append(Text(f"waiting for: {result.waiting_for}", style="bold"))
     return Group(head, Text(counts), steps, *ends)

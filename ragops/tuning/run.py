@@ -15,6 +15,7 @@ from ragops.documents.extraction import extract_text
 from ragops.embedder.child_files import model_bytes
 from ragops.embedder.client import Embedder, TokenIds
 from ragops.embedder.config import checked_sha256, embedder_config
+from ragops.embedder.starting import open_embedder, use_child
 from ragops.errors import NegativeVerdict, RagopsError
 from ragops.fingerprint.batches import measure_batches
 from ragops.host import read_limits
@@ -125,13 +126,17 @@ def _sample(session: Session) -> list[TokenIds]:
     draw = random.Random(0)
     drawn = draw.sample(locations, min(DRAWN, len(locations)))
     config = dataclasses.replace(embedder_config(session.playbook, threads=1), vocab_only=True)
-    with Embedder(config, command=session.embedder_command) as child:
+
+    def cut(child: Embedder) -> list[TokenIds]:
         preparer = Preparer(session.playbook, max_tokens=child.model.max_tokens, count_tokens=child.count_tokens)
-        texts: list[TokenIds] = []
+        found: list[TokenIds] = []
         for chunk in _chunks(session, preparer, drawn):
-            texts += child.tokenise([preparer.prefix + chunk], suffix=preparer.suffix)
-            if sum(map(len, texts)) >= TOKENS:
+            found += child.tokenise([preparer.prefix + chunk], suffix=preparer.suffix)
+            if sum(map(len, found)) >= TOKENS:
                 break
+        return found
+
+    texts = use_child(lambda: open_embedder(config, command=session.embedder_command), cut)
     _refuse_few(texts, f"{len(drawn)} documents", "source:")
     draw.shuffle(texts)
     return texts

@@ -231,11 +231,14 @@ class Fleet:
         """Choose batches that keep vectors within `validation.max_distance`. Raises ModelUnusable, UsageError."""
         first = children.first
         try:
-            chosen = measure_batches(
-                first.embedder,
-                self._playbook,
-                tokens_per_batch=self._sizing.tokens_per_batch,
-                is_stopped=self._stop.requested.is_set,
+            # Again with a new child if somebody killed it: nothing else keeps vectors within the limit.
+            chosen = first.ask(
+                lambda embedder: measure_batches(
+                    embedder,
+                    self._playbook,
+                    tokens_per_batch=self._sizing.tokens_per_batch,
+                    is_stopped=self._stop.requested.is_set,
+                )
             )
         except ModelUnusable:
             raise

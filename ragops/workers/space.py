@@ -158,11 +158,13 @@ class SpaceGuard:
     def _embed(self, supervisor: Supervisor) -> CanaryVectors | None:
         """Embed the canary texts; None if the child cannot, which its documents will show."""
         try:
-            return embed_canaries(
-                supervisor.embedder,
-                prefix=self._playbook.model.document_prefix,
-                suffix=self._playbook.model.document_suffix,
-                is_stopped=self._stop.requested.is_set,
+            return supervisor.ask(
+                lambda embedder: embed_canaries(
+                    embedder,
+                    prefix=self._playbook.model.document_prefix,
+                    suffix=self._playbook.model.document_suffix,
+                    is_stopped=self._stop.requested.is_set,
+                )
             )
         except EmbedderDied as death:
             supervisor.restart(death)

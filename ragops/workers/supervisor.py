@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ragops.documents.errors import Unreadable
 from ragops.embedder.client import Embedder, TokenIds
-from ragops.embedder.starting import start_child
+from ragops.embedder.starting import STARTS_AGAIN, start_child
 from ragops.errors import EmbedderDied, EmbedderError, EmbedderTimeout
 from ragops.fingerprint.batches import Batches
 from ragops.quality.vectors import check_vectors, normalize
-from ragops.subprocesses import ending_of
+from ragops.subprocesses import ending_of, is_from_outside
 from ragops.workers.inflight import UniqueText, UnitVector
 from ragops.workers.state import Stats, Stop
 
@@ -133,6 +133,20 @@ class Supervisor:
             outcome.fatal = error
         return outcome
 
+    def ask(self, work: Callable[[Embedder], Result]) -> Result:
+        """Run `work`, which concerns no document; from its beginning with a new child if somebody killed this one.
+
+        Raises as `work`, also for a child that was killed `STARTS_AGAIN` times before, and as `restart`.
+        """
+        for _ in range(STARTS_AGAIN):
+            try:
+                return work(self.embedder)
+            except EmbedderDied as death:
+                if not is_from_outside(death.returncode):
+                    raise
+                self.restart(death)
+        return work(self.embedder)
+
     def restart(self, death: EmbedderDied) -> None:
         """Start a new child after a crash and check that it works.
 
@@ -169,9 +183,9 @@ class Supervisor:
         """Return whether the child fails on the canary too. Raises EmbedderDied if the run was aborted."""
         try:
             if self.embedder.config.vocab_only:
-                self.embedder.count_tokens([CANARY])
+                self.ask(lambda embedder: embedder.count_tokens([CANARY]))
                 return False
-            vectors = self.embedder.embed([CANARY]).vectors
+            vectors = self.ask(lambda embedder: embedder.embed([CANARY])).vectors
         except EmbedderError:
             if self._stop.aborted.is_set():
                 raise

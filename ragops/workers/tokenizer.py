@@ -58,22 +58,26 @@ class Tokenizer:
         self._seconds = 0.0
         self._supervisor = Supervisor(start, stop=stop, stats=stats, failures=failures)
         try:
-            self._preparer = Preparer(
-                playbook,
-                max_tokens=self._supervisor.embedder.model.max_tokens,
-                # Not a bound method: the supervisor replaces its embedder.
-                count_tokens=lambda texts, *, suffix: self._supervisor.embedder.count_tokens(texts, suffix=suffix),
-                check_stop=self._check,
-            )
+            self._preparer = self._supervisor.ask(lambda embedder: self._make_preparer(embedder, playbook))
             self._unknown_token = self._supervisor.embedder.model.unknown_token
             # Length of prefix, suffix and separators in tokens, and how many of these are unknown.
-            self._frame = (0, 0) if self._unknown_token is None else self._measure_frame()
+            self._frame = (0, 0) if self._unknown_token is None else self._supervisor.ask(self._measure_frame)
         except BaseException:
             self._supervisor.close()
             raise
 
-    def _measure_frame(self) -> tuple[int, int]:
-        frame = self._supervisor.embedder.tokenise([self._preparer.prefix], suffix=self._preparer.suffix)[0]
+    def _make_preparer(self, embedder: Embedder, playbook: Playbook) -> Preparer:
+        """Return the preparer, which measures the prefix before the first document."""
+        return Preparer(
+            playbook,
+            max_tokens=embedder.model.max_tokens,
+            # Not a bound method: the supervisor replaces its embedder.
+            count_tokens=lambda texts, *, suffix: self._supervisor.embedder.count_tokens(texts, suffix=suffix),
+            check_stop=self._check,
+        )
+
+    def _measure_frame(self, embedder: Embedder) -> tuple[int, int]:
+        frame = embedder.tokenise([self._preparer.prefix], suffix=self._preparer.suffix)[0]
         return len(frame), int((frame == self._unknown_token).sum())
 
     def kill(self) -> None:

@@ -85,8 +85,8 @@ def test_the_playbook_that_init_writes_fills_the_table_and_measuring_finds_its_t
     assert (first.code, first.json["problems"], first.json["planned"]) == (0, [], True), first.err + first.out
     assert written(place).targets[0].text == "{title}\n\n{body}"
     assert "RAGOPS_MODEL" not in first.json["next"]
-    # One gate for all rows; the campaign's own end is proved elsewhere.
-    place.ragops("reset", "-p", "p.yaml", "--yes", RAGOPS_VALIDATE_AFTER="1000")
+    done = place.ragops("reset", "-p", "p.yaml", "--yes")
+    assert done.code == 0, done.err
     assert place.value("SELECT count(*) FROM books WHERE embedding IS NOT NULL") == 30
 
     place.execute("UPDATE books SET embedding = NULL WHERE isbn = '7'")
@@ -97,6 +97,21 @@ def test_the_playbook_that_init_writes_fills_the_table_and_measuring_finds_its_t
     assert playbook.targets[0].text in ("{title}\n\n{body}", "{title} {body}", "{title}\n{body}")
     assert (playbook.model.pooling, playbook.model.file) == ("mean", tiny_model)
     assert second.json["measured"]["is_uniform"]
+
+
+def test_a_repair_with_a_model_that_did_not_make_the_vectors_is_warned_of(
+    place: Workplace, init: Init, tiny_model: Path
+) -> None:
+    place.execute(*client_tables.LANGCHAIN)
+    model = ("--model", str(tiny_model))
+    proposed = init(*model, "--yes")
+    assert said(proposed, "campaign")["value"] == "reembed"
+    assert written(place).targets[0].write == "beside"
+    repair = init(*model, "--campaign", "repair", "--force")
+    assert "this model made none of the sampled vectors" in repair.json["warnings"][0]
+    (selected,) = [step for step in written(place).steps if step.step == "select_rows"]
+    assert selected.rows == ("missing", "broken", "divergent")
+    assert [target.where is None for target in written(place).targets] == [False, False]
 
 
 def test_in_a_pipe_what_is_missing_is_named_at_once_and_nothing_is_written(place: Workplace, init: Init) -> None:

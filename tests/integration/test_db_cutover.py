@@ -9,10 +9,11 @@ import pytest
 from beside_at_work import BesideAtWork, beside_at_work, execute
 from campaigns import rows, value
 
-from ragops.campaign.cutover.beside import besides, column_problems
+from ragops.campaign.cutover.beside import besides, column_problems, with_rows_left
 from ragops.campaign.cutover.exchange import exchange
 from ragops.campaign.cutover.switching import settle_not_null
 from ragops.errors import RagopsError
+from ragops.postgres.cutover_columns import read_dependents
 
 NOTES = (
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector(32))",
@@ -235,3 +236,73 @@ def test_not_null_moves_once_no_row_is_without_a_vector(dsn18: str) -> None:
         # Their old vectors are unknown, so the old column cannot be NOT NULL yet.
         assert done.nullable == ("public.notes.embedding",)
         assert value(dsn18, "SELECT count(*) FROM pg_constraint WHERE conname ~ 'ragops'") == 0
+
+
+def test_a_hook_that_fails_before_changes_nothing_and_after_is_an_error(notes: BesideAtWork) -> None:
+    notes.prepare()
+    with pytest.raises(RagopsError, match="before the cutover failed") as failed:
+        notes.with_hooks(before_cut_over=("echo no room; exit 3",)).run_cutover()
+    assert failed.value.actual == "ended with code 3: no room"
+    assert notes.found[0].row.state == "filling"
+    work = notes.with_hooks(before_cut_over=("exit 0",), after_cut_over=("exit 4",))
+    with pytest.raises(RagopsError, match="the command after the cutover failed"):
+        work.run_cutover()
+    assert (notes.found[0].row.state, notes.found[0].row.is_hooked) == ("cut_over", False)
+    # Typed again, it runs what has not run.
+    assert notes.with_hooks(after_cut_over=("exit 0",)).run_cutover().locked_s == 0
+    assert notes.found[0].row.is_hooked
+
+
+def test_an_index_that_the_second_column_lacks_stops_the_exchange(notes: BesideAtWork) -> None:
+    notes.prepare()
+    execute(dsn_of(notes), "CREATE INDEX notes_hnsw ON notes USING hnsw (embedding vector_l2_ops) WITH (m = 8)")
+    with pytest.raises(RagopsError, match="lacks indexes"):
+        notes.cut_over()
+    execute(dsn_of(notes), "CREATE INDEX other ON notes USING hnsw (embedding_new vector_l2_ops) WITH (m = 8)")
+    notes.cut_over()
+    assert value(dsn_of(notes), "SELECT pg_get_indexdef('notes_hnsw'::regclass)").count("(embedding ") == 1
+
+
+def test_after_a_cutover_undo_and_another_campaign_are_refused(notes: BesideAtWork) -> None:
+    notes.prepare()
+    with pytest.raises(RagopsError, match="there is no cutover to take back"):
+        notes.roll_back()
+    with pytest.raises(RagopsError, match="there is no cutover to finish"):
+        notes.finish()
+    notes.cut_over()
+    with pytest.raises(RagopsError, match="was exchanged with its second column"):
+        notes.undo()
+    with pytest.raises(RagopsError) as refused:
+        notes.add()
+    assert "is not finished" in (refused.value.actual or "")
+    notes.finish()
+    assert value(dsn_of(notes), COLUMNS) == ["id", "body", "embedding"]
+    # The next model.
+    notes.prepare()
+    notes.cut_over()
+    assert notes.wrong_rows("body") == []
+
+
+def test_a_view_of_another_role_is_refused(notes: BesideAtWork) -> None:
+    dsn = dsn_of(notes)
+    execute(dsn, "CREATE VIEW theirs AS SELECT embedding FROM notes")
+    execute(
+        dsn, "DROP ROLE IF EXISTS table_owner", "CREATE ROLE table_owner", "ALTER TABLE notes OWNER TO table_owner"
+    )
+    try:
+        notes.session.connection.execute("SET ROLE table_owner")
+        found = read_dependents(notes.session.connection, notes.found[0].table, "embedding")
+        assert [(one.kind, one.what, one.definition) for one in found] == [("view", "view of another role", None)]
+    finally:
+        notes.session.connection.execute("RESET ROLE")
+        execute(dsn, "DROP VIEW theirs", "ALTER TABLE notes OWNER TO CURRENT_USER", "DROP ROLE table_owner")
+
+
+def test_rows_outside_of_the_target_keep_their_vectors(dsn18: str) -> None:
+    execute(dsn18, *NOTES)
+    with beside_at_work(dsn18) as work:
+        target = work.session.playbook.targets[0].model_copy(update={"where": "id > 2"})
+        playbook = work.session.playbook.model_copy(update={"targets": (target,)})
+        (one,) = besides(work.session.with_playbook(playbook))
+        found = [str(each) for each in column_problems(with_rows_left(work.session, one), 32)]
+        assert ["2 rows of public.notes have a vector" in each for each in found] == [True], found

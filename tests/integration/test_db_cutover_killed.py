@@ -8,14 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from beside_at_work import BesideAtWork, beside_at_work, execute
+from beside_at_work import beside_at_work, execute
 from campaigns import rows, value
 
-from ragops.campaign.cutover import switching
-from ragops.campaign.cutover.results import InUse
 from ragops.postgres.collisions import ReadCommittedConnection
 
-USED = InUse("x.gguf", "0" * 64, 32, "mean", "", "", "", "", ())
 SCHEMA = (
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text, other text, embedding vector(32) NOT NULL)",
     "INSERT INTO notes SELECT n, 'text ' || n, 'o', array_fill(0.5, ARRAY[32])::vector"
@@ -52,11 +49,6 @@ def killed_at(number: int) -> Iterator[list[int]]:
         yield counted
 
 
-def cut_over(work: BesideAtWork) -> None:
-    with patch.object(switching, "_in_use", lambda _: USED), work.embedding():
-        switching.cut_over(work.run, lock_timeout_s=2.0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("is_back", [False, True], ids=["forward", "back"])
 def test_killed_at_every_statement(dsn18: str, is_back: bool) -> None:
@@ -80,7 +72,7 @@ def test_killed_at_every_statement(dsn18: str, is_back: bool) -> None:
             if is_back and work_state(dsn18) == "cut_over":
                 work.roll_back()
             else:
-                cut_over(work)
+                work.run_cutover()
         state = work_state(dsn18)
         states.add(state)
         second = "embedding_old" if state == "cut_over" else "embedding_new"
@@ -92,16 +84,16 @@ def test_killed_at_every_statement(dsn18: str, is_back: bool) -> None:
             break
         if not is_back and state == "cut_over":
             with beside_at_work(dsn18) as work:
-                cut_over(work)
+                work.run_cutover()
                 assert work.wrong_rows("body") == []
                 work.roll_back()
         elif is_back and state != "cut_over":
             with beside_at_work(dsn18) as work:
-                cut_over(work)
+                work.run_cutover()
                 assert work.wrong_rows("body") == []
     assert {"rolled_back", "cut_over"} <= states
     with beside_at_work(dsn18) as work:
-        cut_over(work)
+        work.run_cutover()
         assert work.wrong_rows("body") == []
         assert rows(dsn18, "SELECT count(*) FROM ragops.captured WHERE NOT is_kept") == [(0,)]
 

@@ -125,17 +125,17 @@ def test_halfvec_with_another_pooling_is_found(bench: Bench) -> None:
 
 def test_several_writers_are_told_apart_by_a_column(bench: Bench) -> None:
     rows = articles()
-    mean = bench.embed([row.body for row in rows])
-    cls = bench.embed([f"query: {row.title}" for row in rows], pooling="cls")
+    cls = bench.embed([row.body for row in rows], pooling="cls")
+    mean = bench.embed([f"query: {row.title}" for row in rows])
     noise = np.random.default_rng(1).normal(size=mean.shape).astype(np.float32)
     tenants = [("a", "b", "b", "c", "c")[i % 5] for i in range(len(rows))]
-    vectors = np.stack([{"a": cls, "b": mean, "c": noise}[tenant][i] for i, tenant in enumerate(tenants)])
+    vectors = np.stack([{"a": mean, "b": cls, "c": noise}[tenant][i] for i, tenant in enumerate(tenants)])
     bench.store(rows, vectors, tenant=tenants, constant=["x"] * len(rows))
     found = bench.measure()
     assert not found.is_uniform
     assert [(w.recipe.candidate.text, w.recipe.prefix, w.recipe.pooling, w.where) for w in found.writers] == [
-        ("{body}", "", "mean", "tenant = 'b'"),
-        ("{title}", "query: ", "cls", "tenant = 'a'"),
+        ("{body}", "", "cls", "tenant = 'b'"),
+        ("{title}", "query: ", "mean", "tenant = 'a'"),
     ]
     assert found.writers[0].rows + found.writers[1].rows + found.unexplained == found.sampled == 50
     assert found.unexplained == pytest.approx(20, abs=5)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from campaigns import execute, make_playbook, open_session, rows, table_facts
-from conftest import TEMPLATE, Server, fresh_database, write_corpus
+from campaigns import execute, make_playbook, open_session, rows, table_facts, value
+from conftest import TEMPLATE, Server, fresh_database, wait_for, write_corpus
 from facts_factory import model as model_facts
 from stub_child import stub_command
 from unfillable import GRANTED, KINDS, ROLE, Kind
@@ -24,6 +26,9 @@ from ragops.findings import PlanProblem
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.playbook.steps import Embed, EmptyTables, ReseedQueue
+from ragops.postgres.filling import Filling
+from ragops.postgres.queue import Queue
+from ragops.postgres.statements import statement, statement_names
 from ragops.retry import Backoff
 
 OLD_ROWS = (
@@ -166,6 +171,48 @@ def test_a_table_that_somebody_holds_is_said(dsn: str, monkeypatch: pytest.Monke
         with pytest.raises(RagopsError, match="could not get a lock; nothing was changed") as caught:
             planned(dsn)
     assert "nightly export" in str(caught.value.actual)
+
+
+def test_the_schema_that_another_command_makes_meanwhile_is_no_problem(dsn: str) -> None:
+    execute(dsn, "DROP SCHEMA ragops CASCADE")
+    with psycopg.connect(dsn) as other, ThreadPoolExecutor() as pool:
+        for name in statement_names("ragops_schema"):
+            other.execute(statement("ragops_schema", name))
+        plan = pool.submit(planned, dsn)
+        wait_for(lambda: value(dsn, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 1)
+        other.commit()
+        assert plan.result().steps
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001", "53100", "57P01"])
+def test_what_passes_by_itself_is_no_problem_of_the_plan(dsn: str, state: str) -> None:
+    execute(
+        dsn,
+        # A sequence keeps its count when a transaction is rolled back.
+        "CREATE SEQUENCE tries",
+        "CREATE FUNCTION passing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF nextval('tries') < 3 THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END IF;"
+        " RETURN NEW; END $$",
+        "CREATE TRIGGER passing BEFORE INSERT ON documents FOR EACH ROW EXECUTE FUNCTION passing()",
+    )
+    with open_session(dsn, make_playbook(source=Source(folder=Path("corpus")))) as session:
+        plan = session.through_outages(
+            lambda: campaign.plan_campaign(session, model=model_facts(dimensions=32), items=3)
+        )
+    assert plan.steps
+    assert value(dsn, "SELECT last_value FROM tries") >= 3
+
+
+def test_a_filling_that_began_before_the_claim_is_no_problem(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, looks = Queue.filling, iter([99])
+
+    def filling(self: Queue) -> Filling:
+        found = real(self)
+        return replace(found, generation=next(looks, found.generation))
+
+    monkeypatch.setattr(Queue, "filling", filling)
+    assert planned(dsn).steps
+    assert next(looks, None) is None
 
 
 def test_what_the_operator_should_know(dsn: str) -> None:

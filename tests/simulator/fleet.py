@@ -64,7 +64,8 @@ def supervisor_of(pooling: str) -> Supervisor:
     model = ModelFacts(
         "model.gguf", 1, "bert", "tiny", "tiny", DIMENSIONS, 512, 100, 1000, pooling, False, 512, {}, {}
     )
-    return cast(Supervisor, SimpleNamespace(embedder=SimpleNamespace(build=build, model=model)))
+    embedder = SimpleNamespace(build=build, model=model)
+    return cast(Supervisor, SimpleNamespace(embedder=embedder, ask=lambda work: work(embedder)))
 
 
 class _Fleet:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragops.errors import CampaignHeld, DatabaseUnavailable, Interrupted, RagopsError
 from simulator.snapshot import Campaign, Item, Snapshot, shown, take_snapshot
 from simulator.world import POOLINGS, Violation, World, embed_text, read_text
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from simulator.processes import Process
 
 VECTOR_DIGITS = 1e-5
+# What keeps an undo from its work for a while: a controller, a database that is away, a signal, others' locks, and
+# that there is nothing to do.
+PASSES = (CampaignHeld, DatabaseUnavailable, Interrupted)
+NOTHING = "there is nothing to bring back"
+REASONS = (NOTHING, "another undo ran at this moment", "could not get a lock", "collided with other transactions")
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Unit:
     campaigns: list[int]
     before: Snapshot
     filling: Filling | None
+    since_us: int
     is_undone: bool = False
 
 
@@ -243,7 +250,7 @@ class Oracle:
         if unit is not None and not unit.is_undone and self._goes_on(unit, campaign, new):
             unit.campaigns.append(campaign.id)
         else:
-            self.units.append(Unit([campaign.id], old, self.filling))
+            self.units.append(Unit([campaign.id], old, self.filling, self._world.now_us))
         self.filling = None
 
     def _goes_on(self, unit: Unit, campaign: Campaign, new: Snapshot) -> bool:
@@ -287,6 +294,14 @@ class Oracle:
             raise Violation("undo ends what it takes back", f"{unit.campaigns}: {new.campaigns}")
         unit.is_undone = True
         self.filling, self.reopened = unit.filling, len(retried)
+
+    def judge_refused_undo(self, process: Process, refusal: RagopsError) -> None:
+        """Judge an undo that has changed nothing: rows that could come back must come back. Raises Violation."""
+        unit = self.units[-1] if self.units else None
+        may_bring_back = unit is not None and not unit.is_undone and unit.since_us < process.begun_us
+        is_known = isinstance(refusal, PASSES) or any(refusal.what.startswith(reason) for reason in REASONS)
+        if not is_known or (may_bring_back and refusal.what.startswith(NOTHING)):
+            raise Violation("undo is refused for a reason alone", f"{process}: {refusal.what}")
 
     # Rows: what is stored is what this filling's source and model give.
 

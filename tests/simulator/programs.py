@@ -18,8 +18,8 @@ from ragops.postgres.connection import DATABASE_ERRORS, connect
 from ragops.postgres.ledger import check_free, find_latest_campaign
 from ragops.session import Session
 from simulator.oracle import Filling
-from simulator.processes import Process
-from simulator.world import GATES, World
+from simulator.processes import Process, current_process
+from simulator.world import GATES, Violation, World
 
 LEASE_S = 120.0
 
@@ -104,7 +104,15 @@ def _embed(session: Session) -> str:
 
 
 def _undo(session: Session) -> str:
-    result = undo(session)
+    try:
+        result = undo(session)
+    except RagopsError as refusal:
+        process = current_process()
+        try:
+            process.world.oracle.judge_refused_undo(process, refusal)
+        except Violation as violation:
+            process.world.violation = process.world.violation or violation
+        raise
     return "undone before" if result.was_undone else f"undone {result.campaign}"
 
 

@@ -13,7 +13,7 @@ from pgvector.psycopg.vector import register_vector_info
 from psycopg.types import TypeInfo
 
 from ragops import session as session_module
-from ragops.campaign import execution, planning
+from ragops.campaign import execution, planning, waiting
 from ragops.campaign.measure import Agreement
 from ragops.campaign.plan import Outlook
 from ragops.campaign.steps import embed as embedding
@@ -81,6 +81,10 @@ def _validate(run: Run, *, after: int | None = None, seed: float | None = None) 
     return _Validated((), measured, cast(Agreement, None), int(fails))
 
 
+def _virtual_s() -> float:
+    return current_process().world.now_us / 1e6
+
+
 _COUNTS = " UNION ALL ".join(
     f"SELECT '{logical}', count(*) FROM {table.schema or 'public'}.{table.name}"
     for logical, table in Tables().mapped().items()
@@ -116,6 +120,9 @@ def simulated_program() -> Iterator[None]:
             (session_module, "read_database", _read_database),
             (connection_module, "register_vector_types", _register_types),
             (planning, "look_ahead", lambda *_, **__: Outlook((), ())),
+            # The seconds that this machine takes would decide when somebody goes on after an outage.
+            (waiting, "time", SimpleNamespace(monotonic=_virtual_s)),
+            (validation, "time", SimpleNamespace(monotonic=_virtual_s)),
         ):
             stack.enter_context(patch.object(module, name, value))
         yield

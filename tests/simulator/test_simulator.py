@@ -9,6 +9,7 @@ import pytest
 from conftest import Server
 
 from simulator.oracle import Oracle
+from simulator.schedule import SECOND_US, Step
 from simulator.simulation import Result, shrink, simulate
 from simulator.world import Violation
 
@@ -81,6 +82,28 @@ def test_a_seed_is_always_the_same_run(pg18: Server, tmp_path: Path) -> None:
     assert one.commits > 50
     again = simulate(pg18.target.conninfo, tmp_path, seed=3, steps=0, replay=one.steps)
     assert (again.commits, again.outcomes) == (one.commits, one.outcomes)
+
+
+def test_how_long_this_machine_takes_decides_nothing(pg18: Server, tmp_path: Path) -> None:
+    """A controller that waits goes on some seconds after an outage: seconds of the virtual clock."""
+    go = ("go", "p2/main", 100)
+    steps: list[Step] = [
+        ("spawn", "p1", "reset", 0, 100, "red", "mean"),
+        ("go", "p1/main", 100),
+        ("spawn", "p2", "wait", 2, 101, "red", "mean"),
+        ("go", "p2/main", 30),
+        ("outage",),
+        *[("go", "p2/main", 5)] * 2,
+        ("restore",),
+        ("kill", "p1"),
+        *[go] * 2,
+        ("tick", 400 * SECOND_US),
+        *[go] * 3,
+    ]
+    waits = simulate(pg18.target.conninfo, tmp_path, seed=1, steps=0, replay=steps)
+    assert waits.outcomes[-1].endswith(": None")
+    goes_on = [*steps, ("tick", 30 * SECOND_US), *[go] * 20]
+    assert simulate(pg18.target.conninfo, tmp_path, seed=1, steps=0, replay=goes_on).commits > waits.commits + 5
 
 
 def test_a_broken_promise_shrinks(pg18: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,12 +189,14 @@ class Supervised:
             is_early = (AWAY in output or output.rstrip().endswith("KeyboardInterrupt")) and not is_begun(program)
             if code not in STOPPED and not is_killed and not is_early and not any(word in output for word in HELD):
                 self._report.odd.append(f"{self._label}: {program.name} exit {code} after {program.hits}: {tail}")
+                self._keep(program)
         elif any(word in output for word in HELD):
             pass
         elif AWAY in output and not is_begun(program):
             self._report.not_started += 1
         else:
             self._report.gave_up.append(f"{self._label}: {program.name} exit {code}: {tail}")
+            self._keep(program)
         return False
 
     def _start(self, name: str, arguments: tuple[str, ...], *, host: str = "") -> Program:
@@ -243,6 +245,10 @@ class Supervised:
     def _hang(self, program: Program) -> None:
         tail = " | ".join(program.output().strip().splitlines()[-6:])
         self._report.hung.append(f"{self._label}: {program.name} did not end after {program.hits}: {tail}")
+        self._keep(program)
+
+    def _keep(self, program: Program) -> None:
+        self._report.outputs.append(f"--- {program.name}\n{program.output().rstrip()}")
 
     def close(self) -> None:
         for program in self._programs:

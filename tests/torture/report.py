@@ -31,6 +31,8 @@ class Report:
     held: int = 0
     not_started: int = 0
     """Commands that ended before they did anything, because the database was away when they were typed."""
+    outputs: list[str] = field(default_factory=list)
+    """Everything that a program wrote which gave up, hung or ended oddly: why shows in what came before."""
     seconds: float = 0.0
 
     @property
@@ -55,7 +57,7 @@ class Report:
         self.kinds += other.kinds
         for kind, found in other.recoveries.items():
             self.recoveries.setdefault(kind, []).extend(found)
-        for name in ("violations", "gave_up", "hung", "odd"):
+        for name in ("violations", "gave_up", "hung", "odd", "outputs"):
             getattr(self, name).extend(getattr(other, name))
         self.restarts += other.restarts
         self.held += other.held
@@ -86,6 +88,7 @@ class Report:
         for title, texts in (("gave up", self.gave_up), ("hung", self.hung), ("odd exit", self.odd)):
             lines += [f"{title}: {text}" for text in texts]
         lines += [str(violation) for violation in self.violations[:40]]
+        lines += self.outputs
         return "\n".join(lines)
 
 

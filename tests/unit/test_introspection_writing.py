@@ -91,8 +91,9 @@ def test_a_path_that_a_default_cannot_hold_comes_from_the_variable() -> None:
 
 
 def test_what_was_measured_stands_in_the_model_and_the_steps() -> None:
-    measured = draft(pooling="cls", document_prefix="passage: ", long_text="truncate")
+    measured = draft(pooling="cls", document_prefix="passage: ", long_text="truncate", dimensions=128)
     playbook = read(measured)
+    assert playbook.model.dimensions == 128
     assert (playbook.model.pooling, playbook.model.document_prefix) == ("cls", "passage: ")
     assert playbook.targets[0].long_text == "truncate"
     assert read(measured, RAGOPS_POOLING="mean").model.pooling == "mean"

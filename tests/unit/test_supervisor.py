@@ -156,6 +156,46 @@ def test_a_text_whose_child_dies_by_chance_is_tried_alone_once_more(returncode: 
     assert sorted(map(int, map(str, _completed(outcome)))) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("killed", [1, STARTS_AGAIN, STARTS_AGAIN + 1])
+def test_a_question_is_asked_again_when_its_child_was_killed_from_outside(killed: int) -> None:
+    deaths: list[str] = []
+
+    def is_deadly(text: str) -> bool:
+        if text == "a question" and len(deaths) < killed:
+            deaths.append(text)
+            return True
+        return False
+
+    supervisor = Nursery(is_deadly=is_deadly, returncode=-9).supervisor()
+    if killed > STARTS_AGAIN:
+        with pytest.raises(EmbedderDied):
+            supervisor.ask(lambda embedder: embedder.count_tokens(["a question"]))
+    else:
+        assert supervisor.ask(lambda embedder: embedder.count_tokens(["a question"])) == [2]
+    assert len(deaths) == killed
+
+
+@pytest.mark.parametrize("returncode", [-6, 3, None])
+def test_a_question_that_the_child_crashes_on_is_not_asked_again(returncode: int | None) -> None:
+    nursery = Nursery(returncode=returncode)
+    with pytest.raises(EmbedderDied):
+        nursery.supervisor().ask(lambda embedder: embedder.embed(["poison"]))
+    assert nursery.starts == 1
+
+
+def test_a_canary_whose_child_is_killed_by_chance_is_embedded_again() -> None:
+    deaths: list[str] = []
+
+    def is_deadly(text: str) -> bool:
+        if text == CANARY and not deaths:
+            deaths.append(text)
+            return True
+        return "poison" in text
+
+    outcome = Nursery(is_deadly=is_deadly, returncode=-9).supervisor().embed(_batch(MAX_FAILURES, [0, 1, 2]))
+    assert (len(outcome.failed), outcome.fatal, deaths) == (MAX_FAILURES, None, [CANARY])
+
+
 @pytest.mark.parametrize(
     ("returncode", "ending"),
     [(-9, "ended by SIGKILL"), (-6, "ended by SIGABRT"), (3, "ended with code 3"), (0, "ended with code 0")],

@@ -303,3 +303,21 @@ def test_a_document_that_is_cut_for_too_long_fails_alone(monkeypatch: pytest.Mon
     monkeypatch.undo()
     (again,) = Vocabulary().tokenizer().prepare([(2, read(long))])
     assert isinstance(again, Prepared)
+
+
+def test_a_child_that_is_killed_while_it_measures_the_prefix_is_replaced() -> None:
+    """A prefix is counted twice, for plain text and for Markdown, before there is any document."""
+    for killed in (1, 2):
+        deaths: list[str] = []
+
+        def is_deadly(text: str, killed: int = killed, deaths: list[str] = deaths) -> bool:
+            if text == "query: ":
+                deaths.append(text)
+            return text == "query: " and len(deaths) == killed
+
+        vocabulary = Vocabulary(is_deadly=is_deadly, returncode=-9)
+        tokenizer = vocabulary.tokenizer("model: {document_prefix: 'query: '}")
+        assert len(deaths) >= killed
+        assert vocabulary.starts == 2
+        (prepared,) = tokenizer.prepare(documents("a text"))
+        assert isinstance(prepared, Prepared)

@@ -12,6 +12,7 @@ from ragops.campaign.steps.base import SingleCommand
 from ragops.errors import RagopsError, UsageError
 from ragops.playbook.steps import CutOver
 from ragops.playbook.targets import work_tables
+from ragops.postgres.catalog import LedgerAccess, ledger_access
 from ragops.postgres.ledger import CampaignRow, StepRow, campaign_steps, check_free, find_latest_campaign
 from ragops.postgres.ownership import check_owners
 from ragops.postgres.setup import ensure_ragops_schema
@@ -25,7 +26,8 @@ def prepare(session: Session, *, is_named: bool, writes: bool) -> Session:
 
     Raises UsageError if there is none, CampaignHeld while a controller runs a campaign over rows.
     """
-    row = find_latest_campaign(session.connection, work_tables())
+    is_readable = ledger_access(session.connection) is LedgerAccess.READABLE
+    row = find_latest_campaign(session.connection, work_tables()) if is_readable else None
     if writes:
         check_owners(session.connection)
         if row is not None and not row.is_finished:

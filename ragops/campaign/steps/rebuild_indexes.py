@@ -14,7 +14,7 @@ from ragops.facts import TableFacts, version_of
 from ragops.findings import PlanProblem
 from ragops.indexes.beside import column_analyses, copy_notes, copy_problems, is_beside
 from ragops.indexes.builds import IndexBuild, JournalEntry, analyses
-from ragops.indexes.concerned import droppable_indexes, tables_by_name_of
+from ragops.indexes.concerned import droppable_indexes, indexes_over, tables_by_name_of
 from ragops.indexes.pairs import index_pairs
 from ragops.indexes.plan import covered_indexes, index_builds, returned_indexes
 from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Lists
@@ -108,7 +108,8 @@ class RebuildIndexesStep:
                 f"statement_timeout is {timeout}, which would end CREATE INDEX CONCURRENTLY: "
                 f"ALTER ROLE … SET statement_timeout = 0{instead}"
             )
-        for target in facts.targets:
+        concerned = [t for t in facts.targets if is_beside(t) or indexes_over(t, t.filled)]
+        for target in concerned:
             yield from table_privilege_problems(target.table, facts.database.server.role, "OWN", "CREATE")
         for target in beside:
             yield from copy_problems(target, facts.playbook, dimensions=facts.dimensions)
@@ -280,7 +281,11 @@ def _embedded_before(facts: PlanFacts, number: int) -> int | None:
 
 def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
     """Return the rows that a build of step `number` will find in its table; None where that is not known."""
-    if facts.targets or not any(isinstance(step, Embed) for step in facts.before(number)):
+    if facts.targets:
+        # A partition has about its share of the rows: one by one they are counted when it is built.
+        shares = {p.oid: len(target.table.partitions) for target in facts.targets for p in target.table.partitions}
+        return build.table.rows // shares.get(build.table.oid, 1)
+    if not any(isinstance(step, Embed) for step in facts.before(number)):
         return build.table.rows
     documents, items = facts.table("documents"), _embedded_before(facts, number)
     if items is None or build.table.oid == documents.oid:

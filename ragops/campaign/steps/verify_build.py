@@ -69,6 +69,7 @@ class VerifyBuildStep:
             reference=playbook.reference,
             command=session.embedder_command,
             shape=shape_of(size_fleet(playbook)),
+            info=session.reporter.info,
         )
         if playbook.reference.debug is not None and _has_documents(session):
             verification = verification.with_debug(compare_debug(session, playbook.reference.debug))
