@@ -158,7 +158,7 @@ def _chosen(session: Session, archives: Sequence[Archive], campaign: int | None)
             actual="no archived rows and no dropped index"
             + (f" of campaign {campaign}" if campaign is not None else " of this playbook's queue"),
             hint="ragops archive status   (a campaign of another queue: ragops undo --campaign N)"
-            "   or: ragops index rebuild",
+            "   or: ragops index rebuild   (columns that were exchanged: ragops cutover rollback)",
         )
     newer = [unit for unit in found[own[0] + 1 :] if not unit.is_undone]
     if newer:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from campaigns import execute, open_session, reported, rows, single
+from pooler import PROGRAM, running_pooler
 from rich.console import Console
 from row_targets import playbook
+from tcp_proxy import running_proxy
 
 from ragops.campaign.comparison import INDEX, RECALL, CompareResult
 from ragops.campaign.steps.compare import CompareStep
@@ -110,6 +112,28 @@ def test_a_bad_index_is_no_go_and_says_what_to_type(session: Session, dsn18: str
     accepted = float((error.hint or "").split("--max-loss ")[1].split()[0])
     assert compare(session, sample=100, max_loss=accepted).verdict == "GO"
     assert "the server does not use" not in reported(session)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+def test_through_a_transaction_pooler_and_a_short_statement_timeout(
+    session: Session, dsn18: str, tiny_model: Path
+) -> None:
+    index(dsn18, "embedding", "embedding_new")
+    limit = "format('ALTER DATABASE %I SET statement_timeout = 2000', current_database())"
+    execute(
+        dsn18,
+        # Every text takes a while to read, so that drawing rows lasts longer than a statement may.
+        "CREATE FUNCTION slowly(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
+        " $$ BEGIN PERFORM pg_sleep(0.01); RETURN $1; END $$",
+        f"DO $$ BEGIN EXECUTE {limit}; END $$",
+    )
+    slow = 'targets: [{table: notes, sql: "slowly(body)", write: beside}]\n'
+    # The tests' server has no TCP port, and the pooler no other way to it.
+    with running_proxy(dsn18) as upstream, running_pooler(upstream.dsn(), pool_size=2) as pooler:
+        made = playbook(targets=slow, steps=STEPS, model=tiny_model)
+        with open_session(pooler.dsn(dsn18), made) as pooled:
+            assert pooled.connection.execute("SHOW statement_timeout").fetchone() == ("2s",)
+            assert compare(pooled, sample=150).verdict == "GO"
 
 
 def test_without_an_index_where_the_old_column_has_one(session: Session, dsn18: str) -> None:
