@@ -23,7 +23,6 @@ from ragops.playbook.model import Playbook
 from ragops.postgres.ddl import OPERATOR_CLASSES, create_index_sql
 from ragops.row_facts import TargetFacts
 
-
 # https://www.postgresql.org/docs/current/sql-reindex.html#SQL-REINDEX-CONCURRENTLY
 REINDEX_LEFTOVER = re.compile(r"_cc(?:new|old)\d*$")
 
