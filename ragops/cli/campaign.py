@@ -118,7 +118,7 @@ def reset(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a whole campaign: verify, drop, empty, reseed, embed, validate at the gate, index, validate.
+    """Run the campaign of a playbook: every step, with gates; it can be resumed, and taken back.
 
     Example: ragops reset --playbook realign.yaml --dry-run
     """

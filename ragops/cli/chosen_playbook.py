@@ -34,11 +34,17 @@ def with_campaign_playbook(
         return session
     from ragops.campaign.run import adopt_playbook
     from ragops.postgres.catalog import LedgerAccess, ledger_access
+    from ragops.postgres.connection import UNREADABLE, transaction
     from ragops.postgres.ledger import newest_campaign
 
     if ledger_access(session.connection) is not LedgerAccess.READABLE:
         return session
-    row = newest_campaign(session.connection)
+    try:
+        # A command that looks waits for no lock.
+        with transaction(session.connection, lock_timeout_s=0.2):
+            row = newest_campaign(session.connection)
+    except UNREADABLE:
+        return session
     if row is None or not row.playbook.get("targets") or (adopts == "unfinished" and row.is_finished):
         return session
     adopted = adopt_playbook(session, row, command="the same command")

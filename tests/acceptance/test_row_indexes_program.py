@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from workplace import Workplace
 
 SCHEMA = """
@@ -68,6 +69,7 @@ def test_lists_that_stay_are_made_of_the_new_vectors(place: Workplace) -> None:
     assert (lists_now != lists, hnsw_now == hnsw) == (True, True)
 
 
+@pytest.mark.slow
 def test_the_commands_of_indexes(place: Workplace) -> None:
     place.execute(SCHEMA)
     named = write(place, "embed")
@@ -84,3 +86,19 @@ def test_the_commands_of_indexes(place: Workplace) -> None:
     }
     assert place.ragops("index", "rebuild", *named).code == 0
     assert place.rows(DEFINITIONS) == before
+
+
+@pytest.mark.slow
+def test_undo_brings_dropped_indexes_and_old_vectors_back(place: Workplace) -> None:
+    place.execute(SCHEMA)
+    named = write(place, "drop_indexes", "embed")
+    before = place.rows(DEFINITIONS)
+    vectors = "SELECT md5(string_agg(embedding::text, '' ORDER BY id)) FROM notes"
+    old = place.value(vectors)
+    done = place.ragops("reset", *named, "--yes", "--json")
+    assert done.code == 0, done.err
+    assert [row[0] for row in place.rows(DEFINITIONS)] == ["notes_other", "notes_pkey"]
+    undone = place.ragops("undo", *named, "--yes", "--json")
+    assert undone.code == 0, undone.err
+    assert place.rows(DEFINITIONS) == before
+    assert place.value(vectors) == old

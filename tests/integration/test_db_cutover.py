@@ -13,6 +13,7 @@ from ragops.campaign.cutover.beside import besides, column_problems, with_rows_l
 from ragops.campaign.cutover.exchange import exchange
 from ragops.campaign.cutover.switching import settle_not_null
 from ragops.errors import RagopsError
+from ragops.postgres.cutover_columns import read_dependents
 
 NOTES = (
     "CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector(32))",
@@ -280,6 +281,21 @@ def test_after_a_cutover_undo_and_another_campaign_are_refused(notes: BesideAtWo
     notes.prepare()
     notes.cut_over()
     assert notes.wrong_rows("body") == []
+
+
+def test_a_view_of_another_role_is_refused(notes: BesideAtWork) -> None:
+    dsn = dsn_of(notes)
+    execute(dsn, "CREATE VIEW theirs AS SELECT embedding FROM notes")
+    execute(
+        dsn, "DROP ROLE IF EXISTS table_owner", "CREATE ROLE table_owner", "ALTER TABLE notes OWNER TO table_owner"
+    )
+    try:
+        notes.session.connection.execute("SET ROLE table_owner")
+        found = read_dependents(notes.session.connection, notes.found[0].table, "embedding")
+        assert [(one.kind, one.what, one.definition) for one in found] == [("view", "view of another role", None)]
+    finally:
+        notes.session.connection.execute("RESET ROLE")
+        execute(dsn, "DROP VIEW theirs", "ALTER TABLE notes OWNER TO CURRENT_USER", "DROP ROLE table_owner")
 
 
 def test_rows_outside_of_the_target_keep_their_vectors(dsn18: str) -> None:

@@ -59,13 +59,13 @@ def test_killed_at_every_statement(dsn18: str, is_back: bool) -> None:
     others = "SELECT array_agg((id, other) ORDER BY id) FROM notes"
     number, states = 0, set()
     while True:
-        # Not each of the hundred: statements in a row that are left out leave the same behind.
-        number += 3
+        # Not each of some two hundred: neighbours that are left out leave the same behind.
+        number += 7
         execute(
             dsn18,
             f"UPDATE notes SET body = 'edited {number}' WHERE id = {number % 9 + 1}",
             f"INSERT INTO notes (id, body, other, embedding) SELECT {100 + number}, 'new', 'n', v FROM kept",
-            f"DELETE FROM notes WHERE id = {97 + number}",
+            f"DELETE FROM notes WHERE id = {93 + number}",
         )
         before = value(dsn18, others)
         with beside_at_work(dsn18) as work, killed_at(number) as counted, suppress(Killed):

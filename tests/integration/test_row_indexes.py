@@ -17,6 +17,7 @@ from ragops.indexes.pairs import index_pairs
 from ragops.playbook import Playbook
 from ragops.playbook.steps import RebuildIndexes
 from ragops.postgres.cutover_columns import index_renames
+from ragops.postgres.index_rates import measure_rates
 from ragops.session import Session
 
 REBUILD = RebuildIndexes(step="rebuild_indexes")
@@ -261,3 +262,29 @@ def test_names_stay_unique_and_short_enough(dsn18: str) -> None:
     assert len(names) == len(set(names)) == 4
     assert all(len(name.encode()) <= 63 for name in names)
     assert value(dsn18, "SELECT count(*) FROM pg_index x WHERE indrelid = 'articles'::regclass") == 9
+
+
+def test_rates_are_measured_and_nothing_changes(partitioned: str) -> None:
+    before = rows(partitioned, "SELECT tableoid, ctid, xmin::text, * FROM messages ORDER BY id")
+    with session_on(partitioned, {"table": "messages", "text": "{body}"}) as session:
+        (facts,) = session.targets()
+        own = [index for index in facts.table.indexes if not index.is_attached]
+        rates = measure_rates(session.connection, facts, own)
+        assert rates.reason == ""
+        assert rates.updates is not None
+        assert rates.builds is not None
+        assert rates.updates > 0
+        assert rates.builds > 0
+        assert rows(partitioned, "SELECT tableoid, ctid, xmin::text, * FROM messages ORDER BY id") == before
+        execute(partitioned, "UPDATE messages SET embedding = NULL")
+        assert measure_rates(session.connection, facts, own).reason.startswith("too few rows")
+
+
+def test_rows_that_the_application_holds_are_not_waited_for(partitioned: str) -> None:
+    with (
+        session_on(partitioned, {"table": "messages", "text": "{body}"}) as session,
+        psycopg.connect(partitioned) as application,
+    ):
+        application.execute("SELECT 1 FROM messages FOR UPDATE")
+        (facts,) = session.targets()
+        assert measure_rates(session.connection, facts, []).updates is None

@@ -19,6 +19,8 @@ from ragops.session import Session
 # Why something that refers to a column by its number cannot follow an exchange of names.
 _WHY = {
     "materialized view": "it keeps the column that it was made of, and would have to be filled again",
+    "view of another role": "only its owner can make it again",
+    "function of another role": "only its owner can make it again",
     "rule": "a rule keeps the column that it was made of",
     "generated column": "a generated column keeps the column that it is made of, and cannot be changed in place",
     "constraint": "a constraint stays with its column",
@@ -131,7 +133,7 @@ def exchange_problems(one: Beside, dimensions: int | None) -> Iterator[PlanProbl
     second = second_type(facts, dimensions)
     for dependent in facts.dependents:
         if dependent.kind not in MADE_AGAIN or dependent.definition is None:
-            what = dependent.what if dependent.kind == "view" else dependent.kind
+            what = dependent.what if dependent.kind in ("view", "function") else dependent.kind
             yield PlanProblem(
                 f"{what} {dependent.name} refers to {one.label}: {_WHY.get(what, 'it stays with its column')}",
                 "drop it before the campaign, and create it again after the cutover",

@@ -108,7 +108,7 @@ def _refuse_loss(session: Session, one: Beside) -> None:
         return
     raise RagopsError(
         f"{one.label} is NOT NULL, and there are rows that get no vector; nothing was exchanged",
-        actual="rows without a text, or whose item failed (ragops queue status)",
+        actual="rows without a text, outside of the target, or whose item failed (ragops queue status)",
         expected="a vector for every row",
         hint=f"give those rows a text, or: ALTER TABLE {one.table.quoted} ALTER COLUMN "
         f"{quoted(one.target.embedding)} DROP NOT NULL",

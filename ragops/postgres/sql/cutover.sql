@@ -36,13 +36,16 @@ WITH RECURSIVE tree (relid) AS (
       JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> v.oid
 )
 SELECT 'view' AS kind, c.oid::bigint AS oid, format('%%I.%%I', n.nspname, c.relname) AS name, max(v.depth)::int AS depth,
-       CASE WHEN c.relkind = 'v' AND r.rulename = '_RETURN' THEN pg_get_viewdef(c.oid) END AS definition,
-       CASE WHEN c.relkind = 'v' THEN 'view' WHEN c.relkind = 'm' THEN 'materialized view' ELSE 'rule' END AS what
+       CASE WHEN c.relkind = 'v' AND pg_has_role(c.relowner, 'USAGE') THEN pg_get_viewdef(c.oid) END AS definition,
+       CASE WHEN c.relkind = 'v' AND NOT pg_has_role(c.relowner, 'USAGE') THEN 'view of another role'
+            WHEN c.relkind = 'v' THEN 'view' WHEN c.relkind = 'm' THEN 'materialized view' ELSE 'rule' END AS what
   FROM views v JOIN pg_class c ON c.oid = v.oid JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_rewrite r ON r.ev_class = c.oid AND (c.relkind NOT IN ('v', 'm') OR r.rulename = '_RETURN')
- GROUP BY c.oid, n.nspname, c.relname, c.relkind, r.rulename
+ GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relowner, r.rulename
 UNION ALL
-SELECT 'function', p.oid::bigint, p.oid::regprocedure::text, 1, pg_get_functiondef(p.oid), 'function'
+SELECT 'function', p.oid::bigint, p.oid::regprocedure::text, 1,
+       CASE WHEN pg_has_role(p.proowner, 'USAGE') THEN pg_get_functiondef(p.oid) END,
+       CASE WHEN pg_has_role(p.proowner, 'USAGE') THEN 'function' ELSE 'function of another role' END
   FROM direct d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
 UNION ALL
 SELECT 'trigger', t.oid::bigint, quote_ident(t.tgname), 1, pg_get_triggerdef(t.oid), t.tgenabled::text
