@@ -21,6 +21,8 @@ from ragops.session import Session
 # How many of the best texts are tried with every pooling, how many pairs of text and pooling with every prefix,
 # and on how many rows. Each text that is embedded takes a large model a second.
 WITH_POOLINGS, WITH_PREFIXES, FEW_ROWS = 4, 4, 5
+# Every prefix leaves a vector near: only the best are tried on the other rows, too.
+WITH_ALL_ROWS = 4
 # Rows that must have vectors of one length, so that similarities among them say something.
 STRUCTURED_ROWS = 6
 # Vectors that agree so well were made with these settings: halfvec moves a vector by 1e-7, another build by 1e-5.
@@ -95,20 +97,24 @@ class Search:
             return found
         few = shortest(rows, FEW_ROWS)
         short = self._shortlist(found, WITH_POOLINGS)
-        steps = (
-            # Other tools' limits: a text that this model can read whole may have been cut.
-            ([(candidate, own) for candidate in short], first, True),
-            ([(candidate, pooling) for pooling in others for candidate in short], first, False),
-            (None, [prefix for prefix in self.embedding.prefixes if prefix not in first], False),
-        )
-        for pairs, prefixes, with_cuts in steps:
-            for candidate, pooling in self._nearest_pairs(found) if pairs is None else pairs:
-                for prefix in prefixes:
-                    tried = self.measure(candidate, prefix, pooling, few, with_cuts=with_cuts)
-                    if pairs is not None or any(trial.hits(self.limits.near) for trial in tried):
+        # Other tools' limits: a text that this model can read whole may have been cut.
+        for with_cuts, poolings in ((True, [own]), (False, others)):
+            for pooling in poolings:
+                for prefix in first:
+                    for candidate in short:
                         found += self.measure(candidate, prefix, pooling, rows, with_cuts=with_cuts)
             if self._is_settled(found, rows):
                 return found
+        tried = [
+            trial
+            for candidate, pooling in self._nearest_pairs(found)
+            for prefix in self.embedding.prefixes
+            if prefix not in first
+            for trial in self.measure(candidate, prefix, pooling, few)
+        ]
+        tried.sort(key=lambda trial: (-trial.hits(self.limits.exact), trial.low))
+        for trial in tried[:WITH_ALL_ROWS]:
+            found += self.measure(trial.candidate, trial.prefix, trial.pooling, rows)
         return found
 
     def best(self, trials: Iterable[Trial], limit: float) -> Trial | None:
