@@ -128,7 +128,8 @@ def _on_all(
     missed = [rows[place] for place in left if place not in hit]
     # Texts may have been cut where another tool cuts them: a few tell whether to try that with all.
     sample = spread(missed, CUT_ROWS)
-    if best.fit.how == "truncate" or any(t.hits(limit) for t in search.measure(*own, sample, with_cuts=True)):
+    is_cut = best.fit.tokens < search.embedding.model.max_tokens
+    if is_cut or any(t.hits(limit) for t in search.measure(*own, sample, with_cuts=True)):
         measured += search.measure(*own, rows, with_cuts=True)
     trial = max(measured, key=lambda one: (len(_within(one.distances, left, limit)), one.fit == best.fit))
     return _Explained(trial, limit == search.limits.exact, _within(trial.distances, left, limit), tried)
