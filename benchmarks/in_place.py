@@ -5,9 +5,9 @@
 
 Rows of 500 characters with vectors of 384 dimensions lie in a table of an embedded server. Selecting, claiming,
 reading, cutting, checking, archiving the old vector and writing the new one are ragops' own; the stub child makes
-vectors out of nothing. The yardstick is plain SQL, which has nothing to find out and nothing to keep: one COPY into
-a temporary table and one UPDATE from it. PROGRAM is the command of vecshift; its `apply --no-index` with the offline
-model `hash/384` fills a second column of the same table, by its own clock.
+vectors out of nothing. The yardstick is plain SQL, which has nothing to find out and nothing to keep: one COPY
+into a temporary table and one UPDATE from it. PROGRAM is the command of vecshift; its `apply --no-index` with the
+offline model `hash/384` fills a second column of the same table, by its own clock.
 """
 
 from __future__ import annotations

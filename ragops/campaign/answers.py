@@ -23,7 +23,7 @@ from ragops.session import Session
 OPTIONS = {"failed_items": "--max-failed-share", "partial_documents": "--max-partial-share"}
 EXCLUDE = "exclude"
 # In what the ledger keeps of a comparison that was no GO.
-COMPARED = ": index_recall loses "
+COMPARED = re.compile(r": (index_recall|ndcg) loses ")
 
 Ask = Callable[[Sequence[str]], None]
 """Ask the operator about what would be excluded. Raises RagopsError for any answer but yes."""
@@ -169,7 +169,7 @@ def answer_lines(error: str | None, *, suffix: tuple[str, int] | None = None) ->
 
     `error` has a line per failed check, as the ledger keeps it; `suffix` is one that many failed items have.
     """
-    if error and COMPARED in error:
+    if error and COMPARED.search(error):
         return (
             "ragops reset --resume   (compares again, e.g. with another hnsw.ef_search of the role), or with: "
             "--compare-sample N, --max-loss SHARE"

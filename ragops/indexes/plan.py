@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from ragops.facts import DatabaseFacts, IndexFacts, TableFacts, vector_dimensions
@@ -21,6 +22,9 @@ from ragops.indexes.resources import Graph
 from ragops.playbook.model import Playbook
 from ragops.postgres.ddl import OPERATOR_CLASSES, create_index_sql
 from ragops.row_facts import TargetFacts
+
+# https://www.postgresql.org/docs/current/sql-reindex.html#SQL-REINDEX-CONCURRENTLY
+REINDEX_LEFTOVER = re.compile(r"_cc(?:new|old)\d*$")
 
 
 def index_builds(
@@ -121,7 +125,12 @@ def _restorations(
 ) -> dict[tuple[str, str], IndexBuild]:
     """Return the builds of journaled and of invalid indexes, by schema and name."""
     valid = {(index.schema, index.name) for index in existing if index.is_valid}
-    broken: list[IndexFacts | JournalEntry] = [index for index in existing if not index.is_valid]
+    broken: list[IndexFacts | JournalEntry] = [
+        # What an interrupted REINDEX CONCURRENTLY left is a second index like one that is there.
+        index
+        for index in existing
+        if not index.is_valid and not REINDEX_LEFTOVER.search(index.name)
+    ]
     wanted: dict[tuple[str, str], IndexFacts | JournalEntry] = {(i.schema, i.name): i for i in broken}
     # A name that was journaled twice is built once, as it was last.
     wanted |= _newest(journal)

@@ -25,18 +25,18 @@ def expression_problems(connection: Connection, target: RowTarget, facts: Target
     """Yield what the server refuses of a target's `sql:` and `where:`, and what makes a text another each time."""
     place = f"targets[{facts.number - 1}]"
     if target.sql is not None:
-        yield from _expression(connection, facts, text_expression(target), f"{place}.sql", "a text")
+        whole = text_expression(target)
+        yield from _expression(connection, facts, whole, f"{place}.sql", "a text", raw=target.sql)
     if target.where is not None:
-        yield from _expression(
-            connection, facts, sql.SQL("{} IS TRUE").format(condition(target)), f"{place}.where", "a condition"
-        )
+        whole = sql.SQL("{} IS TRUE").format(condition(target))
+        yield from _expression(connection, facts, whole, f"{place}.where", "a condition", raw=target.where)
     yield from _key_types(connection, facts, place)
 
 
 def condition_problems(connection: Connection, facts: TargetFacts, text: str, *, place: str) -> list[PlanProblem]:
     """Return what the server refuses of another condition over the rows, such as that of `select_rows`."""
     checked = sql.SQL("({}\n) IS TRUE").format(sql.SQL(text))
-    return list(_expression(connection, facts, checked, place, "a condition"))
+    return list(_expression(connection, facts, checked, place, "a condition", raw=text))
 
 
 def key_problems(connection: Connection, target: RowTarget, facts: TargetFacts) -> Iterator[PlanProblem]:
@@ -123,14 +123,17 @@ def _key_types(connection: Connection, facts: TargetFacts, place: str) -> Iterat
 
 
 def _expression(
-    connection: Connection, facts: TargetFacts, expression: sql.Composable, place: str, what: str
+    connection: Connection, facts: TargetFacts, expression: sql.Composable, place: str, what: str, *, raw: str
 ) -> Iterator[PlanProblem]:
     table = sql.Identifier(facts.table.schema, facts.table.name)
     explain = statement("targets", "explain_expression", {"expression": expression, "table": table})
+    # Without parentheses around it: `a) OR (b` is an expression only within them, and another one elsewhere.
+    alone = statement("targets", "explain_expression", {"expression": sql.SQL(f"{raw}\n"), "table": table})
     try:
         with connection.transaction(force_rollback=True):
             # As one statement, whatever the text has in it; EXPLAIN executes nothing.
             execute_single(connection, explain)
+            execute_single(connection, alone)
             (plan,) = fetch_row(connection, explain)
     except psycopg.errors.LockNotAvailable:
         raise

@@ -217,9 +217,11 @@ def _restore(
         rows: list[tuple[Any, ...]] = connection.execute(
             query, {"keys": open_keys, "target": archive.target}
         ).fetchall()
-        outcomes |= {key: what for key, what in rows if what != "again"}
+        found = {key: what for key, what in rows if what != "restored"}
+        found |= {key: what for key, what in rows if what == "restored"}
+        outcomes |= {key: found.get(key, "deleted") for key in open_keys if found.get(key) != "stands"}
         # Locked by this transaction now, they are seen by the next statement.
-        open_keys = [key for key, what in rows if what == "again"]
+        open_keys = [key for key in open_keys if found.get(key) == "stands"]
     # A trigger or a rule that swallows the write.
     return dict(sorted((outcomes | dict.fromkeys(open_keys, "changed")).items()))
 

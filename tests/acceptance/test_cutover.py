@@ -44,6 +44,18 @@ def reembed(place: Workplace) -> Finished:
     return place.ragops("reset", "--playbook", "reembed.yaml", "--yes", "--json")
 
 
+def test_a_campaign_cuts_over_by_itself(library: Workplace) -> None:
+    place = library
+    place.execute("UPDATE kb.articles SET deleted_at = NULL")
+    write_playbook(place, when="ready")
+    done = place.ragops("reset", "--playbook", "reembed.yaml", "--yes")
+    assert done.code == 0, done.err
+    assert "the application must use" in done.out
+    assert place.rows(WRONG.format(column="embedding")) == []
+    assert place.rows(COLUMNS)[0][:3] == ("embedding", "vector(48)", True)
+
+
+@pytest.mark.slow
 def test_a_column_of_another_model_takes_the_place_of_the_first_and_gives_it_back(library: Workplace) -> None:
     place = library
     place.execute("UPDATE kb.articles SET deleted_at = NULL")

@@ -48,6 +48,18 @@ def _article() -> Any:
 class Django:
     """The application's view of its articles."""
 
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def add(self, document: Document) -> None:
+        made = _article()(title=document.title, body=document.body, topic=document.topic)
+        made.pk = document.number + 1
+        made.embedding = self.store.vector(document)
+        made.save(force_insert=True)
+
+    def remove(self, document: Document) -> None:
+        _article().objects.get(pk=document.number + 1).delete()
+
     def search(self, query: Vector, limit: int) -> list[Found]:
         from pgvector.django import CosineDistance
 
@@ -81,11 +93,10 @@ def open_django(store: Store) -> Application:
     )["default"]
     with connections["default"].schema_editor() as editor:
         editor.create_model(article)
+    application = Django(store)
     for document in store.documents:
-        article(
-            title=document.title, body=document.body, topic=document.topic, embedding=store.vector(document)
-        ).save()
-    return Django()
+        application.add(document)
+    return application
 
 
 LAYOUTS = (

@@ -54,6 +54,16 @@ class Langchain:
         found = self.vectorstore.similarity_search_by_vector(query, k=limit)
         return [Found(hit.metadata["number"], hit.page_content, hit.metadata) for hit in found]
 
+    def add(self, document: Document) -> None:
+        self.vectorstore.add_documents(_langchain_documents([document]), ids=[_uuid(document)])
+
+    def remove(self, document: Document) -> None:
+        self.vectorstore.delete([_uuid(document)])
+
+
+def _uuid(document: Document) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(document.number)))
+
 
 def open_pgvector(store: Store) -> Application:
     """Two collections in one table, whose vector column has no dimensions; the other one's vectors are right."""
@@ -86,7 +96,7 @@ def open_pgvectorstore(store: Store) -> Application:
     )
     vectorstore.add_documents(
         _langchain_documents(store.documents),
-        ids=[str(uuid.uuid5(uuid.NAMESPACE_OID, str(d.number))) for d in store.documents],
+        ids=[_uuid(document) for document in store.documents],
     )
     vectorstore.apply_vector_index(HNSWIndex(name="handbook_hnsw"))
     return Langchain(vectorstore)
@@ -150,8 +160,15 @@ def open_llama_index(store: Store) -> Application:
 class Haystack:
     """Haystack's document store, searched by its retriever."""
 
-    def __init__(self, document_store: Any) -> None:
+    def __init__(self, store: Store, document_store: Any) -> None:
+        self.store = store
         self.document_store = document_store
+
+    def add(self, document: Document) -> None:
+        self.document_store.write_documents([_haystack_document(self.store, document)])
+
+    def remove(self, document: Document) -> None:
+        self.document_store.delete_documents([_haystack_document(self.store, document).id])
 
     def search(self, query: Vector, limit: int) -> list[Found]:
         from haystack_integrations.components.retrievers.pgvector import PgvectorEmbeddingRetriever
@@ -161,22 +178,24 @@ class Haystack:
         return [Found(hit.meta["number"], hit.content, hit.meta) for hit in found]
 
 
+def _haystack_document(store: Store, document: Document) -> Any:
+    from haystack import Document as HaystackDocument
+
+    meta = {**document.metadata, "title": document.title}
+    id = f"document {document.number}"
+    return HaystackDocument(id=id, content=document.body, meta=meta, embedding=store.vector(document))
+
+
 def open_haystack(store: Store) -> Application:
     """Haystack's table with its HNSW and keyword indexes."""
-    from haystack import Document as HaystackDocument
     from haystack.utils import Secret
     from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 
     document_store = PgvectorDocumentStore(
         connection_string=Secret.from_token(store.dsn), embedding_dimension=DIMENSIONS, search_strategy="hnsw"
     )
-    document_store.write_documents(
-        [
-            HaystackDocument(content=d.body, meta={**d.metadata, "title": d.title}, embedding=store.vector(d))
-            for d in store.documents
-        ]
-    )
-    return Haystack(document_store)
+    document_store.write_documents([_haystack_document(store, document) for document in store.documents])
+    return Haystack(store, document_store)
 
 
 LAYOUTS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clients.corpus import Document
+from clients.layout import ASKED, Writing
 from clients.stage import Stage, named, wrong_rows
 
 REEMBED = (
@@ -59,6 +61,27 @@ def test_the_new_column_stays(stage: Stage) -> None:
     assert store.structure() == structure
     assert store.columns() == columns
     assert wrong_rows(store) == []
+    store.assert_right(application)
+
+
+@pytest.mark.parametrize("layout", named("langchain-pgvectorstore", "haystack", "django"))
+def test_the_library_writes_while_the_campaign_waits(stage: Stage) -> None:
+    """It adds and removes documents, with its old vectors; after the cutover it finds the right ones."""
+    store, application = stage.store, stage.application
+    assert isinstance(application, Writing)
+    steps = [step.replace("ready", "asked") for step in REEMBED]
+    playbook = str(store.write_playbook("reembed", steps, beside=True))
+    store.ragops("reset", "--playbook", playbook, "--yes", "--json")
+    asked = store.documents[ASKED[0]]
+    gone = store.documents[store.expected(asked)[1]]
+    added = Document(100, "five trees", f"{asked.body} lazy", "tree")
+    application.remove(gone)
+    application.add(added)
+    store.documents = (*(document for document in store.documents if document != gone), added)
+
+    store.ragops("cutover", "run", "--playbook", playbook, "--json")
+    assert wrong_rows(store) == []
+    assert added.number in store.expected(asked)
     store.assert_right(application)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +19,10 @@ from rich.console import Console
 from row_targets import playbook
 from tcp_proxy import running_proxy
 
-from ragops.campaign.comparison import INDEX, RECALL, CompareResult
+from ragops.campaign.comparison import INDEX, NDCG, RECALL, CompareResult
 from ragops.campaign.steps.compare import CompareStep
 from ragops.errors import NegativeVerdict
+from ragops.playbook.model import OpenAIReference
 from ragops.playbook.steps import Compare
 from ragops.postgres.comparison import Columns, matrix
 from ragops.quality.retrieval import ExactSearch
@@ -168,6 +172,51 @@ def test_judged_queries_and_given_ones(session: Session, dsn18: str, tmp_path: P
     assert one.new.ndcg == pytest.approx((1 + 1 / 1.6309) / 2, abs=1e-3) and one.old.ndcg is None
     notes = " ".join(one.notes)
     assert '1 judged keys are no row with a new vector, e.g. ["9999"]' in notes and "need the old model" in notes
+
+
+class OldModel(BaseHTTPRequestHandler):
+    """An endpoint of the model that made the old vectors; every other text gets one and the same vector."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        numbers = [TEXTS.index(text) if text in TEXTS else 0 for text in asked]
+        vectors = [[math.sin(n * i * 12.9898) + (n == 0) for i in range(1, 17)] for n in numbers]
+        body = json.dumps({"data": [{"index": i, "embedding": v} for i, v in enumerate(vectors)]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_an_endpoint_of_the_old_model_is_asked_the_same_queries(
+    session: Session, dsn18: str, tmp_path: Path
+) -> None:
+    index(dsn18, "embedding", "embedding_new")
+    execute(dsn18, "DELETE FROM notes WHERE id = 0")
+    judged = tmp_path / "judged.tsv"
+    judged.write_text("".join(f"{TEXTS[n]}\t{n}\n" for n in range(1, 161)), encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldModel) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reference = {"openai": OpenAIReference(url=f"http://127.0.0.1:{server.server_port}/v1")}
+        asked = session.with_playbook(session.playbook.with_changes(reference=reference))
+        (one,) = compare(asked, judgments=judged, sample=200).targets
+        # The new column's model is not as good for those queries any more.
+        execute(dsn18, "UPDATE notes SET embedding_new = (SELECT embedding_new FROM notes WHERE id = 200)")
+        with pytest.raises(NegativeVerdict) as caught:
+            compare(asked, judgments=judged, sample=200)
+        execute(dsn18, "UPDATE notes SET embedding = (SELECT embedding FROM notes WHERE id = 200)")
+        with pytest.raises(NegativeVerdict):
+            compare(asked, judgments=judged, sample=200)
+        server.shutdown()
+    assert one.old.queries == "queries embedded by reference.openai"
+    assert one.old.ndcg == pytest.approx(1.0) and one.new.ndcg == pytest.approx(1.0, abs=0.02)
+    assert {criterion.name: criterion.decision for criterion in one.criteria} == {RECALL: "GO", NDCG: "GO"}
+    assert len(one.old_ranks) == len(one.ranks) == 40
+    assert "ndcg loses 0.9" in (caught.value.actual or "")
+    assert "reference.openai did not make the old vectors" in reported(session)
 
 
 @pytest.mark.parametrize("opclass", ["l2", "ip"])

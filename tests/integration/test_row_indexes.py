@@ -245,6 +245,16 @@ def test_what_an_interrupted_build_of_a_copy_left_is_replaced(table: str) -> Non
     assert all(is_valid for _, is_valid in rows(table, VALID))
 
 
+def test_what_an_interrupted_reindex_left_is_not_built(table: str) -> None:
+    execute(
+        table,
+        "CREATE INDEX lists_ccnew ON articles USING ivfflat (embedding) WITH (lists=3)",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'lists_ccnew'::regclass",
+    )
+    with session_on(table, articles()) as session:
+        assert built(rebuild(single(session), REBUILD)) == []
+
+
 def test_names_stay_unique_and_short_enough(dsn18: str) -> None:
     long = "ü" * 31
     execute(

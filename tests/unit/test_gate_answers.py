@@ -50,6 +50,12 @@ def test_the_limit_holds_what_was_measured(measured: str, limit: str) -> None:
     assert lines(f"partial_documents: 1 documents, {measured}")[-1].endswith(f" {limit}")
 
 
+@pytest.mark.parametrize("criterion", ["index_recall", "ndcg"])
+def test_a_comparison_is_answered_by_queries_or_a_limit(criterion: str) -> None:
+    (line,) = lines(f"kb.articles: {criterion} loses 0.0300 (0.0100 to 0.0500) over 200 queries")
+    assert "--compare-sample N" in line and "--max-loss SHARE" in line
+
+
 def test_answers_to_a_comparison_change_that_step_alone() -> None:
     playbook = load_playbook("reembed", environment={})
     changed = Answers(max_loss=0.1, compare_sample=900).applied_to(playbook)

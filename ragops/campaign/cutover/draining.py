@@ -63,7 +63,7 @@ def drain(run: Run, *, sweeps: bool) -> DrainResult:
     if sweeps:
         found = _queue(run, sums, sweeps=True)
         if found:
-            run.session.reporter.info(f"{found:,} rows changed without a note, or were left; embedding them")
+            run.session.reporter.info(f"{found:,} rows were written meanwhile, or had no note; embedding them")
             _embed(run, sums)
             _rounds(run, sums)
     return sums.result()

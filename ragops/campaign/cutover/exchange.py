@@ -35,6 +35,8 @@ from ragops.retry import Backoff
 
 # Every later query of the table waits while this transaction waits for its lock: the first tries give up early.
 FIRST_LOCK_TIMEOUT_S = 0.05
+# For a lock that readers and writers do not notice.
+PATIENCE_S = 3.0
 # Noted rows that may wait for their vector at the moment of a cutover; they get it right after. More mean that the
 # application writes faster than is embedded, or that the drain was long ago.
 MOST_WAITING = 1000
@@ -82,7 +84,8 @@ def exchange(
         with run.transaction(lock_timeout_s=within):
             connection = session.connection
             _refuse_states(found, lock_cutovers(connection, rows), back=back)
-            lock_tables(connection, tables, "SHARE UPDATE EXCLUSIVE", within_s=within)
+            # VACUUM is waited for here, where nobody else has to; the server ends autovacuum after a second.
+            lock_tables(connection, tables, "SHARE UPDATE EXCLUSIVE", within_s=max(lock_timeout_s, PATIENCE_S))
             prepared = [_prepare(connection, one, back=back) for one in found]
             statements = [statement for one in prepared for statement in one.statements]
             # A reader of a view locks the view, then its tables: in another order both would wait for each other.

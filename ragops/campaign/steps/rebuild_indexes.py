@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 
+from ragops.campaign.index_rows import counted_once, embedded_before, rows_of, rows_of_targets
 from ragops.campaign.privileges import privilege_problems, table_privilege_problems
 from ragops.campaign.steps.base import PlanFacts, PlannedStep, Run
 from ragops.campaign.steps.building import BuiltIndex, adopt, build_index
-from ragops.facts import TableFacts, version_of
+from ragops.facts import version_of
 from ragops.findings import PlanProblem
 from ragops.indexes.beside import column_analyses, copy_notes, copy_problems, is_beside
 from ragops.indexes.builds import IndexBuild, JournalEntry, analyses
-from ragops.indexes.concerned import droppable_indexes, indexes_over, tables_by_name_of
+from ragops.indexes.concerned import droppable_indexes, indexes_over
 from ragops.indexes.pairs import index_pairs
 from ragops.indexes.plan import covered_indexes, index_builds, returned_indexes
 from ragops.indexes.resources import SAFE_PARALLEL_PGVECTOR, Lists
@@ -25,7 +25,6 @@ from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, transaction
 from ragops.postgres.journal import JournaledIndex, journaled_indexes
 from ragops.postgres.statements import Statement, text_of
-from ragops.row_facts import TargetFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +139,10 @@ class RebuildIndexesStep:
         if any(isinstance(step, Embed) for step in facts.before(number)):
             wanted += reindexes(playbook, targets, existing=existing, concurrently=concurrently)
         builds = [
-            build.equipped(rows=_rows_of(facts, number, build), server=server, settings=self.settings)
+            build.equipped(rows=rows_of(facts, number, build), server=server, settings=self.settings)
             for build in wanted
         ]
-        rows, rate = _embedded_before(facts, number), facts.database.index_rows_per_s
+        rows, rate = embedded_before(facts, number), facts.database.index_rows_per_s
         notes = [f"{build.name}: {build.resources.note}" for build in builds if build.resources.note]
         covered = covered_indexes(playbook, facts.database, existing=existing, journal=journal)
         notes += [*_covered_notes(covered), *copy_notes(targets)]
@@ -161,11 +160,11 @@ class RebuildIndexesStep:
                 *(statement for build in builds for statement in build.statements),
                 *analyses(builds),
             ),
-            rows=rows if not targets else _rows_of_targets(targets, builds),
+            rows=rows if not targets else rows_of_targets(targets, builds),
             tables=tuple(dict.fromkeys(build.table.qualified for build in builds)),
             estimate_s=rows / rate if builds and rows and rate else None,
             notes=tuple(notes) if builds or notes else ("every index is present and valid: nothing to build",),
-            writes_bytes=sum(b.graph.bytes(_rows_of(facts, number, b) or 0) or 0 for b in builds) or None,
+            writes_bytes=sum(b.graph.bytes(rows_of(facts, number, b) or 0) or 0 for b in builds) or None,
         )
 
     def run(self, run: Run) -> RebuildResult:
@@ -243,7 +242,7 @@ def plan_rebuild(run: Run, settings: RebuildIndexes, *, names: Sequence[str] = (
             build.equipped(rows=rows[build.table.oid], server=facts.server, settings=settings) for build in builds
         ),
         tuple(i.name for i in existing if i.is_valid and i.name in wanted and i.name not in again),
-        sum(rows[oid] for oid in _counted_once([build.table for build in builds])),
+        sum(rows[oid] for oid in counted_once([build.table for build in builds])),
         _covered_notes({name: other for name, other in covered.items() if name not in names}),
         tuple(returned),
         tuple(column_analyses(targets, builds)),
@@ -269,42 +268,6 @@ def _covered_notes(covered: Mapping[str, str]) -> tuple[str, ...]:
         f"{name} is not built: {other} is equal to it (the same column and operator class)"
         for name, other in covered.items()
     )
-
-
-def _embedded_before(facts: PlanFacts, number: int) -> int | None:
-    """Return the items that the steps before this one embed; None where that is not known."""
-    embeds = [step for step in facts.before(number) if isinstance(step, Embed)]
-    if not embeds or embeds[-1].until is None:
-        return facts.items if embeds else None
-    return embeds[-1].until if facts.items is None else min(embeds[-1].until, facts.items)
-
-
-def _rows_of(facts: PlanFacts, number: int, build: IndexBuild) -> int | None:
-    """Return the rows that a build of step `number` will find in its table; None where that is not known."""
-    if facts.targets:
-        # A partition has about its share of the rows: one by one they are counted when it is built.
-        shares = {p.oid: len(target.table.partitions) for target in facts.targets for p in target.table.partitions}
-        return build.table.rows // shares.get(build.table.oid, 1)
-    if not any(isinstance(step, Embed) for step in facts.before(number)):
-        return build.table.rows
-    documents, items = facts.table("documents"), _embedded_before(facts, number)
-    if items is None or build.table.oid == documents.oid:
-        return items
-    # As many chunks per document as there are now, and at least one.
-    return ceil(items * max(1.0, build.table.rows / documents.rows if documents.rows else 1.0))
-
-
-def _rows_of_targets(targets: Sequence[TargetFacts], builds: Sequence[IndexBuild]) -> int:
-    """Return the rows of the targets' tables that get an index, those of partitions included."""
-    built = {build.table.qualified for build in builds}
-    tables = {target.table.oid: target.table for target in targets}.values()
-    return sum(table.rows for table in tables if built & tables_by_name_of(table).keys())
-
-
-def _counted_once(tables: Sequence[TableFacts]) -> set[int]:
-    """Return the oids of those tables whose rows no other one of them has: partitions belong to their table."""
-    parts = {part.oid for table in tables for part in table.partitions}
-    return {table.oid for table in tables} - parts
 
 
 def _made_earlier(noted: Mapping[str, object], present: Sequence[str]) -> tuple[Mapping[str, object], ...]:

@@ -55,8 +55,11 @@ SELECT key FROM {archive} WHERE key > coalesce(%(after)s, '') ORDER BY key LIMIT
 
 -- name: restore
 -- Puts the old vectors of some rows back where the vector is still the one that the campaign wrote, and forgets what
--- that was made of. Returns what became of each row. `again`: another transaction changed the row at this moment, so
--- that this statement does not see it yet. It is locked now, and the same statement finds it.
+-- that was made of. Returns the rows that are there, `stands` or `changed`, and again those that were `restored`. One
+-- that stands and was not restored was changed by another transaction at this moment, so that this statement does not
+-- see it yet. It is locked now, and the same statement finds it.
+-- No join of these lists: without hash joins (`plan_by_key`) it would compare each key with each other one, and took
+-- 17 s for 2,000 rows instead of half a second.
 WITH keyed AS MATERIALIZED (
     SELECT u.key, u.old, u.new_hash, {key_casts}
       FROM (SELECT a.key, a.old, a.new_hash, a.key::jsonb AS parts FROM {archive} a
@@ -73,10 +76,9 @@ WITH keyed AS MATERIALIZED (
 ), forgotten AS (
     DELETE FROM ragops.row_state s USING written w WHERE s.target_id = %(target)s AND s.key = w.key
 )
-SELECT k.key, CASE WHEN w.key IS NOT NULL THEN 'restored' WHEN m.key IS NULL THEN 'deleted'
-                   WHEN m.stands THEN 'again' ELSE 'changed' END
-  FROM keyed k LEFT JOIN matched m ON m.key = k.key LEFT JOIN written w ON w.key = k.key
- ORDER BY k.key;
+SELECT m.key, CASE WHEN m.stands THEN 'stands' ELSE 'changed' END FROM matched m
+ UNION ALL
+SELECT w.key, 'restored' FROM written w;
 
 -- name: record
 -- Notes how far an archive is, in the transaction that puts its vectors back.
