@@ -71,7 +71,7 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     ("source: {id_column: ''}", "source.id_column", "a name must not be empty (found '')"),
     ("source: {include: []}", "source.include", "Tuple should have at least 1 item"),
-    ("tables: {documents: null}", "tables.documents", "Input should be an object (found None)"),
+    ("tables: {documents: null}", "tables.documents", "documents cannot be null without `targets:`"),
     ("tables: {files_queue: null}", "tables.files_queue", "Input should be an object (found None)"),
     (
         "tables: {documents: {columns: {embedding: null}}}",

@@ -37,7 +37,7 @@ def test_a_percent_sign_is_doubled_only_beside_parameters() -> None:
     assert text_of(statement("catalog", "count_rows", {"table": name})) == 'SELECT count(*) FROM "100%"'
     placeholders = {"table": sql.Identifier("t"), "id": name, "path": sql.Identifier("p")}
     query = text_of(statement("reader", "id_of_path", placeholders))
-    assert query == 'SELECT "100%%" FROM "t" WHERE "p" = %(path)s'
+    assert query == 'SELECT "100%%" FROM "t" d WHERE "p" = %(path)s'
 
 
 def test_a_line_without_a_value_can_be_left_out() -> None:

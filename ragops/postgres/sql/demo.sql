@@ -7,18 +7,23 @@ SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relname
                   AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM 'made by ragops demo');
 
 -- name: drop_table
+-- Removes the table of an earlier story.
 DROP TABLE IF EXISTS public.demo_articles;
 
 -- name: create_table
+-- The table of articles, each with its vector.
 CREATE TABLE public.demo_articles (id bigint PRIMARY KEY, content text NOT NULL, embedding {ext}vector({dimensions}));
 
 -- name: comment_table
+-- Marks the table as the demo's own.
 COMMENT ON TABLE public.demo_articles IS 'made by ragops demo';
 
 -- name: insert
+-- Stores an article with the vector of the old space.
 INSERT INTO public.demo_articles VALUES (%(id)s, %(content)s, %(vector)s);
 
 -- name: create_index
+-- The index that the application searches.
 CREATE INDEX demo_articles_embedding ON public.demo_articles USING hnsw (embedding {ext}vector_cosine_ops);
 
 -- name: forget_captured
@@ -28,9 +33,11 @@ DELETE FROM ragops.captured WHERE cutover_id IN (
         WHERE t.relation = 'public.demo_articles');
 
 -- name: forget_cutovers
+-- Forgets how far an earlier story had come.
 DELETE FROM ragops.cutover c USING ragops.target t WHERE t.id = c.target_id AND t.relation = 'public.demo_articles';
 
 -- name: forget_rows
+-- Forgets what an earlier story embedded.
 DELETE FROM ragops.row_state s USING ragops.target t WHERE t.id = s.target_id AND t.relation = 'public.demo_articles';
 
 -- name: nearest
