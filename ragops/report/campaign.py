@@ -59,7 +59,16 @@ def campaign_screen(result: CampaignResult) -> RenderableType:
         + (f", {number(result.excluded)} excluded" if result.excluded else "")
         + f"; {size(result.bytes_freed)} freed"
     )
-    rows = [[str(step.number), step.verb, step.status, duration(step.seconds)] for step in result.steps]
+    is_waiting = result.waiting_for is not None
+    rows = [
+        [
+            str(step.number),
+            step.verb,
+            "waiting" if is_waiting and step.verb == "cut_over" else step.status,
+            duration(step.seconds),
+        ]
+        for step in result.steps
+    ]
     steps = table("#", "step", "status", "time", rows=rows, right=(0, 3))
     ends = [comparison_screen(s.effect) for s in result.steps if s.verb == "compare" and s.effect]
     exchanged = [s.effect for s in result.steps if s.verb == "cut_over" and s.status == "done" and s.effect]
