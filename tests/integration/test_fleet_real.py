@@ -20,7 +20,7 @@ from ragops.errors import Interrupted
 from ragops.playbook import Playbook
 from ragops.playbook.model import Source
 from ragops.playbook.steps import ReseedQueue
-from ragops.postgres.writer import Batch, Writer
+from ragops.postgres.writer import Batch, Stored, Writer
 from ragops.quality.vectors import normalize
 from ragops.workers import maintenance
 from ragops.workers.inflight import UniqueText
@@ -56,12 +56,12 @@ def interfering(monkeypatch: pytest.MonkeyPatch, interfere: Callable[[int], obje
     """Call `interfere` with the number of the transaction, after its documents were embedded."""
     write, lock, count = Writer.write, threading.Lock(), [0]
 
-    def interfered(self: Writer, connection: Any, *batches: Batch) -> None:
+    def interfered(self: Writer, connection: Any, *batches: Batch) -> Stored:
         with lock:
             count[0] += 1
             number = count[0]
         interfere(number)
-        write(self, connection, *batches)
+        return write(self, connection, *batches)
 
     monkeypatch.setattr(Writer, "write", interfered)
 
@@ -139,12 +139,13 @@ def test_a_lost_answer_to_the_commit_doubles_nothing(
 ) -> None:
     write, done = Writer.write, threading.Event()
 
-    def lose_the_answer(self: Writer, connection: Any, *batches: Batch) -> None:
-        write(self, connection, *batches)
+    def lose_the_answer(self: Writer, connection: Any, *batches: Batch) -> Stored:
+        stored = write(self, connection, *batches)
         if not done.is_set():
             done.set()
             connection.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return stored
 
     monkeypatch.setattr(Writer, "write", lose_the_answer)
     with open_session(dsn, playbook) as session:
