@@ -165,7 +165,7 @@ def test_a_collision_with_rows_that_the_plan_removes_is_none(dsn: str) -> None:
 
 
 def test_a_table_that_somebody_holds_is_said(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "PATIENCE", Backoff(total_s=0.1))
+    monkeypatch.setattr(rehearsal, "PLAN_PATIENCE", Backoff(total_s=0.1))
     with psycopg.connect(dsn, application_name="nightly export") as other:
         other.execute("LOCK TABLE documents IN SHARE MODE")
         with pytest.raises(RagopsError, match="could not get a lock; nothing was changed") as caught:
