@@ -343,6 +343,8 @@ def test_a_ledger_of_an_older_version(desk: Workplace) -> None:
     desk.execute("CREATE INDEX mine ON documents USING hnsw (embedding vector_l2_ops)")
     assert desk.ragops("reset", "-p", light(desk), "--yes").code == 0
     desk.execute(
+        "DROP TABLE ragops.work, ragops.captured, ragops.cutover, ragops.vector_archive, ragops.row_state,"
+        " ragops.target",
         "ALTER TABLE ragops.archive DROP generation, DROP table_oid, DROP database_oid, DROP queue_source,"
         " DROP undo_id",
         "ALTER TABLE ragops.index_definition DROP properties, DROP undo_id",
