@@ -15,6 +15,7 @@ from ragops.facts import BuildFacts, ModelFacts
 from ragops.identity import holder_name, is_dead_here
 from ragops.postgres.connection import OUTAGES, Connection, connect
 from ragops.postgres.queue import Claim, Cursor, Item, Queue
+from ragops.postgres.row_work import RowWork
 from ragops.postgres.writer import Batch, BatchMetrics, ChunkRow, DocumentRow, Writer
 from ragops.session import Session
 from ragops.workers.database import Database
@@ -33,7 +34,13 @@ FAILS = 0.02
 
 
 def run_fleet(
-    run: Run, session: Session, generation: int, bound: Cursor | None, goal: int, phase: int | None
+    run: Run,
+    session: Session,
+    generation: int,
+    bound: Cursor | None,
+    goal: int,
+    phase: int | None,
+    work: RowWork | None,
 ) -> tuple[FleetResult, int]:
     """Drain the queue as `Fleet` does, with its claims, writer and reconnections; vectors are computed here."""
     process = current_process()
