@@ -79,7 +79,7 @@ def embedded(place: Workplace) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_rows_survive_kills_and_an_application(place: Workplace, seed: int) -> None:
     place.execute(SCHEMA)
     write_playbook(place, "repair.yaml", table="notes", rows="missing")

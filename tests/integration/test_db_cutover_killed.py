@@ -50,7 +50,7 @@ def killed_at(number: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_back", [False, True], ids=["forward", "back"])
+@pytest.mark.parametrize("is_back", [False, pytest.param(True, marks=pytest.mark.long)], ids=["forward", "back"])
 def test_killed_at_every_statement(dsn18: str, is_back: bool) -> None:
     execute(dsn18, *SCHEMA)
     with beside_at_work(dsn18) as work:

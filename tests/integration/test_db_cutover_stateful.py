@@ -126,6 +126,7 @@ def test_every_vector_is_of_its_text_and_no_old_one_is_lost(dsn18: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_same_many_times(dsn18: str) -> None:
     machine = type("NotesOfThisDatabase", (Notes,), {"dsn": dsn18})
     run_state_machine_as_test(

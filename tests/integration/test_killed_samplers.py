@@ -87,6 +87,7 @@ def _run(session: Session) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_any_request_may_be_the_last_one_of_its_child(dsn18: str, tiny_model: Path, tmp_path: Path) -> None:
     """SIGKILL at every kind of request of a campaign, also at those that nobody makes for a document."""
     corpus, requests = tmp_path / "corpus", tmp_path / "requests"

@@ -15,7 +15,11 @@ from torture.torture import Size, torture
 from torture.world import Corpus, Machine, running_machine
 
 # One in the normal suite; the others are slow.
-SEEDS = (11, pytest.param(12, marks=pytest.mark.slow), pytest.param(13, marks=pytest.mark.slow))
+SEEDS = (
+    11,
+    pytest.param(12, marks=pytest.mark.slow),
+    pytest.param(13, marks=[pytest.mark.slow, pytest.mark.long]),
+)
 DOCUMENTS = 840
 SMALL = Size(campaigns=2, faults=67, mean_gap_s=0.3, deadline_s=400)
 # `.ci/run` gives the slow ones so many seconds together; the long ones take as long as they need.
