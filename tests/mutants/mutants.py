@@ -25,7 +25,8 @@ MUTANTS = (
     Mutant(
         "COPY after the completing transaction",
         "postgres/writer.py",
-        "            self.store(connection, *batches)\n            record_batches(connection, self._tables, batches)",
+        "            self.store(connection, *batches)\n"
+        "            record_batches(connection, self._tables, batches)",
         "        self.store(connection, *batches)\n        record_batches(connection, self._tables, batches)",
     ),
     Mutant(
