@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import DIMENSIONS, WORDS
 from numpy.typing import NDArray
-from pgvector import Vector
 from playbook_factory import playbook
 from psycopg import sql
 from psycopg.types.json import Json
@@ -27,6 +26,7 @@ from ragops.playbook.model import Model
 from ragops.playbook.names import TableName
 from ragops.postgres.catalog import read_table
 from ragops.postgres.connection import Connection, Target, connect
+from ragops.postgres.vector_values import Vector
 from ragops.quality.vectors import mean_vector, normalize
 from ragops.session import Session
 
