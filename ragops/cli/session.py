@@ -49,9 +49,11 @@ def load(playbook: str, dsn: str | None, *, reporter: Reporter | None = None) ->
         return loaded, None
     with_demo = load_playbook(playbook, environment=with_defaults(os.environ, defaults))
     if reporter is not None and with_demo != loaded:
+        # A playbook for rows that stay has no corpus.
+        corpus = f"corpus ({with_demo.source.folder}) and " if with_demo.source.folder else ""
         reporter.info(
             f"no DSN: working on the embedded database in {server_folder()}, with the demo's "
-            f"corpus ({with_demo.source.folder}) and model ({with_demo.model.file})"
+            f"{corpus}model ({with_demo.model.file})"
         )
     return with_demo, None
 

@@ -100,7 +100,7 @@ def _status(session: Session, one: Beside, notes: dict[int, tuple[int, int]]) ->
 def _next(state: str, *, missing: bool, waiting: int) -> str:
     match state:
         case "none":
-            return "ragops reset   adds and fills the second column"
+            return "ragops reset --playbook reembed.yaml   (or your own) adds and fills the second column"
         case "filling":
             return "ragops reset --resume   goes on filling it"
         case "ready" | "rolled_back":
